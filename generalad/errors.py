@@ -1,0 +1,64 @@
+"""The errors a user can cause or meet.
+
+Every error says what was expected and what was found (`message`) and what to do (`remedy`). The
+command line prints both on one line each and exits with `exit_code`; a traceback appears only with
+`--debug`.
+"""
+
+from __future__ import annotations
+
+
+class GadError(Exception):
+    """Base of all expected failures; exit code 1, the work failed."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} → {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(GadError):
+    """The command or call was put together wrongly; exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration key or value is unknown or out of range; exit code 2."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed; exit code 2."""
+
+    def __init__(self, needed_for: str, extra: str) -> None:
+        super().__init__(
+            f"{needed_for} needs packages that are not installed",
+            remedy=f"pip install 'generalad[{extra}]'",
+        )
+
+
+class DataError(GadError):
+    """Images, masks, folders or videos are missing, unreadable or inconsistent."""
+
+
+class WeightsError(GadError):
+    """Backbone weights cannot be had, or are not the ones that were recorded."""
+
+
+class ArtifactError(GadError):
+    """A file is not a usable detector or artifact: foreign, newer, truncated or changed."""
+
+
+class StorageError(GadError):
+    """A file cannot be written: disk full, no permission, read-only."""
+
+
+class GateError(GadError):
+    """A gate (parity, latency, accuracy) said no; exit code 3."""
+
+    exit_code = 3

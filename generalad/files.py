@@ -1,0 +1,89 @@
+"""Files that appear whole or not at all, and the hashes that identify them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from generalad.errors import ArtifactError, StorageError
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """The one-line form of a failed write to `path`, with its remedy."""
+    reason, remedy = {
+        errno.ENOSPC: ("the disk is full", "free some space or choose another place"),
+        errno.EDQUOT: ("the disk quota is used up", "free some space or choose another place"),
+        errno.EACCES: ("no permission to write", "choose a place you may write to"),
+        errno.EPERM: ("no permission to write", "choose a place you may write to"),
+        errno.EROFS: ("the file system is read-only", "choose a place you may write to"),
+        errno.ENOTDIR: ("a part of the path is a file", "choose another place"),
+        errno.EEXIST: ("a file of that name is in the way", "choose another place"),
+    }.get(error.errno or 0, (error.strerror or str(error), "check the path"))
+    return StorageError(f"cannot write {path}: {reason}", remedy=remedy)
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` with its parents; an existing folder is fine."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return path
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed over `path`.
+
+    The temporary keeps the suffix of `path`, because some writers choose their format by it. After
+    an exception, or a kill at any moment, `path` is what it was before.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; NaN is refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that this project wrote."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"cannot read {path}: {error}") from error
+
+
+def sha256_of_bytes(data: bytes) -> str:
+    """Hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
