@@ -35,7 +35,9 @@ from generalad.errors import DataError
 RESIZE_RULE = "stretch-area-linear-v1"
 """Name of the rule above; recorded in every artifact and part of every cache key."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+)
 
 _REPAIR = "replace or remove the file"
 
@@ -54,7 +56,9 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", remedy="check the path") from error
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}", remedy="check the file's permissions") from error
+        raise DataError(
+            f"{path}: {error.strerror}", remedy="check the file's permissions"
+        ) from error
     return decode_image(data, name=str(path))
 
 
@@ -65,9 +69,7 @@ def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
     if is_cut_off(data):
         raise DataError(f"{name}: the file is cut off", remedy=_REPAIR)
     try:
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-        )
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=_REPAIR) from error
     if image is None:
@@ -77,7 +79,7 @@ def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
     """Read a defect mask: (H, W) bool, every pixel that is not black is defective."""
-    return read_image(path).max(axis=2) > 0
+    return np.asarray(read_image(path).max(axis=2) > 0)
 
 
 def to_uint8(image: NDArray[np.generic], *, name: str = "image") -> NDArray[np.uint8]:

@@ -1,0 +1,203 @@
+"""The training configuration: frozen, from a preset, a TOML file or both.
+
+A TOML file holds the field names of `Config` at its top level, and optionally `preset = "..."` to
+start from. An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generalad.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
+EMBEDDED = "embedded"
+"""Name of the backbone that is shipped with the package."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a training run, apart from the data.
+
+    Attributes:
+        backbone: a timm model name, or "embedded".
+        layers: 1-based blocks (ViT) or levels (CNN) whose outputs are concatenated.
+        image_size: (height, width) of the network's input in pixels.
+        distortions: pseudo-anomalies besides noise on all patches: at most one of "random" and
+            "attn" (noise on some patches), at most one of "copy_out", "shuffle", "randshuffle".
+        noise_std: standard deviation of the feature noise.
+        num_fake_patches: most patches that are overwritten or permuted at once; -1 for all.
+        top_k: the image score is the mean of this many largest patch logits; 0 for all patches.
+        smoothing_sigma: of the Gaussian over the map, in pixels of the network's input.
+        smoothing_radius: where that Gaussian is cut, in pixels of the network's input.
+        hidden: width of the discriminator's MLP.
+        heads: attention heads of the discriminator.
+        blocks: attention blocks of the discriminator.
+        dropout: in the discriminator.
+        epochs: length of the fixed schedule.
+        batch_size: images a step.
+        lr: AdamW's learning rate; it falls on a cosine to a fifth.
+        weight_decay: of AdamW.
+        seed: of splits, order, noise and initial values.
+        shots: train on this many images only, from an offset equal to the seed; 0 for all.
+        calibration_fraction: part of the good images held out to set the thresholds.
+        false_alarm_rate: target for the thresholds.
+    """
+
+    backbone: str = "vit_large_patch14_dinov2.lvd142m"
+    layers: tuple[int, ...] = (24,)
+    image_size: tuple[int, int] = (518, 518)
+    distortions: tuple[str, ...] = ("random",)
+    noise_std: float = 0.25
+    num_fake_patches: int = -1
+    top_k: int = 10
+    smoothing_sigma: float = 16.0
+    smoothing_radius: int = 18
+    hidden: int = 2048
+    heads: int = 4
+    blocks: int = 1
+    dropout: float = 0.1
+    epochs: int = 160
+    batch_size: int = 16
+    lr: float = 5e-4
+    weight_decay: float = 1e-5
+    seed: int = 0
+    shots: int = 0
+    calibration_fraction: float = 0.2
+    false_alarm_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check(
+            bool(self.layers) and min(self.layers) >= 1,
+            "layers",
+            "block numbers from 1",
+            self.layers,
+        )
+        _check(len(set(self.layers)) == len(self.layers), "layers", "different blocks", self.layers)
+        _check(
+            len(self.image_size) == 2
+            and 16 <= min(self.image_size) <= max(self.image_size) <= 4096,
+            "image_size",
+            "height and width between 16 and 4096",
+            self.image_size,
+        )
+        self._check_distortions()
+        for name in ("smoothing_radius", "top_k", "shots", "seed"):
+            _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        for name in ("hidden", "heads", "blocks", "epochs", "batch_size"):
+            _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("noise_std", "lr"):
+            _check(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
+        for name in ("smoothing_sigma", "weight_decay"):
+            _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        _check(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
+        for name in ("calibration_fraction", "false_alarm_rate"):
+            _check(0 < getattr(self, name) < 1, name, "between 0 and 1", getattr(self, name))
+        _check(
+            self.num_fake_patches == -1 or self.num_fake_patches >= 1,
+            "num_fake_patches",
+            "-1 or at least 1",
+            self.num_fake_patches,
+        )
+
+    def _check_distortions(self) -> None:
+        chosen = self.distortions
+        for name in chosen:
+            _check(name in DISTORTIONS, "distortions", f"some of {', '.join(DISTORTIONS)}", name)
+        noise, moves = set(chosen) & set(DISTORTIONS[:2]), set(chosen) & set(DISTORTIONS[2:])
+        _check(len(noise) <= 1, "distortions", "one of random and attn", chosen)
+        _check(len(moves) <= 1, "distortions", "one of copy_out, shuffle and randshuffle", chosen)
+
+    def replaced(self, changes: dict[str, Any]) -> Config:
+        """A copy with `changes`; lists become tuples, unknown keys and wrong types are errors."""
+        known = {field.name: field for field in dataclasses.fields(self)}
+        clean = {}
+        for key, value in changes.items():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+                raise ConfigError(f"unknown configuration key {key!r}", remedy=hint)
+            clean[key] = _coerce(key, value, getattr(self, key))
+        return dataclasses.replace(self, **clean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in JSON."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+
+PRESETS: dict[str, Config] = {
+    # The three columns of the paper's tables.
+    "small": Config(backbone="vit_small_patch14_dinov2.lvd142m", layers=(12,)),
+    "base": Config(backbone="vit_base_patch14_dinov2.lvd142m", layers=(12,)),
+    "large": Config(),
+    # For demos, tests and trials without a download; the values were found on held-out
+    # procedural textures, see docs/embedded-backbone.md.
+    EMBEDDED: Config(
+        backbone=EMBEDDED,
+        layers=(3, 5),
+        image_size=(128, 128),
+        smoothing_sigma=6.0,
+        smoothing_radius=12,
+        hidden=512,
+        epochs=60,
+        batch_size=8,
+    ),
+}
+
+
+def load_config(preset: str = "large", *, file: Path | None = None) -> Config:
+    """Build a configuration from a preset and, on top of it, a TOML file.
+
+    Args:
+        preset: one of `PRESETS`; a `preset` key in the file wins over it.
+        file: TOML with field names of `Config`.
+
+    Raises:
+        ConfigError: unknown preset, key or value; a file that is missing or no TOML.
+    """
+    changes: dict[str, Any] = {}
+    if file is not None:
+        try:
+            changes = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(
+                f"cannot read {file}: {error}", remedy="check the TOML file"
+            ) from error
+    preset = changes.pop("preset", preset)
+    if preset not in PRESETS:
+        raise ConfigError(
+            f"unknown preset {preset!r}", remedy=f"choose one of {', '.join(PRESETS)}"
+        )
+    return PRESETS[preset].replaced(changes)
+
+
+def _coerce(key: str, value: Any, current: Any) -> Any:
+    if isinstance(current, tuple):
+        items = value if isinstance(value, list | tuple) else [value]
+        if key == "image_size" and len(items) == 1:
+            items = [*items, *items]
+        kind = str if key == "distortions" else int
+        _check(all(type(item) is kind for item in items), key, f"a list of {kind.__name__}", value)
+        return tuple(items)
+    if isinstance(current, float) and type(value) is int:
+        return float(value)
+    _check(type(value) is type(current), key, type(current).__name__, value)
+    return value
+
+
+def _check(condition: bool, key: str, expected: str, found: Any) -> None:
+    if not condition:
+        raise ConfigError(f"{key}: expected {expected}, found {found!r}")

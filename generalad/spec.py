@@ -1,0 +1,221 @@
+"""What a deployable model is: one frozen, versioned record, JSON in and out.
+
+The spec travels in the `metadata_props` of an ONNX file and as JSON beside other formats. It holds
+everything a runtime needs to go from a picture to a decision, and how each number was obtained.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from generalad.errors import ArtifactError
+
+FORMAT_VERSION = 1
+"""Raised by one when an older reader would misunderstand a newer file."""
+
+METADATA_KEY = "generalad.spec"
+"""Key of the JSON in an ONNX file's `metadata_props`."""
+
+INPUT_NAME = "images"
+OUTPUT_NAMES = ("scores", "maps")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the thresholds were set, and what they promise.
+
+    `reached` is the false-alarm rate that holds on average over calibration sets for new pictures
+    from the same source (conformal quantile over `images` scores): at most `target`, unless there
+    are too few images to promise it, in which case `reached` = 1 / (`images` + 1).
+    """
+
+    method: str
+    images: int
+    target: float
+    reached: float
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Raw thresholds; `score >= image` and `map >= pixel` mean anomalous."""
+
+    image: float
+    pixel: float
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Strictly increasing mapping of raw scores to 0...1 with the threshold at 0.5.
+
+    normalised = 1 / (1 + exp(-(raw - threshold) / scale)), never clamped. `scale` is half the
+    distance between the threshold and the median calibration score, so that a typical good picture
+    lies at about 0.12.
+    """
+
+    scale: float
+
+    def __call__(self, raw: float, threshold: float) -> float:
+        """Map one raw score (or map value) to 0...1."""
+        z = (raw - threshold) / self.scale
+        # Two forms, because exp() of a large positive number overflows.
+        return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The frozen network under the detector."""
+
+    name: str
+    layers: tuple[int, ...]
+    weights: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What the detector learned from; `fingerprint` is a hash over the contents of all images."""
+
+    fingerprint: str
+    images: int
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GoldenSample:
+    """A small proof that a device computes what was verified.
+
+    `png` is an encoded picture of the network's input size (base64), `score` its raw image score
+    and `map_peak` the largest value of its map.
+    """
+
+    png: str
+    score: float
+    map_peak: float
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything a runtime must know about one artifact.
+
+    `image_size` is (height, width) of the network's input, `map_size` that of its maps. `precision`
+    is the precision of this very file. `parity` holds the comparison with the trained detector,
+    `metrics` figures with the rule they were selected under, `provenance` versions and dates.
+    """
+
+    method: str
+    class_name: str
+    image_size: tuple[int, int]
+    map_size: tuple[int, int]
+    resize: str
+    top_k: int
+    backbone: Backbone
+    training_set: TrainingSet
+    calibration: Calibration
+    thresholds: Thresholds
+    normalisation: Normalisation
+    precision: str = "fp32"
+    input_name: str = INPUT_NAME
+    output_names: tuple[str, str] = OUTPUT_NAMES
+    parity: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    golden: tuple[GoldenSample, ...] = ()
+    format_version: int = FORMAT_VERSION
+
+    def is_anomalous(self, score: float) -> bool:
+        """The decision on one raw image score."""
+        return score >= self.thresholds.image
+
+    def normalised(self, score: float) -> float:
+        """A raw image score on the scale 0...1 whose middle is the threshold."""
+        return self.normalisation(score, self.thresholds.image)
+
+    def to_json(self) -> str:
+        """The record as JSON; NaN is refused."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str = "artifact") -> Spec:
+        """Read a record. Fields that this version does not know are ignored within one format.
+
+        Raises:
+            ArtifactError: not JSON, a newer format, or fields missing or of a wrong type.
+        """
+        try:
+            raw = json.loads(text)
+            version = raw["format_version"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{name}: holds no generalad spec", remedy="make one with gad export"
+            ) from error
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise ArtifactError(
+                f"{name}: format {version} is newer than the {FORMAT_VERSION} this version reads",
+                remedy="pip install --upgrade generalad",
+            )
+        try:
+            spec: Spec = _build(cls, raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{name}: the spec is damaged ({error})", remedy="export the detector again"
+            ) from error
+        return spec
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """Turn plain JSON into the annotated type `kind`, checking types on the way."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(
+            **{
+                f.name: _field(f, hints[f.name], value)
+                for f in dataclasses.fields(kind)
+                if _given(f, value)
+            }
+        )
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, found {type(value).__name__}")
+        args = typing.get_args(kind)
+        if args[-1] is Ellipsis:
+            return tuple(_build(args[0], item) for item in value)
+        if len(args) != len(value):
+            raise ValueError(f"expected {len(args)} values, found {len(value)}")
+        return tuple(_build(arg, item) for arg, item in zip(args, value, strict=True))
+    if origin in (Union, types.UnionType):
+        return value
+    if origin is dict:
+        return _checked(dict, value)
+    if kind is float:
+        number = float(_checked((int, float), value))
+        if not math.isfinite(number):
+            raise ValueError("a number is not finite")
+        return number
+    return _checked(kind, value)
+
+
+def _given(item: dataclasses.Field[Any], value: Any) -> bool:
+    has_default = (
+        item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
+    )
+    return item.name in _checked(dict, value) or not has_default
+
+
+def _field(item: dataclasses.Field[Any], kind: Any, value: dict[str, Any]) -> Any:
+    if item.name not in value:
+        raise KeyError(f"{item.name} is missing")
+    return _build(kind, value[item.name])
+
+
+def _checked(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"expected {kind}, found {type(value).__name__}")
+    return value
