@@ -25,6 +25,25 @@ EMBEDDED = "embedded"
 """Name of the backbone that is shipped with the package."""
 
 
+def _coerce(key: str, value: Any, current: Any) -> Any:
+    if isinstance(current, tuple):
+        items = value if isinstance(value, list | tuple) else [value]
+        if key == "image_size" and len(items) == 1:
+            items = [*items, *items]
+        kind = str if key == "distortions" else int
+        _check(all(type(item) is kind for item in items), key, f"a list of {kind.__name__}", value)
+        return tuple(items)
+    if isinstance(current, float) and type(value) is int:
+        return float(value)
+    _check(type(value) is type(current), key, type(current).__name__, value)
+    return value
+
+
+def _check(condition: bool, key: str, expected: str, found: Any) -> None:
+    if not condition:
+        raise ConfigError(f"{key}: expected {expected}, found {found!r}")
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that determines a training run, apart from the data.
@@ -182,22 +201,3 @@ def load_config(preset: str = "large", *, file: Path | None = None) -> Config:
             f"unknown preset {preset!r}", remedy=f"choose one of {', '.join(PRESETS)}"
         )
     return PRESETS[preset].replaced(changes)
-
-
-def _coerce(key: str, value: Any, current: Any) -> Any:
-    if isinstance(current, tuple):
-        items = value if isinstance(value, list | tuple) else [value]
-        if key == "image_size" and len(items) == 1:
-            items = [*items, *items]
-        kind = str if key == "distortions" else int
-        _check(all(type(item) is kind for item in items), key, f"a list of {kind.__name__}", value)
-        return tuple(items)
-    if isinstance(current, float) and type(value) is int:
-        return float(value)
-    _check(type(value) is type(current), key, type(current).__name__, value)
-    return value
-
-
-def _check(condition: bool, key: str, expected: str, found: Any) -> None:
-    if not condition:
-        raise ConfigError(f"{key}: expected {expected}, found {found!r}")

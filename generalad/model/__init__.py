@@ -1,0 +1,1 @@
+"""Networks: frozen backbones, the discriminator, and the detector made of the two."""

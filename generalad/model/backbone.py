@@ -1,0 +1,166 @@
+"""Frozen backbones: pictures in, one feature vector for each patch out.
+
+Any timm ViT (plain, with registers, DINOv2; DINOv3 and EVA-02, which timm builds as Eva models) and
+CNNs with feature levels. The position embedding is resampled once, when weights are loaded, so that
+no resize of it enters an exported graph.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generalad.errors import ConfigError
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """What the rest of the project knows of a backbone.
+
+    Attributes:
+        grid: (rows, columns) of patches; N = rows x columns.
+        dim: D, width of a patch feature.
+        has_attention: whether `features_and_attention` can be called.
+    """
+
+    grid: tuple[int, int]
+    dim: int
+    has_attention: bool
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Patch features (B, N, D) float32 of normalised RGB images (B, 3, H, W)."""
+        raise NotImplementedError
+
+    def features_and_attention(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features as `forward`, and the attention of the class token on the patches.
+
+        The attention is that of the last used block, (B, heads, N), 0...1.
+        """
+        raise ConfigError(
+            "this backbone has no class token whose attention could guide distortions",
+            remedy="use the distortions random and randshuffle, or a ViT with a class token",
+        )
+
+
+class ViTBackbone(Backbone):
+    """Patch tokens after chosen blocks, each through the final LayerNorm, concatenated on D."""
+
+    def __init__(self, body: nn.Module, layers: tuple[int, ...]) -> None:
+        super().__init__()
+        depth = len(_child(body, "blocks"))
+        if max(layers) > depth:
+            raise ConfigError(f"layers: expected block numbers up to {depth}, found {max(layers)}")
+        # Models that pool by the mean keep their final LayerNorm under another name.
+        if isinstance(body.norm, nn.Identity) and not isinstance(body.fc_norm, nn.Identity):
+            body.norm = body.fc_norm
+        self._indices = [layer - 1 for layer in sorted(layers)]
+        _call(body, "prune_intermediate_layers", self._indices)  # drops later blocks and the head
+        self.body = body
+        self.grid = tuple(_child(body, "patch_embed").grid_size)
+        self.dim = int(_attribute(body, "embed_dim")) * len(layers)
+        self._prefix = int(_attribute(body, "num_prefix_tokens"))
+        self.has_attention = getattr(body, "cls_token", None) is not None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the base class."""
+        tokens = self.body.forward_intermediates(  # type: ignore[operator]
+            images, indices=self._indices, norm=True, output_fmt="NLC", intermediates_only=True
+        )
+        return torch.cat(tokens, dim=-1)
+
+    def features_and_attention(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See the base class."""
+        if not self.has_attention:
+            return super().features_and_attention(images)
+        attention = _child(self.body, "blocks")[-1].attn
+        fused, seen = attention.fused_attn, []
+        # The unfused path sends its softmax through `attn_drop`, where a hook can read it.
+        hook = attention.attn_drop.register_forward_hook(lambda _m, _i, output: seen.append(output))
+        attention.fused_attn = False
+        try:
+            features = self(images)
+        finally:
+            attention.fused_attn = fused
+            hook.remove()
+        return features, seen[0][:, :, 0, self._prefix :].float()
+
+
+class CNNBackbone(Backbone):
+    """Feature levels averaged over 3 x 3 neighbourhoods, brought to the shallowest level's grid."""
+
+    def __init__(
+        self, body: nn.Module, levels: tuple[int, ...], image_size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        known = _child(body, "feature_info")
+        if max(levels) >= len(known):
+            raise ConfigError(
+                f"layers: expected levels up to {len(known) - 1}, found {max(levels)}"
+            )
+        self._levels = sorted(levels)
+        _call(body, "prune_intermediate_layers", self._levels)
+        self.body = body
+        self.has_attention = False
+        self.dim = sum(int(known[level]["num_chs"]) for level in self._levels)
+        reduction = int(known[self._levels[0]]["reduction"])
+        self.grid = (math.ceil(image_size[0] / reduction), math.ceil(image_size[1] / reduction))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the base class."""
+        maps = self.body.forward_intermediates(  # type: ignore[operator]
+            images, indices=self._levels, norm=False, stop_early=True, intermediates_only=True
+        )
+        maps = [F.avg_pool2d(level, kernel_size=3, stride=1, padding=1) for level in maps]
+        maps = [maps[0]] + [
+            F.interpolate(level, size=self.grid, mode="bilinear", align_corners=False)
+            for level in maps[1:]
+        ]
+        return torch.cat(maps, dim=1).flatten(2).transpose(1, 2)
+
+
+def wrap(body: nn.Module, layers: tuple[int, ...], image_size: tuple[int, int]) -> Backbone:
+    """Wrap a timm model that was built for `image_size`; frozen, in evaluation mode."""
+    backbone: Backbone
+    if hasattr(body, "blocks") and hasattr(body, "patch_embed"):
+        patch = _child(body, "patch_embed").patch_size
+        for name, pixels, size in zip(("height", "width"), image_size, patch, strict=True):
+            if pixels % size:
+                near = max(1, round(pixels / size)) * size
+                raise ConfigError(
+                    f"image_size: {name} {pixels} is not a multiple of the patch size {size}",
+                    remedy=f"use {near}",
+                )
+        backbone = ViTBackbone(body, layers)
+    elif hasattr(body, "forward_intermediates") and hasattr(body, "feature_info"):
+        backbone = CNNBackbone(body, layers, image_size)
+    else:
+        raise ConfigError(
+            f"a {type(body).__name__} gives no intermediate features",
+            remedy="choose a timm ViT (vit_*, eva02_*) or a CNN such as wide_resnet50_2",
+        )
+    return backbone.eval().requires_grad_(False)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Pictures (B, H, W, 3) uint8 RGB to network input (B, 3, H, W) float32."""
+    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    return (images.permute(0, 3, 1, 2).float() / 255.0 - mean) / std
+
+
+# timm's models carry no types, so their members are looked up here, in one place.
+def _attribute(module: nn.Module, name: str) -> Any:
+    return getattr(module, name)
+
+
+_child = _attribute
+
+
+def _call(module: nn.Module, name: str, argument: Any) -> Any:
+    return getattr(module, name)(argument)

@@ -1,0 +1,1 @@
+"""Training: feature cache, distortions, objective, the loop, calibration."""
