@@ -1,0 +1,1 @@
+"""Datasets: layouts, the check of their files, and splits."""

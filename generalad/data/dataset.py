@@ -1,0 +1,44 @@
+"""Open a dataset: find out its layout and list its pictures.
+
+Only names are looked at, except where good pictures have to be held out for the test: the rule for
+that is a hash of each file's content. The layouts are described in docs/data.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from generalad.data.layouts import EXPECTED, open_class_folder, open_plain_folder
+from generalad.data.listing import list_folders
+from generalad.data.samples import GOOD, Dataset, Sample, load_masks, without
+from generalad.data.table import open_table
+from generalad.errors import DataError
+
+__all__ = ["GOOD", "Dataset", "Sample", "load_masks", "open_dataset", "without"]
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Find out the layout of a folder or a .csv table and list its pictures.
+
+    Raises:
+        DataError: no known layout, no good pictures, or a folder or table that cannot be read.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise DataError(f"{path}: a file that is no .csv table", remedy=EXPECTED)
+        return open_table(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder or file", remedy=EXPECTED)
+    if (path / "train" / GOOD).is_dir():
+        return open_class_folder(path)
+    folders = list_folders(path)
+    classes = [name for name in folders if (path / name / "train" / GOOD).is_dir()]
+    if classes:
+        raise DataError(
+            f"{path}: holds several classes, expected one",
+            remedy=f"choose one of {', '.join(str(path / name) for name in classes)}",
+        )
+    if {"train", "test"} & {name.lower() for name in folders}:
+        raise DataError(f"{path}: has train/ or test/, but no train/good", remedy=EXPECTED)
+    return open_plain_folder(path)

@@ -1,0 +1,132 @@
+"""The two folder layouts: the class folder of MVTec AD and LOCO, and the plain folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from generalad.data.listing import Listing, list_files, list_folders, match_masks
+from generalad.data.samples import GOOD, Dataset, Sample, clean_label
+from generalad.data.splits import hold_out
+from generalad.errors import DataError
+from generalad.preprocess import IMAGE_SUFFIXES
+
+EXPECTED = (
+    "give a folder of good pictures (optionally good/, bad/ and masks/), "
+    "a class folder with train/good, or a .csv table with the columns path,label[,split][,mask]"
+)
+
+_SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
+
+# Found among good pictures, a folder of such a name means that the layout was misunderstood.
+_NOT_GOOD = frozenset(
+    ("bad", "defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal")
+    + ("faulty", "ng", "nok", "reject", "rejects", "mask", "masks", "ground_truth", "test")
+)
+
+
+def open_class_folder(root: Path) -> Dataset:
+    """Read train/good, test/<type>, ground_truth/<type> and validation/good below `root`."""
+    listing = list_files(root)
+    train = _below(listing, "train", GOOD)
+    calibration = _below(listing, "validation", GOOD)
+    tested = [path for path in _below(listing, "test") if len(path.parts) > 1]
+    masks = [path for path in _below(listing, "ground_truth") if len(path.parts) > 1]
+    matched, stray = match_masks(tested, masks)
+    known = {
+        *(Path("train", GOOD, path) for path in train),
+        *(Path("validation", GOOD, path) for path in calibration),
+        *(Path("test", path) for path in tested),
+        *(Path("ground_truth", path) for path in masks),
+    }
+    if not train:
+        raise DataError(
+            f"{root / 'train' / GOOD}: no pictures", remedy=f"put in files of {_SUFFIXES}"
+        )
+    return Dataset(
+        name=_name_of(root),
+        root=root,
+        layout="class folder",
+        train=tuple(Sample(root / "train" / GOOD / path, GOOD) for path in train),
+        calibration=tuple(Sample(root / "validation" / GOOD / path, GOOD) for path in calibration),
+        test=tuple(
+            Sample(
+                root / "test" / path,
+                clean_label(path.parts[0]),
+                tuple(root / "ground_truth" / mask for mask in matched.get(path, ())),
+            )
+            for path in tested
+        ),
+        stray_masks=tuple(root / "ground_truth" / path for path in stray),
+        ignored=_ignored(root, listing, known),
+    )
+
+
+def open_plain_folder(root: Path) -> Dataset:
+    """Read a folder of good pictures, or good/, with bad/ and masks/ where they exist."""
+    listing = list_files(root)
+    # The reserved folders as they are written here: Windows users also have Good/ and BAD/.
+    written = {name.lower(): name for name in list_folders(root)}
+    bad_root, mask_root = (root / written.get(name, name) for name in ("bad", "masks"))
+    bad, masks = _below(listing, bad_root.name), _below(listing, mask_root.name)
+    reserved = {bad_root.name, mask_root.name}
+    rest = [path for path in listing.images if path.parts[0] not in reserved]
+    good = [Sample(root / path, GOOD) for path in _only_good(root, rest, written.get(GOOD))]
+    matched, stray = match_masks(bad, masks)
+    train, held_out = hold_out(good) if bad else (tuple(good), ())
+    defective = [
+        Sample(
+            bad_root / path,
+            path.parts[0] if len(path.parts) > 1 else "bad",
+            tuple(mask_root / mask for mask in matched.get(path, ())),
+        )
+        for path in bad
+    ]
+    return Dataset(
+        name=_name_of(root),
+        root=root,
+        layout="plain folder",
+        train=train,
+        test=tuple(sorted([*held_out, *defective], key=lambda sample: sample.path.as_posix())),
+        stray_masks=tuple(mask_root / path for path in stray),
+        ignored=_ignored(root, listing, set(listing.images)),
+    )
+
+
+def _only_good(root: Path, paths: Sequence[Path], good_folder: str | None) -> Sequence[Path]:
+    """Make sure that pictures outside bad/ and masks/ are meant as good ones."""
+    if not paths:
+        raise DataError(
+            f"{root}: no good pictures found", remedy=f"{EXPECTED}; files of {_SUFFIXES}"
+        )
+    beside = sorted({path.parts[0] for path in paths if path.parts[0] != good_folder})
+    if good_folder is not None and beside:
+        raise DataError(
+            f"{root}: pictures beside {good_folder}/, in {', '.join(beside[:5])}",
+            remedy=f"move good ones into {good_folder}/ and defective ones into bad/<type>/",
+        )
+    for path in paths:
+        if any(part.lower() in _NOT_GOOD for part in path.parent.parts):
+            raise DataError(
+                f"{root / path.parent}: looks like no folder of good pictures",
+                remedy=f"rename it, or move defective pictures into {root / 'bad'}",
+            )
+    return paths
+
+
+def _below(listing: Listing, *folders: str) -> tuple[Path, ...]:
+    """Pictures in the folder `folders`, relative to it."""
+    depth = len(folders)
+    return tuple(
+        Path(*path.parts[depth:]) for path in listing.images if path.parts[:depth] == folders
+    )
+
+
+def _ignored(root: Path, listing: Listing, known: Collection[Path]) -> tuple[Path, ...]:
+    outside = [path for path in listing.images if path not in known]
+    return tuple(root / path for path in [*outside, *listing.others])
+
+
+def _name_of(root: Path) -> str:
+    return os.path.basename(os.path.abspath(root)) or "dataset"

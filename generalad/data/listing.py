@@ -1,0 +1,119 @@
+"""Which files lie in a folder, and which mask belongs to which picture. Paths only, no records."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from generalad.errors import DataError
+from generalad.preprocess import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below a folder, relative to it and sorted by name; hidden ones are left out."""
+
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def list_files(root: Path) -> Listing:
+    """List a folder and everything below it.
+
+    Linked folders are entered unless they lead back to a folder they lie in. A dangling link with
+    the name of a picture counts as a picture, so that somebody hears of it.
+
+    Raises:
+        DataError: a folder cannot be opened.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    # Each entry: a folder, its path relative to the root, the identities of the folders above it.
+    todo: list[tuple[Path, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
+    while todo:
+        folder, prefix, above = todo.pop()
+        try:
+            status = folder.stat()
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            raise DataError(
+                f"{folder}: {error.strerror}", remedy="check the folder's permissions"
+            ) from error
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                todo.append((Path(entry.path), f"{prefix}{entry.name}/", above | {identity}))
+            elif _is_image(entry):
+                images.append(prefix + entry.name)
+            else:
+                others.append(prefix + entry.name)
+    return Listing(
+        images=tuple(Path(name) for name in sorted(images)),
+        others=tuple(Path(name) for name in sorted(others)),
+    )
+
+
+def list_folders(root: Path) -> list[str]:
+    """Names of the folders directly below `root`, sorted; hidden ones are left out."""
+    try:
+        entries = list(os.scandir(root))
+    except OSError as error:
+        raise DataError(
+            f"{root}: {error.strerror}", remedy="check the folder's permissions"
+        ) from error
+    return sorted(
+        entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)
+    )
+
+
+def match_masks(
+    images: Sequence[Path], masks: Sequence[Path]
+) -> tuple[Mapping[Path, tuple[Path, ...]], tuple[Path, ...]]:
+    """Find the masks of pictures by their names.
+
+    The masks of `a/x.png` are `a/x_mask.*`, else `a/x.*`, else everything in the folder `a/x/`.
+
+    Args:
+        images: relative to the folder of the pictures.
+        masks: relative to the folder of the masks.
+
+    Returns:
+        The masks of each picture that has some, and the masks that belong to no picture.
+    """
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_folder: dict[str, list[Path]] = defaultdict(list)
+    for mask in masks:
+        by_stem[mask.with_suffix("").as_posix()].append(mask)
+        by_folder[mask.parent.as_posix()].append(mask)
+    matched = {}
+    for image in images:
+        stem = image.with_suffix("").as_posix()
+        found = by_stem.get(f"{stem}_mask") or by_stem.get(stem) or by_folder.get(stem)
+        if found:
+            matched[image] = tuple(found)
+    used = {mask for found in matched.values() for mask in found}
+    return matched, tuple(mask for mask in masks if mask not in used)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:
+        return False
+    try:
+        # A pipe or a device with the name of a picture would block whoever reads it.
+        return entry.is_file() or not os.path.exists(entry.path)
+    except OSError:
+        return True

@@ -1,0 +1,126 @@
+"""What a dataset is made of: samples with a label and masks, in three parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import DataError
+from generalad.preprocess import read_mask
+
+GOOD = "good"
+"""Label of a picture without a defect; every other label is the type of a defect."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture.
+
+    Attributes:
+        path: the picture file.
+        label: "good" or the type of the defect.
+        masks: files that mark the defect, to be united; empty where none is known.
+    """
+
+    path: Path
+    label: str
+    masks: tuple[Path, ...] = ()
+
+    @property
+    def defective(self) -> bool:
+        """Whether the picture shows a defect."""
+        return self.label != GOOD
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The pictures of one class of parts, each part sorted by name.
+
+    Attributes:
+        name: of the folder or of the table.
+        root: the folder that paths in reports are relative to.
+        layout: "class folder", "plain folder" or "table".
+        train: good pictures.
+        calibration: good pictures given for calibration (MVTec LOCO's validation/good); where it
+            is empty, calibration pictures are split off `train`, see splits.py.
+        test: good and defective pictures; may be empty.
+        stray_masks: masks that belong to no picture.
+        ignored: files that have no place in the layout, pictures and others.
+    """
+
+    name: str
+    root: Path
+    layout: str
+    train: tuple[Sample, ...]
+    calibration: tuple[Sample, ...] = ()
+    test: tuple[Sample, ...] = ()
+    stray_masks: tuple[Path, ...] = ()
+    ignored: tuple[Path, ...] = ()
+
+
+def without(dataset: Dataset, paths: Collection[Path]) -> Dataset:
+    """A copy that does without some files.
+
+    A sample whose picture is among `paths` is left out; one of whose masks is among them keeps its
+    label, but none of its masks, because the rest may mark only a part of the defect.
+
+    Raises:
+        DataError: no training picture is left.
+    """
+    gone = frozenset(paths)
+
+    def keep(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+        return tuple(
+            dataclasses.replace(sample, masks=()) if gone.intersection(sample.masks) else sample
+            for sample in samples
+            if sample.path not in gone
+        )
+
+    train = keep(dataset.train)
+    if not train:
+        raise DataError(
+            f"{dataset.root}: no usable training picture is left",
+            remedy="replace the unusable files",
+        )
+    return dataclasses.replace(
+        dataset, train=train, calibration=keep(dataset.calibration), test=keep(dataset.test)
+    )
+
+
+def load_masks(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The defective pixels of a sample, all its masks united.
+
+    Args:
+        sample: a good one has no defective pixels.
+        shape: (H, W) of its picture.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        DataError: a defective sample without masks, or a mask that cannot be read or differs in
+            size from the picture.
+    """
+    if sample.defective and not sample.masks:
+        raise DataError(f"{sample.path}: no mask is known", remedy="add one or leave pixels out")
+    united = np.zeros(shape, dtype=np.bool_)
+    for path in sample.masks:
+        mask = read_mask(path)
+        if mask.shape != shape:
+            raise DataError(
+                f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, "
+                f"its picture {shape[1]}x{shape[0]}",
+                remedy="draw the mask on the picture itself",
+            )
+        united |= mask
+    return united
+
+
+def clean_label(text: str) -> str:
+    """A label as it is written, except that "Good" is "good"."""
+    return GOOD if text.strip().lower() == GOOD else text.strip()
