@@ -1,0 +1,155 @@
+"""ONNX artifacts on ONNX Runtime: CUDA where the installed package offers it, else the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import ArtifactError, MissingExtraError, UsageError
+from generalad.runtime.session import (
+    EXPORT_AGAIN,
+    Closing,
+    Outputs,
+    check_images,
+    check_outputs,
+    check_spec,
+    in_batches,
+)
+from generalad.spec import METADATA_KEY, Spec
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+
+Tensor = tuple[str, str, list[Any]]
+"""Name, ONNX Runtime's name of the type, shape; a size that is no int is free."""
+
+
+class OrtSession(Closing):
+    """A `Session` on ONNX Runtime. Output arrays are fresh at every run and belong to the caller.
+
+    Falls to the CPU when CUDA is offered but cannot be loaded; `backend` tells which one it is.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        ort = _import_onnxruntime()
+        self._session: Any = _load(ort, path, threads)
+        self._spec = _read_spec(self._session, path)
+        check_spec(self._spec, name=str(path))
+        self._fixed_batch = _check_graph(self._session, self._spec, path)
+        provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        self._backend = f"onnxruntime {ort.__version__}, {provider}"
+
+    @property
+    def spec(self) -> Spec:
+        """The record in the file's metadata."""
+        return self._spec
+
+    @property
+    def backend(self) -> str:
+        """Such as "onnxruntime 1.32.0, CPU"."""
+        return self._backend
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size of the graph, None where its batch axis is dynamic."""
+        return self._fixed_batch
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """See `Session.run`."""
+        if self._session is None:
+            raise UsageError("the session is closed")
+        check_images(images, self._spec)
+        if self._fixed_batch is None or self._fixed_batch == len(images):
+            outputs = self._run(images)
+        else:
+            outputs = in_batches(images, self._fixed_batch, self._run)
+        return check_outputs(outputs, len(images), self._spec)
+
+    def _run(self, images: NDArray[np.uint8]) -> Outputs:
+        feed = {self._spec.input_name: images}
+        return Outputs(*self._session.run(list(self._spec.output_names), feed))
+
+    def close(self) -> None:
+        """Free the network."""
+        self._session = None
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("running ONNX artifacts", "cpu") from error
+    return onnxruntime
+
+
+def _load(ort: Any, path: Path, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    # What goes wrong arrives as an exception; the library's own log would repeat it.
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    providers: list[Any] = [_CPU]
+    if _CUDA in ort.get_available_providers():
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # finds the CUDA libraries that pip installed
+        # The default tries every convolution algorithm at start-up.
+        providers.insert(0, (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))
+    try:
+        return ort.InferenceSession(str(path), sess_options=options, providers=providers)
+    except Exception as error:  # the library's errors share no other base class
+        raise ArtifactError(
+            f"{path}: cannot be loaded, not an ONNX file or damaged ({_reason(error)})",
+            remedy=f"copy the file again, or {EXPORT_AGAIN}",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The last part of "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model ... failed:...."."""
+    lines = str(error).split(" : ")[-1].strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _read_spec(session: Any, path: Path) -> Spec:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ArtifactError(
+            f"{path}: an ONNX file, but not one made by generalad (no {METADATA_KEY} in it)",
+            remedy="make one with gad export",
+        )
+    return Spec.from_json(text, name=str(path))
+
+
+def _check_graph(session: Any, spec: Spec, path: Path) -> int | None:
+    """Compare the graph's inputs and outputs with the spec; returns the fixed batch size."""
+    inputs: list[Tensor] = [(i.name, i.type, i.shape) for i in session.get_inputs()]
+    outputs: list[Tensor] = [(o.name, o.type, o.shape) for o in session.get_outputs()]
+    images: Tensor = (spec.input_name, "tensor(uint8)", ["B", *spec.image_size, 3])
+    scores: Tensor = (spec.output_names[0], "tensor(float)", ["B"])
+    maps: Tensor = (spec.output_names[1], "tensor(float)", ["B", *spec.map_size])
+    for found, expected in ((inputs, [images]), (outputs, [scores, maps])):
+        if len(found) != len(expected) or not all(
+            name == name_ and kind == kind_ and _fits(shape, shape_)
+            for (name, kind, shape), (name_, kind_, shape_) in zip(found, expected, strict=True)
+        ):
+            raise ArtifactError(
+                f"{path}: the graph has {_text(found)}, its spec says {_text(expected)}",
+                remedy=EXPORT_AGAIN,
+            )
+    batch = inputs[0][2][0]
+    return batch if isinstance(batch, int) else None
+
+
+def _fits(shape: list[Any], expected: list[Any]) -> bool:
+    """Whether every size that the graph fixes is the expected one; names stand for any size."""
+    return len(shape) == len(expected) and all(
+        size == wanted
+        for size, wanted in zip(shape, expected, strict=True)
+        if isinstance(size, int) and isinstance(wanted, int)
+    )
+
+
+def _text(tensors: list[Tensor]) -> str:
+    return " and ".join(f"{name} {kind} {shape}" for name, kind, shape in tensors)

@@ -1,0 +1,174 @@
+"""A session runs one artifact: pictures of the network's input size in, raw scores and maps out.
+
+Every backend implements `Session`; `open_session` picks the backend by the file's suffix. The spec
+is checked once when a session opens, the pictures once at the door of `run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import ArtifactError, UsageError
+from generalad.preprocess import RESIZE_RULE
+from generalad.spec import Spec
+
+EXPORT_AGAIN = "export the detector again with gad export"
+
+S = TypeVar("S", bound="Session")
+
+
+class Outputs(NamedTuple):
+    """What the network says about B pictures; raw, never clamped. The caller owns both arrays.
+
+    `scores` is (B,) float32, higher is more anomalous; `maps` is (B, h, w) float32 of the spec's
+    `map_size`.
+    """
+
+    scores: NDArray[np.float32]
+    maps: NDArray[np.float32]
+
+
+class Session(Protocol):
+    """One opened artifact. `run` may be called from one thread at a time."""
+
+    @property
+    def spec(self) -> Spec:
+        """The record that travels with the artifact."""
+
+    @property
+    def backend(self) -> str:
+        """Library, version and device really in use, read back after loading."""
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size compiled into the artifact; None where any size is native.
+
+        `run` takes any number of pictures either way: it cuts and pads them.
+        """
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """Score (B, H, W, 3) uint8 RGB, contiguous, B >= 1; only read during the call.
+
+        Raises:
+            UsageError: another type or shape, or the session is closed.
+        """
+
+    def close(self) -> None:
+        """Free the network; a second call does nothing."""
+
+    def __enter__(self: S) -> S: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Closing:
+    """Makes a session a context manager that closes itself."""
+
+    def close(self) -> None:
+        """Free what is held."""
+
+    def __enter__(self: C) -> C:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+C = TypeVar("C", bound=Closing)
+
+
+def open_session(path: str | Path, *, threads: int | None = None) -> Session:
+    """Open an artifact for inference.
+
+    Args:
+        path: an ONNX file made by `gad export`.
+        threads: CPU threads for one run; None leaves the choice to the backend.
+
+    Raises:
+        ArtifactError: missing, not an artifact, cut off, or of a newer format.
+        MissingExtraError: the backend's library is not installed.
+    """
+    path = Path(path)
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, found {threads}")
+    if path.is_dir():
+        raise ArtifactError(
+            f"{path} is a folder, expected an artifact such as model.onnx",
+            remedy=f"export a trained detector first: gad export {path}",
+        )
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such file", remedy="check the path")
+    if path.suffix.lower() == ".onnx":
+        from generalad.runtime.ort import OrtSession
+
+        return OrtSession(path, threads=threads)
+    raise ArtifactError(
+        f"{path}: {path.suffix or 'a file without suffix'} is not a known kind of artifact, "
+        "expected .onnx",
+        remedy="make one with gad export",
+    )
+
+
+def check_spec(spec: Spec, *, name: str) -> None:
+    """Refuse an artifact whose pictures this version cannot prepare as its training did."""
+    if spec.resize != RESIZE_RULE:
+        raise ArtifactError(
+            f"{name}: its pictures are resized by {spec.resize!r}, this version does "
+            f"{RESIZE_RULE!r}",
+            remedy=EXPORT_AGAIN,
+        )
+
+
+def check_images(images: NDArray[np.uint8], spec: Spec) -> None:
+    """Refuse input that the network would misread."""
+    found = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        raise UsageError(f"expected uint8 pixels, found {found}")
+    height, width = spec.image_size
+    if images.ndim != 4 or len(images) < 1 or images.shape[1:] != (height, width, 3):
+        raise UsageError(
+            f"expected images of shape (B, {height}, {width}, 3), found {found}",
+            remedy="bring pictures to the network's size with generalad.preprocess.resize",
+        )
+    if not images.flags.c_contiguous:
+        raise UsageError(
+            "expected contiguous images, found a strided view", remedy="np.ascontiguousarray"
+        )
+
+
+def check_outputs(outputs: Outputs, batch: int, spec: Spec) -> Outputs:
+    """Refuse a network whose outputs are not what its spec says."""
+    expected = ((batch,), (batch, *spec.map_size))
+    found = (outputs.scores.shape, outputs.maps.shape)
+    if found != expected:
+        raise ArtifactError(
+            f"the network returned shapes {found}, its spec says {expected}", remedy=EXPORT_AGAIN
+        )
+    return outputs
+
+
+def in_batches(
+    images: NDArray[np.uint8], batch: int, run: Callable[[NDArray[np.uint8]], Outputs]
+) -> Outputs:
+    """Call `run` on groups of exactly `batch` pictures; the last one is repeated as padding."""
+    padding = -len(images) % batch
+    padded = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)])
+    parts = [run(padded[i : i + batch]) for i in range(0, len(padded), batch)]
+    scores, maps = (np.concatenate(arrays)[: len(images)] for arrays in zip(*parts, strict=True))
+    return Outputs(scores, maps)

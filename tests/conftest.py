@@ -1,0 +1,122 @@
+"""Fixtures that several test files share: specs, tiny ONNX artifacts, pictures and videos."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from generalad.runtime.fake import fake_spec
+from generalad.spec import METADATA_KEY, Spec
+
+MakeSpec = Callable[..., Spec]
+MakeArtifact = Callable[..., Path]
+
+
+@pytest.fixture
+def make_spec() -> MakeSpec:
+    """`make_spec(**changes)`: the spec of a 64 x 64 detector with 16 x 16 maps."""
+
+    def make(**changes: Any) -> Spec:
+        return dataclasses.replace(fake_spec(), **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_artifact(make_spec: MakeSpec) -> MakeArtifact:
+    """`make_artifact(folder, **spec_changes) -> Path` of a tiny ONNX artifact.
+
+    Its map is the local mean brightness / 255 and its score the largest map value. Keywords besides
+    the spec's fields: `name` of the file, `batch` (an int fixes it), `metadata` (None leaves the
+    spec out, a string replaces it), `outputs` (other names for the outputs).
+    """
+
+    def make(
+        folder: Path,
+        *,
+        name: str = "model.onnx",
+        batch: int | str = "B",
+        metadata: str | None = "",
+        outputs: tuple[str, str] = ("scores", "maps"),
+        **changes: Any,
+    ) -> Path:
+        spec = make_spec(**changes)
+        path = folder / name
+        text = spec.to_json() if metadata == "" else metadata
+        path.write_bytes(brightness_model(spec, batch, text, outputs))
+        return path
+
+    return make
+
+
+def brightness_model(
+    spec: Spec, batch: int | str, metadata: str | None, outputs: tuple[str, str]
+) -> bytes:
+    """An ONNX file: uint8 NHWC -> mean over colours -> average pooling -> maximum."""
+    from onnx import TensorProto, helper
+
+    (height, width), (map_height, map_width) = spec.image_size, spec.map_size
+    cell = [height // map_height, width // map_width]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "colours"], ["grey"], keepdims=0),
+        helper.make_node("Div", ["grey", "white"], ["unit"]),
+        helper.make_node("Unsqueeze", ["unit", "channel"], ["plane"]),
+        helper.make_node("AveragePool", ["plane"], ["cells"], kernel_shape=cell, strides=cell),
+        helper.make_node("Squeeze", ["cells", "channel"], [outputs[1]]),
+        helper.make_node("ReduceMax", [outputs[1], "pixels"], [outputs[0]], keepdims=0),
+    ]
+    constants = [
+        helper.make_tensor("colours", TensorProto.INT64, [1], [3]),
+        helper.make_tensor("white", TensorProto.FLOAT, [], [255.0]),
+        helper.make_tensor("channel", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("pixels", TensorProto.INT64, [2], [1, 2]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, [batch, height, width, 3])
+    scores = helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, [batch])
+    maps = helper.make_tensor_value_info(
+        outputs[1], TensorProto.FLOAT, [batch, map_height, map_width]
+    )
+    graph = helper.make_graph(nodes, "brightness", [images], [scores, maps], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    if metadata is not None:
+        helper.set_model_props(model, {METADATA_KEY: metadata})
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture
+def picture() -> Callable[..., NDArray[np.uint8]]:
+    """`picture(brightness, spot=None, size=(48, 64))`: an even RGB picture, with a bright spot."""
+
+    def make(
+        brightness: int, *, spot: int | None = None, size: tuple[int, int] = (48, 64)
+    ) -> NDArray[np.uint8]:
+        image = np.full((*size, 3), brightness, np.uint8)
+        if spot is not None:
+            image[8:24, 16:32] = spot
+        return image
+
+    return make
+
+
+@pytest.fixture
+def write_video() -> Callable[[Path, list[NDArray[np.uint8]]], Path]:
+    """`write_video(path, frames)`: (H, W, 3) RGB frames at 10 a second, as .avi or .mp4."""
+
+    def write(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
+        code = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
+        height, width = frames[0].shape[:2]
+        writer = cv2.VideoWriter(str(path), code, 10.0, (width, height))
+        for frame in frames:
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        writer.release()
+        return path
+
+    return write
