@@ -8,7 +8,8 @@ found in one is valid in the others. Decided once, for every source of pictures:
 16-bit                 full range 0...65535 onto 0...255, never stretched by its own minimum and
                        maximum; 10- or 12-bit data must fill the range before it comes here
 grey                   the one channel three times
-alpha                  dropped; the colour under it counts
+alpha                  dropped; the colour under it counts (the decoder of 8-bit TIFF has already
+                       multiplied it in)
 EXIF orientation       applied
 float, 32-bit          refused: the range is not known
 cut-off file           refused, even where the decoder would fill the rest with grey
@@ -20,6 +21,7 @@ size                   stretched to the network's input, the aspect ratio is not
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 # OpenCV's own log would put decoder chatter between our one-line errors.
@@ -51,19 +53,40 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, empty, cut off, or not a picture.
     """
+    return decode_image(read_bytes(path), name=str(path))
+
+
+def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
+    """Decode an encoded picture; like `read_image`, from bytes. `name` is used in errors."""
+    image = to_uint8(_decode(data, name), name=name)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Read a defect mask: (H, W) bool, every pixel that is not black is defective."""
+    return decode_mask(read_bytes(path), name=str(path))
+
+
+def decode_mask(data: bytes, *, name: str = "mask") -> NDArray[np.bool_]:
+    """Decode an encoded mask; like `read_mask`, from bytes."""
+    # Before the reduction to 8 bits, which would make small 16-bit values black.
+    return np.asarray(_decode(data, name).max(axis=2) > 0)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file; its absence is an error of the same form as a damaged picture."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", remedy="check the path") from error
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror}", remedy="check the file's permissions"
         ) from error
-    return decode_image(data, name=str(path))
 
 
-def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
-    """Decode an encoded picture; like `read_image`, from bytes. `name` is used in errors."""
+def _decode(data: bytes, name: str) -> NDArray[np.generic]:
+    """Decode to (H, W, 3) BGR in the depth of the file."""
     if not data:
         raise DataError(f"{name}: the file is empty", remedy=_REPAIR)
     if is_cut_off(data):
@@ -74,12 +97,7 @@ def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
         raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=_REPAIR) from error
     if image is None:
         raise DataError(f"{name}: not a picture in a known 8- or 16-bit format", remedy=_REPAIR)
-    return cv2.cvtColor(to_uint8(image, name=name), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-def read_mask(path: str | Path) -> NDArray[np.bool_]:
-    """Read a defect mask: (H, W) bool, every pixel that is not black is defective."""
-    return np.asarray(read_image(path).max(axis=2) > 0)
+    return image
 
 
 def to_uint8(image: NDArray[np.generic], *, name: str = "image") -> NDArray[np.uint8]:
@@ -124,7 +142,7 @@ def is_cut_off(data: bytes) -> bool:
     if data.startswith(b"\xff\xd8"):
         return _jpeg_is_cut_off(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" not in data[-4096:]
+        return _png_is_cut_off(data)
     if data.startswith(b"BM") and len(data) >= 6:
         return len(data) < int.from_bytes(data[2:6], "little")
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -132,18 +150,26 @@ def is_cut_off(data: bytes) -> bool:
     return False
 
 
+# In the compressed data of a scan FF is followed by 00 or by a restart marker, D0 to D7.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+
+
 def _jpeg_is_cut_off(data: bytes) -> bool:
-    # An embedded thumbnail ends with the same marker as the picture, so the search for the end
-    # starts behind the picture's own start-of-scan. Within a scan FF D9 cannot occur.
+    # An embedded thumbnail ends with the same marker as the picture, so whole segments are skipped
+    # instead of searching for the last marker.
     position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            return True
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker == 0xDA:
-            return b"\xff\xd9" not in data[position:]
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    while marker := _JPEG_MARKER.search(data, position):
+        if marker[1] == b"\xd9":
+            return False
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return True
+
+
+def _png_is_cut_off(data: bytes) -> bool:
+    position = 8
+    while position < len(data):
+        kind = data[position + 4 : position + 8]
+        position += int.from_bytes(data[position : position + 4], "big") + 12
+        if kind == b"IEND":
+            return position > len(data)
     return True
