@@ -1,0 +1,1 @@
+"""Image and pixel metrics, their intervals, and the report (numpy and OpenCV only)."""
