@@ -24,13 +24,13 @@ from generalad.metrics.ranking import (
     area_below,
     auroc_from_counts,
     average_precision_from_counts,
+    thinned,
 )
 
 Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
 
 FPR_LIMIT = 0.3
-_CURVE_POINTS = 400
 _BINS_PER_TYPE = 1024  # shared out among defect types, at least 64 each; see bin_edges
 
 
@@ -124,7 +124,7 @@ def pixel_metrics(pools: Sequence[Scores], regions: Regions) -> PixelMetrics:
             average_precision_from_counts(np.append(true, true[-1]), np.append(reaching, normals))
         ),
         aupro=float(area_below(false, overlap, FPR_LIMIT)),
-        pro_curve=_thinned(false, overlap),
+        pro_curve=thinned(false, overlap),
     )
 
 
@@ -175,11 +175,3 @@ def metrics_from_histograms(normal: Floats, anomalous: Floats, shares: Floats) -
 def _corners(values: Floats) -> Floats:
     before = np.append(0.0, values[:-1])
     return np.append(np.stack([before, values], axis=1).ravel(), values[-1])
-
-
-def _thinned(x: Floats, y: Floats) -> Floats:
-    # Points evenly spaced along the curve's own length, so that the steep start keeps its shape.
-    length = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
-    at = np.searchsorted(length, np.linspace(0.0, length[-1], _CURVE_POINTS))
-    keep = np.unique(np.minimum(at, x.size - 1))
-    return np.stack([np.append(0.0, x[keep]), np.append(0.0, y[keep])], axis=1)

@@ -1,0 +1,95 @@
+"""Anomaly maps as pictures: heat maps, and overlays that leave normal areas untouched."""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import DataError
+
+Picture = NDArray[np.uint8]  # (H, W, 3), RGB
+
+CONTOUR_COLOUR = (255, 255, 255)
+_LEAST_COLOUR, _GREATEST_COLOUR = 70, 245  # the part of INFERNO between near black and near white
+_GREATEST_OPACITY = 0.65
+_CLEAR_BELOW = 0.25  # share of the scale that stays fully transparent
+
+
+def heat_map(
+    anomaly_map: NDArray[np.float32], size: tuple[int, int], low: float, high: float
+) -> Picture:
+    """Colour a raw map (h, w) at `size` (H, W): `low` and below dark, `high` and above bright."""
+    levels = _levels(_resized(anomaly_map, size), low, high)
+    return np.asarray(cv2.applyColorMap(levels, _colours()[:, None]), np.uint8)
+
+
+def overlay(
+    image: Picture,
+    anomaly_map: NDArray[np.float32],
+    *,
+    threshold: float,
+    low: float | None = None,
+) -> Picture:
+    """Lay a raw map (h, w) over an RGB image (H, W, 3); a new picture comes back.
+
+    Opacity and colour rise from `low`, the smallest value of the map if not given, through the
+    middle of the scale at `threshold` up to as far above it again. A line is drawn around the areas
+    at or above `threshold`. Give the same `low` to pictures that are to be compared.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise DataError(f"expected an RGB image (H, W, 3) uint8, found {image.shape} {image.dtype}")
+    height, width = image.shape[:2]
+    resized = _resized(anomaly_map, (height, width))
+    if low is None:
+        low = float(resized.min())
+    levels = _levels(resized, low, 2 * threshold - low)
+    premultiplied, transparency = _blend_tables()
+    kept = cv2.multiply(image, cv2.applyColorMap(levels, transparency), scale=1 / 255)
+    picture = np.asarray(cv2.add(kept, cv2.applyColorMap(levels, premultiplied)), np.uint8)
+    outline(picture, resized >= threshold, CONTOUR_COLOUR)
+    return picture
+
+
+def outline(picture: Picture, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    """Draw the borders of a mask (H, W) into `picture`, in place, edged so that all can see it."""
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    thickness = max(1, round(min(picture.shape[:2]) / 240))
+    cv2.drawContours(picture, contours, -1, (0, 0, 0), thickness + 2)
+    cv2.drawContours(picture, contours, -1, colour, thickness)
+
+
+def _resized(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    values = np.ascontiguousarray(anomaly_map, dtype=np.float32)
+    if values.ndim != 2:
+        raise DataError(f"expected a map (h, w), found shape {values.shape}")
+    return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _levels(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    """Scale low…high to 0…255; a scale without extent shows everything above `low` as highest."""
+    scale = 255 / max(high - low, 1e-6)
+    scaled = cv2.addWeighted(values, scale, values, 0.0, -low * scale, dtype=cv2.CV_8U)
+    return np.asarray(scaled, np.uint8)
+
+
+@functools.cache
+def _colours() -> Picture:
+    """256 RGB colours, dark violet to light yellow, rising evenly in lightness."""
+    steps = np.linspace(_LEAST_COLOUR, _GREATEST_COLOUR, 256).round().astype(np.uint8)
+    bgr = cv2.applyColorMap(steps[:, None], cv2.COLORMAP_INFERNO)[:, 0]
+    return np.ascontiguousarray(bgr[:, ::-1])
+
+
+@functools.cache
+def _blend_tables() -> tuple[Picture, Picture]:
+    """Colour times opacity, and 255 times transparency, for every level: (256, 1, 3) each."""
+    rising = np.clip((np.arange(256) / 255 - _CLEAR_BELOW) / (0.6 - _CLEAR_BELOW), 0, 1)
+    opacity = (_GREATEST_OPACITY * rising)[:, None]
+    premultiplied = np.round(_colours() * opacity).astype(np.uint8)[:, None, :]
+    transparency = np.repeat(np.round(255 * (1 - opacity)), 3, axis=1).astype(np.uint8)[:, None, :]
+    return premultiplied, transparency
