@@ -20,10 +20,9 @@ EXPECTED = (
 _SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 
 # Found among good pictures, a folder of such a name means that the layout was misunderstood.
-_NOT_GOOD = frozenset(
-    ("bad", "defect", "defects", "defective", "anomaly", "anomalies", "anomalous", "abnormal")
-    + ("faulty", "ng", "nok", "reject", "rejects", "mask", "masks", "ground_truth", "test")
-)
+_DEFECT_WORDS = ("bad", "faulty", "ng", "nok", "reject", "rejects", "abnormal")
+_ANOMALY_WORDS = ("anomaly", "anomalies", "anomalous", "defect", "defects", "defective")
+_NOT_GOOD = {*_DEFECT_WORDS, *_ANOMALY_WORDS, "mask", "masks", "ground_truth", "test"}
 
 
 def open_class_folder(root: Path) -> Dataset:

@@ -2,15 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from generalad.data.parallel import map_threads
 from generalad.data.samples import Sample
+from generalad.errors import DataError
 from generalad.files import sha256_of_file
 
 HELD_OUT_SHARE = 0.2
 """Share of the good pictures kept for the test where a dataset has defects but no test split."""
+
+
+def split_calibration(
+    samples: Sequence[Sample],
+    *,
+    fraction: float,
+    rng: np.random.Generator,
+    hashes: Mapping[Path, str] | None = None,
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Split good pictures at random into those to train on and those to calibrate with.
+
+    Args:
+        samples: good ones.
+        fraction: share for calibration; at least one picture goes to each side.
+        rng: decides.
+        hashes: content hash of each picture; equal pictures stay on one side, so that no
+            calibration score comes from a picture that was trained on.
+
+    Returns:
+        Training and calibration samples, each in the given order.
+
+    Raises:
+        DataError: fewer than two different pictures.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        groups[(hashes or {}).get(sample.path, str(sample.path))].append(index)
+    if len(groups) < 2:
+        raise DataError(
+            f"{len(groups)} different good pictures, expected at least 2: one to train on and one "
+            "to calibrate with",
+            remedy="add good pictures; a false-alarm rate r takes 1/r - 1 of them for calibration, "
+            f"1 % takes {calibration_needed(0.01)}",
+        )
+    wanted = min(max(1, round(fraction * len(samples))), len(samples) - 1)
+    members = list(groups.values())
+    chosen: set[int] = set()
+    for number in rng.permutation(len(members)):
+        if len(chosen) + len(members[number]) <= wanted:
+            chosen.update(members[number])
+    if not chosen:
+        smallest: list[int] = min(members, key=lambda group: len(group))
+        chosen.update(smallest)
+    return (
+        tuple(sample for index, sample in enumerate(samples) if index not in chosen),
+        tuple(sample for index, sample in enumerate(samples) if index in chosen),
+    )
+
+
+def calibration_needed(false_alarm_rate: float) -> int:
+    """Fewest calibration pictures that can promise a false-alarm rate: n + 1 >= 1 / rate."""
+    # The rounding keeps 1 / 0.01 and the like from becoming one more by a last binary digit.
+    return max(1, math.ceil(round(1 / false_alarm_rate, 6)) - 1)
+
+
+def few_shot(samples: Sequence[Sample], shots: int, offset: int) -> tuple[Sample, ...]:
+    """The `shots` samples from `offset` on, going round at the end; 0 shots mean all samples.
+
+    The rule of the paper's few-shot experiments, whose offset is the seed.
+
+    Raises:
+        DataError: fewer samples than shots.
+    """
+    if shots > len(samples):
+        raise DataError(
+            f"{shots} shots, but only {len(samples)} good pictures",
+            remedy="lower `shots` or add pictures",
+        )
+    if shots == 0:
+        return tuple(samples)
+    return tuple(samples[(offset + step) % len(samples)] for step in range(shots))
 
 
 def hold_out(good: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
@@ -21,8 +97,7 @@ def hold_out(good: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, 
     and equal files stay together. Where this leaves one side without pictures, the one of the
     smallest (largest) hash moves there with its copies, if there are two different pictures at all.
     """
-    with ThreadPoolExecutor() as pool:
-        hashes = list(pool.map(_content_hash, (sample.path for sample in good)))
+    hashes = list(map_threads(_content_hash, (sample.path for sample in good)))
     limit = f"{int(HELD_OUT_SHARE * 2**32):08x}"
     different = sorted(set(hashes))
     if len(different) > 1:
