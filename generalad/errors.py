@@ -7,6 +7,8 @@ command line prints both on one line each and exits with `exit_code`; a tracebac
 
 from __future__ import annotations
 
+import importlib.util
+
 
 class GadError(Exception):
     """Base of all expected failures; exit code 1, the work failed."""
@@ -62,3 +64,13 @@ class GateError(GadError):
     """A gate (parity, latency, accuracy) said no; exit code 3."""
 
     exit_code = 3
+
+
+def require_extra(needed_for: str, extra: str, *modules: str) -> None:
+    """Refuse work whose packages are not installed.
+
+    Raises:
+        MissingExtraError: naming the pip command.
+    """
+    if not all(importlib.util.find_spec(module) for module in modules):
+        raise MissingExtraError(needed_for, extra)

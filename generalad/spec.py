@@ -137,9 +137,13 @@ class Spec:
         """A raw image score on the scale 0...1 whose middle is the threshold."""
         return self.normalisation(score, self.thresholds.image)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain values."""
+        return dataclasses.asdict(self)
+
     def to_json(self) -> str:
         """The record as JSON; NaN is refused."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+        return json.dumps(self.to_dict(), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, *, name: str = "artifact") -> Spec:
@@ -150,12 +154,17 @@ class Spec:
         """
         try:
             raw = json.loads(text)
-            version = raw["format_version"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"{name}: holds no generalad spec", remedy="make one with gad export"
-            ) from error
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        except json.JSONDecodeError as error:
+            raise _no_spec(name) from error
+        return cls.from_dict(raw, name=name)
+
+    @classmethod
+    def from_dict(cls, raw: Any, *, name: str = "artifact") -> Spec:
+        """Read a record from plain values; like `from_json`."""
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if not isinstance(version, int):
+            raise _no_spec(name)
+        if version > FORMAT_VERSION:
             raise ArtifactError(
                 f"{name}: format {version} is newer than the {FORMAT_VERSION} this version reads",
                 remedy="pip install --upgrade generalad",
@@ -167,6 +176,10 @@ class Spec:
                 f"{name}: the spec is damaged ({error})", remedy="export the detector again"
             ) from error
         return spec
+
+
+def _no_spec(name: str) -> ArtifactError:
+    return ArtifactError(f"{name}: holds no generalad spec", remedy="make one with gad export")
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -182,7 +195,7 @@ def _build(kind: Any, value: Any) -> Any:
             }
         )
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise TypeError(f"expected a list, found {type(value).__name__}")
         args = typing.get_args(kind)
         if args[-1] is Ellipsis:

@@ -32,7 +32,8 @@ class Detector(nn.Module):
         super().__init__()
         if backbone.dim % config.heads:
             raise ConfigError(
-                f"heads: expected a divisor of the feature width {backbone.dim}, found {config.heads}"
+                f"heads: expected a divisor of the feature width {backbone.dim},"
+                f" found {config.heads}"
             )
         self.config = config
         self.backbone = backbone

@@ -1,0 +1,31 @@
+# Everything a fresh machine needs: Python >= 3.10, make and a C compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo install test check clean
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+
+demo: $(INSTALLED)    ## make parts, train, export, verify and find their defects
+	$(BIN)/gad demo --out demo
+
+install: $(INSTALLED) ## create .venv with everything
+
+test: check           ## checks, then all tests
+	$(BIN)/pytest -n 2
+
+check: $(INSTALLED)   ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:           ## remove what make made
+	rm -rf $(VENV) demo dist build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,119 @@
+"""`gad train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="Folder of good images, MVTec class folder, or CSV.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder of the detector.", show_default="runs/NAME-PRESET"
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="small, base, large (the paper's backbones) or embedded.")
+    ] = "small",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with settings over the preset.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Backbone weights, for machines that reach no model hub."),
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Network input in pixels: 224 or HEIGHTxWIDTH.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Length of the fixed schedule.", show_default="of the preset")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of splits, order and noise.")] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Target rate on good parts that sets the threshold.", show_default="0.01"
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out unreadable images and record which.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, …", show_default="a GPU if there is one")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the feature cache.", show_default="the user's cache"),
+    ] = None,
+) -> None:
+    """Learn what good looks like from a folder of good images.
+
+    Only good images are needed. The same command goes on with a run that was interrupted.
+
+    [dim]gad train parts/good --out runs/parts[/dim]
+
+    [dim]gad train mvtec/bottle --preset large[/dim]
+    """
+    from generalad.cli.console import console, progress
+    from generalad.config import load_config
+    from generalad.errors import require_extra
+
+    require_extra("training", "train", "torch", "timm", "safetensors")
+    changes = {
+        "image_size": None if image_size is None else _size(image_size),
+        "epochs": epochs,
+        "seed": seed,
+        "false_alarm_rate": false_alarm_rate,
+    }
+    settings = load_config(preset, file=config).replaced(
+        {key: value for key, value in changes.items() if value is not None}
+    )
+    from generalad.training.train import train as train_detector
+
+    folder = out or Path("runs") / f"{data.resolve().stem}-{preset}"
+    screen = console()
+    with progress(screen) as report:
+        trained = train_detector(
+            data,
+            folder,
+            settings,
+            weights=weights,
+            device=device,
+            skip_bad=skip_bad,
+            cache=cache,
+            report=report,
+        )
+    spec = trained.spec
+    calibration = spec.calibration
+    skipped = f", {len(spec.training_set.skipped)} skipped" if spec.training_set.skipped else ""
+    screen.print(
+        f"[bold]{folder}[/bold]: trained on {spec.training_set.images} images{skipped}, threshold"
+        f" {spec.thresholds.image:.4g} from {calibration.images} held-out good images"
+    )
+    screen.print(promise(calibration.reached, calibration.target, calibration.images))
+    screen.print(f"next: gad export {folder}")
+
+
+def promise(reached: float, target: float, images: int) -> str:
+    """What the calibration promises, in one sentence."""
+    if reached <= target + 1e-12:
+        return f"false alarms on good parts: at most {target:.2%} (conformal, {images} images)"
+    return (
+        f"false alarms on good parts: {images} calibration images can promise {reached:.2%} at"
+        f" best, not the {target:.2%} asked for → hold out {round(1 / target) - 1} good images"
+    )
+
+
+def _size(text: str) -> list[int]:
+    from generalad.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if not all(part.isdigit() for part in parts) or len(parts) > 2:
+        raise ConfigError(f"--image-size: expected 224 or 224x320, found {text!r}")
+    return [int(part) for part in parts]

@@ -1,0 +1,1 @@
+"""Export: a detector becomes one file that is compared with the original before it exists."""

@@ -1,0 +1,111 @@
+"""The proof that an exported artifact decides like the detector it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import GateError
+from generalad.runtime.session import Outputs
+
+SCORE_LIMIT = 1e-3
+"""Largest allowed score difference in fp32, in units of the spread of the calibration scores."""
+
+MAP_LIMIT = 1e-3
+"""Largest allowed map difference in fp32, in units of the spread of the calibration maps."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an artifact is from its original on the same n pictures.
+
+    Attributes:
+        images: n.
+        spread: largest minus smallest score of the original, the unit of `score_largest`.
+        score_largest: largest score difference in units of `spread`.
+        score_mean: mean score difference, same unit.
+        map_largest: largest map difference in units of the spread of the original's map values.
+        flips: decisions that differ, each side with its own thresholds.
+        backend: what the artifact ran on.
+    """
+
+    images: int
+    spread: float
+    score_largest: float
+    score_mean: float
+    map_largest: float
+    flips: int
+    backend: str
+
+    def problems(self) -> list[str]:
+        """What exceeds its limit, in words; empty if the artifact may be used."""
+        found = []
+        if not np.isfinite([self.score_largest, self.map_largest]).all():
+            found.append("scores or maps are not finite")
+        if self.score_largest > SCORE_LIMIT:
+            found.append(
+                f"scores differ by up to {self.score_largest:.2g} of their spread,"
+                f" allowed are {SCORE_LIMIT:g}"
+            )
+        if self.map_largest > MAP_LIMIT:
+            found.append(
+                f"maps differ by up to {self.map_largest:.2g} of their spread,"
+                f" allowed are {MAP_LIMIT:g}"
+            )
+        if self.flips:
+            found.append(f"{self.flips} of {self.images} decisions differ, allowed are none")
+        return found
+
+    def check(self) -> None:
+        """Refuse an artifact that decides differently.
+
+        Raises:
+            GateError: with every limit that is exceeded.
+        """
+        if found := self.problems():
+            raise GateError(
+                f"the exported model is not equal to the detector: {'; '.join(found)}",
+                remedy="nothing was written; please report this with the output of gad doctor",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the spec, the limits included."""
+        return {**asdict(self), "limits": {"score": SCORE_LIMIT, "map": MAP_LIMIT, "flips": 0}}
+
+
+def compare(
+    original: Outputs,
+    exported: Outputs,
+    *,
+    decisions: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    backend: str,
+) -> Parity:
+    """Compare outputs on the same pictures.
+
+    Args:
+        original: of the trained detector.
+        exported: of the artifact.
+        decisions: (n,) of the original and of the artifact, each with its own threshold.
+        backend: what the artifact ran on.
+    """
+    spread = _spread(original.scores)
+    differences = np.abs(original.scores - exported.scores) / spread
+    map_difference = np.abs(original.maps - exported.maps).max() / _spread(original.maps)
+    return Parity(
+        images=len(original.scores),
+        spread=spread,
+        score_largest=float(differences.max()),
+        score_mean=float(differences.mean()),
+        map_largest=float(map_difference),
+        flips=int((decisions[0] != decisions[1]).sum()),
+        backend=backend,
+    )
+
+
+def _spread(values: NDArray[np.float32]) -> float:
+    # One picture, or equal ones, have no spread; then the size of the values is the unit.
+    spread = float(values.max() - values.min())
+    return spread if spread > 0 else max(float(np.abs(values).max()), 1e-6)

@@ -1,0 +1,124 @@
+"""The fused graph as ONNX: opset 20, symbolic batch axis, no operator outside the standard."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from generalad.errors import GadError
+from generalad.files import atomic_write
+from generalad.model.detector import Detector
+from generalad.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, Spec
+
+OPSET = 20
+"""Has LayerNormalization and Gelu, and keeps attention as products that every engine fuses."""
+
+
+def to_onnx(detector: Detector) -> onnx.ModelProto:
+    """Translate a detector; the result is checked to be what every runtime can read.
+
+    Args:
+        detector: on the CPU.
+
+    Raises:
+        GadError: the exporter produced something else than was asked for.
+    """
+    module = _exportable(detector)
+    height, width = detector.config.image_size
+    # A batch of two, because a batch of one would be taken for a constant.
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    with torch.inference_mode(), _quiet():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=list(OUTPUT_NAMES),
+            dynamic_shapes=({0: "batch"},),
+            verbose=False,
+        )
+    if program is None:
+        raise GadError("the ONNX exporter returned nothing", remedy="please report this")
+    model = program.model_proto
+    check_model(model, detector)
+    return model
+
+
+def check_model(model: onnx.ModelProto, detector: Detector) -> None:
+    """Assert on the real graph what runtimes depend on.
+
+    Raises:
+        GadError: naming the first property that does not hold.
+    """
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    used = Counter(node.op_type for node in model.graph.node)
+    domains = {node.domain or "ai.onnx" for node in model.graph.node}
+    axis = model.graph.input[0].type.tensor_type.shape.dim[0]
+    norms = sum(isinstance(module, nn.LayerNorm) for module in detector.modules())
+    resizes = [node for node in model.graph.node if node.op_type == "Resize"]
+    foreign_resize = [
+        node.name
+        for node in resizes
+        for attribute in node.attribute
+        if (attribute.name == "mode" and attribute.s != b"linear")
+        or (attribute.name == "antialias" and attribute.i)
+    ]
+    checks = {
+        f"opset {OPSET}, found {opsets.get('ai.onnx')}": opsets.get("ai.onnx") == OPSET,
+        f"standard operators only, found {sorted(domains)}": domains == {"ai.onnx"},
+        "a symbolic batch axis": bool(axis.dim_param),
+        f"linear Resize only, found {foreign_resize}": not foreign_resize,
+        f"{norms} LayerNormalization nodes or more, found {used['LayerNormalization']}": used[
+            "LayerNormalization"
+        ]
+        >= norms,
+    }
+    for expected, holds in checks.items():
+        if not holds:
+            raise GadError(f"the exported graph is not as it must be: expected {expected}")
+
+
+def write_model(model: onnx.ModelProto, path: Path, spec: Spec) -> None:
+    """Write an ONNX file with `spec` in its metadata, whole or not at all."""
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.to_json()
+    model.producer_name = "generalad"
+    model.doc_string = ""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+
+
+def _exportable(detector: Detector) -> Detector:
+    """A copy on the CPU whose attention is written out as products and a softmax."""
+    module = copy.deepcopy(detector).cpu().eval()
+    for part in module.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False  # type: ignore[assignment]
+    return module
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's advice to developers away from users."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

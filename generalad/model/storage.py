@@ -1,0 +1,195 @@
+"""A trained detector on disk: a folder with JSON, one safetensors file and calibration pictures.
+
+::
+
+    detector.json              configuration, spec, where the backbone's weights come from, hashes
+    discriminator.safetensors  what was trained
+    calibration/0000.png ...   the held-out good pictures at the network's input size, for export
+
+The backbone's weights are not copied: they are large, shared by all detectors, and found again by
+their source. Their hash is checked, so a detector never runs on other weights than it was trained
+with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from generalad.config import EMBEDDED, PRESETS, Config
+from generalad.errors import ArtifactError, DataError, WeightsError
+from generalad.files import (
+    atomic_write,
+    make_folder,
+    read_json,
+    sha256_of_bytes,
+    sha256_of_file,
+    write_json,
+)
+from generalad.model.backbone import Backbone
+from generalad.model.detector import Detector
+from generalad.model.weights import HUB, load_backbone
+from generalad.preprocess import read_image
+from generalad.spec import Spec
+
+DETECTOR_FILE = "detector.json"
+KIND = "generalad-detector"
+VERSION = 1
+_DISCRIMINATOR = "discriminator.safetensors"
+_CALIBRATION = "calibration"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector with everything that is known of it.
+
+    Attributes:
+        detector: in evaluation mode.
+        spec: thresholds, calibration, provenance.
+        folder: where it was loaded from.
+    """
+
+    detector: Detector
+    spec: Spec
+    folder: Path
+
+    def calibration_images(self) -> NDArray[np.uint8]:
+        """The held-out good pictures, (n, H, W, 3) uint8 RGB at the network's input size.
+
+        Raises:
+            ArtifactError: pictures are missing or were changed.
+        """
+        paths = sorted((self.folder / _CALIBRATION).glob("*.png"))
+        try:
+            images = [read_image(path) for path in paths]
+        except DataError as error:
+            raise _calibration_error(self.folder) from error
+        if _hash_of(images) != self.spec.provenance.get("calibration_sha256"):
+            raise _calibration_error(self.folder)
+        return np.stack(images)
+
+
+def save_detector(
+    folder: Path,
+    detector: Detector,
+    spec: Spec,
+    calibration: Sequence[NDArray[np.uint8]],
+) -> None:
+    """Write a detector; `detector.json` comes last and makes it one.
+
+    Args:
+        folder: created if needed.
+        detector: trained.
+        spec: to record; the hash of the calibration pictures is added.
+        calibration: pictures (H, W, 3) uint8 RGB at the network's input size.
+    """
+    make_folder(folder / _CALIBRATION)
+    for stale in (folder / _CALIBRATION).glob("*.png"):
+        stale.unlink()
+    for index, image in enumerate(calibration):
+        with atomic_write(folder / _CALIBRATION / f"{index:04d}.png") as path:
+            cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    weights = detector.discriminator.state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    with atomic_write(folder / _DISCRIMINATOR) as path:
+        save_file(tensors, path)
+    spec.provenance["calibration_sha256"] = _hash_of(calibration)
+    record = {
+        "kind": KIND,
+        "version": VERSION,
+        "config": detector.config.to_dict(),
+        "discriminator_sha256": sha256_of_file(folder / _DISCRIMINATOR),
+        "spec": spec.to_dict(),
+    }
+    write_json(folder / DETECTOR_FILE, record)
+
+
+def load_detector(
+    folder: Path, *, weights: Path | None = None, device: str | torch.device = "cpu"
+) -> Trained:
+    """Load a detector and check everything against the recorded hashes.
+
+    Args:
+        folder: written by `gad train`.
+        weights: where the backbone's weights lie now, if they moved since training.
+        device: where to put the detector.
+
+    Raises:
+        ArtifactError: no detector, a newer one, or files that were changed or cut off.
+        WeightsError: the backbone's weights are not to be had, or are others.
+    """
+    record = read_record(folder)
+    config = PRESETS["large"].replaced(record["config"])
+    spec = Spec.from_dict(record["spec"], name=str(folder))
+    detector = Detector(config, _backbone(config, spec, weights))
+    path = folder / _DISCRIMINATOR
+    if not path.is_file() or sha256_of_file(path) != record["discriminator_sha256"]:
+        raise ArtifactError(
+            f"{path} is missing or is not the file that was saved", remedy="train again"
+        )
+    try:
+        detector.discriminator.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtifactError(f"{path} does not fit: {error}", remedy="train again") from error
+    return Trained(detector.eval().to(device), spec, folder)
+
+
+def is_detector(path: Path) -> bool:
+    """Whether `path` is the folder of a detector, finished and readable or not."""
+    return (path / DETECTOR_FILE).is_file()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of `detector.json`, its kind and version checked."""
+    path = folder / DETECTOR_FILE
+    if not path.is_file():
+        raise ArtifactError(f"{folder} is not a trained detector", remedy="make one with gad train")
+    record: Any = read_json(path)
+    if not isinstance(record, dict) or record.get("kind") != KIND:
+        raise ArtifactError(f"{path} is not a detector's", remedy="make one with gad train")
+    if record.get("version", 0) > VERSION:
+        raise ArtifactError(
+            f"{folder}: version {record['version']} is newer than the {VERSION} this reads",
+            remedy="pip install --upgrade generalad",
+        )
+    if missing := {"config", "spec", "discriminator_sha256"} - record.keys():
+        raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", remedy="train again")
+    return record
+
+
+def _backbone(config: Config, spec: Spec, weights: Path | None) -> Backbone:
+    source = spec.backbone.weights
+    if weights is None and source not in (HUB, EMBEDDED):
+        weights = Path(source)
+        if not weights.is_file():
+            raise WeightsError(
+                f"the backbone's weights are no longer at {weights}", remedy="give --weights FILE"
+            )
+    backbone, _, found = load_backbone(config, weights=weights)
+    if found != spec.backbone.weights_sha256:
+        raise WeightsError(
+            f"these are not the backbone weights of training (sha256 {found[:12]}…, recorded"
+            f" {spec.backbone.weights_sha256[:12]}…)",
+            remedy="give --weights FILE with the weights used then",
+        )
+    return backbone
+
+
+def _hash_of(images: Sequence[NDArray[np.uint8]]) -> str:
+    return sha256_of_bytes(b"".join(np.ascontiguousarray(image).tobytes() for image in images))
+
+
+def _calibration_error(folder: Path) -> ArtifactError:
+    return ArtifactError(
+        f"the calibration pictures in {folder / _CALIBRATION} are missing or were changed",
+        remedy="train again; the cached features make it short",
+    )

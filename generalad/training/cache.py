@@ -1,0 +1,289 @@
+"""Backbone features, computed once.
+
+The backbone is frozen, so the features of an image never change. They are computed in one pass,
+kept in half precision in one file for each key, and read by training from memory when they fit a
+budget and through a memory map when not. The key covers everything that determines them, so a file
+is reused by later runs and never by mistake. A pass that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generalad.errors import StorageError
+from generalad.files import make_folder, storage_error, write_json
+from generalad.model.backbone import Backbone, normalise
+from generalad.preprocess import RESIZE_RULE, read_image, resize
+
+CACHE_VERSION = 1
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached features of n images.
+
+    Attributes:
+        values: (n, N, D) float16, in memory or a read-only memory map.
+        attention: (n, heads, N) float16, or None where no distortion asked for it.
+        in_memory: which of the two it is.
+        computed: images whose features were computed by this call; the rest was found on disk.
+    """
+
+    values: NDArray[np.float16]
+    attention: NDArray[np.float16] | None
+    in_memory: bool
+    computed: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batch(
+        self, indices: NDArray[np.int64], device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features (B, N, D) and attention (B, heads, N), float32 on `device`."""
+        attention = None
+        if self.attention is not None:
+            attention = torch.from_numpy(self.attention[indices]).to(device).float()
+        return torch.from_numpy(self.values[indices]).to(device).float(), attention
+
+
+def default_folder() -> Path:
+    """`$GAD_CACHE`, or `generalad` in the user's cache folder."""
+    if chosen := os.environ.get("GAD_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "generalad"
+
+
+def default_budget() -> int:
+    """A quarter of the machine's memory, in bytes."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the GPU has it, float32 elsewhere."""
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def cached_features(
+    paths: Sequence[Path],
+    hashes: Sequence[str],
+    backbone: Backbone,
+    *,
+    identity: dict[str, Any],
+    image_size: tuple[int, int],
+    attention: bool,
+    device: torch.device,
+    folder: Path | None = None,
+    budget: int | None = None,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Features:
+    """Features of the images at `paths`, from the cache or computed now.
+
+    Args:
+        paths: n image files.
+        hashes: SHA-256 of each file's content, part of the key.
+        backbone: on `device`.
+        identity: what identifies the backbone: name, layers, hash of the weights.
+        image_size: (height, width) that pictures are resized to.
+        attention: whether attention maps are needed.
+        device: where to compute.
+        folder: of the cache; default `default_folder()`.
+        budget: bytes that may be kept in memory; default `default_budget()`.
+        batch_size: images a forward pass.
+        progress: called as images are done.
+
+    Raises:
+        DataError: an image cannot be read.
+        StorageError: the cache cannot be written and the features do not fit in memory.
+    """
+    folder = (folder or default_folder()) / "features"
+    budget = default_budget() if budget is None else budget
+    key = cache_key(hashes, identity, image_size, attention=attention, device=device)
+    store = _Store(folder / key, count=len(paths))
+    compute = _Compute(backbone, paths, image_size, attention, device, batch_size)
+    try:
+        with store.locked():
+            computed = store.fill(compute, progress)
+            return store.read(budget, computed)
+    except StorageError:
+        shapes = compute.shapes()
+        if len(paths) * sum(2 * int(np.prod(shape)) for shape in shapes.values()) > budget:
+            raise
+        arrays = {n: np.empty((len(paths), *s), np.float16) for n, s in shapes.items()}
+        for _ in compute.into(arrays, 0, progress):
+            pass
+        return Features(arrays["features"], arrays.get("attention"), True, len(paths))
+
+
+def cache_key(
+    hashes: Sequence[str],
+    identity: dict[str, Any],
+    image_size: tuple[int, int],
+    *,
+    attention: bool,
+    device: torch.device,
+) -> str:
+    """Hash of everything that determines the features."""
+    parts = {
+        "version": CACHE_VERSION,
+        "images": list(hashes),
+        "backbone": identity,
+        "image_size": list(image_size),
+        "resize": RESIZE_RULE,
+        "attention": attention,
+        "compute": [device.type, str(compute_dtype(device))],
+        "libraries": [torch.__version__, timm.__version__, np.__version__],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class _Compute:
+    """Runs the backbone over image files in order."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        paths: Sequence[Path],
+        image_size: tuple[int, int],
+        attention: bool,
+        device: torch.device,
+        batch_size: int,
+    ) -> None:
+        self.backbone, self.paths, self.image_size = backbone, paths, image_size
+        self.attention, self.device, self.batch_size = attention, device, batch_size
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's entry in each array."""
+        blank = np.zeros((1, *self.image_size, 3), np.uint8)
+        return {name: array.shape[1:] for name, array in self(blank).items()}
+
+    @torch.inference_mode()
+    def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
+        """Features, and attention if asked for, of pictures (B, H, W, 3) uint8 RGB."""
+        tensor = normalise(torch.from_numpy(images).to(self.device))
+        dtype = compute_dtype(self.device)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            if not self.attention:
+                return {"features": self.backbone(tensor).half().cpu().numpy()}
+            features, attention = self.backbone.features_and_attention(tensor)
+        return {
+            "features": features.half().cpu().numpy(),
+            "attention": attention.half().cpu().numpy(),
+        }
+
+    def into(
+        self, arrays: Mapping[str, NDArray[np.float16]], start: int, progress: Progress | None
+    ) -> Iterator[int]:
+        """Fill `arrays` from image `start` on; yields the number done after each batch."""
+        total = len(self.paths)
+        for first in range(start, total, self.batch_size):
+            last = min(first + self.batch_size, total)
+            pictures = [resize(read_image(p), self.image_size) for p in self.paths[first:last]]
+            for name, values in self(np.stack(pictures)).items():
+                arrays[name][first:last] = values
+            if progress is not None:
+                progress(last, total)
+            yield last
+
+
+class _Store:
+    """One folder of the cache: arrays, how many images are done, and a lock."""
+
+    def __init__(self, folder: Path, *, count: int) -> None:
+        self.folder, self.count = folder, count
+        self.state = folder / "state.json"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Two runs that need the same features compute them once."""
+        make_folder(self.folder)
+        try:
+            with filelock.FileLock(self.folder / ".lock"):
+                yield
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
+
+    def fill(self, compute: _Compute, progress: Progress | None) -> int:
+        """Compute what is missing; returns for how many images."""
+        done, shapes = self._state()
+        if done == self.count:
+            return 0
+        if done == 0:
+            shapes = compute.shapes()
+            self._allocate(shapes)
+        arrays = {name: self._map(name, "r+") for name in shapes}
+        for now in compute.into(arrays, done, progress):
+            for array in arrays.values():
+                array.flush()
+            # Written after the data, so that a kill in between costs one batch at most.
+            write_json(self.state, {"done": now, "shapes": shapes})
+        return self.count - done
+
+    def read(self, budget: int, computed: int) -> Features:
+        _, shapes = self._state()
+        size = sum(self._path(name).stat().st_size for name in shapes)
+        maps = {name: self._map(name, "r") for name in shapes}
+        if size > budget:
+            return Features(maps["features"], maps.get("attention"), False, computed)
+        arrays = {name: np.array(array) for name, array in maps.items()}
+        return Features(arrays["features"], arrays.get("attention"), True, computed)
+
+    def _state(self) -> tuple[int, dict[str, tuple[int, ...]]]:
+        try:
+            state = json.loads(self.state.read_text())
+            shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
+            if all(self._path(name).exists() for name in shapes):
+                return int(state["done"]), shapes
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # nothing yet, or damaged: start over
+        return 0, {}
+
+    def _allocate(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        for name, shape in shapes.items():
+            path = self._path(name)
+            np.lib.format.open_memmap(
+                path, mode="w+", dtype=np.float16, shape=(self.count, *shape)
+            ).flush()
+            if not hasattr(os, "posix_fallocate"):
+                continue
+            # A memory map into a sparse file dies by a signal when the disk fills up; asking for
+            # the blocks now makes it an error instead.
+            try:
+                with path.open("rb+") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError:
+                path.unlink()
+                raise
+
+    def _map(self, name: str, mode: Any) -> np.memmap[Any, np.dtype[np.float16]]:
+        array: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(
+            self._path(name), mode=mode
+        )
+        if array.shape[0] != self.count:
+            raise OSError(errno.EIO, "the cache is damaged", str(self.folder))
+        return array
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"

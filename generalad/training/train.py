@@ -1,0 +1,233 @@
+"""From a folder of good images to a detector: check, split, cache, fit, calibrate, save."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+
+import generalad
+from generalad.config import Config
+from generalad.data.check import CheckReport, check_dataset, render_problems
+from generalad.data.dataset import Dataset, Sample, open_dataset, without
+from generalad.data.splits import few_shot, split_calibration
+from generalad.errors import DataError
+from generalad.files import sha256_of_bytes, write_json
+from generalad.model.detector import Detector
+from generalad.model.storage import DETECTOR_FILE, Trained, load_detector, save_detector
+from generalad.model.weights import load_backbone
+from generalad.preprocess import RESIZE_RULE, read_image, resize
+from generalad.spec import Backbone, Spec, TrainingSet
+from generalad.training.cache import cached_features
+from generalad.training.calibration import Calibrated, calibrate
+from generalad.training.distortions import NEEDS_ATTENTION
+from generalad.training.loop import fit
+from generalad.training.run import CHECKPOINT_FILE, claimed
+
+Report = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Good images to train on and to calibrate with, and the hash of every file's content."""
+
+    name: str
+    train: tuple[Sample, ...]
+    calibration: tuple[Sample, ...]
+    hashes: dict[Path, str]
+    skipped: tuple[str, ...]
+
+    def fingerprint(self) -> str:
+        """One hash over the contents of all images, in order."""
+        parts = [self.hashes[s.path] for s in (*self.train, *self.calibration)]
+        return sha256_of_bytes("\n".join(parts).encode())
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    config: Config,
+    *,
+    weights: Path | None = None,
+    device: str | None = None,
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    cache_memory: int | None = None,
+    report: Report | None = None,
+) -> Trained:
+    """Train a detector on the good images of a dataset; goes on with a run that was interrupted.
+
+    Args:
+        data: a folder or CSV, see docs/data.md.
+        out: folder of the detector.
+        config: see `generalad.config`.
+        weights: backbone weights for machines without a network.
+        device: "cpu", "cuda", …; default: a GPU where there is one.
+        skip_bad: leave out unreadable images instead of stopping.
+        cache: folder of the feature cache.
+        cache_memory: bytes of features that may be kept in memory.
+        report: told about progress.
+
+    Raises:
+        DataError: the dataset has problems; the message lists them.
+        UsageError: `out` belongs to another run.
+        WeightsError: the backbone's weights are not to be had.
+    """
+    out = Path(out)
+    tell = report or (lambda stage, done, total: None)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    split = split_dataset(data, config, skip_bad=skip_bad, report=tell)
+    backbone, source, weights_hash = load_backbone(config, weights=weights)
+    identity = {
+        "config": config.to_dict(),
+        "training_images": split.fingerprint(),
+        "weights_sha256": weights_hash,
+    }
+    with claimed(out, identity):
+        if (out / DETECTOR_FILE).exists():
+            return load_detector(out, weights=weights, device=place)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)  # initial values of the discriminator
+            detector = Detector(config, backbone).to(place)
+        features = cached_features(
+            [sample.path for sample in split.train],
+            [split.hashes[sample.path] for sample in split.train],
+            backbone,
+            identity={
+                "name": config.backbone,
+                "layers": sorted(config.layers),
+                "weights": weights_hash,
+            },
+            image_size=config.image_size,
+            attention=bool(NEEDS_ATTENTION & set(config.distortions)),
+            device=place,
+            folder=cache,
+            budget=cache_memory,
+            progress=lambda done, total: tell("features", done, total),
+        )
+        losses = fit(
+            detector.discriminator,
+            features,
+            config,
+            device=place,
+            checkpoint=out / CHECKPOINT_FILE,
+            progress=lambda done, total: tell("training", done, total),
+        )
+        pictures = [resize(read_image(s.path), config.image_size) for s in split.calibration]
+        scores, peaks = score_pictures(
+            detector.eval(), pictures, progress=lambda d, t: tell("calibration", d, t)
+        )
+        calibrated = calibrate(scores, peaks, target=config.false_alarm_rate)
+        spec = describe(detector, split, calibrated, source=source, weights_hash=weights_hash)
+        write_json(out / "history.json", {"loss": losses})
+        save_detector(out, detector, spec, pictures)
+        (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return Trained(detector, spec, out)
+
+
+def split_dataset(
+    data: str | Path, config: Config, *, skip_bad: bool, report: Report | None = None
+) -> Split:
+    """Open and check a dataset, and split its good images into training and calibration.
+
+    Raises:
+        DataError: errors in the training or calibration images.
+    """
+    tell = report or (lambda stage, done, total: None)
+    dataset = open_dataset(data)
+    good = _only_training(dataset)
+    checked = check_dataset(good, progress=lambda done, total: tell("check", done, total))
+    if checked.unusable and not skip_bad:
+        raise DataError(
+            f"{len(checked.unusable)} training images cannot be used:\n"
+            + "\n".join(f"  {line}" for line in render_problems(checked)),
+            remedy="repair or remove them, or leave them out with --skip-bad",
+        )
+    good = without(good, checked.unusable)
+    hashes = _hashes(checked)
+    rng = np.random.default_rng([config.seed, 1])
+    if good.calibration:
+        train_set, held_out = good.train, good.calibration
+    else:
+        train_set, held_out = split_calibration(
+            good.train, fraction=config.calibration_fraction, rng=rng, hashes=hashes
+        )
+    if config.shots:
+        train_set = few_shot(train_set, config.shots, config.seed)
+    skipped = tuple(sorted(_relative(path, dataset.root) for path in checked.unusable))
+    return Split(dataset.name, tuple(train_set), tuple(held_out), hashes, skipped)
+
+
+@torch.inference_mode()
+def score_pictures(
+    detector: Detector,
+    pictures: Sequence[NDArray[np.uint8]],
+    *,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Raw scores (n,) and largest map values (n,) of pictures (H, W, 3) uint8 RGB."""
+    device = next(detector.parameters()).device
+    scores, peaks = [], []
+    for first in range(0, len(pictures), batch_size):
+        batch = torch.from_numpy(np.stack(pictures[first : first + batch_size])).to(device)
+        score, maps = detector(batch)
+        scores.append(score.cpu().numpy())
+        peaks.append(maps.amax(dim=(1, 2)).cpu().numpy())
+        if progress is not None:
+            progress(min(first + batch_size, len(pictures)), len(pictures))
+    return np.concatenate(scores), np.concatenate(peaks)
+
+
+def describe(
+    detector: Detector, split: Split, calibrated: Calibrated, *, source: str, weights_hash: str
+) -> Spec:
+    """The record of a freshly trained detector."""
+    config = detector.config
+    return Spec(
+        method="GeneralAD",
+        class_name=split.name,
+        image_size=config.image_size,
+        map_size=detector.map_size,
+        resize=RESIZE_RULE,
+        top_k=detector.top_k,
+        backbone=Backbone(config.backbone, tuple(sorted(config.layers)), source, weights_hash),
+        training_set=TrainingSet(split.fingerprint(), len(split.train), split.skipped),
+        calibration=calibrated.calibration,
+        thresholds=calibrated.thresholds,
+        normalisation=calibrated.normalisation,
+        metrics={"selection_rule": SELECTION_RULE},
+        provenance={
+            "generalad": generalad.__version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+            "device": str(next(detector.parameters()).device),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def _only_training(dataset: Dataset) -> Dataset:
+    """The dataset without its test part, which training neither needs nor may look at."""
+    import dataclasses
+
+    return dataclasses.replace(dataset, test=(), stray_masks=())
+
+
+def _hashes(checked: CheckReport) -> dict[Path, str]:
+    return dict(checked.sha256)
+
+
+def _relative(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
