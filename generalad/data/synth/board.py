@@ -1,0 +1,272 @@
+"""A printed circuit board: solder mask over copper, pads, silkscreen and components.
+
+The bare board is the same for all pictures and drawn once for each size. A picture puts the
+components on it, each a little off its place, shades the relief, casts the shadows and lays the
+board under the camera.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from numpy.typing import NDArray
+
+from generalad.data.synth import board_defects, lettering
+from generalad.data.synth.components import SOLDER, sprite
+from generalad.data.synth.layout import (
+    COMPONENTS,
+    LABELS,
+    TRACES,
+    TWO_PADS,
+    VIAS,
+    Placement,
+    Point,
+)
+from generalad.data.synth.noise import Float, cloud, white
+from generalad.data.synth.scene import OVERSAMPLING, Category, Drawing, Lighting, unit, vignette
+
+MARGIN = 5.0  # units around the visible part of the board
+_MASK = (0.012, 0.085, 0.040)
+_MASK_ON_COPPER = (0.024, 0.150, 0.066)
+_INK = (0.66, 0.68, 0.64)
+_LAMP = -2.25  # azimuth in radians
+_VISIBLE_SHADOW = 0.1  # smallest change of a shadow that belongs to a defect
+_SLOPE = 0.9  # height of the lamp: rise over run of the shadows
+
+
+@dataclass
+class Sheet:
+    """The board before it is shaded."""
+
+    colour: Float
+    """(H, W, 3), linear RGB."""
+    relief: Float
+    """(H, W, 2): height in units, and gloss."""
+    scale: float
+    """Pixels for each unit."""
+
+    def pixel(self, x: float, y: float) -> Point:
+        """Pixel coordinates of a point in units."""
+        return (x + MARGIN) * self.scale - 0.5, (y + MARGIN) * self.scale - 0.5
+
+    def copy(self) -> Sheet:
+        """An independent sheet."""
+        return Sheet(self.colour.copy(), self.relief.copy(), self.scale)
+
+
+def _disc(image: Float, centre: Point, radius: float, value: float) -> None:
+    """Draw a disc into a float image."""
+    x, y = (round(c * 16) for c in centre)
+    cv2.circle(image, (x, y), round(radius * 16), value, -1, cv2.LINE_8, 4)
+
+
+def _box(image: Float, x: float, y: float, width: float, height: float) -> None:
+    """Draw a filled box, in pixels."""
+    corners = [(x - width / 2, y - height / 2), (x + width / 2, y - height / 2),
+               (x + width / 2, y + height / 2), (x - width / 2, y + height / 2)]  # fmt: skip
+    fixed = np.round(np.array(corners) * 16).astype(np.int32)
+    cv2.fillConvexPoly(image, fixed, 1.0, cv2.LINE_8, 4)
+
+
+def pads_of(placement: Placement) -> list[tuple[float, float, float, float]]:
+    """Pads of a component: x, y, width, height in units."""
+    pads: list[tuple[float, float, float, float]]
+    if placement.kind in TWO_PADS:
+        distance, along, across = TWO_PADS[placement.kind]
+        pads = [(sign * distance / 2, 0, along, across) for sign in (-1, 1)]
+    elif placement.kind == "small_outline":
+        pads = [((i - 1.5) * 5.0, s * 11.2, 2.6, 5.4) for i in range(4) for s in (-1, 1)]
+    elif placement.kind == "quad_flat":
+        steps = [(i - 3.5) * 3.2 for i in range(8)]
+        pads = [(t, s * 17.6, 1.9, 4.6) for t in steps for s in (-1, 1)]
+        pads += [(s * 17.6, t, 4.6, 1.9) for t in steps for s in (-1, 1)]
+    elif placement.kind == "electrolytic":
+        pads = [(0, s * 10.4, 3.4, 5.0) for s in (-1, 1)]
+    else:
+        pads = [(s * 12.0, 0, 3.0, 5.0) for s in (-1, 1)]
+    if placement.quarter_turns % 2:
+        pads = [(-y, x, height, width) for x, y, width, height in pads]
+    return [(placement.x + x, placement.y + y, w, h) for x, y, w, h in pads]
+
+
+def _silkscreen(bare: Sheet, image: Float) -> Float:
+    """Names and outlines."""
+    for text, x, y in LABELS:
+        height = 2.9 * bare.scale
+        image = lettering.write(image, text, bare.pixel(x, y), height, max(1.0, height / 6.5))
+    for part in COMPONENTS:
+        half = {"quad_flat": (16, 16), "small_outline": (11.4, 8.2), "electrolytic": (11.2, 11.2),
+                "crystal": (14, 6.4)}.get(part.kind, (3.2, 3.4))  # fmt: skip
+        if part.quarter_turns % 2:
+            half = half[::-1]
+        corners = [bare.pixel(part.x + sx * half[0], part.y + sy * half[1])
+                   for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))]  # fmt: skip
+        fixed = np.round(np.array(corners) * 16).astype(np.int32)
+        lines = np.zeros(image.shape, dtype=np.uint8)
+        cv2.polylines(lines, [fixed], True, 255, max(1, round(0.5 * bare.scale)), cv2.LINE_AA, 4)
+        image = np.maximum(image, lines.astype(np.float32) / 255)
+    return image
+
+
+@cache
+def bare_board(side: int) -> tuple[Sheet, Float]:
+    """The board without components, and where its copper is; cached, read only."""
+    scale = side / 100
+    extent = round((100 + 2 * MARGIN) * scale)
+    bare = Sheet(np.zeros((extent, extent, 3), np.float32), np.zeros((extent, extent, 2), np.float32), scale)
+    lines, pads, holes = (np.zeros((extent, extent), np.float32) for _ in range(3))
+    for width, points in TRACES:
+        fixed = np.round(np.array([bare.pixel(*p) for p in points]) * 16).astype(np.int32)
+        cv2.polylines(lines, [fixed], False, 1.0, max(1, round(width * scale)), cv2.LINE_8, 4)
+    for part in COMPONENTS:
+        for x, y, width, height in pads_of(part):
+            _box(pads, *bare.pixel(x, y), width * scale, height * scale)
+    for via in VIAS:
+        _disc(lines, bare.pixel(*via), 1.7 * scale, 1.0)
+        _disc(holes, bare.pixel(*via), 0.75 * scale, 1.0)
+    gap = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.9 * scale) + 1,) * 2)
+    pour = 1 - cv2.dilate(np.maximum(lines, pads), gap)
+    copper = cv2.GaussianBlur(np.maximum(np.maximum(pour, lines), pads), (0, 0), 0.9)
+    pads, holes = (cv2.GaussianBlur(a, (0, 0), 0.7) for a in (pads, holes))
+    colour = np.asarray(_MASK, np.float32) + copper[..., None] * np.subtract(_MASK_ON_COPPER, _MASK, dtype=np.float32)
+    ink = _silkscreen(bare, np.zeros_like(pads)) * (1 - cv2.dilate(pads, gap))
+    for cover, paint in ((ink, _INK), (pads, SOLDER), (holes, (0.01, 0.012, 0.01))):
+        colour += cover[..., None] * (np.asarray(paint, np.float32) - colour)
+    bare.colour[:] = colour
+    dome = cv2.GaussianBlur(pads, (0, 0), 0.45 * scale)
+    bare.relief[..., 0] = 0.28 * copper + 0.55 * dome * pads - 0.6 * holes
+    bare.relief[..., 1] = np.maximum(0.10 * (1 - ink), 1.0 * pads)
+    for array in (bare.colour, bare.relief, copper):
+        array.setflags(write=False)
+    return bare, copper
+
+
+def place(sheet: Sheet, part: Placement, slip: NDArray[np.float64], coverage: Float) -> None:
+    """Put a component on the sheet and raise `coverage` where it is.
+
+    `slip` is the shift x and y in units, the turn in radians and the log of the tone.
+    """
+    image = sprite(part.kind, part.text, part.quarter_turns, sheet.scale)
+    h, w = image.colour.shape[:2]
+    reach = math.ceil(math.hypot(h, w) / 2) + 2
+    x, y = sheet.pixel(part.x + slip[0], part.y + slip[1])
+    left, top = round(x) - reach, round(y) - reach
+    matrix = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), -math.degrees(slip[2]), 1.0)
+    matrix[:, 2] += (x - left - (w - 1) / 2, y - top - (h - 1) / 2)
+    extent = sheet.colour.shape[0]
+    rows = slice(max(top, 0), min(top + 2 * reach, extent))
+    columns = slice(max(left, 0), min(left + 2 * reach, extent))
+    matrix[:, 2] -= (columns.start - left, rows.start - top)
+    box = (columns.stop - columns.start, rows.stop - rows.start)
+    colour = cv2.warpAffine(image.colour, matrix, box)
+    relief = cv2.warpAffine(image.relief, matrix, box)
+    cover = colour[..., 3:]
+    under = sheet.colour[rows, columns]
+    under *= 1 - cover
+    under += colour[..., :3] * np.float32(math.exp(slip[3]))
+    base = sheet.relief[rows, columns]
+    base *= 1 - cover
+    base += relief
+    raised = coverage[rows, columns]
+    np.maximum(raised, cover[..., 0], out=raised)
+
+
+def cast(sheet: Sheet, lighting: Lighting) -> Float:
+    """Share of the key light that the relief blocks, (H, W): marched along the light at half size."""
+    height = cv2.resize(sheet.relief[..., 0], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    dx, dy = unit(_LAMP + lighting.azimuth)
+    dark = np.zeros_like(height)
+    for step in (1, 2, 3.5, 5.5, 8):
+        run = step * 0.5  # units
+        move = np.array([[1, 0, -dx * run * sheet.scale / 2], [0, 1, -dy * run * sheet.scale / 2]])
+        blocker = cv2.warpAffine(height, move, height.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        blocker -= height
+        blocker -= np.float32(run * _SLOPE)
+        np.maximum(dark, blocker, out=dark)
+    dark = np.clip(dark * 1.5, 0, 1)
+    dark = cv2.blur(dark, (3, 3))
+    return np.asarray(cv2.resize(dark, sheet.relief.shape[1::-1]), dtype=np.float32)
+
+
+def _shade(sheet: Sheet, dark: Float, lighting: Lighting) -> Float:
+    """Light reflected by the board, (H, W, 3)."""
+    height, gloss = cv2.split(sheet.relief)
+    gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125 * sheet.scale)
+    gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125 * sheet.scale)
+    lx, ly = unit(_LAMP + lighting.azimuth)
+    diffuse = 0.95 - 0.5 * (gx * np.float32(lx) + gy * np.float32(ly))
+    np.clip(diffuse, 0.25, 1.9, out=diffuse)
+    lit = 1 - 0.72 * dark
+    diffuse *= lit
+    gx += np.float32(0.28 * lx)
+    gy += np.float32(0.28 * ly)
+    lobe = gx * gx + gy * gy
+    lobe *= np.float32(1 / 0.35**2)
+    lobe += 1
+    lobe *= lobe
+    shine = gloss * lit * np.float32(0.75) / lobe
+    light = cv2.multiply(sheet.colour, cv2.merge([diffuse] * 3))
+    light += cv2.merge([shine] * 3)
+    return np.asarray(light, dtype=np.float32)
+
+
+def _pose(rng: np.random.Generator, extent: int, side: int) -> NDArray[np.float64]:
+    """The matrix that lays the sheet under the camera: turned, shifted and tilted a little."""
+    turn, zoom = float(rng.normal(0, 0.008)), 1 + float(rng.normal(0, 0.005))
+    c, s = math.cos(turn) * zoom, math.sin(turn) * zoom
+    shift = rng.normal(0, 0.006, 2) * side
+    tilt = rng.normal(0, 0.010, 2) / side
+    to_centre = np.array([[1, 0, -extent / 2], [0, 1, -extent / 2], [0, 0, 1]])
+    pose = np.array([[c, -s, shift[0]], [s, c, shift[1]], [tilt[0], tilt[1], 1]])
+    back = np.array([[1, 0, side / 2], [0, 1, side / 2], [0, 0, 1]])
+    return np.asarray(back @ pose @ to_centre)
+
+
+def draw(
+    part: np.random.Generator,
+    flaw: np.random.Generator,
+    lighting: Lighting,
+    defect: str | None,
+    size: int,
+) -> Drawing:
+    """Draw one board; see `scene.Category`."""
+    side = size * OVERSAMPLING
+    bare, copper = bare_board(side)
+    sheet = bare.copy()
+    extent = sheet.colour.shape[0]
+    uneven = 1 + 0.05 * cloud(part, (extent, extent), 6, 2) + 0.05 * white(part, (extent, extent))
+    sheet.colour = cv2.multiply(sheet.colour, cv2.merge([uneven] * 3))
+    slips = part.normal(0, (0.16, 0.16, 0.010, 0.05), (len(COMPONENTS), 4))
+    matrix = _pose(part, extent, side)
+
+    chosen = board_defects.choose(flaw) if defect in ("missing", "misplaced") else None
+    parts = np.zeros((extent, extent), dtype=np.float32)
+    for index, (component, slip) in enumerate(zip(COMPONENTS, slips)):
+        if index != chosen:
+            place(sheet, component, slip, parts)
+    coverage = None
+    if defect == "scratch":
+        coverage = board_defects.scratch(flaw, sheet, copper, parts)
+    dark = cast(sheet, lighting)
+    if chosen is not None:
+        coverage = np.zeros_like(parts)
+        good = sheet.copy()
+        place(good, COMPONENTS[chosen], slips[chosen], coverage)
+        if defect == "misplaced":
+            place(sheet, COMPONENTS[chosen], slips[chosen] + board_defects.slip(flaw), coverage)
+            dark = cast(sheet, lighting)
+        changed = np.abs(cast(good, lighting) - dark) > _VISIBLE_SHADOW
+        np.maximum(coverage, changed, out=coverage)
+    light = cv2.warpPerspective(_shade(sheet, dark, lighting), matrix, (side, side))
+    light *= vignette(side, 0.16)
+    if coverage is not None:
+        coverage = cv2.warpPerspective(coverage, matrix, (side, side))
+    return Drawing(light, coverage)
+
+
+CATEGORY = Category("board", ("missing", "misplaced", "scratch"), draw)

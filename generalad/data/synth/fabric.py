@@ -1,0 +1,155 @@
+"""A plain weave of coloured warp over light weft, seen from above at a grazing light.
+
+Every pixel knows its place in yarn coordinates: `u` counts the warp yarns (vertical), `v` the weft
+yarns (horizontal). Of the two yarns that cross there, the higher one is seen; relief, shading and
+colour follow from the height.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from generalad.data.synth import fabric_defects
+from generalad.data.synth.noise import Float, cloud, grain, smooth, white
+from generalad.data.synth.scene import (
+    OVERSAMPLING,
+    Category,
+    Drawing,
+    Lighting,
+    grid,
+    unit,
+    vignette,
+)
+
+WARP_YARNS, WEFT_YARNS = 27, 25  # in the picture's side
+_WARP = (0.075, 0.125, 0.215)
+_WEFT = (0.50, 0.47, 0.41)
+_GAP = (0.012, 0.012, 0.014)
+_ALONG = 8  # samples of thickness for each crossing
+
+
+@dataclass
+class Yarns:
+    """One of the two sets of yarns, on the canvas."""
+
+    number: Float
+    """Which yarn a pixel belongs to."""
+    across: Float
+    """Place across the yarn, -0.5...0.5, 0 on its axis."""
+    thickness: Float
+    """Half width of the yarn there in the unit of `across`; 0 where it is missing."""
+    tone: Float
+    """Factor on the colour."""
+
+
+@dataclass
+class Weave:
+    """The cloth before it is shaded."""
+
+    warp: Yarns
+    weft: Yarns
+
+
+def _place(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
+    """Yarn coordinates of every pixel: turned a little, shifted, and drawn out of shape."""
+    x, y = grid(side)
+    c, s = unit(float(rng.normal(0, 0.012)))
+    scale = float(1 + rng.normal(0, 0.008))
+    bend_x, bend_y = (0.006 * smooth(rng, (side, side), 3) for _ in range(2))
+    wave_x, wave_y = (0.0011 * smooth(rng, (side, side), 22) for _ in range(2))
+    u = (x * np.float32(c) - y * np.float32(s) + bend_x + wave_x) * np.float32(scale * WARP_YARNS)
+    v = (x * np.float32(s) + y * np.float32(c) + bend_y + wave_y) * np.float32(scale * WEFT_YARNS)
+    offset = rng.uniform(4, 5, 2) + np.array([WARP_YARNS, WEFT_YARNS]) / 2
+    return u + np.float32(offset[0]), v + np.float32(offset[1])
+
+
+def _yarns(rng: np.random.Generator, position: Float, along: Float, count: int) -> Yarns:
+    """Yarns of uneven thickness: every yarn differs a little, and along itself as well."""
+    number = np.floor(position)
+    rows, columns = count + 10, (count + 10) * _ALONG
+    uneven = 0.75 * grain(rng, (rows, columns), (7, 1)) + 0.55 * grain(rng, (rows, columns), (61, 1))
+    uneven += 0.5 * white(rng, (rows, 1))
+    thick = cv2.remap(uneven, along * np.float32(_ALONG), number, cv2.INTER_LINEAR)
+    return Yarns(number, position - number - 0.5, 0.45 + 0.028 * thick, 1 + 0.055 * thick)
+
+
+def _height(yarns: Yarns, other: Yarns, lift: Float) -> tuple[Float, Float]:
+    """Height of a yarn where it exists (-1 elsewhere), and its round profile 0...1."""
+    ratio = yarns.across / np.maximum(yarns.thickness, np.float32(1e-3))
+    profile = np.sqrt(np.maximum(1 - ratio * ratio, 0))
+    height = 0.55 * profile + 0.42 * lift * (1 - 4 * other.across * other.across)
+    return np.where(profile > 0, height, np.float32(-1)), profile
+
+
+def _twist(along: Float, across: Float, turns: float) -> Float:
+    """The strands of a twisted yarn: slanted stripes, -1...1."""
+    phase = along * np.float32(turns) + across * np.float32(1.3)
+    phase -= np.floor(phase)
+    return 1 - 4 * np.abs(phase - np.float32(0.5))
+
+
+def draw(
+    part: np.random.Generator,
+    flaw: np.random.Generator,
+    lighting: Lighting,
+    defect: str | None,
+    size: int,
+) -> Drawing:
+    """Draw one piece of cloth; see `scene.Category`."""
+    side = size * OVERSAMPLING
+    u, v = _place(part, side)
+    weave = Weave(_yarns(part, u, v, WARP_YARNS), _yarns(part, v, u, WEFT_YARNS))
+    fuzz = cv2.blur(white(part, (side, side)), (2, 2))
+    shade = cloud(part, (side, side), 3, 2)
+    spot = None
+    if defect == "missing_thread":
+        spot = fabric_defects.missing_thread(flaw, weave, u, v)
+    elif defect == "hole":
+        spot = fabric_defects.hole(flaw, weave, u, v)
+    light = _shade(weave, u, v, fuzz, shade, lighting)
+    if defect == "oil":
+        spot = fabric_defects.oil(flaw, light)
+    return Drawing(light, spot)
+
+
+def _shade(
+    weave: Weave, u: Float, v: Float, fuzz: Float, shade: Float, lighting: Lighting
+) -> Float:
+    """Light reflected by the cloth, (H, W, 3)."""
+    side = u.shape[0]
+    warp, weft = weave.warp, weave.weft
+    odd = (warp.number + weft.number) * np.float32(0.5)
+    lift = 1 - 4 * (odd - np.floor(odd))  # +1: the warp is on top
+    warp_height, _ = _height(warp, weft, lift)
+    weft_height, _ = _height(weft, warp, -lift)
+    on_top = warp_height > weft_height
+    height = np.maximum(warp_height, weft_height)
+    gap = height < -0.9
+    strands = np.where(
+        on_top, _twist(v, warp.across, 2.4), _twist(u, -weft.across, 2.1)
+    )
+    height = np.maximum(height, np.float32(-0.5)) + 0.035 * strands + 0.05 * fuzz
+    slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
+    slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    lx, ly = unit(-2.35 + lighting.azimuth)
+    strength = np.float32(side / 512 * 2.6)
+    light = 0.80 + strength * (slope_x * np.float32(-lx) + slope_y * np.float32(-ly)) * -1
+    np.clip(light, 0.12, 2.2, out=light)
+    light *= np.clip(0.62 + 0.55 * height, 0.18, 1.15)
+    light *= 1 + 0.07 * strands + 0.16 * fuzz
+    light *= (1 + 0.02 * shade) * vignette(side, 0.14)[..., 0]
+    warp_light = np.where(on_top & ~gap, light * warp.tone, 0)
+    weft_light = np.where(on_top | gap, 0, light * weft.tone)
+    gaps = gap.astype(np.float32)
+    planes = [
+        cv2.addWeighted(warp_light, a, weft_light, b, 0) + np.float32(c) * gaps
+        for a, b, c in zip(_WARP, _WEFT, _GAP)
+    ]
+    return np.asarray(cv2.merge(planes), dtype=np.float32)
+
+
+CATEGORY = Category("fabric", ("missing_thread", "hole", "oil"), draw)
