@@ -90,12 +90,12 @@ class Evaluation:
         return {
             "selection": "Nothing was chosen on these images except where a line below says so.",
             "intervals": (
-                f"{CONFIDENCE:.0%} percentile bootstrap: {self.resamples} resamples of whole "
+                f"{100 * CONFIDENCE:.0f} % percentile bootstrap: {self.resamples} resamples of whole "
                 f"images, good and defective apart, seed {self.seed}."
             ),
             "rates": (
                 f"False alarms and misses at the detector's own threshold {self.image_threshold:g}"
-                f", with Wilson's {CONFIDENCE:.0%} interval."
+                f", with Wilson's {100 * CONFIDENCE:.0f} % interval."
             ),
             "best_f1": "Its threshold was chosen on these test images: an upper bound.",
             "defect_types": "Each defect type is measured against all good images.",
