@@ -54,12 +54,11 @@ def overlay(
 
 
 def outline(picture: Picture, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    """Draw the borders of a mask (H, W) into `picture`, in place, edged so that all can see it."""
+    """Draw the borders of a mask (H, W) into `picture`, in place."""
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
     )
-    thickness = max(1, round(min(picture.shape[:2]) / 240))
-    cv2.drawContours(picture, contours, -1, (0, 0, 0), thickness + 2)
+    thickness = max(2, round(min(picture.shape[:2]) / 240))
     cv2.drawContours(picture, contours, -1, colour, thickness)
 
 

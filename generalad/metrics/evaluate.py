@@ -90,8 +90,8 @@ class Evaluation:
         return {
             "selection": "Nothing was chosen on these images except where a line below says so.",
             "intervals": (
-                f"{100 * CONFIDENCE:.0f} % percentile bootstrap: {self.resamples} resamples of whole "
-                f"images, good and defective apart, seed {self.seed}."
+                f"{100 * CONFIDENCE:.0f} % percentile bootstrap: {self.resamples} resamples of "
+                f"whole images, good and defective apart, seed {self.seed}."
             ),
             "rates": (
                 f"False alarms and misses at the detector's own threshold {self.image_threshold:g}"
