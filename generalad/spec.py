@@ -23,6 +23,9 @@ FORMAT_VERSION = 1
 METADATA_KEY = "generalad.spec"
 """Key of the JSON in an ONNX file's `metadata_props`."""
 
+DETECTOR_FILE = "detector.json"
+"""The file that makes a folder a detector; holds the spec under the key "spec"."""
+
 INPUT_NAME = "images"
 OUTPUT_NAMES = ("scores", "maps")
 

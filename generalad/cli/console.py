@@ -1,21 +1,17 @@
-"""What commands share for talking to people on stderr: a console and a progress display."""
+"""What commands share: a console on stderr, a progress display, and JSON on stdout."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
 
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -23,7 +19,15 @@ Report = Callable[[str, int, int], None]
 
 def console() -> Console:
     """A console on stderr; stdout is for machines."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any, *, wanted: bool) -> None:
+    """Write JSON to stdout if it was asked for, or if stdout leads to a file or another program."""
+    if wanted or not sys.stdout.isatty():
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
@@ -32,6 +36,15 @@ def progress(out: Console) -> Iterator[Report]:
     if not out.is_terminal:
         yield _lines(out)
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=32),

@@ -28,7 +28,7 @@ def export(
 
     require_extra("export", "train", "torch", "timm", "onnx", "onnxscript")
     require_extra("verifying the export", "cpu", "onnxruntime")
-    from generalad.export.export import export as export_detector
+    from generalad.export.export import export_detector
 
     screen = console()
     with progress(screen) as report:

@@ -74,7 +74,7 @@ def train(
     settings = load_config(preset, file=config).replaced(
         {key: value for key, value in changes.items() if value is not None}
     )
-    from generalad.training.train import train as train_detector
+    from generalad.training.train import train_detector
 
     folder = out or Path("runs") / f"{data.resolve().stem}-{preset}"
     screen = console()

@@ -40,7 +40,7 @@ class Exported:
     parity: Parity
 
 
-def export(
+def export_detector(
     detector: str | Path | Trained,
     out: str | Path | None = None,
     *,

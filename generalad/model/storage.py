@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from generalad.config import EMBEDDED, PRESETS, Config
 from generalad.errors import ArtifactError, DataError, WeightsError
@@ -39,9 +39,8 @@ from generalad.model.backbone import Backbone
 from generalad.model.detector import Detector
 from generalad.model.weights import HUB, load_backbone
 from generalad.preprocess import read_image
-from generalad.spec import Spec
+from generalad.spec import DETECTOR_FILE, Spec
 
-DETECTOR_FILE = "detector.json"
 KIND = "generalad-detector"
 VERSION = 1
 _DISCRIMINATOR = "discriminator.safetensors"
@@ -101,7 +100,7 @@ def save_detector(
     weights = detector.discriminator.state_dict()
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_write(folder / _DISCRIMINATOR) as path:
-        save_file(tensors, path)
+        path.write_bytes(save(tensors))
     spec.provenance["calibration_sha256"] = _hash_of(calibration)
     record = {
         "kind": KIND,
@@ -141,11 +140,6 @@ def load_detector(
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit: {error}", remedy="train again") from error
     return Trained(detector.eval().to(device), spec, folder)
-
-
-def is_detector(path: Path) -> bool:
-    """Whether `path` is the folder of a detector, finished and readable or not."""
-    return (path / DETECTOR_FILE).is_file()
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from torch import Tensor
 from generalad.errors import StorageError
 from generalad.files import make_folder, storage_error, write_json
 from generalad.model.backbone import Backbone, normalise
+from generalad.places import cache_folder
 from generalad.preprocess import RESIZE_RULE, read_image, resize
 
 CACHE_VERSION = 1
@@ -62,13 +63,6 @@ class Features:
         if self.attention is not None:
             attention = torch.from_numpy(self.attention[indices]).to(device).float()
         return torch.from_numpy(self.values[indices]).to(device).float(), attention
-
-
-def default_folder() -> Path:
-    """`$GAD_CACHE`, or `generalad` in the user's cache folder."""
-    if chosen := os.environ.get("GAD_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "generalad"
 
 
 def default_budget() -> int:
@@ -109,7 +103,7 @@ def cached_features(
         image_size: (height, width) that pictures are resized to.
         attention: whether attention maps are needed.
         device: where to compute.
-        folder: of the cache; default `default_folder()`.
+        folder: of the cache; default `cache_folder()`.
         budget: bytes that may be kept in memory; default `default_budget()`.
         batch_size: images a forward pass.
         progress: called as images are done.
@@ -118,7 +112,7 @@ def cached_features(
         DataError: an image cannot be read.
         StorageError: the cache cannot be written and the features do not fit in memory.
     """
-    folder = (folder or default_folder()) / "features"
+    folder = (folder or cache_folder()) / "features"
     budget = default_budget() if budget is None else budget
     key = cache_key(hashes, identity, image_size, attention=attention, device=device)
     store = _Store(folder / key, count=len(paths))

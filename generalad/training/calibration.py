@@ -79,11 +79,6 @@ def conformal_rank(count: int, target: float) -> tuple[int, float]:
     return rank, 1 - rank / (count + 1)
 
 
-def images_needed(target: float) -> int:
-    """The fewest calibration images for which a false-alarm rate of `target` can be promised."""
-    return max(1, math.ceil(1 / target - 1e-9) - 1)
-
-
 def _just_above(value: np.float32) -> float:
     # A picture is anomalous at score >= threshold, the promise is about score > k-th score.
     return float(np.nextafter(np.float32(value), np.float32(np.inf)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from generalad.errors import ArtifactError
@@ -28,7 +28,7 @@ def save_checkpoint(
             tensors[f"optimiser.{index}.{name}"] = value
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(plain, temporary, metadata={"losses": json.dumps(losses)})
+        temporary.write_bytes(save(plain, metadata={"losses": json.dumps(losses)}))
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> list[float]:

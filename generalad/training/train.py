@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import platform
 from collections.abc import Callable, Sequence
@@ -15,16 +16,16 @@ from numpy.typing import NDArray
 
 import generalad
 from generalad.config import Config
-from generalad.data.check import CheckReport, check_dataset, render_problems
+from generalad.data.check import check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, open_dataset, without
 from generalad.data.splits import few_shot, split_calibration
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes, write_json
 from generalad.model.detector import Detector
-from generalad.model.storage import DETECTOR_FILE, Trained, load_detector, save_detector
+from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
 from generalad.preprocess import RESIZE_RULE, read_image, resize
-from generalad.spec import Backbone, Spec, TrainingSet
+from generalad.spec import DETECTOR_FILE, Backbone, Spec, TrainingSet
 from generalad.training.cache import cached_features
 from generalad.training.calibration import Calibrated, calibrate
 from generalad.training.distortions import NEEDS_ATTENTION
@@ -53,7 +54,7 @@ class Split:
         return sha256_of_bytes("\n".join(parts).encode())
 
 
-def train(
+def train_detector(
     data: str | Path,
     out: str | Path,
     config: Config,
@@ -154,7 +155,7 @@ def split_dataset(
             remedy="repair or remove them, or leave them out with --skip-bad",
         )
     good = without(good, checked.unusable)
-    hashes = _hashes(checked)
+    hashes = dict(checked.sha256)
     rng = np.random.default_rng([config.seed, 1])
     if good.calibration:
         train_set, held_out = good.train, good.calibration
@@ -164,7 +165,7 @@ def split_dataset(
         )
     if config.shots:
         train_set = few_shot(train_set, config.shots, config.seed)
-    skipped = tuple(sorted(_relative(path, dataset.root) for path in checked.unusable))
+    skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
     return Split(dataset.name, tuple(train_set), tuple(held_out), hashes, skipped)
 
 
@@ -220,14 +221,4 @@ def describe(
 
 def _only_training(dataset: Dataset) -> Dataset:
     """The dataset without its test part, which training neither needs nor may look at."""
-    import dataclasses
-
     return dataclasses.replace(dataset, test=(), stray_masks=())
-
-
-def _hashes(checked: CheckReport) -> dict[Path, str]:
-    return dict(checked.sha256)
-
-
-def _relative(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -1,0 +1,143 @@
+"""`gad doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PACKAGES = {
+    "onnxruntime": ("run artifacts", "cpu"),
+    "torch": ("train and export", "train"),
+    "torchvision": ("train and export", "train"),
+    "timm": ("train and export", "train"),
+    "onnx": ("export", "train"),
+    "onnxscript": ("export", "train"),
+    "safetensors": ("train and export", "train"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the diagnosis; `remedy` is empty where nothing is wrong."""
+
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
+    ] = False,
+) -> None:
+    """Show what this machine can run, and why not."""
+    from generalad.cli.console import console, print_json
+
+    findings = examine()
+    screen = console()
+    for finding in findings:
+        mark = "[green]yes[/green]" if finding.works else "[yellow]no [/yellow]"
+        remedy = f" → {finding.remedy}" if finding.remedy else ""
+        screen.print(f"  {mark}  {finding.name:<22}", end="")
+        screen.print(f"{finding.detail}{remedy}", markup=False)
+    print_json([asdict(finding) for finding in findings], wanted=json)
+
+
+def examine() -> list[Finding]:
+    """Everything that decides what runs here."""
+    from generalad import __version__
+
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    return [
+        Finding("generalad", True, f"{__version__} on {platform.system()} {machine}"),
+        *(_package(name, *PACKAGES[name]) for name in PACKAGES),
+        _providers(),
+        _cuda(),
+        _video(),
+        _cache(),
+        Finding("model hub", _hub_is_cached(), _hub_detail(), _hub_remedy()),
+    ]
+
+
+def _package(name: str, purpose: str, extra: str) -> Finding:
+    if importlib.util.find_spec(name) is None:
+        remedy = f"pip install 'generalad[{extra}]'"
+        return Finding(name, False, f"not installed, needed to {purpose}", remedy)
+    for distribution in (name, f"{name}-gpu"):
+        try:
+            return Finding(name, True, importlib.metadata.version(distribution))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Finding(name, True, "installed")
+
+
+def _providers() -> Finding:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return Finding("run on CPU or GPU", False, str(error), "pip install 'generalad[cpu]'")
+    names = [n.removesuffix("ExecutionProvider") for n in onnxruntime.get_available_providers()]
+    return Finding("providers", True, f"{', '.join(names)} offered by the installed onnxruntime")
+
+
+def _cuda() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("train on GPU", False, "torch is not installed")
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("train on GPU", True, torch.cuda.get_device_name())
+    if torch.version.cuda is None:
+        return Finding(
+            "train on GPU", False, "torch was built without CUDA", "install a CUDA build of torch"
+        )
+    return Finding("train on GPU", False, "no GPU, or no driver", "training runs on the CPU")
+
+
+def _video() -> Finding:
+    import cv2
+
+    backends = [cv2.videoio_registry.getBackendName(b) for b in cv2.videoio_registry.getBackends()]
+    return Finding("video", bool(backends), f"OpenCV {cv2.__version__}: {', '.join(backends)}")
+
+
+def _cache() -> Finding:
+    from generalad.places import cache_folder
+
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    writable = os.access(existing, os.W_OK)
+    remedy = "" if writable else "set GAD_CACHE to a folder you may write to"
+    return Finding("feature cache", writable, f"{folder}, {free / 1e9:.0f} GB free", remedy)
+
+
+def _hub_folder() -> Path:
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
+def _hub_is_cached() -> bool:
+    return any(_hub_folder().glob("models--timm--*"))
+
+
+def _hub_detail() -> str:
+    names = sorted(
+        path.name.removeprefix("models--timm--") for path in _hub_folder().glob("models--timm--*")
+    )
+    if names:
+        return f"weights on this machine: {', '.join(names)}"
+    return "no backbone weights on this machine; they are downloaded when first needed"
+
+
+def _hub_remedy() -> str:
+    return "" if _hub_is_cached() else "without a network: --weights FILE or --preset embedded"

@@ -1,0 +1,135 @@
+"""`gad eval`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from generalad.evaluation import Evaluated
+    from generalad.metrics.bootstrap import Estimate, Rate
+
+
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(help="Exported file, or folder of a detector.")],
+    data: Annotated[Path, typer.Argument(help="Dataset with test images: folder or CSV.")],
+    html: Annotated[
+        Path | None, typer.Option(help="Write a self-contained HTML report here.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A detector's backbone weights, if they moved.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="For a detector: cpu, cuda, …", show_default="cpu")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
+    ] = False,
+) -> None:
+    """Measure a detector or artifact on test images.
+
+    Image and pixel metrics with bootstrap intervals, overall and for each type of defect. JSON
+    goes to stdout, the table to stderr.
+    """
+    from generalad.cli.console import console, print_json, progress
+    from generalad.errors import require_extra
+
+    if artifact.is_dir():
+        require_extra("evaluating a detector", "train", "torch", "timm")
+    from generalad.evaluation import evaluate_artifact
+
+    screen = console()
+    with progress(screen) as report:
+        done = evaluate_artifact(
+            artifact,
+            data,
+            weights=weights,
+            device=device,
+            html=html,
+            progress=lambda now, total: report("scoring", now, total),
+        )
+    screen.print(table(done))
+    if html is not None:
+        screen.print(f"report: [bold]{html}[/bold]")
+    print_json(
+        {
+            "artifact": str(artifact),
+            "data": str(data),
+            "backend": done.backend,
+            "precision": done.spec.precision,
+            "selection_rule": done.spec.metrics.get("selection_rule"),
+            **done.evaluation.to_json(),
+        },
+        wanted=json,
+    )
+
+
+def table(done: Evaluated) -> Table:
+    """The figures for a terminal."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    found = done.evaluation
+    title = f"{found.good} good and {found.defective} defective test images, {done.backend}"
+    grid = Table(
+        title=title,
+        title_justify="left",
+        caption=_caption(done),
+        caption_justify="left",
+        box=SIMPLE,
+    )
+    for heading in ("", "image AUROC", "image AP", "pixel AUROC", "AUPRO", "missed"):
+        grid.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    for kind in found.defect_types:
+        grid.add_row(
+            kind.name,
+            number(kind.image_auroc),
+            number(kind.image_average_precision),
+            number(kind.pixel_auroc),
+            number(kind.aupro),
+            rate(kind.missed),
+        )
+    grid.add_section()
+    grid.add_row(
+        "all",
+        number(found.image_auroc),
+        number(found.image_average_precision),
+        number(found.pixel_auroc),
+        number(found.aupro),
+        rate(found.misses),
+    )
+    return grid
+
+
+def number(estimate: Estimate) -> str:
+    """A figure over its 95 % interval."""
+    if math.isnan(estimate.value):
+        return "n/a"
+    low, high = (f"{bound:.3f}".removeprefix("0") for bound in (estimate.low, estimate.high))
+    return f"[bold]{estimate.value:.3f}[/bold]\n[dim]{low}-{high}[/dim]"
+
+
+def rate(value: Rate) -> str:
+    """A count of a total, such as "2/60"."""
+    return f"{value.count}/{value.total}"
+
+
+def _caption(done: Evaluated) -> str:
+    found = done.evaluation
+    alarms, best = found.false_alarms, found.best_f1
+    share = ""
+    if not math.isnan(alarms.value):
+        share = f" ({alarms.value:.1%}, 95 %: {alarms.low:.1%} to {alarms.high:.1%})"
+    lines = [
+        f"False alarms: {alarms.count} of {alarms.total}{share}, at the artifact's own threshold.",
+        f"Best F1 {best.value:.3f}, its threshold chosen on these test images.",
+        "Below each figure: 95 % bootstrap interval over images.",
+    ]
+    if rule := done.spec.metrics.get("selection_rule"):
+        lines.append(f"Selection: {rule}.")
+    return "\n".join(lines)

@@ -1,0 +1,97 @@
+"""`gad info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def info(
+    artifact: Annotated[Path, typer.Argument(help="Exported file, or folder of a detector.")],
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
+    ] = False,
+) -> None:
+    """Show what is inside a detector or artifact: what it expects, decides, promises, came from."""
+    from generalad.cli.console import console, print_json
+
+    spec = read_spec(artifact)
+    screen = console()
+    for heading, rows in sections(spec.to_dict()).items():
+        screen.print(f"\n[bold]{heading}[/bold]")
+        for name, value in rows.items():
+            screen.print(f"  {name:<20} {value}", markup=False)
+    record = spec.to_dict()
+    for sample in record["golden"]:
+        sample["png"] = f"{len(sample['png'])} characters"
+    print_json(record, wanted=json)
+
+
+def read_spec(artifact: Path) -> Any:
+    """The spec of a detector's folder or of an exported file, without loading torch."""
+    from generalad.files import read_json
+    from generalad.spec import DETECTOR_FILE, Spec
+
+    if (artifact / DETECTOR_FILE).is_file():
+        record = read_json(artifact / DETECTOR_FILE)
+        return Spec.from_dict(record.get("spec"), name=str(artifact))
+    from generalad.runtime import open_session
+
+    with open_session(artifact) as session:
+        return session.spec
+
+
+def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """What people look for, under four headings."""
+    calibration, backbone, training = spec["calibration"], spec["backbone"], spec["training_set"]
+    height, width = spec["image_size"]
+    parity = spec["parity"]
+    rows = {
+        "Model": {
+            "class": spec["class_name"],
+            "method": spec["method"],
+            "backbone": f"{backbone['name']}, layers {_list(backbone['layers'])}",
+            "weights": f"{backbone['weights']} (sha256 {backbone['weights_sha256'][:12]}…)",
+            "precision": spec["precision"],
+        },
+        "Input and output": {
+            spec["input_name"]: f"uint8 (B, {height}, {width}, 3) RGB, resized by {spec['resize']}",
+            spec["output_names"][0]: f"float32 (B,), mean of the {spec['top_k']} largest patches",
+            spec["output_names"][1]: f"float32 (B, {_list(spec['map_size'])})",
+        },
+        "Decision": {
+            "image threshold": f"{spec['thresholds']['image']:.6g}",
+            "pixel threshold": f"{spec['thresholds']['pixel']:.6g}",
+            "false-alarm rate": (
+                f"at most {calibration['reached']:.2%}, target {calibration['target']:.2%},"
+                f" from {calibration['images']} held-out good images"
+            ),
+            "method": calibration["method"],
+        },
+        "Origin": {
+            "training set": f"{training['images']} images, {training['fingerprint'][:12]}…",
+            "skipped": f"{len(training['skipped'])} unreadable images",
+            "selection": str(spec["metrics"].get("selection_rule", "not recorded")),
+            "parity": _parity(parity) if parity else "not exported yet",
+            "made": _made(spec["provenance"]),
+        },
+    }
+    return rows
+
+
+def _list(values: Any) -> str:
+    return ", ".join(map(str, values))
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    return (
+        f"scores within {parity['score_largest']:.1e} of their spread,"
+        f" {parity['flips']} of {parity['images']} decisions differ ({parity['backend']})"
+    )
+
+
+def _made(provenance: dict[str, Any]) -> str:
+    kept = ("date", "generalad", "torch", "timm", "device")
+    return ", ".join(f"{key} {provenance[key]}" for key in kept if key in provenance)
