@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -253,6 +255,15 @@ def test_json_has_paths_below_the_root(root: Path) -> None:
     assert value["fingerprint"] == report.fingerprint
     assert value["sha256"]["train/good/0.png"] == report.sha256[root / "train/good/0.png"]
     assert str(root) not in report.to_json()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text here")
+def test_a_name_that_is_no_utf8_can_be_printed(root: Path) -> None:
+    name = os.fsdecode(b"\xff.png")
+    (root / "train/good" / name).write_bytes(b"")
+    report = check_dataset(open_dataset(root))
+    assert "train/good/\ufffd.png" in render_problems(report)[0]
+    assert "train/good/\ufffd.png" in report.to_json().encode().decode()
 
 
 def test_lines_are_capped_and_errors_come_first(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,23 @@ def test_hold_out_of_unreadable_and_of_equal_files(tmp_path: Path) -> None:
     equal = tuple(Sample(path, "good") for path in paths)
     assert hold_out(equal) == (equal, ())
     assert hold_out([]) == ((), ())
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_hold_out_fills_both_sides(tmp_path: Path, below: bool) -> None:
+    def fraction(path: Path) -> float:
+        return int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16) / 2**32
+
+    good: list[Sample] = []
+    for number in range(1000):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(str(number).encode())
+        if (fraction(path) < 0.2) == below and len(good) < 3:
+            good.append(Sample(path, "good"))
+    train, held_out = hold_out(good)
+    assert (len(train), len(held_out)) == ((1, 2) if below else (2, 1))
+    largest_held_out = max(fraction(sample.path) for sample in held_out)
+    assert largest_held_out < min(fraction(sample.path) for sample in train)
 
 
 def test_map_threads_keeps_the_order_and_does_not_run_ahead() -> None:

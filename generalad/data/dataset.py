@@ -6,6 +6,7 @@ that is a hash of each file's content. The layouts are described in docs/data.md
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from generalad.data.layouts import EXPECTED, open_class_folder, open_plain_folder
@@ -24,16 +25,17 @@ def open_dataset(path: str | Path) -> Dataset:
         DataError: no known layout, no good pictures, or a folder or table that cannot be read.
     """
     path = Path(path)
-    if path.is_file():
+    # os.path.isdir() and the like answer False where Path.is_dir() raises for lack of permission.
+    if os.path.isfile(path):
         if path.suffix.lower() != ".csv":
             raise DataError(f"{path}: a file that is no .csv table", remedy=EXPECTED)
         return open_table(path)
-    if not path.is_dir():
-        raise DataError(f"{path}: no such folder or file", remedy=EXPECTED)
-    if (path / "train" / GOOD).is_dir():
+    if not os.path.isdir(path):
+        raise DataError(f"{path}: no such folder or file, or no permission", remedy=EXPECTED)
+    if os.path.isdir(path / "train" / GOOD):
         return open_class_folder(path)
     folders = list_folders(path)
-    classes = [name for name in folders if (path / name / "train" / GOOD).is_dir()]
+    classes = [name for name in folders if os.path.isdir(path / name / "train" / GOOD)]
     if classes:
         raise DataError(
             f"{path}: holds several classes, expected one",

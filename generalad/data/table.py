@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def _row(cells: dict[str, str], folder: Path, where: str) -> _Row:
             remedy="train and calibrate on good pictures only",
         )
     for file in (sample.path, *masks):
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise DataError(f"{where}: {file}: no such file", remedy="paths start at the table")
     return _Row(sample, split)
 
