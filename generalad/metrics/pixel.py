@@ -115,16 +115,15 @@ def pixel_metrics(pools: Sequence[Scores], regions: Regions) -> PixelMetrics:
 
     # Between two thresholds the curves run flat while normal pixels pass one by one: hence two
     # corners a threshold, before its anomalous pixels are counted and after, and one at the end.
-    false = np.append(np.stack([above, reaching], axis=1).ravel(), normals) / normals
-    true_rate = _corners(true / true[-1])
+    false = np.append(np.stack([above, reaching], axis=1).ravel(), normals)
     overlap = _corners(overlap / overlap[-1])
     return PixelMetrics(
-        auroc=float(area_below(false, true_rate)),
+        auroc=float(auroc_from_counts(_corners(true), false)),
         average_precision=float(
             average_precision_from_counts(np.append(true, true[-1]), np.append(reaching, normals))
         ),
-        aupro=float(area_below(false, overlap, FPR_LIMIT)),
-        pro_curve=thinned(false, overlap),
+        aupro=float(area_below(false / normals, overlap, FPR_LIMIT)),
+        pro_curve=thinned(false / normals, overlap),
     )
 
 

@@ -44,7 +44,7 @@ def best_f1(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     The threshold is chosen on the very data it is judged on: an upper bound, not an expectation.
     """
     counts = count_by_threshold(labels, scores)
-    if not _both_classes(counts.true, counts.false):
+    if counts.true.size == 0 or counts.true[-1] == 0 or counts.false[-1] == 0:
         return float("nan"), float("nan")
     f1 = f1_from_counts(counts.true, counts.false)
     best = int(np.argmax(f1))
@@ -68,15 +68,18 @@ def count_by_threshold(labels: ArrayLike, scores: ArrayLike) -> Counts:
 
 def auroc_from_counts(true: Floats, false: Floats) -> Floats:
     """AUROC of cumulative counts or weights (..., K); NaN where a class is missing."""
-    return np.where(_both_classes(true, false), area_below(_rate(false), _rate(true)), np.nan)
+    # Counts are summed before they are divided: a perfect ranking gives exactly 1.
+    before = np.concatenate([np.zeros_like(true[..., :1]), true[..., :-1]], axis=-1)
+    gained = np.diff(false, prepend=0.0, axis=-1)
+    return _share(np.sum(gained * (true + before) / 2, axis=-1), true, false)
 
 
 def average_precision_from_counts(true: Floats, false: Floats) -> Floats:
     """Average precision of cumulative counts or weights (..., K); NaN where a class is missing."""
-    gained = np.diff(_rate(true), prepend=0.0, axis=-1)
+    gained = np.diff(true, prepend=0.0, axis=-1)
     precision = true / np.maximum(true + false, np.finfo(np.float64).tiny)
-    area: Floats = np.sum(gained * precision, axis=-1)
-    return np.where(_both_classes(true, false), area, np.nan)
+    # Out of the positives alone, yet NaN when there are no negatives.
+    return _share(np.sum(gained * precision, axis=-1), true, np.sign(false))
 
 
 def f1_from_counts(true: Floats, false: Floats) -> Floats:
@@ -127,11 +130,7 @@ def _total(cumulative: Floats) -> Floats:
     return cumulative[..., -1:] if cumulative.shape[-1] else np.zeros((*cumulative.shape[:-1], 1))
 
 
-def _rate(cumulative: Floats) -> Floats:
-    total = _total(cumulative)
-    return cumulative / np.where(total > 0, total, np.nan)
-
-
-def _both_classes(true: Floats, false: Floats) -> NDArray[np.bool_]:
-    both: NDArray[np.bool_] = (_total(true) > 0)[..., 0] & (_total(false) > 0)[..., 0]
-    return both
+def _share(area: Floats, true: Floats, false: Floats) -> Floats:
+    """`area` out of the totals' product; NaN where either is 0."""
+    whole = (_total(true) * _total(false))[..., 0]
+    return area / np.where(whole > 0, whole, np.nan)

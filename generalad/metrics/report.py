@@ -272,7 +272,7 @@ def _why_no_pixel_metric(evaluation: Evaluation) -> str:
 def _number(value: float) -> str:
     """Three decimals; never rounded up to a perfect 1."""
     text = f"{value:.3f}"
-    return "&gt; 0.999" if text == "1.000" and value < 1 else text
+    return "&gt; 0.999" if text == "1.000" and value < 1 - 1e-9 else text
 
 
 def _percent(value: float) -> str:
