@@ -148,25 +148,18 @@ def split_dataset(
     dataset = open_dataset(data)
     good = _only_training(dataset)
     checked = check_dataset(good, progress=lambda done, total: tell("check", done, total))
-    if checked.unusable and not skip_bad:
+    skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
+    if len(checked.errors) > (skippable if skip_bad else 0):
         raise DataError(
-            f"{len(checked.unusable)} training images cannot be used:\n"
+            f"{data}: the good images cannot be trained on as they are:\n"
             + "\n".join(f"  {line}" for line in render_problems(checked)),
-            remedy="repair or remove them, or leave them out with --skip-bad",
+            remedy="repair them; unreadable ones can be left out with --skip-bad",
         )
     good = without(good, checked.unusable)
     hashes = dict(checked.sha256)
-    rng = np.random.default_rng([config.seed, 1])
-    if good.calibration:
-        train_set, held_out = good.train, good.calibration
-    else:
-        train_set, held_out = split_calibration(
-            good.train, fraction=config.calibration_fraction, rng=rng, hashes=hashes
-        )
-    if config.shots:
-        train_set = few_shot(train_set, config.shots, config.seed)
+    train_set, held_out = _train_and_calibration(good, config, hashes)
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(dataset.name, tuple(train_set), tuple(held_out), hashes, skipped)
+    return Split(dataset.name, train_set, held_out, hashes, skipped)
 
 
 @torch.inference_mode()
@@ -217,6 +210,28 @@ def describe(
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         },
     )
+
+
+def _train_and_calibration(
+    good: Dataset, config: Config, hashes: dict[Path, str]
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Given calibration images win; otherwise a part, or what few-shot training leaves over."""
+    shots = few_shot(good.train, config.shots, config.seed)
+    if good.calibration:
+        return shots, good.calibration
+    if not config.shots:
+        rng = np.random.default_rng([config.seed, 1])
+        return split_calibration(
+            good.train, fraction=config.calibration_fraction, rng=rng, hashes=hashes
+        )
+    used = {hashes[sample.path] for sample in shots}
+    rest = tuple(sample for sample in good.train if hashes[sample.path] not in used)
+    if not rest:
+        raise DataError(
+            f"{config.shots} shots leave no good image to calibrate with",
+            remedy="lower `shots` or add good images",
+        )
+    return shots, rest
 
 
 def _only_training(dataset: Dataset) -> Dataset:

@@ -1,0 +1,5 @@
+"""`python -m generalad` is `gad`."""
+
+from generalad.cli import main
+
+main()
