@@ -1,5 +1,36 @@
-"""From pictures to decisions with an exported artifact; never imports torch."""
+"""From pictures to decisions with an exported artifact; never imports torch.
 
+`infer` runs an artifact over files, folders and videos. For single pictures in your own program:
+`open_session`, `preprocess.resize`, `Session.run`, `decide`.
+"""
+
+from generalad.runtime.decision import Decision, Milliseconds, Region, Result, decide, regions
+from generalad.runtime.pipeline import Interrupted, infer
 from generalad.runtime.session import Outputs, Session, open_session
+from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
+from generalad.runtime.sources import Frame, Source, open_sources
+from generalad.runtime.summary import StageTime, Summary
 
-__all__ = ["Outputs", "Session", "open_session"]
+__all__ = [
+    "AnnotatedVideo",
+    "Csv",
+    "Decision",
+    "Frame",
+    "Interrupted",
+    "JsonLines",
+    "Milliseconds",
+    "Outputs",
+    "Overlays",
+    "Region",
+    "Result",
+    "Session",
+    "Sink",
+    "Source",
+    "StageTime",
+    "Summary",
+    "decide",
+    "infer",
+    "open_session",
+    "open_sources",
+    "regions",
+]

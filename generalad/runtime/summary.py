@@ -1,0 +1,89 @@
+"""What a run comes to: counts, speed and the times of its stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from generalad.runtime.decision import Milliseconds, Result
+
+RECENT = 10_000
+"""Times are taken over this many last pictures, so that endless runs need no more memory."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Milliseconds a picture, over the last pictures that did not fail."""
+
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run.
+
+    Attributes:
+        frames: read; each is processed or failed.
+        processed: scored and decided.
+        anomalous: part of the processed.
+        failed: could not be read or scored.
+        seconds: from start to end, without opening the session.
+        images_per_second: processed / seconds.
+        milliseconds: for each field of `Milliseconds`; empty when nothing was processed.
+        backend: what the session really ran on.
+    """
+
+    frames: int
+    processed: int
+    anomalous: int
+    failed: int
+    seconds: float
+    images_per_second: float
+    milliseconds: dict[str, StageTime]
+    backend: str
+
+
+class Tally:
+    """Counts while a run goes on; `read` and `add` each from one thread."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._frames = self._processed = self._anomalous = self._failed = 0
+        self._times: deque[Milliseconds] = deque(maxlen=RECENT)
+
+    def read(self) -> None:
+        """Count a frame that entered."""
+        self._frames += 1
+
+    def add(self, result: Result) -> None:
+        """Count a frame that left."""
+        if result.error is not None:
+            self._failed += 1
+            return
+        self._processed += 1
+        self._anomalous += bool(result.anomalous)
+        self._times.append(result.milliseconds)
+
+    def summary(self, backend: str) -> Summary:
+        """The counts up to now."""
+        seconds = time.perf_counter() - self._began
+        stages = {}
+        if self._times:
+            for name in (field.name for field in dataclasses.fields(Milliseconds)):
+                times = [getattr(row, name) for row in self._times]
+                stages[name] = StageTime(*np.percentile(times, [50, 95]).tolist())
+        return Summary(
+            frames=self._frames,
+            processed=self._processed,
+            anomalous=self._anomalous,
+            failed=self._failed,
+            seconds=seconds,
+            images_per_second=self._processed / seconds,
+            milliseconds=stages,
+            backend=backend,
+        )
