@@ -27,13 +27,14 @@ from generalad.data.synth.layout import (
     Placement,
     Point,
 )
+from generalad.data.synth.marks import solid
 from generalad.data.synth.noise import Float, cloud, white
 from generalad.data.synth.scene import OVERSAMPLING, Category, Drawing, Lighting, unit, vignette
 
 MARGIN = 5.0  # units around the visible part of the board
-_MASK = (0.012, 0.085, 0.040)
-_MASK_ON_COPPER = (0.024, 0.150, 0.066)
-_INK = (0.66, 0.68, 0.64)
+_MASK = (0.008, 0.060, 0.030)
+_MASK_ON_COPPER = (0.022, 0.150, 0.066)
+_INK = (0.58, 0.60, 0.56)
 _LAMP = -2.25  # azimuth in radians
 _VISIBLE_SHADOW = 0.1  # smallest change of a shadow that belongs to a defect
 _SLOPE = 0.9  # height of the lamp: rise over run of the shadows
@@ -45,8 +46,10 @@ class Sheet:
 
     colour: Float
     """(H, W, 3), linear RGB."""
-    relief: Float
-    """(H, W, 2): height in units, and gloss."""
+    height: Float
+    """(H, W), in units."""
+    gloss: Float
+    """(H, W), 0...1."""
     scale: float
     """Pixels for each unit."""
 
@@ -56,7 +59,7 @@ class Sheet:
 
     def copy(self) -> Sheet:
         """An independent sheet."""
-        return Sheet(self.colour.copy(), self.relief.copy(), self.scale)
+        return Sheet(self.colour.copy(), self.height.copy(), self.gloss.copy(), self.scale)
 
 
 def _disc(image: Float, centre: Point, radius: float, value: float) -> None:
@@ -118,8 +121,8 @@ def bare_board(side: int) -> tuple[Sheet, Float]:
     """The board without components, and where its copper is; cached, read only."""
     scale = side / 100
     extent = round((100 + 2 * MARGIN) * scale)
-    bare = Sheet(np.zeros((extent, extent, 3), np.float32), np.zeros((extent, extent, 2), np.float32), scale)
-    lines, pads, holes = (np.zeros((extent, extent), np.float32) for _ in range(3))
+    lines, pads, holes, height, gloss = (np.zeros((extent, extent), np.float32) for _ in range(5))
+    bare = Sheet(np.zeros((extent, extent, 3), np.float32), height, gloss, scale)
     for width, points in TRACES:
         fixed = np.round(np.array([bare.pixel(*p) for p in points]) * 16).astype(np.int32)
         cv2.polylines(lines, [fixed], False, 1.0, max(1, round(width * scale)), cv2.LINE_8, 4)
@@ -129,19 +132,21 @@ def bare_board(side: int) -> tuple[Sheet, Float]:
     for via in VIAS:
         _disc(lines, bare.pixel(*via), 1.7 * scale, 1.0)
         _disc(holes, bare.pixel(*via), 0.75 * scale, 1.0)
-    gap = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.9 * scale) + 1,) * 2)
+    gap = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(0.8 * scale) + 1,) * 2)
     pour = 1 - cv2.dilate(np.maximum(lines, pads), gap)
     copper = cv2.GaussianBlur(np.maximum(np.maximum(pour, lines), pads), (0, 0), 0.9)
     pads, holes = (cv2.GaussianBlur(a, (0, 0), 0.7) for a in (pads, holes))
-    colour = np.asarray(_MASK, np.float32) + copper[..., None] * np.subtract(_MASK_ON_COPPER, _MASK, dtype=np.float32)
+    colour = np.asarray(_MASK, np.float32) + copper[..., None] * np.subtract(
+        _MASK_ON_COPPER, _MASK, dtype=np.float32
+    )
     ink = _silkscreen(bare, np.zeros_like(pads)) * (1 - cv2.dilate(pads, gap))
     for cover, paint in ((ink, _INK), (pads, SOLDER), (holes, (0.01, 0.012, 0.01))):
         colour += cover[..., None] * (np.asarray(paint, np.float32) - colour)
     bare.colour[:] = colour
     dome = cv2.GaussianBlur(pads, (0, 0), 0.45 * scale)
-    bare.relief[..., 0] = 0.28 * copper + 0.55 * dome * pads - 0.6 * holes
-    bare.relief[..., 1] = np.maximum(0.10 * (1 - ink), 1.0 * pads)
-    for array in (bare.colour, bare.relief, copper):
+    bare.height[:] = 0.28 * copper + 0.55 * dome * pads - 0.6 * holes
+    bare.gloss[:] = np.maximum(0.10 * (1 - ink), 1.0 * pads)
+    for array in (bare.colour, bare.height, bare.gloss, copper):
         array.setflags(write=False)
     return bare, copper
 
@@ -153,32 +158,29 @@ def place(sheet: Sheet, part: Placement, slip: NDArray[np.float64], coverage: Fl
     """
     image = sprite(part.kind, part.text, part.quarter_turns, sheet.scale)
     h, w = image.colour.shape[:2]
-    reach = math.ceil(math.hypot(h, w) / 2) + 2
+    c, s = abs(math.cos(slip[2])), abs(math.sin(slip[2]))
+    box = (math.ceil(w * c + h * s) + 4, math.ceil(h * c + w * s) + 4)
     x, y = sheet.pixel(part.x + slip[0], part.y + slip[1])
-    left, top = round(x) - reach, round(y) - reach
+    extent = sheet.height.shape[0]
+    left = min(max(round(x - box[0] / 2), 0), extent - box[0])
+    top = min(max(round(y - box[1] / 2), 0), extent - box[1])
     matrix = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), -math.degrees(slip[2]), 1.0)
     matrix[:, 2] += (x - left - (w - 1) / 2, y - top - (h - 1) / 2)
-    extent = sheet.colour.shape[0]
-    rows = slice(max(top, 0), min(top + 2 * reach, extent))
-    columns = slice(max(left, 0), min(left + 2 * reach, extent))
-    matrix[:, 2] -= (columns.start - left, rows.start - top)
-    box = (columns.stop - columns.start, rows.stop - rows.start)
-    colour = cv2.warpAffine(image.colour, matrix, box)
-    relief = cv2.warpAffine(image.relief, matrix, box)
-    cover = colour[..., 3:]
-    under = sheet.colour[rows, columns]
-    under *= 1 - cover
-    under += colour[..., :3] * np.float32(math.exp(slip[3]))
-    base = sheet.relief[rows, columns]
-    base *= 1 - cover
-    base += relief
-    raised = coverage[rows, columns]
-    np.maximum(raised, cover[..., 0], out=raised)
+    red, green, blue, cover = cv2.split(cv2.warpAffine(image.colour, matrix, box))
+    height, gloss = cv2.split(cv2.warpAffine(image.relief, matrix, box))
+    area = np.s_[top : top + box[1], left : left + box[0]]
+    keep = 1 - cover
+    under = cv2.multiply(sheet.colour[area], cv2.merge([keep] * 3))
+    above = cv2.merge([red, green, blue])
+    sheet.colour[area] = cv2.addWeighted(above, math.exp(slip[3]), under, 1.0, 0)
+    sheet.height[area] = sheet.height[area] * keep + height
+    sheet.gloss[area] = sheet.gloss[area] * keep + gloss
+    coverage[area] = np.maximum(coverage[area], cover)
 
 
 def cast(sheet: Sheet, lighting: Lighting) -> Float:
     """Share of the key light that the relief blocks, (H, W): marched along the light at half size."""
-    height = cv2.resize(sheet.relief[..., 0], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    height = cv2.resize(sheet.height, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     dx, dy = unit(_LAMP + lighting.azimuth)
     dark = np.zeros_like(height)
     for step in (1, 2, 3.5, 5.5, 8):
@@ -190,14 +192,13 @@ def cast(sheet: Sheet, lighting: Lighting) -> Float:
         np.maximum(dark, blocker, out=dark)
     dark = np.clip(dark * 1.5, 0, 1)
     dark = cv2.blur(dark, (3, 3))
-    return np.asarray(cv2.resize(dark, sheet.relief.shape[1::-1]), dtype=np.float32)
+    return np.asarray(cv2.resize(dark, sheet.height.shape[::-1]), dtype=np.float32)
 
 
 def _shade(sheet: Sheet, dark: Float, lighting: Lighting) -> Float:
     """Light reflected by the board, (H, W, 3)."""
-    height, gloss = cv2.split(sheet.relief)
-    gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125 * sheet.scale)
-    gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125 * sheet.scale)
+    gx = cv2.Sobel(sheet.height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125 * sheet.scale)
+    gy = cv2.Sobel(sheet.height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125 * sheet.scale)
     lx, ly = unit(_LAMP + lighting.azimuth)
     diffuse = 0.95 - 0.5 * (gx * np.float32(lx) + gy * np.float32(ly))
     np.clip(diffuse, 0.25, 1.9, out=diffuse)
@@ -206,10 +207,10 @@ def _shade(sheet: Sheet, dark: Float, lighting: Lighting) -> Float:
     gx += np.float32(0.28 * lx)
     gy += np.float32(0.28 * ly)
     lobe = gx * gx + gy * gy
-    lobe *= np.float32(1 / 0.35**2)
+    lobe *= np.float32(1 / 0.24**2)
     lobe += 1
     lobe *= lobe
-    shine = gloss * lit * np.float32(0.75) / lobe
+    shine = sheet.gloss * lit * np.float32(0.85) / lobe
     light = cv2.multiply(sheet.colour, cv2.merge([diffuse] * 3))
     light += cv2.merge([shine] * 3)
     return np.asarray(light, dtype=np.float32)
@@ -250,9 +251,9 @@ def draw(
         if index != chosen:
             place(sheet, component, slip, parts)
     coverage = None
+    dark = cast(sheet, lighting)
     if defect == "scratch":
         coverage = board_defects.scratch(flaw, sheet, copper, parts)
-    dark = cast(sheet, lighting)
     if chosen is not None:
         coverage = np.zeros_like(parts)
         good = sheet.copy()
@@ -260,7 +261,10 @@ def draw(
         if defect == "misplaced":
             place(sheet, COMPONENTS[chosen], slips[chosen] + board_defects.slip(flaw), coverage)
             dark = cast(sheet, lighting)
-        changed = np.abs(cast(good, lighting) - dark) > _VISIBLE_SHADOW
+        # A shadow that changes too little to be seen stays as it was.
+        before = cast(good, lighting)
+        changed = solid((np.abs(before - dark) > _VISIBLE_SHADOW).astype(np.float32))
+        dark = np.where(np.maximum(changed, coverage) > 0, dark, before)
         np.maximum(coverage, changed, out=coverage)
     light = cv2.warpPerspective(_shade(sheet, dark, lighting), matrix, (side, side))
     light *= vignette(side, 0.16)

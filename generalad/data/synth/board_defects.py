@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.data.synth.layout import COMPONENTS
-from generalad.data.synth.marks import draw_line, stroke
+from generalad.data.synth.marks import draw_line, paint, solid, stroke
 from generalad.data.synth.noise import Float
 
 if TYPE_CHECKING:
@@ -44,12 +44,13 @@ def scratch(rng: np.random.Generator, sheet: Sheet, copper: Float, parts: Float)
         start = middle - 0.5 * length * np.array([math.cos(angle), math.sin(angle)])
         line = stroke(rng, (start[0], start[1]), angle, length, float(rng.normal(0, 0.05)))
         taper = np.sqrt(np.sin(np.linspace(0.15, math.pi - 0.1, len(line))))
-        width = (float(rng.uniform(0.9, 1.6)) * sheet.scale * taper).astype(np.float32)
-        cover = draw_line(extent, line, width) * (1 - parts)
+        width = float(rng.uniform(0.9, 1.6)) * sheet.scale * taper
+        width = np.maximum(width, 2.5).astype(np.float32)
+        cover = solid(draw_line(extent, line, width) * (1 - parts))
         if cover.sum() > best.sum():
             best = cover
     bare = _LAMINATE + copper[..., None] * (_COPPER - _LAMINATE)
-    sheet.colour += (float(rng.uniform(0.75, 1.0)) * best)[..., None] * (bare - sheet.colour)
-    sheet.relief[..., 0] -= 0.22 * best
-    sheet.relief[..., 1] += best * (0.25 + 0.35 * copper - sheet.relief[..., 1])
+    paint(sheet.colour, float(rng.uniform(0.75, 1.0)) * best, bare)
+    sheet.height -= 0.22 * best
+    sheet.gloss += best * (0.25 + 0.35 * copper - sheet.gloss)
     return best

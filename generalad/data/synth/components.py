@@ -16,7 +16,7 @@ from generalad.data.synth import lettering
 from generalad.data.synth.noise import Float
 
 Colour = tuple[float, float, float]
-SOLDER: Colour = (0.50, 0.51, 0.50)
+SOLDER: Colour = (0.34, 0.345, 0.34)
 _EPOXY: Colour = (0.020, 0.020, 0.022)
 _INK = 0.30
 
@@ -28,7 +28,7 @@ class Sprite:
     colour: Float
     """(h, w, 4): linear RGB and coverage."""
     relief: Float
-    """(h, w, 2): height and gloss."""
+    """(h, w, 2): height in units, and gloss 0...1."""
 
 
 class Bench:
@@ -56,9 +56,7 @@ class Bench:
         outside = np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
         return (radius - outside - np.minimum(np.maximum(qx, qy), 0)).astype(np.float32)
 
-    def add(
-        self, distance: Float, colour: Colour, top: float, bevel: float, gloss: float
-    ) -> None:
+    def add(self, distance: Float, colour: Colour, top: float, bevel: float, gloss: float) -> None:
         """Put a body with a bevelled edge on what is there; `bevel` in units."""
         cover = np.clip(distance + 0.5, 0, 1)
         ramp = np.clip(distance / max(bevel * self.scale, 1.0), 0, 1)
@@ -172,7 +170,9 @@ def crystal(bench: Bench, text: str) -> None:
     bench.add(bench.inside(0, 0, 25.0, 10.4, 5.0), (0.40, 0.40, 0.38), 0.8, 0.5, 0.7)
     bench.add(bench.inside(0, 0, 22.6, 8.2, 4.1), (0.44, 0.44, 0.43), 5.2, 1.6, 0.55)
     blank = np.zeros((bench.h, bench.w), dtype=np.float32)
-    ink = lettering.write(blank, text, bench.at(0, 0), 3.0 * bench.scale, max(1.0, 0.4 * bench.scale))
+    ink = lettering.write(
+        blank, text, bench.at(0, 0), 3.0 * bench.scale, max(1.0, 0.4 * bench.scale)
+    )
     bench.paint(0.8 * ink, (0.06, 0.06, 0.06))
 
 
@@ -211,7 +211,9 @@ def sprite(kind: str, text: str, quarter_turns: int, scale: float) -> Sprite:
     bench = Bench(width, height, scale)
     build(bench, text)
     upright = bench.finish()
-    arrays = [np.ascontiguousarray(np.rot90(a, -quarter_turns)) for a in (upright.colour, upright.relief)]
+    arrays = [
+        np.ascontiguousarray(np.rot90(a, -quarter_turns)) for a in (upright.colour, upright.relief)
+    ]
     for array in arrays:
         array.setflags(write=False)
     return Sprite(*arrays)

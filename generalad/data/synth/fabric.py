@@ -26,8 +26,8 @@ from generalad.data.synth.scene import (
 )
 
 WARP_YARNS, WEFT_YARNS = 27, 25  # in the picture's side
-_WARP = (0.075, 0.125, 0.215)
-_WEFT = (0.50, 0.47, 0.41)
+_WARP = (0.085, 0.160, 0.300)
+_WEFT = (0.56, 0.54, 0.48)
 _GAP = (0.012, 0.012, 0.014)
 _ALONG = 8  # samples of thickness for each crossing
 
@@ -71,18 +71,28 @@ def _yarns(rng: np.random.Generator, position: Float, along: Float, count: int) 
     """Yarns of uneven thickness: every yarn differs a little, and along itself as well."""
     number = np.floor(position)
     rows, columns = count + 10, (count + 10) * _ALONG
-    uneven = 0.75 * grain(rng, (rows, columns), (7, 1)) + 0.55 * grain(rng, (rows, columns), (61, 1))
+    uneven = 0.75 * grain(rng, (rows, columns), (7, 1)) + 0.55 * grain(
+        rng, (rows, columns), (61, 1)
+    )
     uneven += 0.5 * white(rng, (rows, 1))
     thick = cv2.remap(uneven, along * np.float32(_ALONG), number, cv2.INTER_LINEAR)
     return Yarns(number, position - number - 0.5, 0.45 + 0.028 * thick, 1 + 0.055 * thick)
 
 
 def _height(yarns: Yarns, other: Yarns, lift: Float) -> tuple[Float, Float]:
-    """Height of a yarn where it exists (-1 elsewhere), and its round profile 0...1."""
-    ratio = yarns.across / np.maximum(yarns.thickness, np.float32(1e-3))
-    profile = np.sqrt(np.maximum(1 - ratio * ratio, 0))
-    height = 0.55 * profile + 0.42 * lift * (1 - 4 * other.across * other.across)
-    return np.where(profile > 0, height, np.float32(-1)), profile
+    """Height of a yarn, -1 where there is none, and the place across it, -1...1."""
+    ratio = yarns.across / yarns.thickness
+    profile = 1 - ratio * ratio
+    there = profile > 0
+    height = np.sqrt(profile, where=there, out=profile)
+    height *= np.float32(0.55)
+    crown = other.across * other.across
+    crown *= np.float32(-4 * 0.42)
+    crown += np.float32(0.42)
+    crown *= lift
+    height += crown
+    height[~there] = -1
+    return height, ratio
 
 
 def _twist(along: Float, across: Float, turns: float) -> Float:
@@ -103,7 +113,8 @@ def draw(
     side = size * OVERSAMPLING
     u, v = _place(part, side)
     weave = Weave(_yarns(part, u, v, WARP_YARNS), _yarns(part, v, u, WEFT_YARNS))
-    fuzz = cv2.blur(white(part, (side, side)), (2, 2))
+    fuzz = white(part, (side, side))
+    fuzz = 0.4 * fuzz + cv2.blur(fuzz, (3, 3))
     shade = cloud(part, (side, side), 3, 2)
     spot = None
     if defect == "missing_thread":
@@ -111,7 +122,9 @@ def draw(
     elif defect == "hole":
         spot = fabric_defects.hole(flaw, weave, u, v)
     light = _shade(weave, u, v, fuzz, shade, lighting)
-    if defect == "oil":
+    if defect == "hole" and spot is not None:
+        fabric_defects.fray(flaw, light, spot, (_WARP, _WEFT))
+    elif defect == "oil":
         spot = fabric_defects.oil(flaw, light)
     return Drawing(light, spot)
 
@@ -124,24 +137,20 @@ def _shade(
     warp, weft = weave.warp, weave.weft
     odd = (warp.number + weft.number) * np.float32(0.5)
     lift = 1 - 4 * (odd - np.floor(odd))  # +1: the warp is on top
-    warp_height, _ = _height(warp, weft, lift)
-    weft_height, _ = _height(weft, warp, -lift)
+    warp_height, warp_ratio = _height(warp, weft, lift)
+    weft_height, weft_ratio = _height(weft, warp, -lift)
     on_top = warp_height > weft_height
     height = np.maximum(warp_height, weft_height)
     gap = height < -0.9
-    strands = np.where(
-        on_top, _twist(v, warp.across, 2.4), _twist(u, -weft.across, 2.1)
-    )
-    height = np.maximum(height, np.float32(-0.5)) + 0.035 * strands + 0.05 * fuzz
-    slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
-    slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    strands = np.where(on_top, _twist(v, warp.across, 2.6), _twist(u, -weft.across, 2.3))
+    # The yarn falls off to its sides, and along itself where it dives below the next one.
+    nx = np.where(on_top, 0.75 * warp_ratio, 1.5 * warp.across)
+    ny = np.where(on_top, 1.5 * weft.across, 0.75 * weft_ratio)
     lx, ly = unit(-2.35 + lighting.azimuth)
-    strength = np.float32(side / 512 * 2.6)
-    light = 0.80 + strength * (slope_x * np.float32(-lx) + slope_y * np.float32(-ly)) * -1
-    np.clip(light, 0.12, 2.2, out=light)
-    light *= np.clip(0.62 + 0.55 * height, 0.18, 1.15)
-    light *= 1 + 0.07 * strands + 0.16 * fuzz
-    light *= (1 + 0.02 * shade) * vignette(side, 0.14)[..., 0]
+    light = 0.78 + nx * np.float32(0.50 * lx) + ny * np.float32(0.50 * ly)
+    light *= np.clip(0.30 + 0.84 * height, 0.10, 1.12)
+    light *= 1 + 0.10 * strands + 0.20 * fuzz
+    light *= (1 + 0.03 * shade) * vignette(side, 0.14)[..., 0]
     warp_light = np.where(on_top & ~gap, light * warp.tone, 0)
     weft_light = np.where(on_top | gap, 0, light * weft.tone)
     gaps = gap.astype(np.float32)

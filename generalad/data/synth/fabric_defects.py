@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from generalad.data.synth.marks import blob
+from generalad.data.synth.marks import blob, draw_line, paint, stroke
 from generalad.data.synth.noise import Float
 
 if TYPE_CHECKING:
@@ -19,21 +19,23 @@ _OIL = np.array([0.50, 0.44, 0.33], dtype=np.float32)
 
 def _remove(yarns: Yarns, gone: Float) -> None:
     """Take a yarn away where `gone` is 1, thinning it out towards the end."""
-    yarns.thickness = yarns.thickness * (1 - gone)
+    yarns.thickness = yarns.thickness * np.maximum(1 - gone, 1e-3)
 
 
 def missing_thread(rng: np.random.Generator, weave: Weave, u: Float, v: Float) -> Float:
     """A yarn of one of the two sets is missing over some length; returns the coverage."""
     side = u.shape[0]
-    yarns, along = ((weave.warp, v), (weave.weft, u))[int(rng.integers(2))]
+    warp, weft = weave.warp, weave.weft
+    yarns, crossing, along = ((warp, weft, v), (weft, warp, u))[int(rng.integers(2))]
     row, column = (int(side * rng.uniform(0.15, 0.85)) for _ in range(2))
     number = yarns.number[row, column]
-    length = float(rng.uniform(4.5, 12.0))
+    length = float(rng.uniform(6.0, 15.0))
     distance = np.abs(along - along[row, column]) - length / 2
     gone = np.clip(0.5 - distance * 2.5, 0, 1) * (yarns.number == number)
-    before = np.abs(yarns.across) < yarns.thickness
+    gone *= gone > 0.15
     _remove(yarns, gone)
-    return np.asarray((gone > 0.15) & before, dtype=np.float32)
+    crossing.tone = crossing.tone * (1 - 0.3 * gone)  # it lies in the shade of the neighbours
+    return np.asarray(gone > 0, dtype=np.float32)
 
 
 def hole(rng: np.random.Generator, weave: Weave, u: Float, v: Float) -> Float:
@@ -54,6 +56,28 @@ def hole(rng: np.random.Generator, weave: Weave, u: Float, v: Float) -> Float:
     return np.asarray((torn > 0.1) & before, dtype=np.float32)
 
 
+def fray(
+    rng: np.random.Generator,
+    light: Float,
+    spot: Float,
+    colours: tuple[tuple[float, float, float], ...],
+) -> None:
+    """Paint loose fibres over a hole and widen its coverage by them."""
+    side = spot.shape[0]
+    rows, columns = np.nonzero(spot)
+    if not rows.size:
+        return
+    for _ in range(int(rng.integers(5, 11))):
+        pick = int(rng.integers(rows.size))
+        length = float(rng.uniform(0.02, 0.055)) * side
+        start = (float(columns[pick]), float(rows[pick]))
+        line = stroke(rng, start, float(rng.uniform(0, 2 * math.pi)), length, rng.normal(0, 0.25))
+        cover = draw_line(side, line, float(rng.uniform(0.0025, 0.0045)) * side)
+        colour = np.array(colours[int(rng.integers(2))], np.float32) * float(rng.uniform(0.5, 0.9))
+        paint(light, cover, colour)
+        np.maximum(spot, cover, out=spot)
+
+
 def oil(rng: np.random.Generator, light: Float) -> Float:
     """Paint a dark, slightly yellow stain that the yarns have drunk; returns its coverage."""
     side = light.shape[0]
@@ -64,5 +88,5 @@ def oil(rng: np.random.Generator, light: Float) -> Float:
     strength = float(rng.uniform(0.6, 1.0))
     rim = cv2.GaussianBlur(spot, (0, 0), 0.008 * side)
     alpha = strength * spot * (1.15 - 0.3 * rim)
-    light *= 1 - alpha[..., None] * (1 - _OIL)
+    paint(light, alpha, light * _OIL)
     return spot

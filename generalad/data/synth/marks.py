@@ -59,4 +59,29 @@ def blob(
     cells = max(3, round(max(shape) / small * 0.9))
     distance += 0.22 * smooth(rng, shape, cells) + 0.08 * smooth(rng, shape, cells * 3)
     cover = np.clip((1 - distance) * (small / edge) + 0.5, 0, 1)
-    return np.asarray(cover, dtype=np.float32)
+    return solid(np.asarray(cover, dtype=np.float32))
+
+
+def solid(cover: Float) -> Float:
+    """`cover` without what is too faint or too small to reach the mask.
+
+    What stays lies within two canvas pixels of a covered block of 2 x 2, which marks at least one
+    pixel of the picture wherever it lies.
+    """
+    core = (cover > 0.5).view(np.uint8)
+    core = cv2.morphologyEx(core, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    near = cv2.dilate(core, np.ones((5, 5), np.uint8))
+    return np.asarray(cover * near, dtype=np.float32)
+
+
+def bounds(cover: Float) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around what is covered; empty if nothing is."""
+    x, y, width, height = cv2.boundingRect((cover > 0).view(np.uint8))
+    return slice(y, y + height), slice(x, x + width)
+
+
+def paint(light: Float, cover: Float, colour: Float) -> None:
+    """Blend `colour`, (3,) or (H, W, 3), over `light` by `cover`, in place."""
+    area = bounds(cover)
+    part = light[area]
+    part += cover[area][..., None] * ((colour[area] if colour.ndim == 3 else colour) - part)

@@ -34,17 +34,7 @@ def grain(rng: np.random.Generator, shape: tuple[int, int], kernel: tuple[int, i
 
 def smooth(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float:
     """Smooth noise with about `cells` bumps along the longer side."""
-    longest = max(shape)
-    rows = max(2, round(cells * shape[0] / longest)) + 3
-    columns = max(2, round(cells * shape[1] / longest)) + 3
-    grid = rng.standard_normal((rows, columns), dtype=np.float32)
-    # The margin keeps the replicated border of the enlargement out of the picture.
-    scale = longest / cells
-    margin = round(1.5 * scale)
-    full = (round(columns * scale), round(rows * scale))
-    large = cv2.resize(grid, full, interpolation=cv2.INTER_CUBIC)
-    cut = large[margin : margin + shape[0], margin : margin + shape[1]]
-    return np.asarray(cv2.resize(cut, shape[::-1]), dtype=np.float32) * np.float32(1.4)
+    return cloud(rng, shape, cells, 1)
 
 
 def cloud(rng: np.random.Generator, shape: tuple[int, int], cells: int, octaves: int) -> Float:
@@ -52,6 +42,18 @@ def cloud(rng: np.random.Generator, shape: tuple[int, int], cells: int, octaves:
     small = (max(8, shape[0] // 4), max(8, shape[1] // 4))
     total = np.zeros(small, dtype=np.float32)
     for octave in range(octaves):
-        total += smooth(rng, small, cells << octave) * np.float32(0.5**octave)
-    total /= np.float32(np.sqrt(sum(0.25**octave for octave in range(octaves))))
+        total += _bumps(rng, small, cells << octave) * np.float32(0.5**octave)
+    total *= np.float32(1.4 / np.sqrt(sum(0.25**octave for octave in range(octaves))))
     return np.asarray(cv2.resize(total, shape[::-1]), dtype=np.float32)
+
+
+def _bumps(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float:
+    """A small grid of random values, enlarged and cut free of the replicated border."""
+    scale = max(shape) / cells
+    rows, columns = (int(np.ceil(length / scale)) + 3 for length in shape)
+    grid = rng.standard_normal((rows, columns), dtype=np.float32)
+    full = (round(columns * scale), round(rows * scale))
+    margin = round(1.5 * scale)
+    large = cv2.resize(grid, full, interpolation=cv2.INTER_CUBIC)
+    cut = large[margin : margin + shape[0], margin : margin + shape[1]]
+    return np.asarray(cut, dtype=np.float32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from generalad.data.synth.marks import blob, draw_line, stroke
+from generalad.data.synth.marks import blob, draw_line, paint, solid, stroke
 from generalad.data.synth.noise import Float, cloud
 from generalad.data.synth.scene import Lighting, unit
 
@@ -43,11 +43,11 @@ def scratch(
     start = (x - math.cos(angle) * length / 2, y - math.sin(angle) * length / 2)
     line = stroke(rng, start, angle, length, float(rng.normal(0, 0.04)))
     taper = np.sqrt(np.sin(np.linspace(0.12, math.pi - 0.05, len(line))))
-    width = (float(rng.uniform(0.005, 0.009)) * side * taper).astype(np.float32)
+    width = np.maximum(float(rng.uniform(0.005, 0.009)) * side * taper, 2.2).astype(np.float32)
     hx, hy = unit(-2.2 + lighting.azimuth)
     lit = np.array([hx, hy], dtype=np.float32) * 0.002 * np.float32(side)
-    groove, burr = draw_line(side, line + lit, width), draw_line(side, line - lit, width * 0.7)
-    groove, burr = groove * whole, burr * whole
+    groove, burr = draw_line(side, line + lit, width), draw_line(side, line - lit, np.maximum(width * 0.7, 2.2))
+    groove, burr = solid(groove * whole), solid(burr * whole)
     strength = np.float32(rng.uniform(0.6, 0.95))
     metal = metal * (1 - strength * groove)
     metal += strength * burr * (0.85 - metal)
@@ -80,7 +80,7 @@ def rust(rng: np.random.Generator, light: Float, whole: Float, shape: Shape, sid
     radii = (radius * float(rng.uniform(1.0, 1.7)), radius)
     spot = blob(rng, (side, side), (x, y), radii, float(rng.uniform(0, math.pi)), 0.012 * side)
     mottle = cloud(rng, (side, side), 48, 2)
-    spot *= whole
+    spot = solid(spot * whole)
     alpha = spot * np.clip(float(rng.uniform(0.55, 0.85)) + 0.18 * mottle, 0.25, 1)
-    light += alpha[..., None] * (_RUST * (1 + 0.25 * mottle[..., None]) - light)
+    paint(light, alpha, _RUST * (1 + 0.25 * mottle[..., None]))
     return spot
