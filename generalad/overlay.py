@@ -37,7 +37,8 @@ def overlay(
 
     Opacity and colour rise from `low`, the smallest value of the map if not given, through the
     middle of the scale at `threshold` up to as far above it again. A line is drawn around the areas
-    at or above `threshold`. Give the same `low` to pictures that are to be compared.
+    at or above `threshold`. Give the same `low` to pictures that are to be compared; one at or above
+    the threshold shows all that reaches it at full strength.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"expected an RGB image (H, W, 3) uint8, found {image.shape} {image.dtype}")
@@ -45,7 +46,8 @@ def overlay(
     resized = _resized(anomaly_map, (height, width))
     if low is None:
         low = float(resized.min())
-    levels = _levels(resized, low, 2 * threshold - low)
+    reach = max(threshold - low, 1e-6 * max(1.0, abs(threshold)))
+    levels = _levels(resized, threshold - reach, threshold + reach)
     premultiplied, transparency = _blend_tables()
     kept = cv2.multiply(image, cv2.applyColorMap(levels, transparency), scale=1 / 255)
     picture = np.asarray(cv2.add(kept, cv2.applyColorMap(levels, premultiplied)), np.uint8)
@@ -70,8 +72,8 @@ def _resized(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray
 
 
 def _levels(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
-    """Scale low…high to 0…255; a scale without extent shows everything above `low` as highest."""
-    scale = 255 / max(high - low, 1e-6)
+    """Scale low…high to 0…255."""
+    scale = 255 / max(high - low, 1e-12)
     scaled = cv2.addWeighted(values, scale, values, 0.0, -low * scale, dtype=cv2.CV_8U)
     return np.asarray(scaled, np.uint8)
 

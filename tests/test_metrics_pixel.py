@@ -223,6 +223,18 @@ def test_maps_and_masks_come_to_the_evaluation_size() -> None:
     np.testing.assert_array_equal(small, np.pad(np.ones((2, 4), np.uint8), ((0, 2), (0, 4))))
 
 
+def test_a_mask_is_read_at_the_nearest_pixel_centre() -> None:
+    mask = np.zeros((12, 18), bool)
+    mask[1::3, 1::3] = True
+    assert resize_mask(mask, (4, 6)).all()
+    assert not resize_mask(~mask, (4, 6)).any()
+
+
 def test_a_map_with_nan_is_refused() -> None:
     with pytest.raises(DataError, match="finite map"):
         resize_map(np.full((3, 3), np.nan, np.float32), (3, 3))
+
+
+def test_a_mask_with_channels_is_refused() -> None:
+    with pytest.raises(DataError, match=r"mask \(H, W\)"):
+        resize_mask(np.zeros((3, 3, 3), bool), (3, 3))

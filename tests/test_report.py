@@ -48,9 +48,9 @@ def make_results(good: int, defective: int, *, masked: bool = True) -> list[Imag
 
 
 def read_noise(path: str) -> NDArray[np.uint8]:
-    """Noise is what JPEG compresses worst."""
+    """Noise is what JPEG compresses worst; blocks of it stay noise when the picture shrinks."""
     rng = np.random.default_rng(len(path))
-    return rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    return rng.integers(0, 256, (150, 150, 3), dtype=np.uint8).repeat(4, axis=0).repeat(4, axis=1)
 
 
 def read_grey(path: str) -> NDArray[np.uint8]:
@@ -192,8 +192,15 @@ def test_overlay_below_the_threshold_draws_no_line() -> None:
     values = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
     picture = overlay(image, values, threshold=1.5)
     assert not (picture == 255).all(axis=2).any()
-    flat = overlay(image, np.full((6, 8), 3.0, np.float32), threshold=2.0, low=2.0)
-    assert flat.shape == image.shape
+    unlit = overlay(image, values, threshold=1.5, low=1.2)
+    np.testing.assert_array_equal(unlit, image)
+
+
+@pytest.mark.parametrize("low", [None, 2.0, 5.0])
+def test_overlay_of_a_map_that_is_above_the_threshold_everywhere(low: float | None) -> None:
+    image = np.full((60, 80, 3), 90, np.uint8)
+    picture = overlay(image, np.full((6, 8), 3.0, np.float32), threshold=2.0, low=low)
+    assert (picture[20:40, 20:60, 0] > 150).all()
 
 
 def test_heat_map_rises_in_lightness_and_is_rgb() -> None:

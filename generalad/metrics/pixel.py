@@ -65,6 +65,8 @@ def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> Score
 
 def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Bring a mask to the evaluation size (H, W), nearest pixel centre; 0 and 1."""
+    if mask.ndim != 2:
+        raise DataError(f"expected a mask (H, W), found shape {mask.shape}")
     values = np.ascontiguousarray(mask, dtype=np.bool_).view(np.uint8)
     if values.shape == size:
         return values
