@@ -37,8 +37,8 @@ def overlay(
 
     Opacity and colour rise from `low`, the smallest value of the map if not given, through the
     middle of the scale at `threshold` up to as far above it again. A line is drawn around the areas
-    at or above `threshold`. Give the same `low` to pictures that are to be compared; one at or above
-    the threshold shows all that reaches it at full strength.
+    at or above `threshold`. Give the same `low` to pictures that are to be compared; one at or
+    above the threshold shows all that reaches it at full strength.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"expected an RGB image (H, W, 3) uint8, found {image.shape} {image.dtype}")
