@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -116,7 +116,7 @@ def _silkscreen(bare: Sheet, image: Float) -> Float:
     return image
 
 
-@cache
+@lru_cache(maxsize=4)
 def bare_board(side: int) -> tuple[Sheet, Float]:
     """The board without components, and where its copper is; cached, read only."""
     scale = side / 100

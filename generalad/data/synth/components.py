@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -204,7 +204,7 @@ _KINDS: dict[str, tuple[Callable[[Bench, str], None], float, float]] = {
 }
 
 
-@cache
+@lru_cache(maxsize=96)
 def sprite(kind: str, text: str, quarter_turns: int, scale: float) -> Sprite:
     """The sprite of a component at `scale` pixels for each unit; cached, read only."""
     build, width, height = _KINDS[kind]

@@ -42,7 +42,7 @@ def hole(rng: np.random.Generator, weave: Weave, u: Float, v: Float) -> Float:
     """A few crossings are torn away and the ends of the yarns are frayed; returns the coverage."""
     side = u.shape[0]
     centre = (float(side * rng.uniform(0.15, 0.85)), float(side * rng.uniform(0.15, 0.85)))
-    radius = float(rng.uniform(0.025, 0.055)) * side
+    radius = float(rng.uniform(0.030, 0.060)) * side
     radii = (radius * float(rng.uniform(1, 1.5)), radius)
     torn = blob(rng, u.shape, centre, radii, float(rng.uniform(0, math.pi)), 0.012 * side)
     before = (np.abs(weave.warp.across) < weave.warp.thickness) | (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -75,7 +75,7 @@ class Category:
     draw: Draw
 
 
-@cache
+@lru_cache(maxsize=4)
 def grid(side: int) -> tuple[Float, Float]:
     """Pixel centres of a square canvas, x and y in -0.5...0.5 of its side; read only."""
     axis = (np.arange(side, dtype=np.float32) + 0.5) / side - 0.5
@@ -85,7 +85,7 @@ def grid(side: int) -> tuple[Float, Float]:
     return x, y
 
 
-@cache
+@lru_cache(maxsize=4)
 def _tone_curve() -> Float:
     """Linear light to grey levels 0...255: the sRGB curve with a soft shoulder above 0.75."""
     x = np.linspace(0.0, 2.0, _TONES)

@@ -45,12 +45,15 @@ def scratch(
     taper = np.sqrt(np.sin(np.linspace(0.12, math.pi - 0.05, len(line))))
     width = np.maximum(float(rng.uniform(0.005, 0.009)) * side * taper, 2.2).astype(np.float32)
     hx, hy = unit(-2.2 + lighting.azimuth)
-    lit = np.array([hx, hy], dtype=np.float32) * 0.002 * np.float32(side)
-    groove, burr = draw_line(side, line + lit, width), draw_line(side, line - lit, np.maximum(width * 0.7, 2.2))
+    lit = np.array([hx, hy], dtype=np.float32) * 0.0027 * np.float32(side)
+    groove, burr = (
+        draw_line(side, line + lit, width),
+        draw_line(side, line - lit, np.maximum(width * 0.7, 2.2)),
+    )
     groove, burr = solid(groove * whole), solid(burr * whole)
-    strength = np.float32(rng.uniform(0.6, 0.95))
-    metal = metal * (1 - strength * groove)
-    metal += strength * burr * (0.85 - metal)
+    strength = np.float32(rng.uniform(0.65, 0.95))
+    metal = metal + strength * burr * (0.95 - metal)
+    metal *= 1 - strength * groove
     return metal, np.maximum(groove, burr).astype(np.float32)
 
 
@@ -81,6 +84,6 @@ def rust(rng: np.random.Generator, light: Float, whole: Float, shape: Shape, sid
     spot = blob(rng, (side, side), (x, y), radii, float(rng.uniform(0, math.pi)), 0.012 * side)
     mottle = cloud(rng, (side, side), 48, 2)
     spot = solid(spot * whole)
-    alpha = spot * np.clip(float(rng.uniform(0.55, 0.85)) + 0.18 * mottle, 0.25, 1)
+    alpha = spot * np.clip(float(rng.uniform(0.66, 0.92)) + 0.18 * mottle, 0.25, 1)
     paint(light, alpha, _RUST * (1 + 0.25 * mottle[..., None]))
     return spot
