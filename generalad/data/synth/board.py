@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-
 from numpy.typing import NDArray
 
 from generalad.data.synth import board_defects, lettering
@@ -121,14 +120,15 @@ def bare_board(side: int) -> tuple[Sheet, Float]:
     """The board without components, and where its copper is; cached, read only."""
     scale = side / 100
     extent = round((100 + 2 * MARGIN) * scale)
-    lines, pads, holes, height, gloss = (np.zeros((extent, extent), np.float32) for _ in range(5))
+    layers: list[Float] = [np.zeros((extent, extent), np.float32) for _ in range(5)]
+    lines, pads, holes, height, gloss = layers
     bare = Sheet(np.zeros((extent, extent, 3), np.float32), height, gloss, scale)
     for width, points in TRACES:
         fixed = np.round(np.array([bare.pixel(*p) for p in points]) * 16).astype(np.int32)
         cv2.polylines(lines, [fixed], False, 1.0, max(1, round(width * scale)), cv2.LINE_8, 4)
     for part in COMPONENTS:
-        for x, y, width, height in pads_of(part):
-            _box(pads, *bare.pixel(x, y), width * scale, height * scale)
+        for x, y, across, along in pads_of(part):
+            _box(pads, *bare.pixel(x, y), across * scale, along * scale)
     for via in VIAS:
         _disc(lines, bare.pixel(*via), 1.7 * scale, 1.0)
         _disc(holes, bare.pixel(*via), 0.75 * scale, 1.0)
@@ -179,41 +179,34 @@ def place(sheet: Sheet, part: Placement, slip: NDArray[np.float64], coverage: Fl
 
 
 def cast(sheet: Sheet, lighting: Lighting) -> Float:
-    """Share of the key light that the relief blocks, (H, W): marched along the light at half size."""
-    height = cv2.resize(sheet.height, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    """Share of the key light that the relief blocks, (H, W); marched at half size."""
+    height: Float = cv2.resize(sheet.height, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     dx, dy = unit(_LAMP + lighting.azimuth)
     dark = np.zeros_like(height)
     for step in (1, 2, 3.5, 5.5, 8):
         run = step * 0.5  # units
         move = np.array([[1, 0, -dx * run * sheet.scale / 2], [0, 1, -dy * run * sheet.scale / 2]])
         blocker = cv2.warpAffine(height, move, height.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-        blocker -= height
-        blocker -= np.float32(run * _SLOPE)
-        np.maximum(dark, blocker, out=dark)
+        dark = np.maximum(dark, blocker - height - np.float32(run * _SLOPE))
     dark = np.clip(dark * 1.5, 0, 1)
     dark = cv2.blur(dark, (3, 3))
-    return np.asarray(cv2.resize(dark, sheet.height.shape[::-1]), dtype=np.float32)
+    return cv2.resize(dark, sheet.height.shape[::-1])
 
 
 def _shade(sheet: Sheet, dark: Float, lighting: Lighting) -> Float:
     """Light reflected by the board, (H, W, 3)."""
-    gx = cv2.Sobel(sheet.height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125 * sheet.scale)
-    gy = cv2.Sobel(sheet.height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125 * sheet.scale)
+    steps = 0.125 * sheet.scale
+    gx: Float = cv2.Sobel(sheet.height, cv2.CV_32F, 1, 0, ksize=3, scale=steps)
+    gy: Float = cv2.Sobel(sheet.height, cv2.CV_32F, 0, 1, ksize=3, scale=steps)
     lx, ly = unit(_LAMP + lighting.azimuth)
-    diffuse = 0.95 - 0.5 * (gx * np.float32(lx) + gy * np.float32(ly))
-    np.clip(diffuse, 0.25, 1.9, out=diffuse)
+    diffuse = np.clip(0.95 - 0.5 * (gx * np.float32(lx) + gy * np.float32(ly)), 0.25, 1.9)
     lit = 1 - 0.72 * dark
     diffuse *= lit
-    gx += np.float32(0.28 * lx)
-    gy += np.float32(0.28 * ly)
-    lobe = gx * gx + gy * gy
-    lobe *= np.float32(1 / 0.24**2)
-    lobe += 1
-    lobe *= lobe
-    shine = sheet.gloss * lit * np.float32(0.85) / lobe
-    light = cv2.multiply(sheet.colour, cv2.merge([diffuse] * 3))
-    light += cv2.merge([shine] * 3)
-    return np.asarray(light, dtype=np.float32)
+    # The mirror direction of the lamp is a slope of 0.28 towards it.
+    away = cv2.magnitude(gx + np.float32(0.28 * lx), gy + np.float32(0.28 * ly))
+    lobe = 1 + cv2.multiply(away, away, scale=1 / 0.24**2)
+    shine = sheet.gloss * lit * np.float32(0.85) / (lobe * lobe)
+    return cv2.add(cv2.multiply(sheet.colour, cv2.merge([diffuse] * 3)), cv2.merge([shine] * 3))
 
 
 def _pose(rng: np.random.Generator, extent: int, side: int) -> NDArray[np.float64]:
@@ -239,7 +232,7 @@ def draw(
     side = size * OVERSAMPLING
     bare, copper = bare_board(side)
     sheet = bare.copy()
-    extent = sheet.colour.shape[0]
+    extent = sheet.height.shape[0]
     uneven = 1 + 0.05 * cloud(part, (extent, extent), 6, 2) + 0.05 * white(part, (extent, extent))
     sheet.colour = cv2.multiply(sheet.colour, cv2.merge([uneven] * 3))
     slips = part.normal(0, (0.16, 0.16, 0.010, 0.05), (len(COMPONENTS), 4))
@@ -247,30 +240,44 @@ def draw(
 
     chosen = board_defects.choose(flaw) if defect in ("missing", "misplaced") else None
     parts = np.zeros((extent, extent), dtype=np.float32)
-    for index, (component, slip) in enumerate(zip(COMPONENTS, slips)):
+    for index, (component, slip) in enumerate(zip(COMPONENTS, slips, strict=True)):
         if index != chosen:
             place(sheet, component, slip, parts)
-    coverage = None
     dark = cast(sheet, lighting)
+    coverage: Float | None = None
     if defect == "scratch":
         coverage = board_defects.scratch(flaw, sheet, copper, parts)
-    if chosen is not None:
-        coverage = np.zeros_like(parts)
-        good = sheet.copy()
-        place(good, COMPONENTS[chosen], slips[chosen], coverage)
-        if defect == "misplaced":
-            place(sheet, COMPONENTS[chosen], slips[chosen] + board_defects.slip(flaw), coverage)
-            dark = cast(sheet, lighting)
-        # A shadow that changes too little to be seen stays as it was.
-        before = cast(good, lighting)
-        changed = solid((np.abs(before - dark) > _VISIBLE_SHADOW).astype(np.float32))
-        dark = np.where(np.maximum(changed, coverage) > 0, dark, before)
-        np.maximum(coverage, changed, out=coverage)
+    elif chosen is not None:
+        slip = slips[chosen] + board_defects.slip(flaw) if defect == "misplaced" else None
+        dark, coverage = _replace(sheet, COMPONENTS[chosen], slips[chosen], slip, lighting)
     light = cv2.warpPerspective(_shade(sheet, dark, lighting), matrix, (side, side))
-    light *= vignette(side, 0.16)
+    light = light * vignette(side, 0.16)
     if coverage is not None:
         coverage = cv2.warpPerspective(coverage, matrix, (side, side))
     return Drawing(light, coverage)
+
+
+def _replace(
+    sheet: Sheet,
+    part: Placement,
+    right: NDArray[np.float64],
+    wrong: NDArray[np.float64] | None,
+    lighting: Lighting,
+) -> tuple[Float, Float]:
+    """Put a component where it should not be, or nowhere; returns the shadows and the coverage.
+
+    The coverage is what the part hides in its right place and in the wrong one, and the shadows
+    that differ. A shadow that changes too little to be seen stays as it was.
+    """
+    coverage = np.zeros_like(sheet.height)
+    good = sheet.copy()
+    place(good, part, right, coverage)
+    if wrong is not None:
+        place(sheet, part, wrong, coverage)
+    before, after = cast(good, lighting), cast(sheet, lighting)
+    changed = solid((np.abs(before - after) > _VISIBLE_SHADOW).astype(np.float32))
+    np.maximum(coverage, changed, out=coverage)
+    return np.where(coverage > 0, after, before), coverage
 
 
 CATEGORY = Category("board", ("missing", "misplaced", "scratch"), draw)

@@ -68,18 +68,26 @@ def write_conveyor(
             "expected frames >= 1, defect rate 0...1, an even size >= 32, seed >= 0 and fps > 0, "
             f"found {frames}, {defect_rate}, {size}, {seed} and {fps}"
         )
-    plan = _plan(category, frames, defect_rate, seed)
-    pictures, truth = [], []
-    for index, defect in enumerate(plan):
-        rng = image_generator(seed, category, "conveyor", index)
-        lamp = _lamp(category, index, seed)
-        picture, mask = render_part(category, rng, defect=defect, size=size, lighting=lamp)
+    pictures: list[NDArray[np.uint8]] = []
+    truth: list[dict[str, Any]] = []
+    for index, defect in enumerate(_plan(category, frames, defect_rate, seed)):
+        picture, mask = frame(category, index, defect, seed=seed, size=size)
         pictures.append(picture)
         truth.append({"index": index, "defect": defect, "box": _box(mask)})
     video = _write_video(Path(path), pictures, fps)
     record: dict[str, Any] = {"video": video.name, "category": category, "seed": seed}
     write_json(video.with_suffix(".json"), {**record, "size": size, "fps": fps, "frames": truth})
     return video
+
+
+def frame(
+    category: str, index: int, defect: str | None, *, seed: int, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Picture and mask of one frame, as `render_part` gives them, before the video codec."""
+    rng = image_generator(seed, category, "conveyor", index)
+    return render_part(
+        category, rng, defect=defect, size=size, lighting=_lamp(category, index, seed)
+    )
 
 
 def _plan(category: str, frames: int, defect_rate: float, seed: int) -> list[str | None]:

@@ -7,7 +7,6 @@ colour follow from the height.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -156,9 +155,9 @@ def _shade(
     gaps = gap.astype(np.float32)
     planes = [
         cv2.addWeighted(warp_light, a, weft_light, b, 0) + np.float32(c) * gaps
-        for a, b, c in zip(_WARP, _WEFT, _GAP)
+        for a, b, c in zip(_WARP, _WEFT, _GAP, strict=True)
     ]
-    return np.asarray(cv2.merge(planes), dtype=np.float32)
+    return cv2.merge(planes)
 
 
 CATEGORY = Category("fabric", ("missing_thread", "hole", "oil"), draw)

@@ -55,4 +55,5 @@ def write(
             points += (left + place * advance, top)
             fixed = np.round(points * 16).astype(np.int32)
             cv2.polylines(canvas, [fixed], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
-    return np.maximum(image, canvas.astype(np.float32) / np.float32(255))
+    ink: Float = canvas.astype(np.float32) / np.float32(255)
+    return np.maximum(image, ink, out=ink)

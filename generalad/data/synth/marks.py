@@ -68,8 +68,8 @@ def solid(cover: Float) -> Float:
     What stays lies within two canvas pixels of a covered block of 2 x 2, which marks at least one
     pixel of the picture wherever it lies.
     """
-    core = (cover > 0.5).view(np.uint8)
-    core = cv2.morphologyEx(core, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    half = (cover > 0.5).view(np.uint8)
+    core = cv2.morphologyEx(half, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
     near = cv2.dilate(core, np.ones((5, 5), np.uint8))
     return np.asarray(cover * near, dtype=np.float32)
 

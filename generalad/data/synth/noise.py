@@ -6,11 +6,13 @@ generator they are given.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+Float = NDArray[Any]  # float32 everywhere; the annotations of OpenCV do not keep the dtype
 
 _BYTE_PAIR_STD = 104.5  # standard deviation of the sum of two uniform bytes
 
@@ -44,7 +46,7 @@ def cloud(rng: np.random.Generator, shape: tuple[int, int], cells: int, octaves:
     for octave in range(octaves):
         total += _bumps(rng, small, cells << octave) * np.float32(0.5**octave)
     total *= np.float32(1.4 / np.sqrt(sum(0.25**octave for octave in range(octaves))))
-    return np.asarray(cv2.resize(total, shape[::-1]), dtype=np.float32)
+    return cv2.resize(total, shape[::-1])
 
 
 def _bumps(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Float:
@@ -56,4 +58,4 @@ def _bumps(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Floa
     margin = round(1.5 * scale)
     large = cv2.resize(grid, full, interpolation=cv2.INTER_CUBIC)
     cut = large[margin : margin + shape[0], margin : margin + shape[1]]
-    return np.asarray(cut, dtype=np.float32)
+    return cut

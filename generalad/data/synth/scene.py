@@ -123,7 +123,8 @@ def mask_of(coverage: Float | None, size: int) -> NDArray[np.uint8]:
 def vignette(side: int, strength: float) -> Float:
     """Fall-off of the lens towards the corners, (H, W, 1), 1 in the centre."""
     x, y = grid(side)
-    return (1 - np.float32(strength) * (x * x + y * y) * 2)[..., None]
+    fall: Float = 1 - np.float32(2 * strength) * (x * x + y * y)
+    return fall[..., None]
 
 
 def _keep_memory() -> None:

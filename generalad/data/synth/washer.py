@@ -63,11 +63,13 @@ def _grooves(rng: np.random.Generator, radius: Float, angle: Float, side: int) -
     across = radius * np.float32(side) - np.float32(first)
     along = angle * np.float32((columns - overlap) / (2 * math.pi))
     marks = cv2.remap(table, along, across, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    return np.asarray(marks, dtype=np.float32)
+    return marks
 
 
-def _face(grooves: Float, c: Float, s: Float, x: Float, y: Float, lighting: Lighting) -> Float:
+def _face(grooves: Float, x: Float, y: Float, radius: Float, lighting: Lighting) -> Float:
     """Light reflected by the brushed face, before dirt and defects."""
+    inverse = 1 / np.maximum(radius, np.float32(1e-3))
+    c, s = x * inverse, y * inverse
     light = 0.17 + 0.05 * (x * 0.6 - y)
     tilted = np.float32(0.016) * grooves
     for azimuth, tilt, strength, width in _LAMPS:
@@ -106,14 +108,13 @@ def _shadow(cover: Float, side: int, lighting: Lighting) -> Float:
 
 
 def _bevel(edge: Float, width: float, lighting: Lighting) -> tuple[Float, Float]:
-    """Light on the chamfers and how much of each pixel they cover, from the distance to the edge."""
+    """Light on the chamfers and their share of each pixel, from the distance to the edge."""
     share = np.clip((width - edge) * np.float32(0.8) + 0.5, 0, 1)
     nx = -cv2.Sobel(edge, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
     ny = -cv2.Sobel(edge, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
     # The distance is not exact beside a nick: no slope is steeper than that of the chamfer.
-    steep = np.maximum(np.hypot(nx, ny), 1)
-    nx /= steep
-    ny /= steep
+    gentle = 1 / np.maximum(cv2.magnitude(nx, ny), 1)
+    nx, ny = nx * gentle, ny * gentle
     light = np.full_like(edge, 0.10)
     for azimuth, _, strength, _ in _LAMPS:
         hx, hy = unit(azimuth + lighting.azimuth)
@@ -136,8 +137,6 @@ def draw(
     shape = Shape.draw(part)
     dx, dy = x - np.float32(shape.x), (y - np.float32(shape.y)) / np.float32(shape.squash)
     radius, angle = cv2.cartToPolar(dx, dy)
-    inverse = 1 / np.maximum(radius, 1e-3)
-    c, s = dx * inverse, dy * inverse
     grooves = _grooves(part, radius, angle + np.float32(shape.turn), side)
     dirt = cloud(part, (side, side), 5, 3)
     wobble = 0.0006 * smooth(part, (side, side), 12)
@@ -150,7 +149,7 @@ def draw(
     if defect == "nick":
         edge, spot = washer_defects.nick(flaw, edge, shape, side)
     cover = np.clip(edge + 0.5, 0, 1)
-    metal = _face(grooves, c, s, dx, dy, lighting) * (1 + np.float32(0.035) * dirt)
+    metal = _face(grooves, dx, dy, radius, lighting) * (1 + np.float32(0.035) * dirt)
     bevel, share = _bevel(edge, shape.bevel * side, lighting)
     bevel *= 1 + np.float32(0.10) * grooves
     metal += share * (bevel - metal)
@@ -159,7 +158,8 @@ def draw(
     # The shadow is that of the whole washer: a nick is too small to let the light through.
     belt *= _shadow(whole, side, lighting) * (1 - cover)
     metal *= cover
-    light = cv2.merge([cv2.addWeighted(belt, b, metal, m, 0) for b, m in zip(_BELT, _STEEL)])
+    tints = zip(_BELT, _STEEL, strict=True)
+    light = cv2.merge([cv2.addWeighted(belt, b, metal, m, 0) for b, m in tints])
     if defect == "rust":
         spot = washer_defects.rust(flaw, light, whole, shape, side)
     return Drawing(light, spot)
