@@ -245,10 +245,8 @@ class StandardOutput:
         try:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        except BrokenPipeError as error:
-            # Python would flush once more at its end and complain about the same pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise StorageError("nobody reads standard output any more") from error
+        except BrokenPipeError:
+            raise  # the reader went away, as `| head` does: no failure of a disk
         except OSError as error:
             raise files.storage_error(error, Path("standard output")) from error
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
-
-import numpy as np
 
 from generalad.runtime.decision import Milliseconds, Result
 
@@ -75,8 +74,8 @@ class Tally:
         stages = {}
         if self._times:
             for name in (field.name for field in dataclasses.fields(Milliseconds)):
-                times = [getattr(row, name) for row in self._times]
-                stages[name] = StageTime(*np.percentile(times, [50, 95]).tolist())
+                times = sorted(getattr(row, name) for row in self._times)
+                stages[name] = StageTime(_quantile(times, 0.5), _quantile(times, 0.95))
         return Summary(
             frames=self._frames,
             processed=self._processed,
@@ -87,3 +86,8 @@ class Tally:
             milliseconds=stages,
             backend=backend,
         )
+
+
+def _quantile(ascending: list[float], part: float) -> float:
+    """The nearest-rank quantile. NumPy's takes 30 ms to load, a tenth of the whole start."""
+    return ascending[max(0, math.ceil(part * len(ascending)) - 1)]
