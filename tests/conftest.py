@@ -91,13 +91,19 @@ def brightness_model(
     return bytes(model.SerializeToString())
 
 
+Picture = NDArray[np.uint8]
+MakePicture = Callable[..., Picture]
+WriteImage = Callable[[Path, Picture], Path]
+WriteVideo = Callable[[Path, list[Picture]], Path]
+
+
 @pytest.fixture
-def picture() -> Callable[..., NDArray[np.uint8]]:
+def picture() -> MakePicture:
     """`picture(brightness, spot=None, size=(48, 64))`: an even RGB picture, with a bright spot."""
 
     def make(
         brightness: int, *, spot: int | None = None, size: tuple[int, int] = (48, 64)
-    ) -> NDArray[np.uint8]:
+    ) -> Picture:
         image = np.full((*size, 3), brightness, np.uint8)
         if spot is not None:
             image[8:24, 16:32] = spot
@@ -107,10 +113,22 @@ def picture() -> Callable[..., NDArray[np.uint8]]:
 
 
 @pytest.fixture
-def write_video() -> Callable[[Path, list[NDArray[np.uint8]]], Path]:
+def write_image() -> WriteImage:
+    """`write_image(path, picture)`: an RGB picture as a file; folders are made."""
+
+    def write(path: Path, image: Picture) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_video() -> WriteVideo:
     """`write_video(path, frames)`: (H, W, 3) RGB frames at 10 a second, as .avi or .mp4."""
 
-    def write(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
+    def write(path: Path, frames: list[Picture]) -> Path:
         code = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
         height, width = frames[0].shape[:2]
         writer = cv2.VideoWriter(str(path), code, 10.0, (width, height))

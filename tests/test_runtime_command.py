@@ -1,0 +1,92 @@
+"""`gad infer` as a process: output, exit codes, interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MakeArtifact, MakePicture, WriteImage
+
+ROOT = Path(__file__).resolve().parents[1]
+GAD = (sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+       "from generalad.cli import main; main()")  # fmt: skip
+
+
+def gad(*words: Path | str) -> subprocess.CompletedProcess[str]:
+    command = (*GAD, "infer", *map(str, words))
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: MakePicture, write_image: WriteImage) -> Path:
+    write_image(tmp_path / "in/1.png", picture(30))
+    write_image(tmp_path / "in/2.png", picture(30, spot=255))
+    return tmp_path / "in"
+
+
+def test_json_lines_by_default(folder: Path, tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    done = gad(make_artifact(tmp_path), folder, "--batch", "2")
+    assert done.returncode == 0
+    assert [json.loads(line)["anomalous"] for line in done.stdout.splitlines()] == [False, True]
+    assert done.stderr.startswith("2 pictures: 1 anomalous, 1 normal, 0 failed\n")
+
+
+def test_files_instead(folder: Path, tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    done = gad(make_artifact(tmp_path), folder, "--csv", tmp_path / "o.csv", "--overlays",
+               tmp_path / "out", "--threshold", "2")  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "2 pictures: 0 anomalous" in done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 3
+
+
+def test_broken_picture_is_exit_code_1(
+    folder: Path, tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    (folder / "0.png").write_bytes(b"x")
+    done = gad(make_artifact(tmp_path), folder)
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 3
+    assert "0.png" in done.stderr and "1 failed" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("none.onnx", "."), 1), (("model.onnx", "none.png"), 1), (("model.onnx",), 2)],
+)
+def test_wrong_use(
+    tmp_path: Path, make_artifact: MakeArtifact, words: tuple[str, ...], code: int
+) -> None:
+    make_artifact(tmp_path)
+    done = gad(*(tmp_path / word for word in words))
+    assert done.returncode == code
+    assert done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c(tmp_path: Path, make_artifact: MakeArtifact, picture: MakePicture,
+                write_image: WriteImage) -> None:  # fmt: skip
+    data = write_image(tmp_path / "a.png", picture(30)).read_bytes()
+    (tmp_path / "many").mkdir()
+    for index in range(5000):
+        (tmp_path / f"many/{index:05d}.png").write_bytes(data)
+    target = tmp_path / "o.csv"
+    command = (*GAD, "infer", str(make_artifact(tmp_path)), str(tmp_path / "many"))
+    with subprocess.Popen(
+        (*command, "--json", "-", "--csv", str(target)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert process.returncode == 130
+    assert [int(row["index"]) for row in rows] == list(range(len(rows)))
+    assert 0 < len(rows) < 4999 and f"{len(rows)} pictures" in err
+    json.loads(out.splitlines()[-1])  # no line is torn
