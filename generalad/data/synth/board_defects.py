@@ -45,7 +45,7 @@ def scratch(rng: np.random.Generator, sheet: Sheet, copper: Float, parts: Float)
         line = stroke(rng, (start[0], start[1]), angle, length, float(rng.normal(0, 0.05)))
         taper = np.sqrt(np.sin(np.linspace(0.15, math.pi - 0.1, len(line))))
         width = float(rng.uniform(0.9, 1.6)) * sheet.scale * taper
-        width = np.maximum(width, 2.5).astype(np.float32)
+        width = np.maximum(width, 3.0).astype(np.float32)
         cover = solid(draw_line(extent, line, width) * (1 - parts))
         if cover.sum() > best.sum():
             best = cover

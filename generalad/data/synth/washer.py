@@ -20,7 +20,11 @@ from generalad.data.synth.scene import OVERSAMPLING, Category, Drawing, Lighting
 _BELT = (0.034, 0.038, 0.042)
 _STEEL = (0.97, 1.0, 1.02)
 # Lamps: azimuth in radians, tilt of the half vector, strength, width of the wedge.
-_LAMPS = ((-2.2, 0.40, 0.62, 0.055), (-0.75, 0.34, 0.30, 0.04), (1.35, 0.30, 0.12, 0.10))
+_LAMPS = (
+    (washer_defects.KEY_LIGHT, 0.40, 0.62, 0.055),
+    (-0.75, 0.34, 0.30, 0.04),
+    (1.35, 0.30, 0.12, 0.10),
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def _belt(rng: np.random.Generator, side: int, x: Float, y: Float) -> Float:
 def _shadow(cover: Float, side: int, lighting: Lighting) -> Float:
     """Light left on the belt beside the part: a cast shadow and the dark line of contact."""
     small = cv2.resize(cover, (side // 4, side // 4), interpolation=cv2.INTER_AREA)
-    hx, hy = unit(-2.2 + lighting.azimuth)
+    hx, hy = unit(washer_defects.KEY_LIGHT + lighting.azimuth)
     move = np.array([[1, 0, -hx * side * 0.0042], [0, 1, -hy * side * 0.0042]], dtype=np.float32)
     cast = cv2.GaussianBlur(cv2.warpAffine(small, move, small.shape[::-1]), (0, 0), side * 0.0016)
     contact = cv2.GaussianBlur(small, (0, 0), side * 0.0045)
@@ -154,7 +158,7 @@ def draw(
     bevel *= 1 + np.float32(0.10) * grooves
     metal += share * (bevel - metal)
     if defect == "scratch":
-        metal, spot = washer_defects.scratch(flaw, metal, whole, shape, side, lighting)
+        metal, spot = washer_defects.scratch(flaw, metal, whole, shape, side)
     # The shadow is that of the whole washer: a nick is too small to let the light through.
     belt *= _shadow(whole, side, lighting) * (1 - cover)
     metal *= cover

@@ -9,11 +9,12 @@ import numpy as np
 
 from generalad.data.synth.marks import blob, draw_line, paint, solid, stroke
 from generalad.data.synth.noise import Float, cloud
-from generalad.data.synth.scene import Lighting, unit
+from generalad.data.synth.scene import unit
 
 if TYPE_CHECKING:
     from generalad.data.synth.washer import Shape
 
+KEY_LIGHT = -2.2  # azimuth of the strongest lamp in radians
 _RUST = np.array([0.23, 0.095, 0.035], dtype=np.float32)
 
 
@@ -33,7 +34,6 @@ def scratch(
     whole: Float,
     shape: Shape,
     side: int,
-    lighting: Lighting,
 ) -> tuple[Float, Float]:
     """A gouge across the turning marks: a dark groove with a bright burr on the far side."""
     x, y = _place(rng, shape, side, float(rng.uniform(0.3, 0.7)))
@@ -43,13 +43,13 @@ def scratch(
     start = (x - math.cos(angle) * length / 2, y - math.sin(angle) * length / 2)
     line = stroke(rng, start, angle, length, float(rng.normal(0, 0.04)))
     taper = np.sqrt(np.sin(np.linspace(0.12, math.pi - 0.05, len(line))))
-    width = np.maximum(float(rng.uniform(0.005, 0.009)) * side * taper, 2.2).astype(np.float32)
-    hx, hy = unit(-2.2 + lighting.azimuth)
-    lit = np.array([hx, hy], dtype=np.float32) * 0.0027 * np.float32(side)
-    groove, burr = (
-        draw_line(side, line + lit, width),
-        draw_line(side, line - lit, np.maximum(width * 0.7, 2.2)),
-    )
+    width = np.maximum(float(rng.uniform(0.006, 0.0095)) * side * taper, 3.0).astype(np.float32)
+    # The wall of the groove on the side of the key light is in the shade, the burr beyond it lit.
+    across = np.array(unit(angle + math.pi / 2), dtype=np.float32)
+    towards = 1.0 if across @ unit(KEY_LIGHT) > 0 else -1.0
+    step = across * np.float32(towards * max(0.0027 * side, 1.2))
+    groove = draw_line(side, line + step, width)
+    burr = draw_line(side, line - step, np.maximum(width * 0.7, 3.0))
     groove, burr = solid(groove * whole), solid(burr * whole)
     strength = np.float32(rng.uniform(0.65, 0.95))
     metal = metal + strength * burr * (0.95 - metal)
