@@ -13,7 +13,7 @@ from generalad.data.synth.marks import draw_line, paint, solid, stroke
 from generalad.data.synth.noise import Float
 
 if TYPE_CHECKING:
-    from generalad.data.synth.board import Sheet
+    from generalad.data.synth.bare_board import Sheet
 
 _COPPER = np.array([0.62, 0.30, 0.14], dtype=np.float32)
 _LAMINATE = np.array([0.36, 0.36, 0.20], dtype=np.float32)
@@ -53,4 +53,4 @@ def scratch(rng: np.random.Generator, sheet: Sheet, copper: Float, parts: Float)
     paint(sheet.colour, float(rng.uniform(0.75, 1.0)) * best, bare)
     sheet.height -= 0.22 * best
     sheet.gloss += best * (0.25 + 0.35 * copper - sheet.gloss)
-    return best
+    return np.asarray(best > 0.01, dtype=np.float32)

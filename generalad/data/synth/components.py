@@ -17,7 +17,7 @@ from generalad.data.synth.noise import Float
 Colour = tuple[float, float, float]
 SOLDER: Colour = (0.34, 0.345, 0.34)
 _EPOXY: Colour = (0.020, 0.020, 0.022)
-_INK = 0.30
+_LASER: Colour = (0.30, 0.30, 0.30)
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,11 @@ class Bench:
         """Colour what is there."""
         self.colour += cover[..., None] * (np.array(colour, dtype=np.float32) - self.colour)
 
-    def mark(self, text: str, x: float, y: float, height: float) -> None:
-        """Laser mark."""
+    def mark(self, text: str, x: float, y: float, height: float, colour: Colour = _LASER) -> None:
+        """Write on the body; `height` of the letters in units."""
         blank = np.zeros((self.h, self.w), dtype=np.float32)
-        width = max(1.0, height * self.scale / 7)
-        ink = lettering.write(blank, text, self.at(x, y), height * self.scale, width)
-        self.paint(0.85 * ink, (_INK, _INK, _INK))
+        pixels = height * self.scale
+        self.paint(0.85 * lettering.write(blank, text, self.at(x, y), pixels, pixels / 7), colour)
 
     def finish(self) -> Sprite:
         """The sprite."""
@@ -110,10 +109,7 @@ def tantalum(bench: Bench, text: str) -> None:
         bench.add(bench.inside(x, 0, 2.6, 4.6, 0.2), SOLDER, 0.8, 0.6, 1.0)
     bench.add(bench.inside(0, 0, 12.0, 7.0, 0.4), (0.62, 0.33, 0.045), 3.4, 0.9, 0.15)
     bench.paint(np.clip(bench.inside(-4.4, 0, 1.6, 6.2, 0) + 0.5, 0, 1), (0.16, 0.06, 0.02))
-    blank = np.zeros((bench.h, bench.w), dtype=np.float32)
-    place, height = bench.at(1.2, 0), 2.4 * bench.scale
-    ink = lettering.write(blank, text, place, height, max(1.0, height / 7))
-    bench.paint(0.8 * ink, (0.10, 0.045, 0.02))
+    bench.mark(text, 1.2, 0, 2.4, (0.10, 0.045, 0.02))
 
 
 def diode(bench: Bench, text: str) -> None:
@@ -168,11 +164,7 @@ def crystal(bench: Bench, text: str) -> None:
     """Quartz in a metal can, 24 x 10."""
     bench.add(bench.inside(0, 0, 25.0, 10.4, 5.0), (0.40, 0.40, 0.38), 0.8, 0.5, 0.7)
     bench.add(bench.inside(0, 0, 22.6, 8.2, 4.1), (0.44, 0.44, 0.43), 5.2, 1.6, 0.55)
-    blank = np.zeros((bench.h, bench.w), dtype=np.float32)
-    ink = lettering.write(
-        blank, text, bench.at(0, 0), 3.0 * bench.scale, max(1.0, 0.4 * bench.scale)
-    )
-    bench.paint(0.8 * ink, (0.06, 0.06, 0.06))
+    bench.mark(text, 0, 0, 3.0, (0.06, 0.06, 0.06))
 
 
 def electrolytic(bench: Bench, text: str) -> None:
@@ -185,10 +177,7 @@ def electrolytic(bench: Bench, text: str) -> None:
     top = np.clip(can - 1.1 * bench.scale + 0.5, 0, 1)
     bench.paint(wedge * top, (0.017, 0.017, 0.02))
     for line, word in enumerate(text.split(" ")):
-        blank = np.zeros((bench.h, bench.w), dtype=np.float32)
-        place, height = bench.at(2.0, (line - 0.5) * 4.4), 2.9 * bench.scale
-        ink = lettering.write(blank, word, place, height, max(1.0, height / 7))
-        bench.paint(0.85 * ink, (0.03, 0.03, 0.035))
+        bench.mark(word, 2.0, (line - 0.5) * 4.4, 2.9, (0.03, 0.03, 0.035))
 
 
 _KINDS: dict[str, tuple[Callable[[Bench, str], None], float, float]] = {

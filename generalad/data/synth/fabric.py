@@ -40,7 +40,7 @@ class Yarns:
     across: Float
     """Place across the yarn, -0.5...0.5, 0 on its axis."""
     thickness: Float
-    """Half width of the yarn there in the unit of `across`; 0 where it is missing."""
+    """Half width of the yarn there in the unit of `across`; next to nothing where it is missing."""
     tone: Float
     """Factor on the colour."""
 
@@ -70,9 +70,8 @@ def _yarns(rng: np.random.Generator, position: Float, along: Float, count: int) 
     """Yarns of uneven thickness: every yarn differs a little, and along itself as well."""
     number = np.floor(position)
     rows, columns = count + 10, (count + 10) * _ALONG
-    uneven = 0.75 * grain(rng, (rows, columns), (7, 1)) + 0.55 * grain(
-        rng, (rows, columns), (61, 1)
-    )
+    uneven = 0.75 * grain(rng, (rows, columns), (7, 1))
+    uneven += 0.55 * grain(rng, (rows, columns), (61, 1))
     uneven += 0.5 * white(rng, (rows, 1))
     thick = cv2.remap(uneven, along * np.float32(_ALONG), number, cv2.INTER_LINEAR)
     return Yarns(number, position - number - 0.5, 0.45 + 0.028 * thick, 1 + 0.055 * thick)

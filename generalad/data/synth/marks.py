@@ -28,10 +28,9 @@ def stroke(
 
 
 def draw_line(side: int, points: Points, width: Float | float) -> Float:
-    """Coverage of a line; `width` in pixels, one value or one for each point."""
+    """Coverage of a line through `points`; `width` in pixels, one value or one for each point."""
     image = np.zeros((side, side), dtype=np.uint8)
     widths = np.broadcast_to(np.asarray(width, dtype=np.float32), (len(points),))
-    fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
     normal = np.gradient(points, axis=0)[:, ::-1] * np.array([-1.0, 1.0], dtype=np.float32)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
     half = normal * widths[:, None] / 2

@@ -85,7 +85,7 @@ def grid(side: int) -> tuple[Float, Float]:
     return x, y
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _tone_curve() -> Float:
     """Linear light to grey levels 0...255: the sRGB curve with a soft shoulder above 0.75."""
     x = np.linspace(0.0, 2.0, _TONES)
@@ -127,6 +127,11 @@ def vignette(side: int, strength: float) -> Float:
     return fall[..., None]
 
 
+def unit(angle: float) -> tuple[float, float]:
+    """Unit vector (x, y) of an angle in radians; y points down."""
+    return math.cos(angle), math.sin(angle)
+
+
 def _keep_memory() -> None:
     """Let the C library keep freed memory instead of returning it to the system.
 
@@ -138,8 +143,3 @@ def _keep_memory() -> None:
 
 
 _keep_memory()
-
-
-def unit(angle: float) -> tuple[float, float]:
-    """Unit vector (x, y) of an angle in radians; y points down."""
-    return math.cos(angle), math.sin(angle)
