@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import MakeArtifact, MakeSpec
 
-from generalad.errors import ArtifactError, MissingExtraError, UsageError
+from generalad.errors import ArtifactError, GadError, MissingExtraError, UsageError
 from generalad.runtime import Session, open_session
 from generalad.runtime.fake import FakeSession
 
@@ -185,3 +185,16 @@ def test_fake_finds_the_odd_spot() -> None:
     assert scores[0] == 0
     assert scores[1] == pytest.approx(155 / 255)
     assert np.argwhere(maps[1] > 0.25).min(axis=0).tolist() == [4, 8]
+
+
+def test_failure_in_the_library_is_one_line(
+    tmp_path: Path, make_artifact: MakeArtifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def run(self, names: object, feed: object) -> None:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : no memory\nmore")
+
+    session = open_session(make_artifact(tmp_path))
+    monkeypatch.setattr(session, "_session", Failing())
+    with pytest.raises(GadError, match=r"could not run 2 pictures \(no memory\)"):
+        session.run(random_images(2))

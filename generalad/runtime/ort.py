@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import ArtifactError, MissingExtraError, UsageError
+from generalad.errors import ArtifactError, GadError, MissingExtraError, UsageError
 from generalad.runtime.session import (
     EXPORT_AGAIN,
     Closing,
@@ -70,7 +70,13 @@ class OrtSession(Closing):
 
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
         feed = {self._spec.input_name: images}
-        return Outputs(*self._session.run(list(self._spec.output_names), feed))
+        try:
+            return Outputs(*self._session.run(list(self._spec.output_names), feed))
+        except Exception as error:  # the library's errors share no other base class
+            raise GadError(
+                f"{self._backend} could not run {len(images)} pictures ({_reason(error)})",
+                remedy="when memory is short, use a smaller batch",
+            ) from error
 
     def close(self) -> None:
         """Free the network."""
