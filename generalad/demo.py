@@ -1,0 +1,183 @@
+"""The whole road in one go: make parts, train, export, verify, measure, run, and show a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.config import EMBEDDED, PRESETS
+from generalad.data.synth import CATEGORIES, write_conveyor, write_dataset
+from generalad.evaluation import Evaluated, evaluate_artifact
+from generalad.export.export import export_detector
+from generalad.files import atomic_write
+from generalad.metrics.evaluate import ImageResult
+from generalad.overlay import outline, overlay
+from generalad.preprocess import read_image
+from generalad.runtime import (
+    AnnotatedVideo,
+    JsonLines,
+    Session,
+    Sink,
+    Summary,
+    infer,
+    open_session,
+)
+from generalad.training.train import train_detector
+
+Report = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+TRAIN_IMAGES = 80
+TEST_GOOD = 30
+TEST_PER_DEFECT = 15
+CONVEYOR_CATEGORY = "washer"
+_TILE = 256
+
+
+@dataclass(frozen=True)
+class CategoryResult:
+    """What the demo found for one category.
+
+    Attributes:
+        name: of the category.
+        training_seconds: features, epochs and calibration.
+        evaluated: the exported artifact on the test images.
+        flips: test images that detector and artifact decide differently.
+        megabytes: size of the artifact.
+        milliseconds: median of one image through the artifact, batch 1, without reading it.
+        artifact: the exported file.
+        report: the HTML page.
+    """
+
+    name: str
+    training_seconds: float
+    evaluated: Evaluated
+    flips: int
+    megabytes: float
+    milliseconds: float
+    artifact: Path
+    report: Path
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything the demo made."""
+
+    categories: list[CategoryResult]
+    picture: Path
+    video: Path
+    on_video: Summary
+
+
+def run_demo(
+    out: Path, *, categories: Sequence[str] | None = None, report: Report | None = None
+) -> DemoResult:
+    """Run the whole road with the embedded backbone; a second run goes on where one stopped.
+
+    Args:
+        out: a folder for data, detectors, artifacts, reports and pictures.
+        categories: of `generalad.data.synth.CATEGORIES`; default all.
+        report: told about progress.
+    """
+    tell = report or (lambda stage, done, total: None)
+    names = list(categories or CATEGORIES)
+    data = write_dataset(
+        out / "data",
+        categories=names,
+        train=TRAIN_IMAGES,
+        test_good=TEST_GOOD,
+        per_defect=TEST_PER_DEFECT,
+        progress=lambda done, total: tell("drawing", done, total),
+    )
+    results = [_category(out, data / name, tell) for name in names]
+    picture = out / "overview.png"
+    _write_overview(picture, results)
+    moving = next((r for r in results if r.name == CONVEYOR_CATEGORY), results[0])
+    belt = write_conveyor(out / "conveyor.mp4", category=moving.name)
+    video = out / "conveyor-inspected.mp4"
+    sinks: list[Sink] = [JsonLines(out / "conveyor.jsonl"), AnnotatedVideo(video)]
+    summary = infer(moving.artifact, [str(belt)], sinks=sinks)
+    return DemoResult(results, picture, video, summary)
+
+
+def _category(out: Path, data: Path, tell: Report) -> CategoryResult:
+    name = data.name
+    folder = out / "detectors" / name
+
+    def staged(stage: str, done: int, total: int) -> None:
+        tell(f"{name}: {stage}", done, total)
+
+    started = time.monotonic()
+    trained = train_detector(data, folder, PRESETS[EMBEDDED], cache=out / "cache", report=staged)
+    seconds = time.monotonic() - started
+    exported = export_detector(trained, report=staged)
+    page = out / "reports" / f"{name}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    on_artifact = evaluate_artifact(
+        exported.path, data, html=page, progress=lambda d, t: staged("evaluation", d, t)
+    )
+    on_detector = evaluate_artifact(folder, data)
+    flips = sum(
+        a.decision != b.decision
+        for a, b in zip(on_artifact.results, on_detector.results, strict=True)
+    )
+    with open_session(exported.path) as session:
+        milliseconds = _median_milliseconds(session)
+    return CategoryResult(
+        name=name,
+        training_seconds=seconds,
+        evaluated=on_artifact,
+        flips=flips,
+        megabytes=exported.path.stat().st_size / 1e6,
+        milliseconds=milliseconds,
+        artifact=exported.path,
+        report=page,
+    )
+
+
+def _median_milliseconds(session: Session, runs: int = 30) -> float:
+    image = np.full((1, *session.spec.image_size, 3), 128, np.uint8)
+    times = []
+    for _ in range(runs + 3):
+        started = time.perf_counter()
+        session.run(image)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[3:]) * 1e3)
+
+
+def _write_overview(path: Path, results: Sequence[CategoryResult]) -> None:
+    """One row a category: a good part, then one of each defect type beside its heat map."""
+    rows = [np.hstack(_row(result)) for result in results]
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
+    with atomic_write(path) as temporary:
+        cv2.imwrite(str(temporary), cv2.cvtColor(np.vstack(padded), cv2.COLOR_RGB2BGR))
+
+
+def _row(result: CategoryResult) -> list[NDArray[np.uint8]]:
+    evaluated = result.evaluated
+    kinds = ["good", *(kind.name for kind in evaluated.evaluation.defect_types)]
+    tiles = []
+    for kind in kinds:
+        examples = sorted((r for r in evaluated.results if r.label == kind), key=_score)
+        tiles += _pair(examples[len(examples) // 2], evaluated.spec.thresholds.pixel)
+    return tiles
+
+
+def _pair(example: ImageResult, threshold: float) -> list[NDArray[np.uint8]]:
+    picture = cv2.resize(read_image(example.path), (_TILE, _TILE)).astype(np.uint8, copy=False)
+    heat = overlay(picture, example.map, threshold=threshold)
+    if example.mask is not None and example.mask.any():
+        truth = cv2.resize(example.mask.view(np.uint8), (_TILE, _TILE)) > 0
+        outline(heat, truth, (255, 255, 255))
+    return [picture, heat]
+
+
+def _score(result: ImageResult) -> float:
+    return result.score
