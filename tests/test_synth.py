@@ -77,7 +77,7 @@ def test_any_size_and_seed_gives_a_marked_defect_reproducibly(
     category, defect = pair
     first = render_part(category, np.random.default_rng(seed), defect=defect, size=size)
     again = render_part(category, np.random.default_rng(seed), defect=defect, size=size)
-    assert first[0].shape == (size, size, 3)
+    assert first[0].shape == (size, size, 3) and first[1].any()
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
