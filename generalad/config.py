@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,10 @@ class Config:
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("hidden", "heads", "blocks", "epochs", "batch_size"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float):
+                _check(math.isfinite(value), item.name, "a finite number", value)
         for name in ("noise_std", "lr"):
             _check(getattr(self, name) > 0, name, "more than 0", getattr(self, name))
         for name in ("smoothing_sigma", "weight_decay"):
@@ -133,6 +138,7 @@ class Config:
         chosen = self.distortions
         for name in chosen:
             _check(name in DISTORTIONS, "distortions", f"some of {', '.join(DISTORTIONS)}", name)
+        _check(len(set(chosen)) == len(chosen), "distortions", "each once", chosen)
         noise, moves = set(chosen) & set(DISTORTIONS[:2]), set(chosen) & set(DISTORTIONS[2:])
         _check(len(noise) <= 1, "distortions", "one of random and attn", chosen)
         _check(len(moves) <= 1, "distortions", "one of copy_out, shuffle and randshuffle", chosen)
@@ -196,7 +202,7 @@ def load_config(preset: str = "large", *, file: Path | None = None) -> Config:
                 f"cannot read {file}: {error}", remedy="check the TOML file"
             ) from error
     preset = changes.pop("preset", preset)
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(
             f"unknown preset {preset!r}", remedy=f"choose one of {', '.join(PRESETS)}"
         )

@@ -64,6 +64,10 @@ class Normalisation:
 
     scale: float
 
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale must be positive, found {self.scale}")
+
     def __call__(self, raw: float, threshold: float) -> float:
         """Map one raw score (or map value) to 0...1."""
         z = (raw - threshold) / self.scale
@@ -132,6 +136,10 @@ class Spec:
     golden: tuple[GoldenSample, ...] = ()
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        if min(*self.image_size, *self.map_size, self.top_k) < 1:
+            raise ValueError("image_size, map_size and top_k must be positive")
+
     def is_anomalous(self, score: float) -> bool:
         """The decision on one raw image score."""
         return score >= self.thresholds.image
@@ -156,8 +164,8 @@ class Spec:
             ArtifactError: not JSON, a newer format, or fields missing or of a wrong type.
         """
         try:
-            raw = json.loads(text)
-        except json.JSONDecodeError as error:
+            raw = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise _no_spec(name) from error
         return cls.from_dict(raw, name=name)
 
@@ -165,7 +173,7 @@ class Spec:
     def from_dict(cls, raw: Any, *, name: str = "artifact") -> Spec:
         """Read a record from plain values; like `from_json`."""
         version = raw.get("format_version") if isinstance(raw, dict) else None
-        if not isinstance(version, int):
+        if type(version) is not int:
             raise _no_spec(name)
         if version > FORMAT_VERSION:
             raise ArtifactError(
@@ -174,7 +182,7 @@ class Spec:
             )
         try:
             spec: Spec = _build(cls, raw)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(
                 f"{name}: the spec is damaged ({error})", remedy="export the detector again"
             ) from error
@@ -183,6 +191,10 @@ class Spec:
 
 def _no_spec(name: str) -> ArtifactError:
     return ArtifactError(f"{name}: holds no generalad spec", remedy="make one with gad export")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -232,6 +244,6 @@ def _field(item: dataclasses.Field[Any], kind: Any, value: dict[str, Any]) -> An
 
 
 def _checked(kind: Any, value: Any) -> Any:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise TypeError(f"expected {kind}, found {type(value).__name__}")
     return value

@@ -76,7 +76,7 @@ def conformal_rank(count: int, target: float) -> tuple[int, float]:
     # A hair of tolerance, or 100 images would miss a target of 1 % by a rounding error.
     rank = min(math.ceil((count + 1) * (1 - target) - 1e-9), count)
     rank = max(rank, 1)
-    return rank, 1 - rank / (count + 1)
+    return rank, (count + 1 - rank) / (count + 1)
 
 
 def _just_above(value: np.float32) -> float:
