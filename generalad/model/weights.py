@@ -14,6 +14,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from importlib.resources import as_file, files
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,6 +34,8 @@ HUB_TIMEOUT_S = 5.0
 _UNREADABLE = (
     OSError,
     EOFError,
+    AttributeError,
+    TypeError,
     RuntimeError,
     ValueError,
     KeyError,
@@ -105,7 +108,6 @@ def find_on_hub(body: nn.Module, name: str) -> Path:
     most of a minute.
     """
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
 
     repo = dict(getattr(body, "pretrained_cfg", None) or {}).get("hf_hub_id")
     if not repo:
@@ -119,7 +121,7 @@ def find_on_hub(body: nn.Module, name: str) -> Path:
         for file in _HUB_FILES:
             if huggingface_hub.file_exists(repo, file):
                 return Path(huggingface_hub.hf_hub_download(repo, file))
-    except (OSError, HfHubHTTPError) as error:
+    except Exception as error:  # its errors are those of the HTTP library it happens to use
         raise WeightsError(
             f"the weights of {name} are not on this machine and the model hub cannot be reached"
             f" ({_reason(error)})",
@@ -142,7 +144,8 @@ def _knock(url: str) -> None:
 
 def _reason(error: Exception) -> str:
     cause = getattr(error, "reason", None) or error
-    return str(getattr(cause, "strerror", None) or cause).splitlines()[0]
+    lines = str(getattr(cause, "strerror", None) or cause).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _load(body: nn.Module, path: Path) -> None:
@@ -158,6 +161,13 @@ def _load(body: nn.Module, path: Path) -> None:
             f"{path} does not fit this backbone: {str(error).strip().splitlines()[-1].strip()}",
             remedy="give the weights of the same model",
         ) from error
+    blocks = {int(key.split(".")[1]) for key in state if key.startswith("blocks.")}
+    foreign = {"cls_token", "reg_token"} & (state.keys() - body.state_dict().keys())
+    if foreign or len(blocks) > len(getattr(body, "blocks", blocks)):
+        raise WeightsError(
+            f"{path} has {foreign.pop() if foreign else 'more blocks'}, which this backbone lacks",
+            remedy="give the weights of the same model",
+        )
     if missing:
         raise WeightsError(
             f"{path} lacks {len(missing)} tensors of this backbone, {missing[0]} among them",
@@ -169,8 +179,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weight file", remedy="check --weights")
     try:
-        # weights_only: a foreign file is never unpickled beyond tensors and plain containers.
-        state = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on pickle protocols
+            # weights_only: a foreign file is never unpickled beyond tensors and plain containers.
+            state = timm.models.load_state_dict(str(path), device="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise WeightsError(
             f"{path} is damaged or holds no plain tensors", remedy="use a .safetensors file"
