@@ -1,0 +1,124 @@
+"""The detector: discriminator, top-k score, map and smoothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from training_helpers import body, tiny_config
+
+from generalad.errors import ConfigError
+from generalad.model.backbone import wrap
+from generalad.model.detector import Detector, GaussianSmoothing
+from generalad.model.discriminator import Discriminator
+
+
+def detector_of(size: tuple[int, int] = (64, 96), **changes: object) -> Detector:
+    config = tiny_config(image_size=list(size), **changes)
+    model = body(config.backbone, img_size=size, num_classes=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Detector(config, wrap(model, config.layers, size)).eval()
+
+
+def test_the_discriminator_is_the_paper_s() -> None:
+    torch.manual_seed(1)
+    ours = Discriminator(patches=6, dim=8, hidden=16, heads=2, blocks=1, dropout=0.0).eval()
+    block = ours.blocks[0]
+    theirs = nn.MultiheadAttention(8, 2, batch_first=True)
+    theirs.in_proj_weight.data.copy_(block.attention.in_proj.weight)
+    theirs.in_proj_bias.data.copy_(torch.randn(24))
+    block.attention.in_proj.bias.data.copy_(theirs.in_proj_bias)
+    theirs.out_proj.load_state_dict(block.attention.out_proj.state_dict())
+    features = torch.randn(3, 6, 8)
+    with torch.inference_mode():
+        x = features + ours.positions
+        x = block.norm(x + theirs(x, x, x, need_weights=False)[0])
+        x = x + block.mlp(x)
+        expected = (x @ ours.head.weight.T).squeeze(-1)
+        found = ours(features)
+        ours.train()  # the other form of the attention, without dropout
+        again = ours(features)
+    assert ours.head.bias is None
+    assert ours.positions.shape == (6, 8)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_positions_start_from_a_standard_normal() -> None:
+    torch.manual_seed(2)
+    table = Discriminator(
+        patches=400, dim=64, hidden=8, heads=2, blocks=1, dropout=0.0
+    ).positions.detach()
+    assert abs(float(table.std()) - 1) < 0.02
+    assert abs(float(table.mean())) < 0.02
+
+
+def test_shapes_types_and_independence_of_the_batch() -> None:
+    detector = detector_of()
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (3, 64, 96, 3), dtype=np.uint8))
+    with torch.inference_mode():
+        scores, maps = detector(images)
+        single = detector(images[1:2])
+    assert scores.shape == (3,)
+    assert maps.shape == (3, 16, 24) == (3, *detector.map_size)
+    assert scores.dtype == maps.dtype == torch.float32
+    torch.testing.assert_close(single[0], scores[1:2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(single[1], maps[1:2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("top_k", "used"), [(1, 1), (3, 3), (0, 24), (1000, 24)])
+def test_the_score_is_the_mean_of_the_largest_logits(top_k: int, used: int) -> None:
+    detector = detector_of(top_k=top_k)
+    logits = torch.randn(4, 24, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([torch.stack(sorted(row)[-used:]).mean() for row in logits])
+    assert detector.top_k == used
+    torch.testing.assert_close(detector.scores(logits), expected)
+
+
+def test_a_map_shows_the_patch_where_it_is() -> None:
+    detector = detector_of(smoothing_sigma=0.0)
+    logits = torch.zeros(1, 24)
+    logits[0, 1 * 6 + 4] = 1.0  # second row, fifth column of 4 x 6 patches
+    peak = int(detector.maps(logits).flatten().argmax())
+    assert (peak // 24 // 4, peak % 24 // 4) == (1, 4)
+
+
+def test_smoothing_is_a_gaussian_of_the_stated_width() -> None:
+    smoothing = GaussianSmoothing(sigma=8.0, radius=32, scale=0.25)
+    spot = torch.zeros(1, 1, 41, 41)
+    spot[0, 0, 20, 20] = 1.0
+    found = smoothing(spot)[0, 0]
+    assert float(found.sum()) == pytest.approx(1.0, abs=1e-5)
+    ratio = float(found[20, 22] / found[20, 20])
+    assert ratio == pytest.approx(math.exp(-(2**2) / (2 * 2.0**2)), rel=1e-4)
+    assert float(found[20, 29]) == 0.0  # cut at 32 pixels of the input, 8 of the map
+    torch.testing.assert_close(found, found.T)
+
+
+@pytest.mark.parametrize(("sigma", "radius"), [(0.0, 9), (4.0, 0)])
+def test_no_smoothing_leaves_the_map(sigma: float, radius: int) -> None:
+    maps = torch.randn(2, 1, 5, 7)
+    smoothing = GaussianSmoothing(sigma=sigma, radius=radius, scale=0.25)
+    assert torch.equal(smoothing(maps), maps)
+
+
+def test_smoothing_keeps_an_even_map_even_up_to_its_edges() -> None:
+    smoothing = GaussianSmoothing(sigma=16.0, radius=18, scale=4 / 14)
+    maps: Tensor = torch.full((1, 1, 6, 9), 2.5)
+    torch.testing.assert_close(smoothing(maps), maps)
+
+
+def test_heads_that_do_not_divide_the_width() -> None:
+    with pytest.raises(ConfigError, match="divisor of the feature width 64, found 5"):
+        detector_of(heads=5)
+
+
+def test_training_mode_never_reaches_the_backbone() -> None:
+    detector = detector_of().train()
+    assert detector.discriminator.training
+    assert not any(module.training for module in detector.backbone.modules())
