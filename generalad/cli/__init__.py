@@ -58,9 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     if words[0] not in COMMANDS:
         _unknown(words[0])
-    from generalad.cli.run import run
+    from generalad.cli.run import guarded
 
-    sys.exit(run(words[0], _application(words[0]), words[1:], debug=debug))
+    sys.exit(guarded(lambda: _call(words[0], words[1:]), debug=debug))
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    """Run one command: by its own `main`, or by Typer."""
+    command = COMMANDS[name]
+    module = importlib.import_module(f"generalad.cli.{command.module}")
+    if hasattr(module, "main"):
+        return int(module.main(arguments))
+    from generalad.cli.typed import call
+
+    return call(name, getattr(module, "app", None) or getattr(module, command.module), arguments)
 
 
 def overview(*, colour: bool) -> str:
@@ -84,12 +95,6 @@ def overview(*, colour: bool) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _application(name: str) -> object:
-    """The function or Typer application of a command."""
-    module = importlib.import_module(f"generalad.cli.{COMMANDS[name].module}")
-    return module.app if hasattr(module, "app") else getattr(module, COMMANDS[name].module)
 
 
 def _unknown(word: str) -> None:

@@ -1,15 +1,18 @@
-"""`gad infer`."""
+"""`gad infer`.
+
+Parsed by argparse, unlike the other commands: it is called again and again on small machines, where
+Typer's start-up would cost as much as the whole run of one picture.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from generalad.runtime import Result, Sink, Source, Summary
@@ -17,51 +20,81 @@ if TYPE_CHECKING:
 SHOW_AFTER = 0.5
 """Seconds without a progress display, which takes time to load."""
 
+DESCRIPTION = """\
+Run an artifact on pictures, folders and videos.
 
-def infer(
-    artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
-    sources: Annotated[
-        list[str],
-        typer.Argument(help="Pictures, folders, videos, or quoted patterns such as 'in/*.png'."),
-    ],
-    json: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="JSON lines; - is stdout, and what you get by default."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One line a picture.")] = None,
-    overlays: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures with their maps over them.")
-    ] = None,
-    video: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same as a video, of one video.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Raw score that is anomalous; default: the artifact's.")
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a run of the network.")] = 1,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the network; default: all cores.")
-    ] = None,
-) -> int:
-    """Run an artifact on pictures, folders and videos.
+Results go to stdout as JSON lines unless a file is named, words to stderr. A picture that cannot be
+read is reported, the others are still done, and the exit code is 1.
+"""
 
-    Results go to stdout as JSON lines unless a file is named, words to stderr. A picture that
-    cannot be read is reported, the others are still done, and the exit code is 1.
-    """
-    from generalad.runtime import Interrupted, open_sources
-    from generalad.runtime import infer as run
+EXAMPLES = """\
+examples:
+  gad infer model.onnx part.png
+  gad infer model.onnx incoming/ --csv results.csv --overlays marked/
+  gad infer model.onnx 'line1/**/*.jpg' --json results.jsonl
+  gad infer model.onnx clip.mp4 --video checked.mp4
+"""
 
-    opened = open_sources(sources)
-    sinks = _sinks(json, csv, overlays, video)
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    found = argparse.ArgumentParser(
+        prog="gad infer",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = found.add_argument
+    add("artifact", type=Path, help="exported file, such as model.onnx")
+    add("sources", nargs="+", help="pictures, folders, videos, or quoted patterns ('in/*.png')")
+    add("--json", metavar="FILE", help="JSON lines; - is stdout, and what you get by default")
+    add("--csv", type=Path, metavar="FILE", help="one line a picture")
+    add("--overlays", type=Path, metavar="DIR", help="pictures with their maps over them")
+    add("--video", type=Path, metavar="FILE", help="the same as a video, of one video")
+    add(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="raw score that is anomalous (default: the artifact's)",
+    )
+    add(
+        "--batch",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="pictures a run of the network (default: 1)",
+    )
+    add(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="CPU threads of the network (default: all cores)",
+    )
+    return found
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    given = parser().parse_args(arguments)
+    from generalad.runtime import Interrupted, infer, open_sources
+
+    opened = open_sources(given.sources)
+    sinks = _sinks(given.json, given.csv, given.overlays, given.video)
     with contextlib.ExitStack() as stack:
         try:
-            summary = run(
-                artifact,
+            summary = infer(
+                given.artifact,
                 opened,
                 sinks=sinks,
-                batch_size=batch,
-                threshold=threshold,
-                threads=threads,
+                batch_size=given.batch,
+                threshold=given.threshold,
+                threads=given.threads,
                 on_result=_Display(opened, stack),
             )
         except Interrupted as interruption:
