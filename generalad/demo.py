@@ -37,6 +37,7 @@ TRAIN_IMAGES = 80
 TEST_GOOD = 30
 TEST_PER_DEFECT = 15
 CONVEYOR_CATEGORY = "washer"
+CONVEYOR_FRAMES = 80
 _TILE = 256
 
 
@@ -99,7 +100,7 @@ def run_demo(
     picture = out / "overview.png"
     _write_overview(picture, results)
     moving = next((r for r in results if r.name == CONVEYOR_CATEGORY), results[0])
-    belt = write_conveyor(out / "conveyor.mp4", category=moving.name)
+    belt = write_conveyor(out / "conveyor.mp4", category=moving.name, frames=CONVEYOR_FRAMES)
     video = out / "conveyor-inspected.mp4"
     sinks: list[Sink] = [JsonLines(out / "conveyor.jsonl"), AnnotatedVideo(video)]
     summary = infer(moving.artifact, [str(belt)], sinks=sinks)

@@ -88,7 +88,7 @@ def evaluate_artifact(
             title=f"{spec.class_name}: {spec.method}",
             read_image=read_image,
             pixel_threshold=spec.thresholds.pixel,
-            facts=facts(spec, backend),
+            facts={"Data": str(data), **facts(spec, backend)},
         )
     return Evaluated(evaluation, results, spec, backend)
 

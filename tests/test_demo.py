@@ -1,0 +1,54 @@
+"""The demo, small: everything it promises appears, and a second run goes on from the first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from generalad import demo
+from generalad.cli.demo import table
+from generalad.config import EMBEDDED, PRESETS
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "TRAIN_IMAGES", 8)
+    monkeypatch.setattr(demo, "TEST_GOOD", 3)
+    monkeypatch.setattr(demo, "TEST_PER_DEFECT", 2)
+    monkeypatch.setattr(demo, "CONVEYOR_FRAMES", 6)
+    monkeypatch.setitem(PRESETS, EMBEDDED, PRESETS[EMBEDDED].replaced({"epochs": 2}))
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_makes_what_it_promises(tmp_path: Path) -> None:
+    stages: list[str] = []
+    result = demo.run_demo(
+        tmp_path, categories=["washer"], report=lambda stage, done, total: stages.append(stage)
+    )
+
+    (washer,) = result.categories
+    assert washer.flips == 0
+    assert washer.evaluated.evaluation.good == 3
+    assert washer.evaluated.evaluation.defective == 6
+    assert washer.artifact.stat().st_size == pytest.approx(washer.megabytes * 1e6)
+    assert "<html" in washer.report.read_text(encoding="utf-8")
+    assert {"washer: training", "washer: features"} <= set(stages)
+    assert table(result).row_count == 1
+
+    picture = cv2.imread(str(result.picture))
+    assert picture is not None
+    assert picture.shape == (256, 256 * 2 * 4, 3)  # picture and map of good and three defects
+    assert result.on_video.frames == 6
+    assert cv2.VideoCapture(str(result.video)).read()[0]
+    assert len((tmp_path / "conveyor.jsonl").read_text().splitlines()) == 6
+
+    stages.clear()
+    again = demo.run_demo(
+        tmp_path, categories=["washer"], report=lambda stage, done, total: stages.append(stage)
+    )
+    assert "washer: training" not in stages
+    assert [r.score for r in again.categories[0].evaluated.results] == [
+        r.score for r in washer.evaluated.results
+    ]
