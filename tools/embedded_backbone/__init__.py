@@ -1,0 +1,1 @@
+"""How the embedded backbone was made: procedural pictures, objective, training, evaluation."""
