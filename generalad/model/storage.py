@@ -4,7 +4,7 @@
 
     detector.json              configuration, spec, where the backbone's weights come from, hashes
     discriminator.safetensors  what was trained
-    calibration/0000.png ...   the held-out good pictures at the network's input size, for export
+    calibration/000000.png ... the held-out good pictures at the network's input size, for export
 
 The backbone's weights are not copied: they are large, shared by all detectors, and found again by
 their source. Their hash is checked, so a detector never runs on other weights than it was trained
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from generalad.config import EMBEDDED, PRESETS, Config
-from generalad.errors import ArtifactError, DataError, WeightsError
+from generalad.errors import ArtifactError, ConfigError, DataError, WeightsError
 from generalad.files import (
     atomic_write,
     make_folder,
@@ -95,8 +95,10 @@ def save_detector(
     for stale in (folder / _CALIBRATION).glob("*.png"):
         stale.unlink()
     for index, image in enumerate(calibration):
-        with atomic_write(folder / _CALIBRATION / f"{index:04d}.png") as path:
-            cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        # Not imwrite, which does not say when the disk is full.
+        _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        with atomic_write(folder / _CALIBRATION / f"{index:06d}.png") as path:
+            path.write_bytes(png.tobytes())
     weights = detector.discriminator.state_dict()
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_write(folder / _DISCRIMINATOR) as path:
@@ -127,7 +129,13 @@ def load_detector(
         WeightsError: the backbone's weights are not to be had, or are others.
     """
     record = read_record(folder)
-    config = PRESETS["large"].replaced(record["config"])
+    try:
+        config = PRESETS["large"].replaced(record["config"])
+    except (ConfigError, AttributeError) as error:
+        raise ArtifactError(
+            f"{folder / DETECTOR_FILE}: the configuration is damaged ({error})",
+            remedy="train again",
+        ) from error
     spec = Spec.from_dict(record["spec"], name=str(folder))
     detector = Detector(config, _backbone(config, spec, weights))
     path = folder / _DISCRIMINATOR
@@ -150,9 +158,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     record: Any = read_json(path)
     if not isinstance(record, dict) or record.get("kind") != KIND:
         raise ArtifactError(f"{path} is not a detector's", remedy="make one with gad train")
-    if record.get("version", 0) > VERSION:
+    version = record.get("version")
+    if not isinstance(version, int):
+        raise ArtifactError(f"{path} names no version", remedy="train again")
+    if version > VERSION:
         raise ArtifactError(
-            f"{folder}: version {record['version']} is newer than the {VERSION} this reads",
+            f"{folder}: version {version} is newer than the {VERSION} this reads",
             remedy="pip install --upgrade generalad",
         )
     if missing := {"config", "spec", "discriminator_sha256"} - record.keys():

@@ -9,7 +9,6 @@ is reused by later runs and never by mistake. A pass that was interrupted goes o
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -227,7 +226,7 @@ class _Store:
         if done == 0:
             shapes = compute.shapes()
             self._allocate(shapes)
-        arrays = {name: self._map(name, "r+") for name in shapes}
+        arrays = {name: self._map(name, shape, "r+") for name, shape in shapes.items()}
         for now in compute.into(arrays, done, progress):
             for array in arrays.values():
                 array.flush()
@@ -237,19 +236,21 @@ class _Store:
 
     def read(self, budget: int, computed: int) -> Features:
         _, shapes = self._state()
-        size = sum(self._path(name).stat().st_size for name in shapes)
-        maps = {name: self._map(name, "r") for name in shapes}
-        if size > budget:
+        maps = {name: self._map(name, shape, "r") for name, shape in shapes.items()}
+        if sum(array.nbytes for array in maps.values()) > budget:
             return Features(maps["features"], maps.get("attention"), False, computed)
         arrays = {name: np.array(array) for name, array in maps.items()}
         return Features(arrays["features"], arrays.get("attention"), True, computed)
 
     def _state(self) -> tuple[int, dict[str, tuple[int, ...]]]:
+        """Images done, and the shape of one image's entry in each array."""
         try:
             state = json.loads(self.state.read_text())
             shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
-            if all(self._path(name).exists() for name in shapes):
-                return int(state["done"]), shapes
+            for name, shape in shapes.items():
+                self._map(name, shape, "r")
+            if "features" in shapes and 0 <= state["done"] <= self.count:
+                return state["done"], shapes
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # nothing yet, or damaged: start over
         return 0, {}
@@ -271,12 +272,14 @@ class _Store:
                 path.unlink()
                 raise
 
-    def _map(self, name: str, mode: Any) -> np.memmap[Any, np.dtype[np.float16]]:
+    def _map(
+        self, name: str, shape: tuple[int, ...], mode: Any
+    ) -> np.memmap[Any, np.dtype[np.float16]]:
         array: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(
             self._path(name), mode=mode
         )
-        if array.shape[0] != self.count:
-            raise OSError(errno.EIO, "the cache is damaged", str(self.folder))
+        if array.shape != (self.count, *shape) or array.dtype != np.float16:
+            raise ValueError(f"{self._path(name)} holds something else")
         return array
 
     def _path(self, name: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 import filelock
 
-from generalad.errors import StorageError, UsageError
+from generalad.errors import ArtifactError, StorageError, UsageError
 from generalad.files import make_folder, read_json, storage_error, write_json
 
 RUN_FILE = "run.json"
@@ -25,9 +25,11 @@ def claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
 
     Raises:
         UsageError: the folder belongs to another run, or holds something else.
+        ArtifactError: the record of the run is damaged.
         StorageError: the folder cannot be written, or another process works in it.
     """
     make_folder(folder)
+    _check_owner(folder, identity)  # before anything is written there
     lock = filelock.FileLock(folder / ".lock", blocking=False)
     try:
         lock.acquire()
@@ -39,7 +41,9 @@ def claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
     except OSError as error:
         raise storage_error(error, folder) from error
     try:
-        _check_owner(folder, identity)
+        _check_owner(folder, identity)  # once more: another process may have been faster
+        if not (folder / RUN_FILE).exists():
+            write_json(folder / RUN_FILE, identity)
         yield
     finally:
         lock.release()
@@ -49,6 +53,8 @@ def _check_owner(folder: Path, identity: dict[str, Any]) -> None:
     path = folder / RUN_FILE
     if path.exists():
         before = read_json(path)
+        if not isinstance(before, dict):
+            raise ArtifactError(f"{path} is damaged", remedy="delete that folder")
         changed = [key for key in identity if before.get(key) != identity[key]]
         if changed:
             raise UsageError(
@@ -62,7 +68,6 @@ def _check_owner(folder: Path, identity: dict[str, Any]) -> None:
             f"{folder} is not empty and holds no training run ({foreign[0]} …)",
             remedy="choose another --out",
         )
-    write_json(path, identity)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], keys: list[str]) -> str:

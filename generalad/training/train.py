@@ -96,6 +96,7 @@ def train_detector(
     }
     with claimed(out, identity):
         if (out / DETECTOR_FILE).exists():
+            (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
             return load_detector(out, weights=weights, device=place)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # initial values of the discriminator
