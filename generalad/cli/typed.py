@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from generalad.cli.run import WRONG_USAGE
+from generalad.cli.run import INTERRUPTED, WRONG_USAGE
 
 
 def call(name: str, command: typer.Typer | Callable[..., Any], arguments: Sequence[str]) -> int:
@@ -34,4 +34,6 @@ def call(name: str, command: typer.Typer | Callable[..., Any], arguments: Sequen
             raise
         error.show()  # wrong usage, found by Typer
         return WRONG_USAGE
+    if result == INTERRUPTED:  # newer versions of Typer report Ctrl-C so
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 import generalad
-from generalad.export.parity import Parity, compare
+from generalad.export.parity import Parity, check_finite, compare
 from generalad.export.to_onnx import OPSET, to_onnx, write_model
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
@@ -79,6 +79,7 @@ def export_detector(
         with open_session(draft) as session:
             exported = run_all(session, images, lambda d, t: tell("exported", d, t))
             backend = session.backend
+    check_finite(exported)
     spec = _calibrated(trained.spec, exported)
     parity = compare(
         original,

@@ -17,6 +17,8 @@ SCORE_LIMIT = 1e-3
 MAP_LIMIT = 1e-3
 """Largest allowed map difference in fp32, in units of the spread of the calibration maps."""
 
+REPORT = "nothing was written; please report this with the output of gad doctor"
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -68,12 +70,25 @@ class Parity:
         if found := self.problems():
             raise GateError(
                 f"the exported model is not equal to the detector: {'; '.join(found)}",
-                remedy="nothing was written; please report this with the output of gad doctor",
+                remedy=REPORT,
             )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the spec, the limits included."""
         return {**asdict(self), "limits": {"score": SCORE_LIMIT, "map": MAP_LIMIT, "flips": 0}}
+
+
+def check_finite(exported: Outputs) -> None:
+    """Refuse an artifact whose outputs no threshold could be set on.
+
+    Raises:
+        GateError: a score or map value is NaN or infinite.
+    """
+    if not all(np.isfinite(values).all() for values in exported):
+        raise GateError(
+            "the exported model is not equal to the detector: scores or maps are not finite",
+            remedy=REPORT,
+        )
 
 
 def compare(
