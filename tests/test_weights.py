@@ -48,8 +48,10 @@ def test_weights_of_another_size_are_resampled_at_load(
 
 @pytest.mark.parametrize(
     "name",
-    ["vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3", "eva02_tiny_patch14_224"]
-    + ["resnet18"],
+    [
+        *("vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"),
+        *("eva02_tiny_patch14_224", "resnet18"),
+    ],
 )
 def test_every_family_loads_its_own_weights_at_another_size(tmp_path: Path, name: str) -> None:
     path = save_weights(tmp_path / "a.safetensors", body(name))

@@ -107,9 +107,10 @@ def images_of(folder: Path) -> list[Path]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """For subprocesses: this tree, one thread."""
+    """For subprocesses: this tree, and as many threads as here, because sums depend on them."""
     root = str(Path(__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", **changes}
+    threads = str(torch.get_num_threads())
+    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": threads, **changes}
 
 
 def start(
