@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from training_helpers import environment, images_of, start_python, tiny_config
 
@@ -85,7 +86,7 @@ def test_the_key_covers_every_ingredient(monkeypatch: pytest.MonkeyPatch) -> Non
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
             others.append(key())
-    for library in (torch, np, module.timm):
+    for library in (torch, np, timm):
         with monkeypatch.context() as patch:
             patch.setattr(library, "__version__", "0.0")
             others.append(key())
@@ -156,7 +157,7 @@ def test_an_interrupted_fill_goes_on_where_it_stopped(
     rest = compute(paths, backbone, tmp_path / "cut", attention=True)
     assert (rest.computed, count.images) == (8, 16)
     np.testing.assert_array_equal(rest.values, whole.values)
-    np.testing.assert_array_equal(rest.attention, whole.attention)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(rest.attention, whole.attention)
 
 
 FILL = """
@@ -244,7 +245,7 @@ def test_a_full_disk_falls_back_to_memory(
     found = compute(paths, backbone, tmp_path / "b", attention=True)
     assert (found.in_memory, found.computed) == (True, 16)
     np.testing.assert_array_equal(found.values, expected.values)
-    np.testing.assert_array_equal(found.attention, expected.attention)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.attention, expected.attention)
     assert not [p for p in store_of(tmp_path / "b").iterdir() if p.suffix == ".npy"]
     with pytest.raises(StorageError, match="the disk is full"):
         compute(paths, backbone, tmp_path / "b", attention=True, budget=1000)

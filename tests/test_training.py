@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from generalad.data import dataset as opening
 from generalad.errors import ArtifactError, DataError, GadError, StorageError, UsageError
 from generalad.model.storage import Trained, load_detector
 from generalad.training import train as module
+from generalad.training.checkpoint import save_checkpoint
 from generalad.training.loop import FINAL_LR, learning_rate
 from generalad.training.run import CHECKPOINT_FILE, claimed
 from generalad.training.train import train_detector
@@ -221,12 +223,12 @@ def test_a_foreign_folder_is_left_as_it_is(
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
-    with claimed(tmp_path / "run", {"config": {}}):
-        with (
-            pytest.raises(StorageError, match="another process is training"),
-            claimed(tmp_path / "run", {"config": {}}),
-        ):
-            pass
+    with (
+        claimed(tmp_path / "run", {"config": {}}),
+        pytest.raises(StorageError, match="another process is training"),
+        claimed(tmp_path / "run", {"config": {}}),
+    ):
+        pass
     with claimed(tmp_path / "run", {"config": {}}):
         pass
 
@@ -311,7 +313,7 @@ def test_the_last_epoch_wins(
     from generalad.training import loop
 
     kept: list[dict[str, Tensor]] = []
-    original = loop.save_checkpoint
+    original = save_checkpoint
 
     def keep(path: Path, model: torch.nn.Module, *rest: Any) -> None:
         kept.append({name: value.clone() for name, value in model.state_dict().items()})
@@ -333,7 +335,7 @@ def test_the_learning_rate_falls_on_a_cosine(epochs: int) -> None:
     rates = [learning_rate(config, epoch) for epoch in range(epochs)]
     assert rates[0] == config.lr
     assert learning_rate(config, epochs) == pytest.approx(FINAL_LR * config.lr)
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates))
     assert min(rates) > FINAL_LR * config.lr
     if epochs % 2 == 0:
         assert rates[epochs // 2] == pytest.approx(config.lr * (1 + FINAL_LR) / 2)

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import urllib.error
+import urllib.request
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_an_unreachable_hub_is_tried_once_and_both_ways_out_are_named(
         raise error
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(module.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(WeightsError, match="hub cannot be reached") as caught:
         load_backbone(tiny_config())
     assert len(attempts) == 1
@@ -225,7 +226,7 @@ def test_the_hub_s_own_offline_switch_is_respected(
         raise AssertionError("the network was used")
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(module.urllib.request, "urlopen", never)
+    monkeypatch.setattr(urllib.request, "urlopen", never)
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
         load_backbone(tiny_config())
 
@@ -266,7 +267,7 @@ def test_a_file_in_the_hub_s_cache_needs_no_network(
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("the network was used")
 
-    monkeypatch.setattr(module.urllib.request, "urlopen", never)
+    monkeypatch.setattr(urllib.request, "urlopen", never)
     _, source, digest = load_backbone(tiny_config())
     assert source == "hub"
     assert digest == load(tiny_weights)[2]
