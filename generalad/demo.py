@@ -33,9 +33,9 @@ from generalad.training.train import train_detector
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
-TRAIN_IMAGES = 80
-TEST_GOOD = 30
-TEST_PER_DEFECT = 15
+TRAIN_IMAGES = 60
+TEST_GOOD = 20
+TEST_PER_DEFECT = 10
 CONVEYOR_CATEGORY = "washer"
 CONVEYOR_FRAMES = 80
 _TILE = 256

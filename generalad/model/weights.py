@@ -98,6 +98,9 @@ def _embedded_body(description: Path, image_size: tuple[int, int]) -> nn.Module:
     body: nn.Module = timm.models.VisionTransformer(
         **{**arguments, "img_size": image_size, "dynamic_img_size": False}
     )
+    # A whitening layer belongs to these weights: see tools/embedded_backbone/whiten.py.
+    dim = arguments["embed_dim"]
+    body.norm = nn.Sequential(nn.LayerNorm(dim, eps=1e-6), nn.Linear(dim, dim, bias=False))
     return body.eval()
 
 
