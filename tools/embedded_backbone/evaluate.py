@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor
+from torch import Tensor, nn
 
 from generalad.data.synth import CATEGORIES, render_part
 from generalad.model.backbone import Backbone, normalise, wrap
@@ -61,7 +61,11 @@ def load(weights: Path, settings: Settings) -> Backbone:
     """The frozen backbone for the input size, positions resampled."""
     architecture = json.loads(weights.with_suffix(".json").read_text())["architecture"]
     body = VisionTransformer(**(architecture | {"img_size": settings.size}))
-    body.load_state_dict(checkpoint_filter_fn(load_file(weights), body))
+    state = load_file(weights)
+    if "norm.1.weight" in state:  # whitened, see whiten.py
+        dim = architecture["embed_dim"]
+        body.norm = nn.Sequential(body.norm, nn.Linear(dim, dim, bias=False))
+    body.load_state_dict(checkpoint_filter_fn(state, body))
     return wrap(body, settings.layers, (settings.size, settings.size))
 
 
