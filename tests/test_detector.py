@@ -108,6 +108,15 @@ def test_no_smoothing_leaves_the_map(sigma: float, radius: int) -> None:
     assert torch.equal(smoothing(maps), maps)
 
 
+def test_the_detector_smooths_in_pixels_of_its_input() -> None:
+    detector = detector_of(smoothing_sigma=8.0, smoothing_radius=12)
+    scale = detector.map_size[0] / 64
+    expected = GaussianSmoothing(sigma=8.0, radius=12, scale=scale)
+    assert scale == 0.25
+    assert len(detector.smoothing.kernel) == 2 * 3 + 1
+    assert torch.equal(detector.smoothing.kernel, expected.kernel)
+
+
 def test_smoothing_keeps_an_even_map_even_up_to_its_edges() -> None:
     smoothing = GaussianSmoothing(sigma=16.0, radius=18, scale=4 / 14)
     maps: Tensor = torch.full((1, 1, 6, 9), 2.5)

@@ -51,6 +51,16 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     assert names(tmp_path) == ["a.bin"]
 
 
+def test_a_reader_of_the_old_file_keeps_it(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    before = target.stat().st_ino
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(b"new")
+        made = temporary.stat().st_ino
+    assert target.stat().st_ino == made != before, "renamed, not copied"
+
+
 def test_ctrl_c_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:

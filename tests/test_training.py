@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,8 +25,9 @@ from generalad.data import dataset as opening
 from generalad.errors import ArtifactError, DataError, GadError, StorageError, UsageError
 from generalad.model.storage import Trained, load_detector
 from generalad.training import train as module
+from generalad.training.cache import Features
 from generalad.training.checkpoint import save_checkpoint
-from generalad.training.loop import FINAL_LR, learning_rate
+from generalad.training.loop import FINAL_LR, fit, learning_rate
 from generalad.training.run import CHECKPOINT_FILE, claimed
 from generalad.training.train import train_detector
 
@@ -327,6 +330,22 @@ def test_the_last_epoch_wins(
     final = tensors(done.folder)
     assert all(torch.equal(final[name], kept[-1][name]) for name in final)
     assert not all(torch.equal(final[name], kept[-2][name]) for name in final)
+
+
+def test_the_seed_decides_order_noise_and_dropout(trained: Trained) -> None:
+    rng = np.random.default_rng(0)
+    features = Features(rng.normal(size=(4, 16, 64)).astype(np.float16), None, True, 0)
+
+    def loss(seed: int, **changes: Any) -> float:
+        discriminator = copy.deepcopy(trained.detector.discriminator)
+        config = tiny_config(seed=seed, epochs=1, **changes)
+        return fit(discriminator, features, config, device=torch.device("cpu"))[0]
+
+    state = torch.random.get_rng_state()
+    assert loss(0) == loss(0)
+    assert torch.equal(torch.random.get_rng_state(), state), "the caller's chance was touched"
+    # One step holds all images, so their order changes nothing: what is left is noise and dropout.
+    assert loss(0) != loss(1)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 10, 160])
