@@ -64,6 +64,8 @@ class Config:
         heads: attention heads of the discriminator.
         blocks: attention blocks of the discriminator.
         dropout: in the discriminator.
+        centred: start the position table at minus the mean training feature, for backbones whose
+            features lie far from zero; the paper's start at zero mean.
         epochs: length of the fixed schedule.
         batch_size: images a step.
         lr: AdamW's learning rate; it falls on a cosine to a fifth.
@@ -87,6 +89,7 @@ class Config:
     heads: int = 4
     blocks: int = 1
     dropout: float = 0.1
+    centred: bool = False
     epochs: int = 160
     batch_size: int = 16
     lr: float = 5e-4
@@ -181,7 +184,8 @@ PRESETS: dict[str, Config] = {
         smoothing_radius=12,
         hidden=256,
         dropout=0.0,
-        epochs=24,
+        centred=True,
+        epochs=14,
         batch_size=4,
         lr=2e-3,
     ),

@@ -117,6 +117,9 @@ def train_detector(
             budget=cache_memory,
             progress=lambda done, total: tell("features", done, total),
         )
+        if config.centred:
+            mean = torch.from_numpy(features.values.mean(axis=(0, 1), dtype=np.float32))
+            detector.discriminator.positions.data -= mean.to(place)
         losses = fit(
             detector.discriminator,
             features,
