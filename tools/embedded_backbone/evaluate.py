@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from generalad.config import PRESETS
 from generalad.data.synth import CATEGORIES, render_part
 from generalad.model.backbone import Backbone, normalise, wrap
 from generalad.model.discriminator import Discriminator
@@ -31,20 +32,25 @@ from tools.embedded_backbone.generator import draw_episode
 Image = NDArray[np.uint8]
 
 
+PRESET = PRESETS["embedded"]
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What the `embedded` preset has to fix."""
+    """The values of the `embedded` preset; change one to see what it does."""
 
-    size: int = 128
-    layers: tuple[int, ...] = (3, 5)
-    sigma: float = 0.25
-    top_k: int = 5
-    epochs: int = 60
-    batch: int = 8
-    hidden: int = 256
-    lr: float = 5e-4
-    smoothing: float = 4.0
-    dropout: float = 0.1
+    size: int = PRESET.image_size[0]
+    layers: tuple[int, ...] = PRESET.layers
+    distortions: tuple[str, ...] = PRESET.distortions
+    centred: bool = PRESET.centred
+    sigma: float = PRESET.noise_std
+    top_k: int = PRESET.top_k
+    epochs: int = PRESET.epochs
+    batch: int = PRESET.batch_size
+    hidden: int = PRESET.hidden
+    lr: float = PRESET.lr
+    smoothing: float = PRESET.smoothing_sigma
+    dropout: float = PRESET.dropout
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def extract(backbone: Backbone, pictures: list[Image], size: int) -> Tensor:
 
 
 def fit(features: Tensor, settings: Settings, seed: int) -> Discriminator:
-    """A discriminator trained on clean features, noise everywhere, and noise on some patches."""
+    """A discriminator trained on clean features, noise everywhere, and each distortion."""
     torch.manual_seed(seed)  # initial weights and dropout
     chance = torch.Generator().manual_seed(seed)
     count, patches, dim = features.shape
@@ -91,6 +97,8 @@ def fit(features: Tensor, settings: Settings, seed: int) -> Discriminator:
         patches=patches, dim=dim, hidden=settings.hidden, heads=4, blocks=1,
         dropout=settings.dropout,
     ).train()  # fmt: skip
+    if settings.centred:
+        head.positions.data -= features.mean(dim=(0, 1))
     steps = settings.epochs * (count // settings.batch)
     adam = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, settings.lr * 0.2)
@@ -98,18 +106,22 @@ def fit(features: Tensor, settings: Settings, seed: int) -> Discriminator:
         order = torch.randperm(count, generator=chance)
         for start in range(0, count - settings.batch + 1, settings.batch):
             clean = features[order[start : start + settings.batch]]
-            some, chosen = distort(
-                "random", clean, attention=None, noise_std=settings.sigma,
-                num_fake_patches=-1, generator=chance,
-            )  # fmt: skip
-            views = torch.cat([clean, add_noise(clean, settings.sigma, chance), some])
+            views, marks = [clean, add_noise(clean, settings.sigma, chance)], []
+            for name in settings.distortions:
+                changed, chosen = distort(
+                    name, clean, attention=None, noise_std=settings.sigma,
+                    num_fake_patches=-1, generator=chance,
+                )  # fmt: skip
+                views.append(changed)
+                marks.append(chosen)
             with torch.autocast("cpu", torch.bfloat16):
-                logits = head(views)
-            below, above, mixed = logits.float().chunk(3)
+                logits = head(torch.cat(views))
+            below, above, *mixed = logits.float().chunk(len(views))
             loss = F.softplus(below).mean() + F.softplus(-above).mean()
-            loss = loss + F.softplus(-mixed[chosen]).mean()
-            if (~chosen).any():
-                loss = loss + F.softplus(mixed[~chosen]).mean()
+            for part, chosen in zip(mixed, marks, strict=True):
+                loss = loss + F.softplus(-part[chosen]).mean()
+                if (~chosen).any():
+                    loss = loss + F.softplus(part[~chosen]).mean()
             adam.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
@@ -227,9 +239,8 @@ def main() -> None:
     figures = []
     for trial in trials:
         figures.append(evaluate(backbone, trial, settings))
-        print(
-            f"{trial.name:16s} image AUROC {figures[-1][0]:.4f}  pixel AUROC {figures[-1][1]:.4f}"
-        )
+        image, pixel = figures[-1]
+        print(f"{trial.name:16s} image AUROC {image:.4f}  pixel AUROC {pixel:.4f}", flush=True)
     print(
         "mean             image AUROC {:.4f}  pixel AUROC {:.4f}".format(*np.mean(figures, axis=0))
     )
