@@ -176,7 +176,7 @@ def _pair(example: ImageResult, threshold: float) -> list[NDArray[np.uint8]]:
     heat = overlay(picture, example.map, threshold=threshold)
     if example.mask is not None and example.mask.any():
         truth = cv2.resize(example.mask.view(np.uint8), (_TILE, _TILE)) > 0
-        outline(heat, truth, (255, 255, 255))
+        outline(heat, truth, (60, 230, 150))
     return [picture, heat]
 
 

@@ -62,7 +62,7 @@ def table(result: DemoResult) -> Table:
         caption_justify="left",
         box=SIMPLE,
     )
-    headings = ("", "image AUROC", "pixel AUROC", "AUPRO", "flips", "MB", "ms/image", "train s")
+    headings = ("", "image AUROC", "pixel AUROC", "AUPRO", "flips", "MB", "ms", "train s")
     for heading in headings:
         grid.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for item in result.categories:
