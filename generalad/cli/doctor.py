@@ -64,7 +64,7 @@ def examine() -> list[Finding]:
         _cuda(),
         _video(),
         _cache(),
-        Finding("model hub", _hub_is_cached(), _hub_detail(), _hub_remedy()),
+        _hub(),
     ]
 
 
@@ -126,18 +126,14 @@ def _hub_folder() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
-def _hub_is_cached() -> bool:
-    return any(_hub_folder().glob("models--timm--*"))
-
-
-def _hub_detail() -> str:
-    names = sorted(
-        path.name.removeprefix("models--timm--") for path in _hub_folder().glob("models--timm--*")
-    )
+def _hub() -> Finding:
+    prefix = "models--timm--"
+    names = sorted(path.name.removeprefix(prefix) for path in _hub_folder().glob(f"{prefix}*"))
     if names:
-        return f"weights on this machine: {', '.join(names)}"
-    return "no backbone weights on this machine; they are downloaded when first needed"
-
-
-def _hub_remedy() -> str:
-    return "" if _hub_is_cached() else "without a network: --weights FILE or --preset embedded"
+        return Finding("model hub", True, f"weights on this machine: {', '.join(names)}")
+    return Finding(
+        "model hub",
+        False,
+        "no backbone weights on this machine; they are downloaded when first needed",
+        "without a network: --weights FILE or --preset embedded",
+    )

@@ -53,7 +53,7 @@ class ViTBackbone(Backbone):
 
     def __init__(self, body: nn.Module, layers: tuple[int, ...]) -> None:
         super().__init__()
-        depth = len(_child(body, "blocks"))
+        depth = len(_attribute(body, "blocks"))
         if max(layers) > depth:
             raise ConfigError(f"layers: expected block numbers up to {depth}, found {max(layers)}")
         # Models that pool by the mean keep their final LayerNorm under another name.
@@ -62,7 +62,7 @@ class ViTBackbone(Backbone):
         self._indices = [layer - 1 for layer in sorted(layers)]
         _call(body, "prune_intermediate_layers", self._indices)  # drops later blocks and the head
         self.body = body
-        self.grid = tuple(_child(body, "patch_embed").grid_size)
+        self.grid = tuple(_attribute(body, "patch_embed").grid_size)
         self.dim = int(_attribute(body, "embed_dim")) * len(layers)
         self._prefix = int(_attribute(body, "num_prefix_tokens"))
         self.has_attention = getattr(body, "cls_token", None) is not None
@@ -78,7 +78,7 @@ class ViTBackbone(Backbone):
         """See the base class."""
         if not self.has_attention:
             return super().features_and_attention(images)
-        attention = _child(self.body, "blocks")[-1].attn
+        attention = _attribute(self.body, "blocks")[-1].attn
         fused, seen = attention.fused_attn, []
         # The unfused path sends its softmax through `attn_drop`, where a hook can read it.
         hook = attention.attn_drop.register_forward_hook(lambda _m, _i, output: seen.append(output))
@@ -98,7 +98,7 @@ class CNNBackbone(Backbone):
         self, body: nn.Module, levels: tuple[int, ...], image_size: tuple[int, int]
     ) -> None:
         super().__init__()
-        known = _child(body, "feature_info")
+        known = _attribute(body, "feature_info")
         if max(levels) >= len(known):
             raise ConfigError(
                 f"layers: expected levels up to {len(known) - 1}, found {max(levels)}"
@@ -128,7 +128,7 @@ def wrap(body: nn.Module, layers: tuple[int, ...], image_size: tuple[int, int]) 
     """Wrap a timm model that was built for `image_size`; frozen, in evaluation mode."""
     backbone: Backbone
     if hasattr(body, "blocks") and hasattr(body, "patch_embed"):
-        patch = _child(body, "patch_embed").patch_size
+        patch = _attribute(body, "patch_embed").patch_size
         for name, pixels, size in zip(("height", "width"), image_size, patch, strict=True):
             if pixels % size:
                 near = max(1, round(pixels / size)) * size
@@ -157,9 +157,6 @@ def normalise(images: Tensor) -> Tensor:
 # timm's models carry no types, so their members are looked up here, in one place.
 def _attribute(module: nn.Module, name: str) -> Any:
     return getattr(module, name)
-
-
-_child = _attribute
 
 
 def _call(module: nn.Module, name: str, argument: Any) -> Any:
