@@ -29,6 +29,7 @@ from generalad.files import make_folder, storage_error, write_json
 from generalad.model.backbone import Backbone, normalise
 from generalad.places import cache_folder
 from generalad.preprocess import RESIZE_RULE, read_image, resize
+from generalad.training.precision import autocast, feature_dtype
 
 CACHE_VERSION = 1
 Progress = Callable[[int, int], None]
@@ -70,12 +71,6 @@ def default_budget() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
     except (AttributeError, ValueError, OSError):
         return 4 << 30
-
-
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the GPU has it, float32 elsewhere."""
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def cached_features(
@@ -146,7 +141,7 @@ def cache_key(
         "image_size": list(image_size),
         "resize": RESIZE_RULE,
         "attention": attention,
-        "compute": [device.type, str(compute_dtype(device))],
+        "compute": [device.type, str(feature_dtype(device))],
         "libraries": [torch.__version__, timm.__version__, np.__version__],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -176,8 +171,7 @@ class _Compute:
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
         """Features, and attention if asked for, of pictures (B, H, W, 3) uint8 RGB."""
         tensor = normalise(torch.from_numpy(images).to(self.device))
-        dtype = compute_dtype(self.device)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with autocast(self.device, feature_dtype(self.device)):
             if not self.attention:
                 return {"features": self.backbone(tensor).half().cpu().numpy()}
             features, attention = self.backbone.features_and_attention(tensor)

@@ -11,9 +11,10 @@ import torch
 from generalad.config import Config
 from generalad.errors import GadError
 from generalad.model.discriminator import Discriminator
-from generalad.training.cache import Features, Progress, compute_dtype
+from generalad.training.cache import Features, Progress
 from generalad.training.checkpoint import load_checkpoint, save_checkpoint
 from generalad.training.objective import loss
+from generalad.training.precision import autocast, training_dtype
 
 FINAL_LR = 0.2
 """The learning rate falls on a cosine to this part of its start (paper, appendix)."""
@@ -87,7 +88,7 @@ def _epoch(
     discriminator.train()
     order = np.random.default_rng([config.seed, epoch]).permutation(len(features))
     size = min(config.batch_size, len(features))
-    dtype = compute_dtype(device)
+    dtype = training_dtype(device)
     total = torch.zeros((), device=device)
     steps = len(features) // size  # an incomplete last batch is dropped
     # Dropout draws from torch's global generator, so it is seeded inside a fork that leaves the
@@ -99,7 +100,7 @@ def _epoch(
         generator = torch.Generator(device).manual_seed(int(seeds[1]))
         for step in range(steps):
             batch, attention = features.batch(order[step * size : (step + 1) * size], device)
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            with autocast(device, dtype):
                 value = loss(discriminator, batch, attention, config, generator)
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
