@@ -1,4 +1,4 @@
-"""The objective: which terms it sums, and that one pass of the discriminator gives them."""
+"""The objective: what the discriminator is shown, and which terms a step sums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from training_helpers import TINY, body, tiny_config
 
 from generalad.model.backbone import wrap
@@ -17,7 +17,10 @@ from generalad.model.detector import Detector
 from generalad.model.discriminator import Discriminator
 from generalad.training import objective
 from generalad.training.distortions import distort
-from generalad.training.objective import grouped_loss, loss
+from generalad.training.objective import group_weights, views, weighted_loss
+from generalad.training.step import Step
+
+CPU = torch.device("cpu")
 
 
 def naive(logits: list[float], labels: list[bool]) -> float:
@@ -32,66 +35,72 @@ def naive(logits: list[float], labels: list[bool]) -> float:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-20, 20), st.booleans()), min_size=1, max_size=12))
-def test_grouped_loss_is_the_sum_of_two_means(pairs: list[tuple[float, bool]]) -> None:
+def test_the_loss_of_a_view_is_the_sum_of_two_means(pairs: list[tuple[float, bool]]) -> None:
     logits, labels = [x for x, _ in pairs], [y for _, y in pairs]
-    found = grouped_loss(torch.tensor([logits]), torch.tensor([labels]))
+    marked = torch.tensor([labels])
+    found = weighted_loss(torch.tensor([logits]), marked, group_weights(marked))
     assert float(found) == pytest.approx(naive(logits, labels), rel=1e-4, abs=1e-6)
 
 
-class Spy(nn.Module):
-    """Gives the mean of each patch as its logit and remembers its inputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[Tensor] = []
-
-    def forward(self, features: Tensor) -> Tensor:
-        self.seen.append(features)
-        return features.mean(dim=-1)
+def batch_of(patches: int = 8) -> tuple[Tensor, Tensor]:
+    features = torch.randn(3, patches, 4, generator=torch.Generator().manual_seed(1))
+    return features, torch.rand(3, 2, patches, generator=torch.Generator().manual_seed(2))
 
 
-def compute(spy: Spy, distortions: list[str], seed: int = 0) -> Tensor:
-    features = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(1))
-    attention = torch.rand(3, 2, 8, generator=torch.Generator().manual_seed(2))
+def shown(distortions: list[str], seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     config = tiny_config(distortions=distortions)
-    generator = torch.Generator().manual_seed(seed)
-    discriminator: Discriminator = spy  # type: ignore[assignment]
-    return loss(discriminator, features, attention, config, generator)
+    return list(views(*batch_of(), config, torch.Generator().manual_seed(seed)))
 
 
-@pytest.mark.parametrize(
-    "distortions", [[], ["random"], ["attn"], ["random", "shuffle"], ["attn", "copy_out"]]
-)
-def test_one_pass_over_all_views_and_the_sum_of_their_terms(
-    distortions: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    marked: list[Tensor] = []
+DISTORTIONS: list[list[str]] = [
+    *([], ["random"], ["attn"], ["random", "shuffle"], ["attn", "copy_out"])
+]
 
-    def recorded(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        view, labels = distort(*arguments, **options)
-        marked.append(labels)
-        return view, labels
+
+@pytest.mark.parametrize("distortions", DISTORTIONS)
+def test_the_views_of_a_batch(distortions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[Tensor, Tensor]] = []
+    names: list[str] = []
+
+    def recorded(name: str, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        names.append(name)
+        drawn.append(distort(name, *arguments, **options))
+        return drawn[-1]
 
     monkeypatch.setattr(objective, "distort", recorded)
-    spy = Spy()
-    value = compute(spy, distortions)
-    assert len(spy.seen) == 1
-    views = spy.seen[0].chunk(2 + len(distortions))
-    clean = views[0]
-    assert torch.equal(clean, torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(1)))
-    assert bool((views[1] != clean).all()), "noise must reach every number"
-    nothing = torch.zeros(3, 8, dtype=torch.bool)
+    (clean, normal), (noisy, anomalous), *rest = shown(distortions)
+    assert torch.equal(clean, batch_of()[0])
+    assert not bool(normal.any())
+    assert bool((noisy != clean).all()), "noise must reach every number"
+    assert bool(anomalous.all())
+    assert names == list(tiny_config(distortions=distortions).distortions)
+    assert [(id(a), id(b)) for a, b in rest] == [(id(a), id(b)) for a, b in drawn]
+
+
+@pytest.mark.parametrize("by_parts", [True, False])
+@pytest.mark.parametrize("distortions", DISTORTIONS)
+def test_a_step_is_the_sum_over_views_of_what_the_discriminator_says(
+    distortions: list[str], by_parts: bool
+) -> None:
+    torch.manual_seed(0)
+    model = Discriminator(patches=8, dim=4, hidden=6, heads=2, blocks=1, dropout=0.0)
+    config = tiny_config(distortions=distortions)
+    step = Step(model.train(), config, CPU, dtype=torch.float32, by_parts=by_parts)
+    value = step(*batch_of(), torch.Generator().manual_seed(0))
     expected = 0.0
-    for view, labels in zip(views, [nothing, ~nothing, *marked], strict=True):
-        expected += naive(view.mean(dim=-1).flatten().tolist(), labels.flatten().tolist())
+    for view, labels in shown(distortions):
+        logits = model.eval()(view).flatten().tolist()
+        expected += naive(logits, labels.flatten().tolist())
     assert float(value) == pytest.approx(expected, rel=1e-5)
 
 
-def test_equal_generators_give_equal_losses_and_the_global_one_is_left_alone() -> None:
+def test_equal_generators_give_equal_views_and_the_global_one_is_left_alone() -> None:
     state = torch.random.get_rng_state()
-    first, again, other = (compute(Spy(), ["random", "shuffle"], seed) for seed in (0, 0, 1))
-    assert float(first) == float(again)
-    assert float(first) != float(other)
+    first, again, other = (shown(["random", "shuffle"], seed) for seed in (0, 0, 1))
+    for index in (1, 2, 3):
+        assert torch.equal(first[index][0], again[index][0])
+        assert torch.equal(first[index][1], again[index][1])
+        assert not torch.equal(first[index][0], other[index][0])
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -101,7 +110,6 @@ def test_no_gradient_reaches_the_backbone() -> None:
     detector = Detector(config, wrap(model, config.layers, config.image_size)).train()
     assert not detector.backbone.training
     features = detector.backbone(torch.randn(2, 3, 64, 64))
-    value = loss(detector.discriminator, features, None, config, torch.Generator().manual_seed(0))
-    value.backward()  # type: ignore[no-untyped-call]
+    Step(detector.discriminator, config, CPU)(features, None, torch.Generator().manual_seed(0))
     assert all(p.grad is None and not p.requires_grad for p in detector.backbone.parameters())
     assert all(p.grad is not None for p in detector.discriminator.parameters())

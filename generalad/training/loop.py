@@ -13,8 +13,7 @@ from generalad.errors import GadError
 from generalad.model.discriminator import Discriminator
 from generalad.training.cache import Features, Progress
 from generalad.training.checkpoint import load_checkpoint, save_checkpoint
-from generalad.training.objective import loss
-from generalad.training.precision import autocast, training_dtype
+from generalad.training.step import Step
 
 FINAL_LR = 0.2
 """The learning rate falls on a cosine to this part of its start (paper, appendix)."""
@@ -28,6 +27,7 @@ def fit(
     device: torch.device,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    dtype: torch.dtype | None = None,
 ) -> list[float]:
     """Train `discriminator` in place, going on from `checkpoint` where that file exists.
 
@@ -40,6 +40,7 @@ def fit(
         device: where to train.
         checkpoint: written after each epoch.
         progress: called with (epochs done, epochs).
+        dtype: of the step; default `training_dtype(device)`.
 
     Returns:
         The mean loss of each epoch.
@@ -49,15 +50,16 @@ def fit(
         ArtifactError: the checkpoint is damaged.
     """
     optimiser = torch.optim.AdamW(
-        discriminator.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        discriminator.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
+    step = Step(discriminator, config, device, dtype=dtype)
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():
         losses = load_checkpoint(checkpoint, discriminator, optimiser)
     for epoch in range(len(losses), config.epochs):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, epoch)
-        losses.append(_epoch(discriminator, features, config, optimiser, epoch, device))
+        losses.append(_epoch(step, features, optimiser, epoch))
         if not math.isfinite(losses[-1]):
             raise GadError(
                 f"the loss became {losses[-1]} in epoch {epoch + 1}",
@@ -77,20 +79,13 @@ def learning_rate(config: Config, epoch: int) -> float:
     return config.lr * (FINAL_LR + (1 - FINAL_LR) * cosine)
 
 
-def _epoch(
-    discriminator: Discriminator,
-    features: Features,
-    config: Config,
-    optimiser: torch.optim.Optimizer,
-    epoch: int,
-    device: torch.device,
-) -> float:
-    discriminator.train()
+def _epoch(step: Step, features: Features, optimiser: torch.optim.Optimizer, epoch: int) -> float:
+    step.discriminator.train()
+    config, device = step.config, step.device
     order = np.random.default_rng([config.seed, epoch]).permutation(len(features))
     size = min(config.batch_size, len(features))
-    dtype = training_dtype(device)
     total = torch.zeros((), device=device)
-    steps = len(features) // size  # an incomplete last batch is dropped
+    count = len(features) // size  # an incomplete last batch is dropped
     # Dropout draws from torch's global generator, so it is seeded inside a fork that leaves the
     # caller's generators as they were; all other chance comes from the generator of this epoch.
     cuda = [device] if device.type == "cuda" else []
@@ -98,12 +93,9 @@ def _epoch(
         seeds = np.random.SeedSequence([config.seed, epoch]).generate_state(2)
         torch.manual_seed(int(seeds[0]))
         generator = torch.Generator(device).manual_seed(int(seeds[1]))
-        for step in range(steps):
-            batch, attention = features.batch(order[step * size : (step + 1) * size], device)
-            with autocast(device, dtype):
-                value = loss(discriminator, batch, attention, config, generator)
+        for index in range(count):
+            batch, attention = features.batch(order[index * size : (index + 1) * size], device)
             optimiser.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            total += step(batch, attention, generator)
             optimiser.step()
-            total += value.detach()
-    return float(total) / steps
+    return float(total) / count

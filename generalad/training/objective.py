@@ -2,66 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from generalad.config import Config
-from generalad.model.discriminator import Discriminator
 from generalad.training.distortions import add_noise, distort
 
 
-def loss(
-    discriminator: Discriminator,
-    features: Tensor,
-    attention: Tensor | None,
-    config: Config,
-    generator: torch.Generator,
-) -> Tensor:
-    """The objective on one batch, as a scalar.
+def views(
+    features: Tensor, attention: Tensor | None, config: Config, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the discriminator is shown of one batch, view by view.
 
     Clean patches are labelled normal, patches with noise everywhere anomalous; each further
-    distortion labels the patches it chose, and its two groups are averaged apart and added. All
-    views pass the discriminator at once.
+    distortion labels the patches it chose.
 
     Args:
-        discriminator: in training mode.
         features: (B, N, D) clean patch features.
         attention: (B, heads, N) or None.
         config: names the distortions.
         generator: source of all noise and choices, on the device of `features`.
+
+    Yields:
+        Features (B, N, D) and labels (B, N) bool, True for anomalous.
     """
     nothing = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
-    views = [
-        (features, nothing),
-        (add_noise(features, config.noise_std, generator), ~nothing),
-    ]
+    yield features, nothing
+    yield add_noise(features, config.noise_std, generator), ~nothing
     for name in config.distortions:
-        views.append(
-            distort(
-                name,
-                features,
-                attention=attention,
-                noise_std=config.noise_std,
-                num_fake_patches=config.num_fake_patches,
-                generator=generator,
-            )
+        yield distort(
+            name,
+            features,
+            attention=attention,
+            noise_std=config.noise_std,
+            num_fake_patches=config.num_fake_patches,
+            generator=generator,
         )
-    logits = discriminator(torch.cat([view for view, _ in views])).float().chunk(len(views))
-    terms = [grouped_loss(part, labels) for part, (_, labels) in zip(logits, views, strict=True)]
-    return torch.stack(terms).sum()
 
 
-def grouped_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy, averaged apart over the two labels and added; an empty group adds 0.
+def group_weights(labels: Tensor) -> Tensor:
+    """One over the number of patches with the same label, for each of a view's patches.
+
+    With them, the two groups of a view are averaged apart and added; an empty group adds 0.
 
     Args:
-        logits: (B, N).
-        labels: (B, N) bool, True for anomalous.
+        labels: (B, N) bool.
+
+    Returns:
+        (B, N) float32.
     """
-    each = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
-    anomalous = labels.float()
-    normal = 1 - anomalous
-    return (each * anomalous).sum() / anomalous.sum().clamp(min=1) + (
-        each * normal
-    ).sum() / normal.sum().clamp(min=1)
+    anomalous = labels.sum().clamp(min=1)
+    normal = (~labels).sum().clamp(min=1)
+    return torch.where(labels, 1 / anomalous, 1 / normal)
+
+
+def weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Sum of weighted binary cross-entropies; all (B, N), labels True for anomalous."""
+    return F.binary_cross_entropy_with_logits(
+        logits, labels.float(), weight=weights, reduction="sum"
+    )

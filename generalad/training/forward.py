@@ -1,0 +1,85 @@
+"""The discriminator in training on a CPU: the same function in a form whose gradients are cheap.
+
+What is different from calling the module, and why:
+
+* Features need no gradient and positions do. Projected apart, the gradient of what goes into the
+  first projection is one of N patches, not of B N.
+* The last MLP and the head are one function, see `tail`.
+* Dropout masks are drawn as in `masks`.
+* In bfloat16, attention is written out: torch's fused form is no faster there than in float32.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from generalad.model.discriminator import Block, Discriminator, SelfAttention
+from generalad.training.masks import Scratch, fill_mask, keep_share
+from generalad.training.tail import mlp_and_head
+
+
+def projected_positions(discriminator: Discriminator) -> Tensor:
+    """The part of the first projection that positions give: (N, 3 D)."""
+    weight = _blocks(discriminator)[0].attention.in_proj.weight
+    return F.linear(discriminator.positions, weight)
+
+
+def training_logits(
+    discriminator: Discriminator, features: Tensor, projected: Tensor, scratch: Scratch
+) -> Tensor:
+    """Logits with dropout, whatever mode the module is in.
+
+    Args:
+        discriminator: on the CPU.
+        features: (B, N, D) float32.
+        projected: `projected_positions`, or a leaf with its values that collects the gradient.
+        scratch: kept from step to step; the backward pass must come before the next call.
+
+    Returns:
+        (B, N) float32.
+    """
+    x = features + discriminator.positions
+    blocks = _blocks(discriminator)
+    packed = blocks[0].attention.in_proj(features)
+    packed = packed + projected.to(packed.dtype)
+    for index, block in enumerate(blocks):
+        if index:
+            x = _add_dropped(x, blocks[index - 1].mlp(x), block.dropout.p, scratch)
+            packed = block.attention.in_proj(x)
+        attended = _attended(block.attention, packed)
+        x = block.norm(_add_dropped(x, attended, block.dropout.p, scratch))
+    last = blocks[-1]
+    logits = mlp_and_head(x.flatten(0, 1), last.mlp, discriminator.head, last.dropout.p, scratch)
+    return logits.view(features.shape[:2])
+
+
+def _attended(attention: SelfAttention, packed: Tensor) -> Tensor:
+    """What follows the first projection: (B, N, 3 D) to (B, N, D)."""
+    batch, patches = packed.shape[:2]
+    # Split like this, the gradients of the three are put together by one copy.
+    query, key, value = (
+        part.view(batch, patches, attention.heads, -1).transpose(1, 2)
+        for part in packed.chunk(3, dim=-1)
+    )
+    if packed.dtype == torch.float32:
+        mixed = F.scaled_dot_product_attention(query, key, value)
+    else:
+        query = query * query.shape[-1] ** -0.5
+        mixed = (query @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+    return torch.as_tensor(attention.out_proj(mixed.transpose(1, 2).flatten(2)))
+
+
+def _add_dropped(x: Tensor, update: Tensor, rate: float, scratch: Scratch) -> Tensor:
+    """X + Dropout(update), both (B, N, D)."""
+    if not rate:
+        return x + update
+    mask = fill_mask(torch.empty_like(update), rate, scratch)
+    return torch.addcmul(x, update, mask, value=1 / keep_share(rate))
+
+
+def _blocks(discriminator: Discriminator) -> list[Block]:
+    return cast("list[Block]", list(discriminator.blocks))

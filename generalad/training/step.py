@@ -1,0 +1,89 @@
+"""One training step up to its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from generalad.config import Config
+from generalad.model.discriminator import Discriminator
+from generalad.training.forward import projected_positions, training_logits
+from generalad.training.masks import Scratch
+from generalad.training.objective import group_weights, views, weighted_loss
+from generalad.training.precision import autocast, training_dtype
+
+PATCHES = 2048
+"""Of one part on a CPU. Fewer make matrix products inefficient, more leave its cache."""
+
+
+class Step:
+    """Computes the objective of a batch and adds its gradients to those of the parameters.
+
+    On a GPU all views pass the discriminator at once. On a CPU they pass in parts of about
+    `PATCHES` patches whose gradients add up: each is done with before the next begins, so that what
+    the backward pass needs stays small and close.
+    """
+
+    def __init__(
+        self,
+        discriminator: Discriminator,
+        config: Config,
+        device: torch.device,
+        *,
+        dtype: torch.dtype | None = None,
+        by_parts: bool | None = None,
+    ) -> None:
+        """Prepare for batches on `device`.
+
+        Args:
+            discriminator: in training mode.
+            config: names the distortions.
+            device: of the discriminator and the batches.
+            dtype: to compute in; default `training_dtype(device)`.
+            by_parts: default on a CPU only.
+        """
+        self.discriminator, self.config, self.device = discriminator, config, device
+        self.dtype = training_dtype(device) if dtype is None else dtype
+        self.by_parts = device.type == "cpu" if by_parts is None else by_parts
+        self.scratch = Scratch()
+
+    def __call__(
+        self, features: Tensor, attention: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        """The objective on one batch, as a scalar without a graph.
+
+        Args:
+            features: (B, N, D) clean patch features.
+            attention: (B, heads, N) or None.
+            generator: source of all noise and choices, on the device of `features`.
+        """
+        drawn = views(features, attention, self.config, generator)
+        return self._in_parts(drawn) if self.by_parts else self._at_once(drawn)
+
+    def _at_once(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        features, labels = zip(*drawn, strict=True)
+        weights = torch.cat([group_weights(part) for part in labels])
+        with autocast(self.device, self.dtype):
+            logits = self.discriminator(torch.cat(features))
+        value = weighted_loss(logits.float(), torch.cat(labels), weights)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def _in_parts(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        projected = projected_positions(self.discriminator)
+        held = projected.detach().requires_grad_()  # so that positions are gone through once
+        total = torch.zeros((), device=self.device)
+        for features, labels in drawn:
+            images = max(1, PATCHES // features.shape[1])
+            weights = group_weights(labels)
+            for first in range(0, len(features), images):
+                part = slice(first, first + images)
+                with autocast(self.device, self.dtype):
+                    logits = training_logits(self.discriminator, features[part], held, self.scratch)
+                value = weighted_loss(logits, labels[part], weights[part])
+                value.backward()  # type: ignore[no-untyped-call]
+                total += value.detach()
+        projected.backward(held.grad)  # type: ignore[no-untyped-call]
+        return total
