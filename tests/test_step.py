@@ -16,7 +16,7 @@ from generalad.model.discriminator import Discriminator
 from generalad.training import step as module
 from generalad.training import tail
 from generalad.training.cache import Features, Progress
-from generalad.training.forward import projected_positions, training_logits
+from generalad.training.forward import training_logits, zero_offset
 from generalad.training.loop import fit
 from generalad.training.masks import Scratch, fill_mask, keep_share
 from generalad.training.step import Step
@@ -46,7 +46,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 def test_the_training_form_gives_the_logits_of_evaluation(blocks: int) -> None:
     model = discriminator_of(blocks=blocks)
     features = torch.randn(3, 9, 16)
-    logits = training_logits(model, features, projected_positions(model), Scratch())
+    logits = training_logits(model, features, zero_offset(model), Scratch())
     torch.testing.assert_close(logits, model.eval()(features), rtol=1e-5, atol=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_memory_that_was_used_again_before_the_backward_pass_is_an_error() -> No
 def drawn_logits(model: Discriminator, features: Tensor, plain: bool) -> Tensor:
     if plain:
         return torch.as_tensor(model(features))
-    return training_logits(model, features, projected_positions(model), Scratch())
+    return training_logits(model, features, zero_offset(model), Scratch())
 
 
 def test_dropout_has_the_distribution_of_torch_s() -> None:
@@ -162,9 +162,12 @@ def test_the_types_of_a_step(dtype: torch.dtype) -> None:
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
 
 
-def test_bfloat16_points_the_same_way_as_float32() -> None:
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_bfloat16_points_the_same_way_as_float32(mean: float) -> None:
+    """Also where features lie far from zero and positions take them back, as `centred` does."""
     model = discriminator_of()
-    features = torch.randn(8, 9, 16)
+    model.positions.data -= mean
+    features = torch.randn(8, 9, 16) + mean
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         Step(model, tiny_config(), CPU, dtype=dtype)(

@@ -2,8 +2,9 @@
 
 What is different from calling the module, and why:
 
-* Features need no gradient and positions do. Projected apart, the gradient of what goes into the
-  first projection is one of N patches, not of B N.
+* Features need no gradient and positions do, which are the same for all images. So the gradient of
+  what comes out of the first projection is summed over images before it is taken back through it:
+  a product for N patches, not for B N.
 * The last MLP and the head are one function, see `tail`.
 * Dropout masks are drawn as in `masks`.
 * In bfloat16, attention is written out: torch's fused form is no faster there than in float32.
@@ -22,21 +23,30 @@ from generalad.training.masks import Scratch, fill_mask, keep_share
 from generalad.training.tail import mlp_and_head
 
 
-def projected_positions(discriminator: Discriminator) -> Tensor:
-    """The part of the first projection that positions give: (N, 3 D)."""
-    weight = _blocks(discriminator)[0].attention.in_proj.weight
-    return F.linear(discriminator.positions, weight)
+def zero_offset(discriminator: Discriminator) -> Tensor:
+    """Zeros (N, 3 D) that collect the gradient of what comes out of the first projection."""
+    positions = discriminator.positions
+    return positions.new_zeros(len(positions), 3 * positions.shape[1], requires_grad=True)
+
+
+def settle(discriminator: Discriminator, offset: Tensor) -> None:
+    """Add to the positions' gradient what `offset` collected."""
+    positions, weight = discriminator.positions, _blocks(discriminator)[0].attention.in_proj.weight
+    assert positions.grad is not None and offset.grad is not None, "before the backward pass"
+    positions.grad.addmm_(offset.grad, weight.detach())
 
 
 def training_logits(
-    discriminator: Discriminator, features: Tensor, projected: Tensor, scratch: Scratch
+    discriminator: Discriminator, features: Tensor, offset: Tensor, scratch: Scratch
 ) -> Tensor:
     """Logits with dropout, whatever mode the module is in.
+
+    The backward pass leaves a part of the positions' gradient to `settle`.
 
     Args:
         discriminator: on the CPU.
         features: (B, N, D) float32.
-        projected: `projected_positions`, or a leaf with its values that collects the gradient.
+        offset: a `zero_offset`.
         scratch: kept from step to step; the backward pass must come before the next call.
 
     Returns:
@@ -44,8 +54,8 @@ def training_logits(
     """
     x = features + discriminator.positions
     blocks = _blocks(discriminator)
-    packed = blocks[0].attention.in_proj(features)
-    packed = packed + projected.to(packed.dtype)
+    packed = blocks[0].attention.in_proj(x.detach())
+    packed = packed + offset.to(packed.dtype)
     for index, block in enumerate(blocks):
         if index:
             x = _add_dropped(x, blocks[index - 1].mlp(x), block.dropout.p, scratch)

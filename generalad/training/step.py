@@ -9,7 +9,7 @@ from torch import Tensor
 
 from generalad.config import Config
 from generalad.model.discriminator import Discriminator
-from generalad.training.forward import projected_positions, training_logits
+from generalad.training.forward import settle, training_logits, zero_offset
 from generalad.training.masks import Scratch
 from generalad.training.objective import group_weights, views, weighted_loss
 from generalad.training.precision import autocast, training_dtype
@@ -72,8 +72,7 @@ class Step:
         return value.detach()
 
     def _in_parts(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-        projected = projected_positions(self.discriminator)
-        held = projected.detach().requires_grad_()  # so that positions are gone through once
+        offset = zero_offset(self.discriminator)
         total = torch.zeros((), device=self.device)
         for features, labels in drawn:
             images = max(1, PATCHES // features.shape[1])
@@ -81,9 +80,11 @@ class Step:
             for first in range(0, len(features), images):
                 part = slice(first, first + images)
                 with autocast(self.device, self.dtype):
-                    logits = training_logits(self.discriminator, features[part], held, self.scratch)
+                    logits = training_logits(
+                        self.discriminator, features[part], offset, self.scratch
+                    )
                 value = weighted_loss(logits, labels[part], weights[part])
                 value.backward()  # type: ignore[no-untyped-call]
                 total += value.detach()
-        projected.backward(held.grad)  # type: ignore[no-untyped-call]
+        settle(self.discriminator, offset)
         return total
