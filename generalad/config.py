@@ -64,8 +64,8 @@ class Config:
         heads: attention heads of the discriminator.
         blocks: attention blocks of the discriminator.
         dropout: in the discriminator.
-        centred: start the position table at minus the mean training feature, for backbones whose
-            features lie far from zero; the paper's start at zero mean.
+        centred: start the position table at minus the mean training feature of each place, see
+            `Discriminator.centre`; the paper's starts from N(0, 1) alone.
         epochs: length of the fixed schedule.
         batch_size: images a step.
         lr: AdamW's learning rate; it falls on a cosine to a fifth.
@@ -172,21 +172,21 @@ PRESETS: dict[str, Config] = {
     "base": Config(backbone="vit_base_patch14_dinov2.lvd142m", layers=(12,)),
     "large": Config(),
     # For demos, tests and trials without a download; how the values were found is said in
-    # docs/embedded-backbone.md. Its features are whitened, so noise has about their own size.
+    # docs/embedded-backbone.md. Its features are whitened, so noise has half their own size.
     EMBEDDED: Config(
         backbone=EMBEDDED,
-        layers=(3,),
-        image_size=(192, 192),
+        layers=(4,),
+        image_size=(256, 256),
         distortions=("random", "randshuffle"),
-        noise_std=1.0,
+        noise_std=0.4,
         top_k=1,
-        smoothing_sigma=6.0,
-        smoothing_radius=12,
-        hidden=256,
+        smoothing_sigma=8.0,
+        smoothing_radius=16,
+        hidden=512,
         dropout=0.0,
         centred=True,
-        epochs=14,
-        batch_size=4,
+        epochs=28,
+        batch_size=2,
         lr=2e-3,
     ),
 }

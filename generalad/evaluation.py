@@ -68,15 +68,9 @@ def evaluate_artifact(
         DataError: no test images, or some cannot be read.
         ArtifactError: not a detector or artifact.
     """
-    dataset = open_dataset(data)
-    if not dataset.test:
-        raise DataError(
-            f"{data} has no test images",
-            remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
-        )
     with open_any(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
-        results = list(_score(session, dataset.test, batch_size, progress))
+        results = score_dataset(session, data, batch_size=batch_size, progress=progress)
     evaluation = evaluate(
         results, image_size=spec.image_size, image_threshold=spec.thresholds.image, seed=seed
     )
@@ -91,6 +85,27 @@ def evaluate_artifact(
             facts={"Data": str(data), **facts(spec, backend)},
         )
     return Evaluated(evaluation, results, spec, backend)
+
+
+def score_dataset(
+    session: Session,
+    data: str | Path,
+    *,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> list[ImageResult]:
+    """Score the test images of a dataset, in order of their names.
+
+    Raises:
+        DataError: no test images, or some cannot be read.
+    """
+    dataset = open_dataset(data)
+    if not dataset.test:
+        raise DataError(
+            f"{data} has no test images",
+            remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
+        )
+    return list(_score(session, dataset.test, batch_size, progress))
 
 
 def open_any(

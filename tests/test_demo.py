@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from generalad.config import EMBEDDED, PRESETS
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "TRAIN_IMAGES", 8)
+    monkeypatch.setattr(demo, "GOOD_IMAGES", 8)
     monkeypatch.setattr(demo, "TEST_GOOD", 3)
     monkeypatch.setattr(demo, "TEST_PER_DEFECT", 2)
     monkeypatch.setattr(demo, "CONVEYOR_FRAMES", 6)
@@ -40,8 +41,11 @@ def test_demo_makes_what_it_promises(tmp_path: Path) -> None:
     picture = cv2.imread(str(result.picture))
     assert picture is not None
     assert picture.shape == (256, 256 * 2 * 4, 3)  # picture and map of good and three defects
-    assert result.on_video.frames == 6
-    assert cv2.VideoCapture(str(result.video)).read()[0]
+    belt = result.conveyor
+    lines = [json.loads(line) for line in (tmp_path / "conveyor.jsonl").read_text().splitlines()]
+    assert (belt.frames, belt.defective) == (6, 1)
+    assert belt.found + belt.false_alarms == sum(line["anomalous"] for line in lines)
+    assert cv2.VideoCapture(str(belt.video)).read()[0]
     assert len((tmp_path / "conveyor.jsonl").read_text().splitlines()) == 6
 
     stages.clear()

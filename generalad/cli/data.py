@@ -84,6 +84,6 @@ def synth(
     for name in chosen:
         screen.print(f"[bold]{out / name}[/bold]: defects {', '.join(CATEGORIES[name].defects)}")
     if video:
-        path = write_conveyor(out / "conveyor.mp4", category=chosen[0], seed=seed, size=size)
+        path = write_conveyor(out / "conveyor.mkv", category=chosen[0], seed=seed, size=size)
         screen.print(f"[bold]{path}[/bold]: {chosen[0]} parts on a belt")
     screen.print(f"next: gad train {out / chosen[0]} --preset embedded")

@@ -40,11 +40,14 @@ def demo(
         result = run_demo(out, categories=category, report=report)
     screen.print(table(result))
     first = result.categories[0]
-    video = result.on_video
-    screen.print(f"conveyor: {video.anomalous} of {video.frames} frames anomalous")
+    belt = result.conveyor
+    screen.print(
+        f"conveyor: {belt.found} of {belt.defective} defective parts found,"
+        f" {belt.false_alarms} false alarms on {belt.frames - belt.defective} good ones"
+    )
     screen.print(f"[bold]{result.picture}[/bold]  good parts and defects beside their heat maps")
     screen.print(f"[bold]{first.report.parent}[/bold]  one page of figures a category")
-    screen.print(f"[bold]{result.video}[/bold]  the conveyor, inspected")
+    screen.print(f"[bold]{belt.video}[/bold]  the conveyor, inspected")
     screen.print(f"done in {time.monotonic() - started:.0f} s; next, your own images:")
     screen.print("  gad train FOLDER_OF_GOOD_IMAGES --preset small")
 

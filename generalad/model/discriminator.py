@@ -74,3 +74,16 @@ class Discriminator(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, N, D) to logits (B, N)."""
         return torch.as_tensor(self.head(self.blocks(features + self.positions)).squeeze(-1))
+
+    def centre(self, mean: Tensor) -> None:
+        """Start the positions at minus the mean feature of each place, plus one vector for all.
+
+        Features then enter as their deviation from what is usual at their place. The common vector
+        is drawn like the paper's positions. Without it the first LayerNorm would take the length of
+        the deviation away, with one for each place it would have to be learned place by place.
+
+        Args:
+            mean: (N, D) mean training feature of each place.
+        """
+        with torch.no_grad():
+            self.positions.copy_(self.positions[:1] - mean)

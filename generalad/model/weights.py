@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from generalad.config import EMBEDDED, Config
 from generalad.errors import ConfigError, WeightsError
 from generalad.model.backbone import Backbone, wrap
+from generalad.model.embedded_vit import PATCH, build_embedded
 
 HUB = "hub"
 HUB_TIMEOUT_S = 5.0
@@ -94,14 +95,14 @@ def build_body(name: str, image_size: tuple[int, int]) -> nn.Module:
 
 
 def _embedded_body(description: Path, image_size: tuple[int, int]) -> nn.Module:
-    arguments = json.loads(description.read_text(encoding="utf-8"))["architecture"]
-    body: nn.Module = timm.models.VisionTransformer(
-        **{**arguments, "img_size": image_size, "dynamic_img_size": False}
-    )
-    # A whitening layer belongs to these weights: see tools/embedded_backbone/whiten.py.
-    dim = arguments["embed_dim"]
-    body.norm = nn.Sequential(nn.LayerNorm(dim, eps=1e-6), nn.Linear(dim, dim, bias=False))
-    return body.eval()
+    if image_size[0] % PATCH or image_size[1] % PATCH:
+        raise ConfigError(
+            f"image_size: {image_size[0]} x {image_size[1]} does not suit the embedded backbone",
+            remedy=f"use multiples of {PATCH}",
+        )
+    architecture = json.loads(description.read_text(encoding="utf-8"))["architecture"]
+    body: nn.Module = build_embedded(**architecture, image_size=image_size).eval()
+    return body
 
 
 def find_on_hub(body: nn.Module, name: str) -> Path:

@@ -118,8 +118,8 @@ def train_detector(
             progress=lambda done, total: tell("features", done, total),
         )
         if config.centred:
-            mean = torch.from_numpy(features.values.mean(axis=(0, 1), dtype=np.float32))
-            detector.discriminator.positions.data -= mean.to(place)
+            mean = features.values.mean(axis=0, dtype=np.float32)
+            detector.discriminator.centre(torch.from_numpy(mean).to(place))
         losses = fit(
             detector.discriminator,
             features,

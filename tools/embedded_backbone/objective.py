@@ -1,145 +1,166 @@
-"""What the backbone is trained for: a good patch has a near neighbour in other good pictures of its
-category, a disturbed patch has none.
+"""What the backbone is trained for: a disturbed patch lies far from the good ones of its category.
 
-Three terms, each a plain mean:
-1. Episodic: the squared distance of every patch to its nearest patch among the good pictures of the
-   same episode, through a logistic curve with two learned numbers, against the mask. It is taken on
-   every layer in use, after the final LayerNorm, where the detector will read.
-2. In-picture: one linear layer tells from the features alone whether a patch was disturbed.
-3. Reconstruction: a linear layer gives back the patch's pixels at half resolution, so that what
-   no disturbance of the generator needed is not thrown away.
+Five terms, each a plain mean:
+1. Deviation: the squared length of a patch's difference to the mean of good pictures at its place
+   (of all places where a category is not aligned), measured in the covariance of the good pictures'
+   own differences, through a logistic curve with two learned numbers, against the mask. One
+   covariance serves all places, so features are rewarded that vary equally everywhere: this is the
+   deviation that noise of one size teaches a discriminator to see.
+2. Neighbour: the same with the plain squared distance to the nearest good patch.
+3. In-picture: one linear layer tells from the feature alone whether a patch was disturbed.
+4. Description: a linear layer gives back the gradients and colours of the patch, so that what no
+   disturbance of the generator needed is not thrown away.
+5. Spread: over all categories together the features are uncorrelated and of unit variance.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-IGNORED = -1.0
-_TOP = 3  # patches that decide about a picture
-_WINDOW = 2  # patches; how far a place may move where pictures are aligned
-_POSITIVE_WEIGHT = 3.0
-_IN_PICTURE, _RECONSTRUCTION = 0.5, 0.2
+from generalad.model.embedded_vit import CHANNELS, PATCH, GradientStem
+
+_TOP = 2  # patches that decide about a picture
+_DISTURBED_AREA = 6.0  # pixels of a patch; below that it counts as neither
+_POSITIVE_WEIGHT, _NEAR_WEIGHT, _PICTURE_WEIGHT = 3.0, 0.25, 0.25
+_NEIGHBOUR, _IN_PICTURE, _DESCRIPTION, _SPREAD = 0.5, 0.4, 2.0, 0.1
+_SHRINKAGE = 0.1
 
 
-def patch_labels(masks: Tensor, patch: int) -> Tensor:
-    """Masks (B, H, W) bool to labels (B, N): 1, 0, or `IGNORED` where too little was changed."""
-    area = F.avg_pool2d(masks.float().unsqueeze(1), patch).flatten(1) * patch * patch
-    labels = (area >= 2.5).float()
-    return torch.where((area > 0) & (area < 2.5), torch.full_like(labels, IGNORED), labels)
-
-
-def nearest(queries: Tensor, bank: Tensor, forbidden: Tensor) -> Tensor:
-    """Mean squared distance to the nearest allowed bank entry.
+class Labels:
+    """What the masks say of patches and pictures.
 
     Args:
-        queries: (Q, D).
-        bank: (M, D).
-        forbidden: (Q, M) bool.
+        masks: (E, K, H, W) bool.
+
+    Attributes:
+        patches: (E, K, N) 1 or 0.
+        weights: (E, K, N): 0 where too little of a patch was changed, small next to a change.
+        pictures: (E, K) 1 or 0.
     """
-    with torch.no_grad():  # the search needs no gradient and little precision
-        likeness = queries.bfloat16() @ bank.bfloat16().T
-        index = likeness.masked_fill_(forbidden, -torch.inf).argmax(dim=1)
-    return (queries - bank.index_select(0, index)).square().mean(dim=1)
 
-
-def far_apart(grid: int) -> Tensor:
-    """(N, N) bool, True where two places are more than the window apart."""
-    row = torch.arange(grid * grid) // grid
-    column = torch.arange(grid * grid) % grid
-    gap = torch.maximum((row[:, None] - row).abs(), (column[:, None] - column).abs())
-    return gap > _WINDOW
+    def __init__(self, masks: Tensor) -> None:
+        area = F.avg_pool2d(masks.flatten(0, 1).float().unsqueeze(1), PATCH) * PATCH**2
+        near = F.max_pool2d((area > 0).float(), 3, 1, 1)
+        disturbed = area >= _DISTURBED_AREA
+        weights = torch.ones_like(area)
+        weights[near > 0] = _NEAR_WEIGHT
+        weights[area > 0] = 0.0
+        weights[disturbed] = _POSITIVE_WEIGHT
+        shape = (*masks.shape[:2], -1)
+        self.patches = disturbed.float().reshape(shape)
+        self.weights = weights.reshape(shape)
+        self.pictures = (self.patches > 0).any(dim=-1).float()
 
 
 class Objective(nn.Module):
-    """The three terms for a batch of episodes; holds the heads that are thrown away afterwards.
+    """The five terms for a batch of episodes; holds the heads that are thrown away afterwards.
 
     Args:
-        dim: D of one layer.
-        layers: number of layers in use.
-        grid: patches on a side.
-        patch: pixels on a side of a patch.
-        pictures: K, pictures of an episode.
-        good: how many of them are good; they come first.
-        picture_weight: of telling good pictures from disturbed ones by their highest patches.
+        dim: D.
+        good: how many pictures of an episode are good; they come first.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        layers: int,
-        *,
-        grid: int,
-        patch: int,
-        pictures: int,
-        good: int,
-        picture_weight: float,
-    ) -> None:
+    def __init__(self, dim: int, good: int) -> None:
         super().__init__()
-        self.patch, self.good, self.picture_weight = patch, good, picture_weight
-        self.slope = nn.Parameter(torch.full((layers,), 2.0))
-        self.middle = nn.Parameter(torch.full((layers,), math.log(0.25)))
-        self.picture_middle = nn.Parameter(torch.zeros(layers + 1))
-        self.in_picture = nn.Linear(dim * layers, 1)
-        self.pixels = nn.Linear(dim * layers, 3 * (patch // 2) ** 2)
-        # A good picture must not find itself, and in aligned pictures nothing from far away.
-        own = torch.eye(pictures, good, dtype=torch.bool)
-        own = own.repeat_interleave(grid * grid, 0).repeat_interleave(grid * grid, 1)
-        self.register_buffer("own", own, persistent=False)
-        far = far_apart(grid).repeat(pictures, good)
-        self.register_buffer("own_or_far", own | far, persistent=False)
+        self.good = good
+        self.slope = nn.Parameter(torch.full((2,), 2.0))
+        self.middle = nn.Parameter(torch.zeros(2))
+        self.picture_middle = nn.Parameter(torch.zeros(3))
+        self.in_picture = nn.Linear(dim, 1)
+        self.stem = GradientStem(img_size=(PATCH, PATCH), embed_dim=1)
+        self.description = nn.Linear(dim, 2 * 2 * CHANNELS)
+        self.scale = nn.BatchNorm1d(self.description.out_features, affine=False, momentum=0.02)
 
     def forward(
-        self, features: list[Tensor], images: Tensor, labels: Tensor, aligned: Tensor
+        self, features: Tensor, images: Tensor, masks: Tensor, aligned: Tensor
     ) -> dict[str, Tensor]:
         """Loss terms, already weighted.
 
         Args:
-            features: for each layer (E, K, N, D): E episodes of K pictures, the good ones first.
+            features: (E, K, N, D): E episodes of K pictures, the good ones first.
             images: (E * K, 3, H, W) normalised.
-            labels: (E, K, N), see `patch_labels`.
+            masks: (E, K, H, W) bool.
             aligned: (E,) bool.
         """
-        whole = torch.cat(features, dim=-1)
-        logits = [
-            self._curve(layer, self._distances(values, aligned))
-            for layer, values in enumerate(features)
-        ]
-        episodic = [self._judge(one, labels, layer) for layer, one in enumerate(logits)]
-        inside = self._judge(self.in_picture(whole)[..., 0], labels, len(features))
-        terms = {"episodic": torch.stack(episodic).mean(), "in_picture": _IN_PICTURE * inside}
-        small = F.avg_pool2d(images, 2)
-        truth = F.unfold(small, self.patch // 2, stride=self.patch // 2).transpose(1, 2)
-        guess = self.pixels(whole).flatten(0, 1)
-        terms["reconstruction"] = _RECONSTRUCTION * F.mse_loss(guess, truth)
-        return terms
+        labels = Labels(masks)
+        near, far = [], []
+        for episode, fixed in zip(features.unbind(0), aligned.tolist(), strict=True):
+            near.append(nearest(episode, self.good, fixed))
+            far.append(deviation(episode, self.good, fixed))
+        guess = self.description(features).flatten(0, 2)
+        with torch.no_grad():
+            truth = self.scale(self._describe(images))
+        return {
+            "deviation": self._judge(self._curve(0, torch.stack(far)), labels, 0),
+            "neighbour": _NEIGHBOUR * self._judge(self._curve(1, torch.stack(near)), labels, 1),
+            "in_picture": _IN_PICTURE * self._judge(self.in_picture(features)[..., 0], labels, 2),
+            "description": _DESCRIPTION * F.mse_loss(guess, truth),
+            "spread": _SPREAD * spread(features),
+        }
 
-    def _judge(self, logits: Tensor, labels: Tensor, reader: int) -> Tensor:
+    def _curve(self, index: int, distances: Tensor) -> Tensor:
+        return self.slope[index] * ((distances + 0.01).log() - self.middle[index])
+
+    def _judge(self, logits: Tensor, labels: Labels, reader: int) -> Tensor:
         """Cross-entropy of the patches (E, K, N), and of the pictures by their highest patches."""
-        weight = torch.where(labels == 1, _POSITIVE_WEIGHT, 1.0) * (labels != IGNORED)
-        loss = _bce(logits, labels.clamp(min=0), weight)
-        if self.picture_weight == 0:
-            return loss
-        highest = logits.topk(_TOP, dim=-1).values.mean(dim=-1) - self.picture_middle[reader]
-        spoiled = (labels == 1).any(dim=-1).float()
-        return loss + self.picture_weight * F.binary_cross_entropy_with_logits(highest, spoiled)
+        each = F.binary_cross_entropy_with_logits(logits, labels.patches, reduction="none")
+        loss = (each * labels.weights).sum() / labels.weights.sum()
+        counted = logits.masked_fill(labels.weights == 0, -1e4)
+        highest = counted.topk(_TOP, dim=-1).values.mean(dim=-1) - self.picture_middle[reader]
+        return loss + _PICTURE_WEIGHT * F.binary_cross_entropy_with_logits(highest, labels.pictures)
 
-    def _curve(self, layer: int, distances: Tensor) -> Tensor:
-        return self.slope[layer] * ((distances + 0.01).log() - self.middle[layer])
-
-    def _distances(self, values: Tensor, aligned: Tensor) -> Tensor:
-        """Of every patch to its nearest good one: (E, K, N, D) to (E, K, N)."""
-        found = []
-        for one, fixed in zip(values.unbind(0), aligned.tolist(), strict=True):
-            queries, bank = one.flatten(0, 1), one[: self.good].flatten(0, 1)
-            closest = nearest(queries, bank, self.get_buffer("own_or_far" if fixed else "own"))
-            found.append(closest.view(one.shape[:2]))
-        return torch.stack(found)
+    def _describe(self, images: Tensor) -> Tensor:
+        """Gradients and colours of a patch's 2 x 2 cells: (E * K * N, 84)."""
+        return F.unfold(self.stem.describe(images), 2, stride=2).transpose(1, 2).flatten(0, 1)
 
 
-def _bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return (losses * weight).sum() / weight.sum()
+def nearest(features: Tensor, good: int, aligned: bool) -> Tensor:
+    """Mean squared distance to the nearest patch of another good picture: (K, N, D) to (K, N).
+
+    In aligned pictures only neighbouring places are searched.
+    """
+    pictures, patches, _ = features.shape
+    queries, bank = features.flatten(0, 1), features[:good].flatten(0, 1)
+    forbidden = torch.eye(pictures, good, dtype=torch.bool)
+    forbidden = forbidden.repeat_interleave(patches, 0).repeat_interleave(patches, 1)
+    if aligned:
+        grid = round(patches**0.5)
+        row, column = torch.arange(patches) // grid, torch.arange(patches) % grid
+        gap = torch.maximum((row[:, None] - row).abs(), (column[:, None] - column).abs())
+        forbidden = forbidden | (gap > 1).repeat(pictures, good)
+    with torch.no_grad():
+        index = torch.cdist(queries, bank).masked_fill_(forbidden, torch.inf).argmin(dim=1)
+    return (queries - bank[index]).square().mean(dim=1).view(pictures, patches)
+
+
+def deviation(features: Tensor, good: int, aligned: bool) -> Tensor:
+    """Squared length of the difference to the other good pictures: (K, N, D) to (K, N).
+
+    In units of the covariance of the good pictures' differences, shrunk towards a multiple of the
+    identity; no gradient flows through the covariance.
+    """
+    dim = features.shape[-1]
+    places = features if aligned else features.mean(dim=1, keepdim=True)
+    total = places[:good].sum(dim=0)
+    without_own = (total - places[:good]) / (good - 1)
+    of_all = (total / good).expand(len(features) - good, *total.shape)
+    residual = features - torch.cat([without_own, of_all])
+    with torch.no_grad():
+        own = residual[:good].flatten(0, 1)
+        covariance = own.T @ own / len(own)
+        ridge = _SHRINKAGE * covariance.diagonal().mean() + 1e-3
+        lower = torch.linalg.cholesky(covariance + ridge * torch.eye(dim))
+        whiten = torch.linalg.solve_triangular(lower, torch.eye(dim), upper=False)
+    return torch.as_tensor((residual @ whiten.T).square().mean(dim=-1))
+
+
+def spread(features: Tensor) -> Tensor:
+    """How far the covariance of all features (..., D) is from the identity."""
+    flat = features.flatten(0, -2)
+    centred = flat - flat.mean(dim=0)
+    covariance = centred.T @ centred / len(centred)
+    variances = covariance.diagonal()
+    off = (covariance - torch.diag(variances)).square().sum() / len(variances)
+    return off + 5 * (variances - 1).square().mean()

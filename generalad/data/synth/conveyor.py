@@ -24,8 +24,9 @@ from generalad.data.synth.scene import Lighting
 from generalad.errors import GadError, StorageError, UsageError
 from generalad.files import atomic_write, write_json
 
-# Tried in this order; OpenCV writes the second one without the help of FFmpeg.
-_CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
+# Tried in this order; OpenCV writes the second one without the help of FFmpeg. The first one loses
+# nothing: a detector that learned from stills takes the traces of compression for damage.
+_CODECS = ((".mkv", "FFV1"), (".avi", "MJPG"))
 
 
 def write_conveyor(
@@ -40,8 +41,8 @@ def write_conveyor(
 ) -> Path:
     """Write the video and, beside it with the suffix `.json`, the truth; return the video's path.
 
-    The video is MPEG-4 in `.mp4`, or Motion JPEG in `.avi` where OpenCV was built without an MPEG-4
-    encoder or `path` ends with `.avi`; the suffix of `path` is replaced accordingly.
+    The video is lossless FFV1 in `.mkv`, or Motion JPEG in `.avi` where OpenCV was built without
+    that encoder or `path` ends with `.avi`; the suffix of `path` is replaced accordingly.
 
     The truth is `{"video", "category", "seed", "size", "fps", "frames": [{"index", "defect",
     "box"}]}`; `defect` is null for a good part, `box` is [x, y, width, height] in pixels.
