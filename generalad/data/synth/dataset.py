@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.data.parallel import map_threads
 from generalad.data.synth.parts import CATEGORIES, render_part
 from generalad.errors import DataError, UsageError
 from generalad.files import atomic_write, read_json, write_json
@@ -97,8 +98,8 @@ def write_dataset(
     for leftover in root.rglob(".*.part.png"):  # of a process that was killed
         leftover.unlink()
     items = list(_items(names, train, test_good, per_defect))
-    for done, item in enumerate(items, start=1):
-        _write(root, item, seed, size)
+    written = map_threads(lambda item: _write(root, item, seed, size), items)
+    for done, _ in enumerate(written, start=1):
         if progress is not None:
             progress(done, len(items))
     write_json(root / MARKER, record)
