@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from generalad.errors import GadError
     from generalad.evaluation import evaluate_artifact
     from generalad.export.export import export_detector
-    from generalad.runtime import infer, open_session
+    from generalad.runtime import infer, open_session, selftest
     from generalad.spec import Spec
     from generalad.training.train import train_detector
 
@@ -42,6 +42,7 @@ _HOMES = {
     "load_config": "generalad.config",
     "open_dataset": "generalad.data.dataset",
     "open_session": "generalad.runtime",
+    "selftest": "generalad.runtime",
     "train_detector": "generalad.training.train",
 }
 
@@ -56,6 +57,7 @@ __all__ = [
     "load_config",
     "open_dataset",
     "open_session",
+    "selftest",
     "train_detector",
 ]
 

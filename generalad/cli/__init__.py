@@ -33,6 +33,9 @@ COMMANDS = {
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),
     "infer": Command("Deploy", "infer", "Run an artifact on images, folders and videos."),
+    "selftest": Command(
+        "Deploy", "selftest", "Check that this device computes what the export verified."
+    ),
     "info": Command("Look", "info", "Show what is inside a detector or artifact."),
     "doctor": Command("Look", "doctor", "Show what this machine can run, and why not."),
 }

@@ -2,9 +2,11 @@
 
 `infer` runs an artifact over files, folders and videos. For single pictures in your own program:
 `open_session`, `preprocess.resize`, `Session.run`, `decide`.
+`selftest` checks that this device computes what an artifact's export recorded.
 """
 
 from generalad.runtime.decision import Decision, Milliseconds, Region, Result, decide, regions
+from generalad.runtime.golden import SampleCheck, SelfTest, selftest
 from generalad.runtime.pipeline import Interrupted, infer
 from generalad.runtime.session import Outputs, Session, open_session
 from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
@@ -23,6 +25,8 @@ __all__ = [
     "Overlays",
     "Region",
     "Result",
+    "SampleCheck",
+    "SelfTest",
     "Session",
     "Sink",
     "Source",
@@ -33,4 +37,5 @@ __all__ = [
     "open_session",
     "open_sources",
     "regions",
+    "selftest",
 ]
