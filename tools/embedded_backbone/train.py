@@ -79,7 +79,8 @@ def train(seed: int, steps: int) -> VisionTransformer:
     torch.manual_seed(seed)  # the only global generator, for the initial weights
     model = build_embedded(**ARCHITECTURE, image_size=(SIDE, SIDE)).train()
     for block in model.blocks:
-        block.attn.fused_attn = False  # type: ignore[union-attr]  # on a CPU the written-out form trains faster
+        # On a CPU the written-out form trains faster.
+        block.attn.fused_attn = False  # type: ignore[union-attr]
     objective = Objective(ARCHITECTURE["features"], GOOD)
     weights = [*model.parameters(), *objective.parameters()]
     optimisers = make_optimisers(model, objective)
