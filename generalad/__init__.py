@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from generalad.errors import GadError
     from generalad.evaluation import evaluate_artifact
     from generalad.export.export import export_detector
-    from generalad.runtime import infer, open_session, selftest
+    from generalad.runtime import infer, open_session
+    from generalad.runtime.golden import selftest
     from generalad.spec import Spec
     from generalad.training.train import train_detector
 
@@ -42,7 +43,7 @@ _HOMES = {
     "load_config": "generalad.config",
     "open_dataset": "generalad.data.dataset",
     "open_session": "generalad.runtime",
-    "selftest": "generalad.runtime",
+    "selftest": "generalad.runtime.golden",
     "train_detector": "generalad.training.train",
 }
 

@@ -2,11 +2,11 @@
 
 `infer` runs an artifact over files, folders and videos. For single pictures in your own program:
 `open_session`, `preprocess.resize`, `Session.run`, `decide`.
-`selftest` checks that this device computes what an artifact's export recorded.
+`golden.selftest` checks that this device computes what an artifact's export recorded; it is not
+loaded with the rest, which every start of `gad infer` would pay for.
 """
 
 from generalad.runtime.decision import Decision, Milliseconds, Region, Result, decide, regions
-from generalad.runtime.golden import SampleCheck, SelfTest, selftest
 from generalad.runtime.pipeline import Interrupted, infer
 from generalad.runtime.session import Outputs, Session, open_session
 from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
@@ -25,8 +25,6 @@ __all__ = [
     "Overlays",
     "Region",
     "Result",
-    "SampleCheck",
-    "SelfTest",
     "Session",
     "Sink",
     "Source",
@@ -37,5 +35,4 @@ __all__ = [
     "open_session",
     "open_sources",
     "regions",
-    "selftest",
 ]
