@@ -26,6 +26,7 @@ from generalad.errors import ArtifactError, GateError
 from generalad.export import parity
 from generalad.export.export import Exported
 from generalad.runtime import golden as module
+from generalad.runtime.session import spread
 from generalad.spec import METADATA_KEY, GoldenSample, Normalisation, Thresholds
 
 pytest_plugins = ["training_fixtures"]
@@ -101,9 +102,8 @@ def test_unit_and_limits_are_those_of_the_export(exported: Exported) -> None:
     assert module.LIMIT == parity.SCORE_LIMIT == parity.MAP_LIMIT
     found = generalad.selftest(exported.path)
     assert (found.score_limit, found.map_limit) == (parity.SCORE_LIMIT, parity.MAP_LIMIT)
-    for values in ([[1.5, -2.0]], [[3.0, 3.0]], [[0.0, 0.0]]):
-        maps = np.array([values], np.float32)
-        assert module._spread(maps) == parity._spread(maps)
+    for values, expected in (([[1.5, -2.0]], 3.5), ([[3.0, 3.0]], 3.0), ([[0.0, 0.0]], 1e-6)):
+        assert spread(np.array([values], np.float32)) == expected
 
 
 def test_an_altered_score_is_3(capsys: Capture, make_golden: MakeGolden) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import GateError
-from generalad.runtime.session import Outputs
+from generalad.runtime.session import Outputs, spread
 
 SCORE_LIMIT = 1e-3
 """Largest allowed score difference in fp32, in units of the spread of the calibration scores."""
@@ -106,21 +106,15 @@ def compare(
         decisions: (n,) of the original and of the artifact, each with its own threshold.
         backend: what the artifact ran on.
     """
-    spread = _spread(original.scores)
-    differences = np.abs(original.scores - exported.scores) / spread
-    map_difference = np.abs(original.maps - exported.maps).max() / _spread(original.maps)
+    unit = spread(original.scores)
+    differences = np.abs(original.scores - exported.scores) / unit
+    map_difference = np.abs(original.maps - exported.maps).max() / spread(original.maps)
     return Parity(
         images=len(original.scores),
-        spread=spread,
+        spread=unit,
         score_largest=float(differences.max()),
         score_mean=float(differences.mean()),
         map_largest=float(map_difference),
         flips=int((decisions[0] != decisions[1]).sum()),
         backend=backend,
     )
-
-
-def _spread(values: NDArray[np.float32]) -> float:
-    # One picture, or equal ones, have no spread; then the size of the values is the unit.
-    spread = float(values.max() - values.min())
-    return spread if spread > 0 else max(float(np.abs(values).max()), 1e-6)

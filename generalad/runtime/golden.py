@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, DataError, GateError
 from generalad.preprocess import decode_image
-from generalad.runtime.session import EXPORT_AGAIN, Outputs, open_session
+from generalad.runtime.session import EXPORT_AGAIN, Outputs, open_session, spread
 from generalad.spec import GoldenSample, Spec
 
 LIMIT = 1e-3
@@ -198,14 +198,14 @@ def selftest(path: str | Path, *, threads: int | None = None) -> SelfTest:
         runs = [session.run(images[i : i + 1]) for i in range(len(images))]
         backend = session.backend
     scores, maps = (np.concatenate(arrays) for arrays in zip(*runs, strict=True))
-    spread = _positive(spec.parity.get("spread"))
-    unit_value = spread or spec.normalisation.scale
+    recorded = _positive(spec.parity.get("spread"))
+    unit_value = recorded or spec.normalisation.scale
     limits = spec.parity.get("limits")
     limits = limits if isinstance(limits, dict) else {}
     return SelfTest(
         artifact=str(path),
         backend=backend,
-        unit=SPREAD if spread else SCALE,
+        unit=SPREAD if recorded else SCALE,
         unit_value=unit_value,
         score_limit=_positive(limits.get("score")) or LIMIT,
         map_limit=_positive(limits.get("map")) or LIMIT,
@@ -239,7 +239,7 @@ def _pictures(spec: Spec, name: str) -> NDArray[np.uint8]:
 
 
 def _compare(spec: Spec, found: Outputs, unit: float) -> tuple[SampleCheck, ...]:
-    map_unit = _spread(found.maps)
+    map_unit = spread(found.maps)
     return tuple(
         _sample(spec, golden, float(score), _peak(values), unit=unit, map_unit=map_unit)
         for golden, score, values in zip(spec.golden, found.scores, found.maps, strict=True)
@@ -266,13 +266,6 @@ def _sample(
 
 def _peak(values: NDArray[np.float32]) -> float:
     return float(values.max()) if np.isfinite(values).all() else math.nan
-
-
-def _spread(maps: NDArray[np.float32]) -> float:
-    """The unit of map differences, defined as the export does; over finite values."""
-    values = maps[np.isfinite(maps)].astype(np.float64)
-    spread = float(np.ptp(values)) if values.size else 0.0
-    return spread if spread > 0 else max(float(np.abs(values).max(initial=0.0)), 1e-6)
 
 
 def _positive(value: Any) -> float | None:

@@ -34,6 +34,16 @@ class Outputs(NamedTuple):
     maps: NDArray[np.float32]
 
 
+def spread(values: NDArray[np.float32]) -> float:
+    """Largest minus smallest finite value, the unit in which outputs are compared; above 0.
+
+    One picture, or equal ones, have no spread; then the size of the values is the unit.
+    """
+    finite = values[np.isfinite(values)].astype(np.float64)
+    found = float(np.ptp(finite)) if finite.size else 0.0
+    return found if found > 0 else max(float(np.abs(finite).max(initial=0.0)), 1e-6)
+
+
 class Session(Protocol):
     """One opened artifact. `run` may be called from one thread at a time."""
 
