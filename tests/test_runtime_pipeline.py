@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, DataError, StorageError, UsageError
-from generalad.runtime import Frame, Interrupted, JsonLines, Outputs, Result, Source, infer
+from generalad.runtime import Csv, Frame, Interrupted, JsonLines, Outputs, Result, Source, infer
 from generalad.runtime.fake import FakeSession, fake_spec
 from generalad.spec import Spec
 
@@ -255,6 +256,24 @@ def test_ctrl_c_finishes_what_is_in_flight(tmp_path: Path) -> None:
     assert sink.closed == [True] and stream.freed
     lines = [json.loads(line) for line in target.read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(stream.read))
+
+
+def test_ctrl_c_before_the_first_frame_leaves_finished_files(tmp_path: Path) -> None:
+    class Interrupting(Recorder):
+        def open(self, sources: Sequence[Source], spec: Spec) -> None:
+            _thread.interrupt_main()
+            super().open(sources, spec)
+
+    target = tmp_path / "out.csv"
+    with pytest.raises(Interrupted) as caught:
+        infer(FakeSession(), [Stream("g" * 5000)], sinks=[Csv(target), Interrupting()])
+    assert caught.value.summary.frames <= 1
+    assert len(target.read_text().splitlines()) == 1 + caught.value.summary.frames
+
+
+def test_ctrl_c_handler_is_the_usual_one_afterwards() -> None:
+    infer(FakeSession(), [Stream("g")])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_second_ctrl_c_does_not_wait() -> None:

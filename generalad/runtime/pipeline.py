@@ -26,6 +26,7 @@ from generalad.errors import UsageError
 from generalad.preprocess import resize
 from generalad.runtime.channel import BrokenOff, Channel
 from generalad.runtime.decision import Milliseconds, Result, decide
+from generalad.runtime.interrupt import on_ctrl_c
 from generalad.runtime.session import Session, open_session
 from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import Frame, Source, open_sources
@@ -120,61 +121,53 @@ class _Run:
         self._keep_images = any(sink.needs_image for sink in sinks)
         self._prepared: Channel[_Item] = Channel(max(2, self._batch_size))
         self._scored: Channel[_Item] = Channel(2)
-        self._stop_reading = threading.Event()
+        self._stop_reading = False
+        self._interrupted = False
         self._tally = Tally()
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
 
     def execute(self) -> Summary:
         """Run to the end, to the first error, or to Ctrl-C."""
-        opened: list[Sink] = []
-        try:
-            for sink in self._sinks:
-                sink.open(self._sources, self._session.spec)
-                opened.append(sink)
-            interrupted = self._work()
-        except BaseException:
-            self._close(opened, complete=False)
-            raise
-        if self._error is not None:
-            self._close(opened, complete=False)
-            raise self._error
-        self._close(opened, complete=True)
+        with on_ctrl_c(self._interrupt):
+            opened: list[Sink] = []
+            try:
+                for sink in self._sinks:
+                    sink.open(self._sources, self._session.spec)
+                    opened.append(sink)
+                self._work()
+            except BaseException:
+                self._close(opened, complete=False)
+                raise
+            self._close(opened, complete=self._error is None)
         if self._error is not None:
             raise self._error
         summary = self._tally.summary(self._session.backend)
-        if interrupted:
+        if self._interrupted:
             raise Interrupted(summary)
         return summary
 
-    def _work(self) -> bool:
-        """Start the stages and wait for them; whether Ctrl-C came."""
+    def _interrupt(self) -> None:
+        self._interrupted = self._stop_reading = True
+
+    def _work(self) -> None:
+        """Start the stages and wait for them; a second Ctrl-C does not wait for their end."""
         stages = [
             threading.Thread(target=self._guard, args=(stage,), name=f"gad-{name}", daemon=True)
             for name, stage in (("read", self._read), ("run", self._run), ("write", self._write))
         ]
-        interrupted = False
-        for stage in stages:
-            stage.start()
         try:
-            self._wait(stages)
+            for stage in stages:
+                stage.start()
+            for stage in stages:
+                while stage.is_alive():
+                    stage.join(timeout=0.2)  # on Windows, Ctrl-C waits for the end of a join
         except KeyboardInterrupt:
-            interrupted = True
-            self._stop_reading.set()
-            try:
-                self._wait(stages)
-            except KeyboardInterrupt:
-                self._break_off()
-                for stage in stages:
+            self._break_off()
+            for stage in stages:
+                if stage.is_alive():
                     stage.join(timeout=5)
-                raise
-        return interrupted
-
-    @staticmethod
-    def _wait(stages: Sequence[threading.Thread]) -> None:
-        for stage in stages:
-            while stage.is_alive():
-                stage.join(timeout=0.2)  # on Windows, Ctrl-C waits for the end of a join
+            raise
 
     def _guard(self, stage: Callable[[], None]) -> None:
         """Run a stage; its first error stops the others."""
@@ -192,7 +185,7 @@ class _Run:
                 self._error = error
 
     def _break_off(self) -> None:
-        self._stop_reading.set()
+        self._stop_reading = True
         self._prepared.break_off()
         self._scored.break_off()
 
@@ -211,9 +204,9 @@ class _Run:
             with contextlib.closing(_timed(source)) as frames:
                 for began, frame in frames:
                     self._prepared.put(self._prepare(frame, began))
-                    if self._stop_reading.is_set():
+                    if self._stop_reading:
                         break
-            if self._stop_reading.is_set():
+            if self._stop_reading:
                 break
         self._prepared.end()
 
