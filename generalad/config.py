@@ -64,8 +64,9 @@ class Config:
         heads: attention heads of the discriminator.
         blocks: attention blocks of the discriminator.
         dropout: in the discriminator.
-        centred: start the position table at minus the mean training feature of each place, see
-            `Discriminator.centre`; the paper's starts from N(0, 1) alone.
+        whitened: show the discriminator deviations from the mean training feature of each place, in
+            units of the covariance there (`generalad.model.whitening`), with positions that start
+            equal; the paper shows it the features themselves. Noise is added after it.
         epochs: length of the fixed schedule.
         batch_size: images a step.
         lr: AdamW's learning rate; it falls on a cosine to a fifth.
@@ -89,7 +90,7 @@ class Config:
     heads: int = 4
     blocks: int = 1
     dropout: float = 0.1
-    centred: bool = False
+    whitened: bool = False
     epochs: int = 160
     batch_size: int = 16
     lr: float = 5e-4
@@ -172,20 +173,20 @@ PRESETS: dict[str, Config] = {
     "base": Config(backbone="vit_base_patch14_dinov2.lvd142m", layers=(12,)),
     "large": Config(),
     # For demos, tests and trials without a download; how the values were found is said in
-    # docs/embedded-backbone.md. Its features have unit variance, noise is set against that.
+    # docs/embedded-backbone.md. Whitened features have unit variance, noise is set against that.
     EMBEDDED: Config(
         backbone=EMBEDDED,
         layers=(4,),
         image_size=(256, 256),
         distortions=("random", "randshuffle"),
-        noise_std=0.4,
+        noise_std=1.5,
         top_k=1,
         smoothing_sigma=8.0,
         smoothing_radius=16,
         hidden=512,
         dropout=0.0,
-        centred=True,
-        epochs=38,
+        whitened=True,
+        epochs=16,
         batch_size=2,
         lr=2e-3,
     ),

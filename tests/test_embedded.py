@@ -11,7 +11,6 @@ from torch import Tensor
 
 from generalad.config import PRESETS
 from generalad.errors import ConfigError
-from generalad.model.discriminator import Discriminator
 from generalad.model.embedded_vit import CHANNELS, GradientStem, build_embedded
 from generalad.model.weights import load_backbone
 from tools.embedded_backbone.objective import Labels, deviation, nearest, spread
@@ -72,14 +71,6 @@ def test_autocast_leaves_the_gradients_alone() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             one(images)
     assert torch.equal(seen[0], seen[1])
-
-
-def test_centred_positions_let_features_enter_as_deviations() -> None:
-    head = Discriminator(patches=6, dim=8, hidden=8, heads=2, blocks=1, dropout=0.0)
-    mean = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
-    common = head.positions[0].detach().clone()
-    head.centre(mean)
-    torch.testing.assert_close(head.positions + mean, common.expand(6, 8))
 
 
 def test_deviation_is_the_mahalanobis_length() -> None:

@@ -37,7 +37,7 @@ needs_kill = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / "discriminator.safetensors")
+    return load_file(folder / "trained.safetensors")
 
 
 def different(first: Path, second: Path) -> list[str]:
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
 def test_what_a_trained_folder_holds(run_folder: Path, trained: Trained, parts: Path) -> None:
     held = {path.name for path in run_folder.iterdir() if not path.name.startswith(".")}
     assert held == {
-        *("detector.json", "discriminator.safetensors", "calibration"),
+        *("detector.json", "trained.safetensors", "calibration"),
         *("run.json", "history.json"),
     }
     spec = trained.spec
@@ -319,7 +319,7 @@ def test_the_last_epoch_wins(
     original = save_checkpoint
 
     def keep(path: Path, model: torch.nn.Module, *rest: Any) -> None:
-        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+        kept.append({f"discriminator.{k}": v.clone() for k, v in model.state_dict().items()})
         original(path, model, *rest)
 
     monkeypatch.setattr(loop, "save_checkpoint", keep)
@@ -375,8 +375,8 @@ def test_a_loss_that_is_not_finite_is_an_error(
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "discriminator.safetensors").write_bytes(b"x" * 100),
-        lambda folder: (folder / "discriminator.safetensors").unlink(),
+        lambda folder: (folder / "trained.safetensors").write_bytes(b"x" * 100),
+        lambda folder: (folder / "trained.safetensors").unlink(),
         lambda folder: (folder / "detector.json").write_text("{"),
         lambda folder: (folder / "detector.json").write_text("[]"),
         lambda folder: (folder / "detector.json").unlink(),

@@ -17,6 +17,7 @@ from generalad.config import Config
 from generalad.errors import ConfigError
 from generalad.model.backbone import Backbone, normalise
 from generalad.model.discriminator import Discriminator
+from generalad.model.whitening import Whitening
 
 MAP_PIXELS_PER_PATCH = 4
 
@@ -46,6 +47,9 @@ class Detector(nn.Module):
             blocks=config.blocks,
             dropout=config.dropout,
         )
+        self.whitening = Whitening(patches, backbone.dim) if config.whitened else None
+        if self.whitening is not None:
+            self.discriminator.share_positions()
         self.top_k = min(config.top_k or patches, patches)
         self.map_size = (
             backbone.grid[0] * MAP_PIXELS_PER_PATCH,
@@ -66,7 +70,10 @@ class Detector(nn.Module):
         Returns:
             scores (B,) float32 and maps (B, h, w) float32.
         """
-        logits = self.discriminator(self.backbone(normalise(images)).float())
+        features = self.backbone(normalise(images)).float()
+        if self.whitening is not None:
+            features = self.whitening(features)
+        logits = self.discriminator(features)
         return self.scores(logits), self.maps(logits)
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -79,6 +86,19 @@ class Detector(nn.Module):
         coarse = logits.reshape(-1, 1, rows, columns)
         fine = F.interpolate(coarse, size=self.map_size, mode="bilinear", align_corners=False)
         return torch.as_tensor(self.smoothing(fine).squeeze(1))
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """All tensors that training made, by name: everything but the backbone."""
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith("backbone.")
+        }
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Take what `trained_state` gave; RuntimeError if a name or shape differs."""
+        backbone = {k: v for k, v in self.state_dict().items() if k.startswith("backbone.")}
+        self.load_state_dict({**backbone, **state})
 
     def train(self, mode: bool = True) -> Detector:
         """Switch the discriminator; the backbone always stays in evaluation mode."""

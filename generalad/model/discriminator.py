@@ -75,15 +75,11 @@ class Discriminator(nn.Module):
         """Features (B, N, D) to logits (B, N)."""
         return torch.as_tensor(self.head(self.blocks(features + self.positions)).squeeze(-1))
 
-    def centre(self, mean: Tensor) -> None:
-        """Start the positions at minus the mean feature of each place, plus one vector for all.
+    def share_positions(self) -> None:
+        """Start all places from the same position, for features that are deviations already.
 
-        Features then enter as their deviation from what is usual at their place. The common vector
-        is drawn like the paper's positions. Without it the first LayerNorm would take the length of
-        the deviation away, with one for each place it would have to be learned place by place.
-
-        Args:
-            mean: (N, D) mean training feature of each place.
+        It is drawn like the paper's. Without any, the first LayerNorm would take the length of the
+        deviation away; with one for each place, it would have to be learned place by place.
         """
         with torch.no_grad():
-            self.positions.copy_(self.positions[:1] - mean)
+            self.positions.copy_(self.positions[:1].expand_as(self.positions))

@@ -3,7 +3,7 @@
 ::
 
     detector.json              configuration, spec, where the backbone's weights come from, hashes
-    discriminator.safetensors  what was trained
+    trained.safetensors        what training made
     calibration/000000.png ... the held-out good pictures at the network's input size, for export
 
 The backbone's weights are not copied: they are large, shared by all detectors, and found again by
@@ -43,7 +43,7 @@ from generalad.spec import DETECTOR_FILE, Spec
 
 KIND = "generalad-detector"
 VERSION = 1
-_DISCRIMINATOR = "discriminator.safetensors"
+_TRAINED = "trained.safetensors"
 _CALIBRATION = "calibration"
 
 
@@ -99,16 +99,15 @@ def save_detector(
         _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         with atomic_write(folder / _CALIBRATION / f"{index:06d}.png") as path:
             path.write_bytes(png.tobytes())
-    weights = detector.discriminator.state_dict()
-    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    with atomic_write(folder / _DISCRIMINATOR) as path:
+    tensors = {k: v.detach().cpu().contiguous() for k, v in detector.trained_state().items()}
+    with atomic_write(folder / _TRAINED) as path:
         path.write_bytes(save(tensors))
     spec.provenance["calibration_sha256"] = _hash_of(calibration)
     record = {
         "kind": KIND,
         "version": VERSION,
         "config": detector.config.to_dict(),
-        "discriminator_sha256": sha256_of_file(folder / _DISCRIMINATOR),
+        "trained_sha256": sha256_of_file(folder / _TRAINED),
         "spec": spec.to_dict(),
     }
     write_json(folder / DETECTOR_FILE, record)
@@ -138,13 +137,13 @@ def load_detector(
         ) from error
     spec = Spec.from_dict(record["spec"], name=str(folder))
     detector = Detector(config, _backbone(config, spec, weights))
-    path = folder / _DISCRIMINATOR
-    if not path.is_file() or sha256_of_file(path) != record["discriminator_sha256"]:
+    path = folder / _TRAINED
+    if not path.is_file() or sha256_of_file(path) != record["trained_sha256"]:
         raise ArtifactError(
             f"{path} is missing or is not the file that was saved", remedy="train again"
         )
     try:
-        detector.discriminator.load_state_dict(load_file(path))
+        detector.load_trained_state(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"{path} does not fit: {error}", remedy="train again") from error
     return Trained(detector.eval().to(device), spec, folder)
@@ -166,7 +165,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{folder}: version {version} is newer than the {VERSION} this reads",
             remedy="pip install --upgrade generalad",
         )
-    if missing := {"config", "spec", "discriminator_sha256"} - record.keys():
+    if missing := {"config", "spec", "trained_sha256"} - record.keys():
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", remedy="train again")
     return record
 

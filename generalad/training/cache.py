@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch import Tensor
 from generalad.errors import StorageError
 from generalad.files import make_folder, storage_error, write_json
 from generalad.model.backbone import Backbone, normalise
+from generalad.model.whitening import Whitening
 from generalad.places import cache_folder
 from generalad.preprocess import RESIZE_RULE, read_image, resize
 from generalad.training.precision import autocast, feature_dtype
@@ -45,12 +46,14 @@ class Features:
         attention: (n, heads, N) float16, or None where no distortion asked for it.
         in_memory: which of the two it is.
         computed: images whose features were computed by this call; the rest was found on disk.
+        whitening: applied to features on their way out, where the configuration asks for it.
     """
 
     values: NDArray[np.float16]
     attention: NDArray[np.float16] | None
     in_memory: bool
     computed: int
+    whitening: Whitening | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -62,7 +65,8 @@ class Features:
         attention = None
         if self.attention is not None:
             attention = torch.from_numpy(self.attention[indices]).to(device).float()
-        return torch.from_numpy(self.values[indices]).to(device).float(), attention
+        features = torch.from_numpy(self.values[indices]).to(device).float()
+        return features if self.whitening is None else self.whitening(features), attention
 
 
 def default_budget() -> int:

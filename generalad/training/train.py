@@ -117,9 +117,9 @@ def train_detector(
             budget=cache_memory,
             progress=lambda done, total: tell("features", done, total),
         )
-        if config.centred:
-            mean = features.values.mean(axis=0, dtype=np.float32)
-            detector.discriminator.centre(torch.from_numpy(mean).to(place))
+        if detector.whitening is not None:
+            detector.whitening.fit(features.values)
+            features = dataclasses.replace(features, whitening=detector.whitening)
         losses = fit(
             detector.discriminator,
             features,
