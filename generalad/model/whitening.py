@@ -16,8 +16,8 @@ RIDGE = 1e-4
 """Of the mean variance, added to every direction, so that one without any variance stays finite."""
 
 LIMIT = 3.0
-"""Root mean square that no feature exceeds. A defect lies far beyond all noise seen in training; left
-alone, attention carries it to every other place of the picture."""
+"""Root mean square that no feature exceeds. Defects lie far beyond all noise seen in training; left
+alone, attention carries them to every other place of the picture."""
 
 MOST_VALUES = 1 << 24
 """Of all matrices together: 64 MiB. Wide features at many places would need gigabytes."""
