@@ -20,8 +20,10 @@ from training_helpers import body, save_weights, tiny_config
 
 from generalad.errors import ArtifactError, GadError, GateError, StorageError
 from generalad.export import export as module
-from generalad.export.export import GOLDEN_SAMPLES, Exported, export_detector, run_all
-from generalad.export.to_onnx import OPSET, check_model, to_onnx
+from generalad.export.export import GOLDEN_SAMPLES, Exported, export_detector
+from generalad.export.gate import run_all
+from generalad.export.precision import OPSET
+from generalad.export.to_onnx import check_model, to_onnx
 from generalad.model.detector import Detector
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
@@ -58,7 +60,9 @@ def test_the_spec_travels_in_the_file(
     assert spec.training_set == trained.spec.training_set
     assert spec.precision == "fp32"
     assert spec.parity["flips"] == 0
-    assert spec.parity["images"] == spec.calibration.images == 3
+    assert spec.parity["images"] == 2 * spec.calibration.images == 6
+    assert [one["name"] for one in spec.parity["sets"]] == ["calibration", "drawn defects"]
+    assert spec.parity["candidate"] == "fp32" and not spec.parity["refused"]
     assert spec.parity["score_largest"] <= spec.parity["limits"]["score"]
     assert spec.provenance["export"]["opset"] == OPSET
     assert "onnxruntime" in spec.parity["backend"]
@@ -149,7 +153,7 @@ def test_a_graph_that_is_not_the_detector_is_refused(
     monkeypatch.setattr(module, "to_onnx", lambda detector: wrong)
     old = tmp_path / "model.onnx"
     old.write_bytes(b"older artifact")
-    with pytest.raises(GateError, match="not equal to the detector") as caught:
+    with pytest.raises(GateError, match="decides as the detector does") as caught:
         export_detector(trained, old)
     assert caught.value.exit_code == 3
     assert "nothing was written" in caught.value.remedy

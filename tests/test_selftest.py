@@ -99,9 +99,8 @@ def test_it_runs_without_the_training_side(exported: Exported) -> None:
 
 
 def test_unit_and_limits_are_those_of_the_export(exported: Exported) -> None:
-    assert module.LIMIT == parity.SCORE_LIMIT == parity.MAP_LIMIT
     found = generalad.selftest(exported.path)
-    assert (found.score_limit, found.map_limit) == (parity.SCORE_LIMIT, parity.MAP_LIMIT)
+    assert found.limit == module.LIMIT == parity.LIMITS["fp32"].device
     for values, expected in (([[1.5, -2.0]], 3.5), ([[3.0, 3.0]], 3.0), ([[0.0, 0.0]], 1e-6)):
         assert spread(np.array([values], np.float32)) == expected
 

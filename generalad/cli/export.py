@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from generalad.export.export import Exported
+    from generalad.export.parity import Comparison, Parity
+
+
+class Format(str, Enum):
+    """What an artifact can be."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
 
 
 def export(
     detector: Annotated[Path, typer.Argument(help="Folder written by gad train.")],
+    format: Annotated[Format, typer.Option(help="Kind of artifact.")] = Format.onnx,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Half precision, in the graph itself.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Eight bits, if that is faster and as good.")
+    ] = False,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="Pictures a run: 1, or a range such as 1..16.", show_default="any"),
+    ] = None,
+    verify_on: Annotated[
+        Path | None, typer.Option(help="Labelled test images to compare on as well.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="File to write.", show_default="DETECTOR/model.onnx"),
@@ -17,28 +48,110 @@ def export(
     weights: Annotated[
         Path | None, typer.Option(help="Backbone weights, if they moved since training.")
     ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
+    ] = False,
 ) -> None:
-    """Turn a detector into one ONNX file that is proven equal to it.
+    """Turn a detector into one file that is proven to decide as it does.
 
-    The file is compared with the detector on its calibration images (scores, maps, decisions); if
-    it differs, nothing is written and the exit code is 3.
+    The artifact is compared with the detector on its calibration images, on the same images with
+    defects drawn into them, and on labelled ones if you name some. If it differs, a safer graph is
+    tried; if none is left, nothing is written and the exit code is 3.
     """
-    from generalad.cli.console import console, progress
-    from generalad.errors import require_extra
+    from generalad.cli.console import console, print_json, progress
+    from generalad.errors import UsageError, require_extra
 
+    if fp16 and int8:
+        raise UsageError("--fp16 and --int8 exclude each other", remedy="give one of them")
+    sizes = batch_sizes(batch)
     require_extra("export", "train", "torch", "timm", "onnx", "onnxscript")
     require_extra("verifying the export", "cpu", "onnxruntime")
     from generalad.export.export import export_detector
 
     screen = console()
     with progress(screen) as report:
-        done = export_detector(detector, out, weights=weights, report=report)
-    parity = done.parity
-    screen.print(
-        f"[bold]{done.path}[/bold]: {done.path.stat().st_size / 1e6:.1f} MB, {done.spec.precision}"
+        done = export_detector(
+            detector,
+            out,
+            format=format.value,
+            precision="fp16" if fp16 else "int8" if int8 else "fp32",
+            batch=sizes,
+            verify_on=verify_on,
+            weights=weights,
+            report=report,
+        )
+    show(screen, done)
+    print_json(
+        {"artifact": str(done.path), "precision": done.spec.precision, **done.spec.parity},
+        wanted=json,
     )
-    screen.print(
-        f"equal to the detector on {parity.images} calibration images ({parity.backend}): scores"
-        f" within {parity.score_largest:.1e} of their spread, maps within"
-        f" {parity.map_largest:.1e}, {parity.flips} decisions differ"
+
+
+def batch_sizes(text: str | None) -> tuple[int, int] | None:
+    """Read "4" as (4, 4) and "1..16" as (1, 16)."""
+    from generalad.errors import UsageError
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text.strip())
+    if found is None:
+        raise UsageError(f"--batch: expected a size or a range such as 1..16, found {text!r}")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def show(screen: Console, done: Exported) -> None:
+    """The artifact, what was refused before it, and how far it is from the detector."""
+    files = [done.path, done.path.with_suffix(".bin")] if done.path.suffix == ".xml" else [done.path]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    for refused in done.refused:
+        screen.print(f"[yellow]refused[/yellow] {refused.name}: {'; '.join(refused.reasons)}")
+    screen.print(f"[bold]{done.path}[/bold]: {done.name}, {size:.1f} MB, {done.parity.backend}")
+    if done.speed_up is not None:
+        screen.print(f"{done.speed_up:.2f} times as fast as fp32 on one picture")
+    screen.print(parity_table(done.parity))
+    screen.print(f"[dim]{explanation(done.parity)}[/dim]")
+
+
+def parity_table(parity: Parity) -> Table:
+    """One row a set of pictures, and the limits under them."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    names = ("", "score", "map", "rank", "flips", "far", "AUROC", "AUPRO")
+    for name in names:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for item in parity.sets:
+        table.add_row(*_row(item))
+    limits = parity.limits
+    table.add_section()
+    table.add_row(
+        "allowed", _limit(limits.score), _limit(limits.map), _limit(limits.rank), "", "0",
+        f"{limits.auroc:g}", f"{limits.aupro:g}",
+    )  # fmt: skip
+    return table
+
+
+def explanation(parity: Parity) -> str:
+    """What the columns of the table mean."""
+    margin = parity.limits.flip_margin
+    far = f", {margin:.0%} of the spread or more from the threshold" if margin else ""
+    return (
+        "score: largest, map: mean difference, in units of the spread of the detector's own on"
+        f" calibration images; rank: Spearman's correlation; far: decisions that differ{far}; AUROC, AUPRO: lost"
     )
+
+
+def _limit(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _row(item: Comparison) -> tuple[str, ...]:
+    def lost(pair: tuple[float, float]) -> str:
+        return "" if pair[0] != pair[0] else f"{pair[0] - pair[1]:.4f}"
+
+    return (
+        f"{item.name} ({item.images})", f"{item.score_largest:.2g}", f"{item.map_mean:.2g}",
+        f"{item.rank:.4f}", str(item.flips), str(item.flips_far), lost(item.auroc),
+        lost(item.aupro),
+    )  # fmt: skip

@@ -87,8 +87,8 @@ def _list(values: Any) -> str:
 
 def _parity(parity: dict[str, Any]) -> str:
     return (
-        f"scores within {parity['score_largest']:.1e} of their spread,"
-        f" {parity['flips']} of {parity['images']} decisions differ ({parity['backend']})"
+        f"{parity.get('candidate', 'fp32')}: scores within {parity['score_largest']:.1e} of their"
+        f" spread, {parity['flips']} of {parity['images']} decisions differ ({parity['backend']})"
     )
 
 

@@ -1,12 +1,15 @@
-"""`gad export`: translate, compare on the calibration pictures, calibrate again, write."""
+"""`gad export`: make a candidate, compare it with the detector, calibrate again, write; or the next.
+
+A candidate that fails the gate is recorded with its reasons and the next, safer one is tried. When
+none passes, nothing is written.
+"""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import datetime
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,105 +20,118 @@ import torch
 from numpy.typing import NDArray
 
 import generalad
-from generalad.export.parity import Parity, check_finite, compare
-from generalad.export.to_onnx import OPSET, to_onnx, write_model
+from generalad.errors import GateError, UsageError
+from generalad.export.candidates import FORMATS, Candidate, Material, Report, candidates
+from generalad.export.gate import Gate, Passed, Refused, run_sets
+from generalad.export.parity import Parity
+from generalad.export.precision import OPSET
+from generalad.export.pictures import Pictures, picture_sets
+from generalad.export.to_onnx import fix_batch, to_onnx
+from generalad.metrics.ranking import auroc
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
-from generalad.runtime.session import Outputs, Session, open_session
+from generalad.runtime.session import Outputs
 from generalad.spec import GoldenSample, Spec
-from generalad.training.calibration import calibrate
-
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 GOLDEN_SAMPLES = 3
+NOT_WRITTEN = "nothing was written; please report this with the output of gad doctor"
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A finished artifact."""
+    """A finished artifact.
+
+    Attributes:
+        path: of the artifact.
+        spec: as written.
+        parity: how far it is from the detector.
+        name: what was done to the graph, such as "fp16, LayerNorm in fp32".
+        refused: what was tried before it.
+        speed_up: times faster than the reference, on one picture, where that was asked for.
+    """
 
     path: Path
     spec: Spec
     parity: Parity
+    name: str
+    refused: tuple[Refused, ...] = ()
+    speed_up: float | None = None
 
 
 def export_detector(
     detector: str | Path | Trained,
     out: str | Path | None = None,
     *,
+    format: str = "onnx",
+    precision: str = "fp32",
+    batch: int | tuple[int, int] | None = None,
+    verify_on: str | Path | None = None,
     weights: Path | None = None,
     report: Report | None = None,
 ) -> Exported:
-    """Export a detector to a fused fp32 ONNX file that is proven equal to it.
+    """Export a detector to an artifact that is proven equal to it.
 
     Args:
         detector: a trained detector or its folder.
-        out: the file to write; default `model.onnx` in the detector's folder.
+        out: the file to write; default `model.onnx`, `model-fp16.xml` ... in the detector's folder.
+        format: "onnx", "openvino" or "tensorrt".
+        precision: "fp32", "fp16" or "int8".
+        batch: a fixed size, or (smallest, largest); None for any.
+        verify_on: a dataset whose labelled test images are compared as well.
         weights: where the backbone's weights lie now, if they moved since training.
         report: told about progress.
 
     Raises:
         ArtifactError: no detector, or its calibration pictures are missing.
-        GateError: the exported model decides differently; nothing was written.
+        GateError: no candidate decides as the detector does; nothing was written.
+        MissingExtraError: the library of the format is not installed.
         StorageError: the artifact cannot be written; an older one is still there.
+        UsageError: unknown format, precision or batch.
     """
     tell = report or (lambda stage, done, total: None)
+    sizes = _batch_sizes(batch)
     trained = (
         detector
         if isinstance(detector, Trained)
         else load_detector(Path(detector), weights=weights)
     )
+    path = _target(trained.folder, out, format, precision)
     trained.detector.cpu()
-    path = Path(out) if out is not None else trained.folder / "model.onnx"
-    images = trained.calibration_images()
+    sets = picture_sets(trained.calibration_images(), verify_on)
     tell("translate", 0, 1)
-    model = to_onnx(trained.detector)
+    graph = to_onnx(trained.detector)
+    if sizes is not None and sizes[0] == sizes[1]:
+        fix_batch(graph, sizes[0])
     tell("translate", 1, 1)
-    original = run_all(TorchSession(trained), images, lambda d, t: tell("original", d, t))
-    with tempfile.TemporaryDirectory(prefix="gad-export-") as folder:
-        draft = Path(folder) / "draft.onnx"
-        write_model(model, draft, trained.spec)
-        with open_session(draft) as session:
-            exported = run_all(session, images, lambda d, t: tell("exported", d, t))
-            backend = session.backend
-    check_finite(exported)
-    spec = _calibrated(trained.spec, exported)
-    parity = compare(
-        original,
-        exported,
-        decisions=(
-            original.scores >= trained.spec.thresholds.image,
-            exported.scores >= spec.thresholds.image,
-        ),
-        backend=backend,
+    original = run_sets(TorchSession(trained), sets, "original", tell)
+    material = Material(graph, sets[0].images, sizes, _validation(sets), tell)
+    gate = Gate(trained, sets, original, FORMATS[format], tell)
+    for candidate in candidates(format, precision, material):
+        if (passed := gate.judge(candidate)) is not None:
+            return _write(passed, candidate, path, gate)
+    raise GateError(
+        f"no {precision} artifact for {format} decides as the detector does:\n"
+        + "\n".join(f"  {one.name}: {'; '.join(one.reasons)}" for one in gate.refused),
+        remedy=NOT_WRITTEN if precision == "fp32" else "nothing was written; use fp32",
     )
-    parity.check()
+
+
+def _write(passed: Passed, candidate: Candidate, path: Path, gate: Gate) -> Exported:
+    refused = tuple(gate.refused)
+    record = {
+        **passed.parity.to_dict(),
+        "candidate": candidate.name,
+        "refused": [dataclasses.asdict(one) for one in refused],
+        "speed_up": passed.speed_up,
+    }
     spec = dataclasses.replace(
-        spec,
-        parity=parity.to_dict(),
-        golden=golden_samples(images, exported),
-        provenance={**spec.provenance, "export": _provenance()},
+        passed.spec,
+        parity=record,
+        golden=golden_samples(gate.sets[0].images, passed.calibration),
+        provenance={**passed.spec.provenance, "export": _provenance()},
     )
-    write_model(model, path, spec)
-    return Exported(path, spec, parity)
-
-
-def run_all(
-    session: Session,
-    images: NDArray[np.uint8],
-    progress: Callable[[int, int], None],
-    *,
-    batch_size: int = 8,
-) -> Outputs:
-    """Run (n, H, W, 3) pictures in batches."""
-    parts = []
-    for first in range(0, len(images), batch_size):
-        batch = np.ascontiguousarray(images[first : first + batch_size])
-        parts.append(session.run(batch))
-        progress(first + len(batch), len(images))
-    scores, maps = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Outputs(scores, maps)
+    candidate.write(path, spec)
+    return Exported(path, spec, passed.parity, candidate.name, refused, passed.speed_up)
 
 
 def golden_samples(images: NDArray[np.uint8], outputs: Outputs) -> tuple[GoldenSample, ...]:
@@ -135,15 +151,38 @@ def golden_samples(images: NDArray[np.uint8], outputs: Outputs) -> tuple[GoldenS
     return tuple(samples)
 
 
-def _calibrated(spec: Spec, outputs: Outputs) -> Spec:
-    """The spec with thresholds set through the artifact itself, because precision moves scores."""
-    again = calibrate(outputs.scores, outputs.maps.max(axis=(1, 2)), target=spec.calibration.target)
-    return dataclasses.replace(
-        spec,
-        thresholds=again.thresholds,
-        normalisation=again.normalisation,
-        calibration=again.calibration,
-    )
+def _validation(
+    sets: Sequence[Pictures],
+) -> Callable[[Callable[[NDArray[np.uint8]], Any]], float]:
+    """Image AUROC of a network over all sets together."""
+    images = np.concatenate([pictures.images for pictures in sets])
+    labels = np.concatenate([pictures.defective for pictures in sets])
+
+    def measure(run: Callable[[NDArray[np.uint8]], Any]) -> float:
+        return auroc(labels, np.concatenate([np.array(run(image[None])) for image in images]))
+
+    return measure
+
+
+def _batch_sizes(batch: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    sizes = (batch, batch) if isinstance(batch, int) else batch
+    if sizes is not None and not 1 <= sizes[0] <= sizes[1]:
+        raise UsageError(
+            f"batch: expected a size or a range such as 1..16, found {sizes[0]}..{sizes[1]}"
+        )
+    return sizes
+
+
+def _target(folder: Path, out: str | Path | None, format: str, precision: str) -> Path:
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}", remedy=f"choose {' or '.join(FORMATS)}")
+    suffix = FORMATS[format]
+    if out is None:
+        return folder / f"model{'' if precision == 'fp32' else f'-{precision}'}{suffix}"
+    path = Path(out)
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{path}: expected a name that ends in {suffix} for {format}")
+    return path
 
 
 def _provenance() -> dict[str, Any]:

@@ -15,12 +15,10 @@ import torch
 from torch import nn
 
 from generalad.errors import GadError
-from generalad.files import atomic_write
+from generalad.export.onnx_file import write_onnx
+from generalad.export.precision import OPSET
 from generalad.model.detector import Detector
 from generalad.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, Spec
-
-OPSET = 20
-"""Has LayerNormalization and Gelu, and keeps attention as products that every engine fuses."""
 
 
 def to_onnx(detector: Detector) -> onnx.ModelProto:
@@ -88,6 +86,13 @@ def check_model(model: onnx.ModelProto, detector: Detector) -> None:
             raise GadError(f"the exported graph is not as it must be: expected {expected}")
 
 
+def fix_batch(model: onnx.ModelProto, batch: int) -> None:
+    """Give the batch axis of a graph's inputs and outputs a size, in place."""
+    from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+
+    make_dim_param_fixed(model.graph, model.graph.input[0].type.tensor_type.shape.dim[0].dim_param, batch)
+
+
 def write_model(model: onnx.ModelProto, path: Path, spec: Spec) -> None:
     """Write an ONNX file with `spec` in its metadata, whole or not at all."""
     del model.metadata_props[:]
@@ -95,8 +100,7 @@ def write_model(model: onnx.ModelProto, path: Path, spec: Spec) -> None:
     entry.key, entry.value = METADATA_KEY, spec.to_json()
     model.producer_name = "generalad"
     model.doc_string = ""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
+    write_onnx(model, path)
 
 
 def _exportable(detector: Detector) -> Detector:

@@ -79,8 +79,7 @@ class SelfTest:
         unit: what score differences are measured in: the spread of the calibration scores, or the
             normalisation scale where the spec records no spread.
         unit_value: its size in raw scores.
-        score_limit: largest allowed score difference in that unit.
-        map_limit: largest allowed difference of map peaks.
+        limit: largest allowed difference of scores, in that unit, and of map peaks.
         samples: in the order of the spec.
     """
 
@@ -88,8 +87,7 @@ class SelfTest:
     backend: str
     unit: str
     unit_value: float
-    score_limit: float
-    map_limit: float
+    limit: float
     samples: tuple[SampleCheck, ...]
 
     @property
@@ -123,15 +121,15 @@ class SelfTest:
     def _problems(self, sample: SampleCheck) -> list[str]:
         found = []
         # Written so that NaN does not pass.
-        if not sample.difference <= self.score_limit:
+        if not sample.difference <= self.limit:
             found.append(
                 f"expected score {sample.expected_score:.9g}, found {sample.score:.9g}"
-                f" ({sample.difference:.2g} of the {self.unit}, limit {self.score_limit:g})"
+                f" ({sample.difference:.2g} of the {self.unit}, limit {self.limit:g})"
             )
-        if not sample.map_difference <= self.map_limit:
+        if not sample.map_difference <= self.limit:
             found.append(
                 f"expected map peak {sample.expected_map_peak:.9g}, found {sample.map_peak:.9g}"
-                f" ({sample.map_difference:.2g} of the spread, limit {self.map_limit:g})"
+                f" ({sample.map_difference:.2g} of the spread, limit {self.limit:g})"
             )
         if sample.finite and sample.decision_differs:
             expected, decided = map(_word, (sample.expected_anomalous, sample.anomalous))
@@ -160,7 +158,7 @@ class SelfTest:
         not_judged = f" ({on_threshold} set the threshold, not judged)" if on_threshold else ""
         return (
             f"{self.artifact}: {count} golden sample{'s' * (count != 1)} within"
-            f" {self.score_largest:.1g} of the {unit} (limit {self.score_limit:g}),"
+            f" {self.score_largest:.1g} of the {unit} (limit {self.limit:g}),"
             f" {self.decisions_differ} decisions differ{not_judged}, {self.backend}"
         )
 
@@ -201,14 +199,13 @@ def selftest(path: str | Path, *, threads: int | None = None) -> SelfTest:
     recorded = _positive(spec.parity.get("spread"))
     unit_value = recorded or spec.normalisation.scale
     limits = spec.parity.get("limits")
-    limits = limits if isinstance(limits, dict) else {}
+    limit = _positive(limits.get("device") if isinstance(limits, dict) else None) or LIMIT
     return SelfTest(
         artifact=str(path),
         backend=backend,
         unit=SPREAD if recorded else SCALE,
         unit_value=unit_value,
-        score_limit=_positive(limits.get("score")) or LIMIT,
-        map_limit=_positive(limits.get("map")) or LIMIT,
+        limit=limit,
         samples=_compare(spec, Outputs(scores, maps), unit_value),
     )
 

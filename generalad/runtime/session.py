@@ -107,7 +107,7 @@ def open_session(path: str | Path, *, threads: int | None = None) -> Session:
     """Open an artifact for inference.
 
     Args:
-        path: an ONNX file made by `gad export`.
+        path: made by `gad export`: an .onnx file, or the .xml of an OpenVINO model.
         threads: CPU threads for one run; None leaves the choice to the backend.
 
     Raises:
@@ -124,13 +124,18 @@ def open_session(path: str | Path, *, threads: int | None = None) -> Session:
         )
     if not path.exists():
         raise ArtifactError(f"{path}: no such file", remedy="check the path")
-    if path.suffix.lower() == ".onnx":
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
         from generalad.runtime.ort import OrtSession
 
         return OrtSession(path, threads=threads)
+    if suffix == ".xml":
+        from generalad.runtime.ov import OvSession
+
+        return OvSession(path, threads=threads)
     raise ArtifactError(
         f"{path}: {path.suffix or 'a file without suffix'} is not a known kind of artifact, "
-        "expected .onnx",
+        "expected .onnx or .xml",
         remedy="make one with gad export",
     )
 

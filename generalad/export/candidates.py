@@ -1,0 +1,158 @@
+"""What an export tries, in order: for each format and precision, graphs from fast to safe.
+
+`candidates` yields them one by one and makes each only when it is asked for, because the first one
+mostly passes the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from generalad.errors import UsageError
+from generalad.export.magnitudes import magnitudes
+from generalad.export.precision import ladder, lower, too_large
+from generalad.export.quantise import coverages, quantise
+from generalad.export.to_onnx import write_model
+from generalad.spec import Spec
+
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+"""Format and the suffix of its artifacts."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+WATCHED = 16
+"""Pictures on which overflow is looked for."""
+
+Report = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+Write = Callable[[Path, Spec], None]
+"""Writes a whole artifact to a path, with a spec."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An artifact that may be written if it passes the gate.
+
+    Attributes:
+        precision: whose limits hold.
+        name: what was done to the graph, as printed and recorded.
+        write: writes it; called for the draft and for the artifact.
+        reference: writes what it must be faster than; None where speed is not asked for.
+        overflow: tensors that do not fit its type, so that it is not even tried.
+    """
+
+    precision: str
+    name: str
+    write: Write
+    reference: Write | None = None
+    overflow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Material:
+    """What candidates are made of.
+
+    Attributes:
+        graph: float32 ONNX, with the batch axis asked for.
+        images: (n, H, W, 3) uint8 RGB, calibration pictures.
+        batch: (smallest, largest) that was asked for; None for any.
+        validate: image AUROC of any function (B, H, W, 3) uint8 -> scores (B,), for NNCF.
+        report: told about progress.
+    """
+
+    graph: onnx.ModelProto
+    images: NDArray[np.uint8]
+    batch: tuple[int, int] | None
+    validate: Callable[[Callable[[NDArray[np.uint8]], Any]], float]
+    report: Report
+
+
+def candidates(format: str, precision: str, material: Material) -> Iterator[Candidate]:
+    """Everything to try for a format and precision, in order.
+
+    Raises:
+        UsageError: no such format or precision.
+        MissingExtraError: the library of the format is not installed.
+    """
+    makers = {"onnx": _onnx, "openvino": _openvino}
+    for kind, value, known in (
+        ("format", format, tuple(makers)),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise UsageError(f"unknown {kind} {value!r}", remedy=f"choose {' or '.join(known)}")
+    return makers[format](precision, material)
+
+
+def _onnx(precision: str, material: Material) -> Iterator[Candidate]:
+    graph = material.graph
+    if precision == "fp32":
+        yield Candidate("fp32", "fp32", _writer(graph))
+    elif precision == "fp16":
+        for candidate, _ in lowered(material):
+            yield candidate
+    else:
+        for coverage in coverages(graph):
+            quantised = quantise(
+                graph,
+                material.images,
+                coverage.keep,
+                symmetric=False,
+                progress=lambda done, total: material.report("ranges", done, total),
+            )
+            yield Candidate("int8", coverage.name, _writer(quantised), _writer(graph))
+
+
+def lowered(material: Material) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
+    """The rungs of half precision as ONNX files, each with its graph."""
+    material.report("overflow", 0, 1)
+    sizes = magnitudes(material.graph, material.images[:WATCHED])
+    material.report("overflow", 1, 1)
+    for rung in ladder(material.graph):
+        graph = material.graph
+        if rung.precision != "fp32":
+            graph = lower(graph, rung.precision, rung.keep)
+        overflow = tuple(too_large(sizes, material.graph, rung))
+        yield Candidate(rung.precision, rung.name, _writer(graph), overflow=overflow), graph
+
+
+def _writer(graph: onnx.ModelProto) -> Write:
+    return lambda path, spec: write_model(graph, path, spec)
+
+
+def _openvino(precision: str, material: Material) -> Iterator[Candidate]:
+    from generalad.export.to_openvino import convert, quantise_ir
+
+    def converted() -> Any:
+        return convert(material.graph)
+
+    if precision == "fp16":
+        yield Candidate("fp16", "fp16 weights", _ir_writer(converted(), half=True))
+    if precision in ("fp16", "fp32"):
+        yield Candidate("fp32", "fp32", _ir_writer(converted(), half=False))
+        return
+    reference = _ir_writer(converted(), half=False)
+    keep = coverages(material.graph)[0].keep
+    for name, loss in (("int8", None), ("int8 with accuracy control", 0.005)):
+        material.report(name, 0, 1)
+        validation = None
+        if loss is not None:
+            validation = (lambda model: material.validate(lambda x: model(x)["scores"])), loss
+        model = quantise_ir(
+            converted(), material.graph, keep, material.images, validation=validation
+        )
+        material.report(name, 1, 1)
+        yield Candidate("int8", name, _ir_writer(model, half=False), reference)
+
+
+def _ir_writer(model: Any, *, half: bool) -> Write:
+    from generalad.export.to_openvino import write_ir
+
+    return lambda path, spec: write_ir(model, path, spec, half=half)

@@ -1,0 +1,178 @@
+"""The gate: a candidate is drafted, run on all pictures, calibrated, compared, and timed if asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import GadError, StorageError, UsageError
+from generalad.export.candidates import Candidate, Report
+from generalad.export.parity import Parity, compare, refuse_infinite
+from generalad.export.pictures import Pictures
+from generalad.model.storage import Trained
+from generalad.runtime.session import Outputs, Session, open_session
+from generalad.spec import Spec
+from generalad.training.calibration import calibrate
+
+TIMED_PAIRS = 12
+"""Runs of a quantised artifact and of its reference, in turns, to tell which is faster."""
+
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A candidate that was not taken, with the reasons."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Passed:
+    """What is known of a candidate that passed.
+
+    Attributes:
+        spec: with thresholds of its own.
+        parity: how far it is from the detector.
+        calibration: its outputs on the calibration pictures.
+        speed_up: times faster than its reference, where that was asked for.
+    """
+
+    spec: Spec
+    parity: Parity
+    calibration: Outputs
+    speed_up: float | None
+
+
+class Gate:
+    """Judges candidates against one detector, and remembers which were refused."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        sets: Sequence[Pictures],
+        original: Sequence[Outputs],
+        suffix: str,
+        report: Report,
+    ) -> None:
+        self.trained, self.sets, self.original = trained, sets, original
+        self.suffix, self.report = suffix, report
+        self.refused: list[Refused] = []
+
+    def judge(self, candidate: Candidate) -> Passed | None:
+        """Draft a candidate, run it on all pictures and compare; None if it is refused."""
+        problems: list[str] = []
+        passed = None
+        if candidate.overflow:
+            problems = [f"values overflow: {', '.join(candidate.overflow[:3])}"]
+        else:
+            try:
+                passed, problems = self._try(candidate)
+            except (StorageError, UsageError):
+                raise
+            except GadError as error:  # such as an operator that this machine cannot run
+                problems = [error.message]
+        if problems:
+            self.refused.append(Refused(candidate.name, tuple(problems)))
+            return None
+        return passed
+
+    def _try(self, candidate: Candidate) -> tuple[Passed, list[str]]:
+        with tempfile.TemporaryDirectory(prefix="gad-export-") as folder:
+            draft = Path(folder) / f"draft{self.suffix}"
+            spec = dataclasses.replace(self.trained.spec, precision=candidate.precision)
+            candidate.write(draft, spec)
+            with open_session(draft) as session:
+                outputs = run_sets(session, self.sets, candidate.name, self.report)
+                for part in outputs:
+                    refuse_infinite(part)
+                spec = calibrated(spec, outputs[0])
+                parity = self._compare(outputs, spec, session.backend)
+                problems = parity.problems()
+                speed_up = None
+                if candidate.reference is not None and not problems:
+                    speed_up = self._speed_up(session, candidate.reference, Path(folder))
+                    if speed_up <= 1:
+                        problems = [f"not faster: {speed_up:.2f} times the speed of the reference"]
+        return Passed(spec, parity, outputs[0], speed_up), problems
+
+    def _compare(self, outputs: Sequence[Outputs], spec: Spec, backend: str) -> Parity:
+        return compare(
+            self.sets,
+            self.original,
+            outputs,
+            thresholds=(self.trained.spec.thresholds.image, spec.thresholds.image),
+            precision=spec.precision,
+            backend=backend,
+        )
+
+    def _speed_up(
+        self, session: Session, reference: Callable[[Path, Spec], None], folder: Path
+    ) -> float:
+        """Times faster than the reference on one picture: the median over pairs of runs."""
+        path = folder / f"reference{self.suffix}"
+        reference(path, self.trained.spec)
+        picture = self.sets[0].images[:1]
+        with open_session(path) as other:
+            for one in (session, other):
+                one.run(picture)
+            return statistics.median(
+                _seconds(other, picture) / _seconds(session, picture) for _ in range(TIMED_PAIRS)
+            )
+
+
+def _seconds(session: Session, picture: NDArray[np.uint8]) -> float:
+    began = time.perf_counter()
+    session.run(picture)
+    return time.perf_counter() - began
+
+
+def run_sets(
+    session: Session, sets: Sequence[Pictures], name: str, report: Report
+) -> list[Outputs]:
+    """Run all pictures of all sets; progress is reported under `name`."""
+    total, done, outputs = sum(map(len, sets)), 0, []
+    for pictures in sets:
+        first = done
+        outputs.append(
+            run_all(session, pictures.images, lambda d, t, f=first: report(name, f + d, total))  # type: ignore[misc]
+        )
+        done += len(pictures)
+    return outputs
+
+
+def run_all(
+    session: Session,
+    images: NDArray[np.uint8],
+    progress: Callable[[int, int], None],
+    *,
+    batch_size: int = 8,
+) -> Outputs:
+    """Run (n, H, W, 3) pictures in batches."""
+    parts = []
+    for first in range(0, len(images), batch_size):
+        batch = np.ascontiguousarray(images[first : first + batch_size])
+        parts.append(session.run(batch))
+        progress(first + len(batch), len(images))
+    scores, maps = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Outputs(scores, maps)
+
+
+def calibrated(spec: Spec, outputs: Outputs) -> Spec:
+    """The spec with thresholds set through the artifact itself, because precision moves scores."""
+    again = calibrate(outputs.scores, outputs.maps.max(axis=(1, 2)), target=spec.calibration.target)
+    return dataclasses.replace(
+        spec,
+        thresholds=again.thresholds,
+        normalisation=again.normalisation,
+        calibration=again.calibration,
+    )
+
+

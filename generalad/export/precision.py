@@ -1,0 +1,209 @@
+"""Half precision in the graph itself: which nodes keep 32 bits, and the graph that follows from it.
+
+Written into the graph, a precision means the same to every runtime; TensorRT 11 has no other way.
+The converter that comes with ONNX Runtime rounds to 16 bits between any two nodes that were to stay
+in 32, so a head that was kept would return rounded scores all the same; hence `lower`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, numpy_helper
+
+LARGEST_HALF = 65504.0
+"""Largest finite float16."""
+
+OPSET = 20
+"""Has LayerNormalization and Gelu, and keeps attention as products that every engine fuses."""
+
+FLOAT = TensorProto.FLOAT
+TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+_NUMPY: dict[int, Any] = {TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: ml_dtypes.bfloat16}
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_ALWAYS_FLOAT = {"Resize": (1, 2)}
+"""Inputs that the standard fixes at 32 bits: region and scales."""
+
+Keep = Callable[[NodeProto], bool]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder.
+
+    Attributes:
+        precision: "fp16", "bf16" or "fp32".
+        name: what is printed and recorded.
+        keep: whether a node keeps 32 bits.
+    """
+
+    precision: str
+    name: str
+    keep: Keep
+
+
+def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
+    """From all of the network in float16 to none of it; a rung is taken when the one before fails.
+
+    The score head, the input's normalisation and the maps always keep 32 bits.
+    """
+    last = last_block(model)
+
+    def norms(node: NodeProto) -> bool:
+        return is_head(node) or node.op_type == "LayerNormalization"
+
+    def softmax(node: NodeProto) -> bool:
+        return norms(node) or node.op_type == "Softmax"
+
+    def blocks(node: NodeProto) -> bool:
+        scope = f"{scope_of(node)}."
+        return softmax(node) or scope.startswith(("discriminator.", last))
+
+    def without_bfloat16(node: NodeProto) -> bool:
+        return is_head(node) or not _takes_bfloat16(node.op_type)
+
+    return (
+        Rung("fp16", "fp16", is_head),
+        Rung("fp16", "fp16, LayerNorm in fp32", norms),
+        Rung("fp16", "fp16, LayerNorm and Softmax in fp32", softmax),
+        Rung("fp16", "fp16, LayerNorm, Softmax and the last blocks in fp32", blocks),
+        Rung("bf16", "bf16", without_bfloat16),
+        Rung("fp32", "fp32", lambda node: True),
+    )
+
+
+def scope_of(node: NodeProto) -> str:
+    """The module that a node came from, such as "backbone.body.blocks.3.attn.qkv"; "" at the top."""
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            scopes = ast.literal_eval(entry.value)  # of the modules, then the node's own name
+            return str(scopes[-2]) if len(scopes) > 1 else ""
+    return ""
+
+
+def is_head(node: NodeProto) -> bool:
+    """Whether a node is neither of the backbone nor of the discriminator's blocks."""
+    return not scope_of(node).startswith(("backbone", "discriminator.blocks"))
+
+
+def _takes_bfloat16(operator: str) -> bool:
+    """Whether the standard lets an operator compute in bfloat16; Conv, for one, does not yet."""
+    schema = onnx.defs.get_schema(operator, OPSET)
+    main = schema.inputs[0].type_str
+    allowed = [c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == main]
+    return any("tensor(bfloat16)" in types for types in allowed)
+
+
+def last_block(model: onnx.ModelProto) -> str:
+    """Start of the scopes of the backbone's last block; of none for a CNN, which has no blocks."""
+    numbers = [
+        int(found.group(1))
+        for node in model.graph.node
+        if (found := re.match(r"backbone\.body\.blocks\.(\d+)(?:\.|$)", scope_of(node)))
+    ]
+    return f"backbone.body.blocks.{max(numbers)}." if numbers else "discriminator."
+
+
+def lower(model: onnx.ModelProto, precision: str, keep: Keep) -> onnx.ModelProto:
+    """A copy whose nodes compute in 16 bits, except those that are kept.
+
+    Every tensor has the type of the node that makes it and is cast once for all nodes that want the
+    other. Inputs and outputs of the graph keep their types.
+
+    Args:
+        model: float32, as made by `to_onnx`.
+        precision: "fp16" or "bf16".
+        keep: whether a node stays in float32.
+    """
+    lowered = onnx.ModelProto()
+    lowered.CopyFrom(model)
+    _Lowering(lowered.graph, TYPES[precision], keep).run()
+    return lowered
+
+
+class _Lowering:
+    """Rewrites one graph in place."""
+
+    def __init__(self, graph: onnx.GraphProto, low: int, keep: Keep) -> None:
+        self.graph, self.low, self.keep = graph, low, keep
+        self.weights = {item.name: item for item in graph.initializer}
+        known = [*graph.value_info, *graph.input, *graph.output]
+        self.types = {item.name: item.type.tensor_type.elem_type for item in known}
+        self.types |= {name: item.data_type for name, item in self.weights.items()}
+        self.nodes: list[NodeProto] = []
+        self.copies: dict[tuple[str, int], str] = {}
+        self.new_weights: dict[str, TensorProto] = {}
+
+    def run(self) -> None:
+        """Rewrite all nodes, then the tables of weights and types."""
+        outputs = {item.name for item in self.graph.output}
+        for node in self.graph.node:
+            kept = self.keep(node) or bool(outputs & set(node.output))
+            self._rewrite(node, FLOAT if kept else self.low)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        used = {name for node in self.nodes for name in node.input}
+        kept_weights = [item for item in self.graph.initializer if item.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend([*kept_weights, *self.new_weights.values()])
+        for item in self.graph.value_info:
+            item.type.tensor_type.elem_type = self.types[item.name]
+
+    def _rewrite(self, node: NodeProto, wanted: int) -> None:
+        fixed = _ALWAYS_FLOAT.get(node.op_type, ())
+        for place, name in enumerate(node.input):
+            if self._is_float(name):
+                node.input[place] = self._as(name, FLOAT if place in fixed else wanted)
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == FLOAT:
+                attribute.i = wanted
+        for name in node.output:
+            if self._is_float(name):
+                self.types[name] = wanted
+        self.nodes.append(node)
+
+    def _is_float(self, name: str) -> bool:
+        return self.types.get(name) in (FLOAT, self.low)
+
+    def _as(self, name: str, wanted: int) -> str:
+        """The name under which tensor `name` is found with the wanted type."""
+        if self.types[name] == wanted:
+            return name
+        if (name, wanted) not in self.copies:
+            copy = f"{name}_{TensorProto.DataType.Name(wanted).lower()}"
+            self.copies[name, wanted] = copy
+            if name in self.weights:
+                values = numpy_helper.to_array(self.weights[name]).astype(_NUMPY[wanted])
+                self.new_weights[copy] = numpy_helper.from_array(values, copy)
+            else:
+                cast = onnx.helper.make_node("Cast", [name], [copy], f"cast_{copy}", to=wanted)
+                self.nodes.append(cast)
+        return self.copies[name, wanted]
+
+
+def too_large(magnitudes: dict[str, float], model: onnx.ModelProto, rung: Rung) -> list[str]:
+    """Tensors that overflow float16 where the rung computes in it, with their largest value.
+
+    Args:
+        magnitudes: largest absolute value of each tensor, see `generalad.export.magnitudes`.
+        model: float32.
+        rung: to be judged.
+    """
+    if rung.precision != "fp16":
+        return []
+    low = {name for node in model.graph.node if not rung.keep(node) for name in node.output}
+    read = {name for node in model.graph.node if not rung.keep(node) for name in node.input}
+    weights = {
+        item.name: float(np.abs(numpy_helper.to_array(item)).max(initial=0))
+        for item in model.graph.initializer
+        if item.name in read and item.data_type == FLOAT
+    }
+    found = {name: value for name, value in magnitudes.items() if name in low | read} | weights
+    return [f"{name} ({value:.3g})" for name, value in found.items() if not value <= LARGEST_HALF]

@@ -1,0 +1,170 @@
+"""OpenVINO artifacts: an IR of two files whose XML carries the spec and the hash of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import ArtifactError, GadError, MissingExtraError, UsageError
+from generalad.runtime.session import (
+    EXPORT_AGAIN,
+    Closing,
+    Outputs,
+    check_images,
+    check_outputs,
+    check_spec,
+    in_batches,
+)
+from generalad.spec import Spec
+
+INFO = "generalad"
+"""Key of our part of the IR's `rt_info`; below it "spec" and "weights_sha256"."""
+
+
+class OvSession(Closing):
+    """A `Session` on OpenVINO's CPU plugin. Output arrays belong to the caller.
+
+    What is not quantised is computed in float32, half-size weights too: left to itself, the plugin
+    takes bfloat16 on processors that have it, and scores would not be those that were verified.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        openvino = library()
+        core = openvino.Core()
+        model = _read(core, path)
+        self._spec = Spec.from_json(_info(model, "spec", path), name=str(path))
+        check_spec(self._spec, name=str(path))
+        if _sha256(path.with_suffix(".bin")) != _info(model, "weights_sha256", path):
+            raise ArtifactError(
+                f"{path.with_suffix('.bin')} does not belong to {path.name}, or is damaged",
+                remedy=f"copy both files again, or {EXPORT_AGAIN}",
+            )
+        self._fixed_batch = _check_graph(model, self._spec, path)
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = core.compile_model(model, "CPU", settings)
+        self._request: Any = compiled.create_infer_request()
+        version = openvino.__version__.split("-")[0]
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self._backend = f"openvino {version}, CPU, {used}"
+
+    @property
+    def spec(self) -> Spec:
+        """The record in the XML."""
+        return self._spec
+
+    @property
+    def backend(self) -> str:
+        """Such as "openvino 2026.4.1, CPU, f32": version, device and precision really in use."""
+        return self._backend
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size of the model, None where it is dynamic."""
+        return self._fixed_batch
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """See `Session.run`."""
+        if self._request is None:
+            raise UsageError("the session is closed")
+        check_images(images, self._spec)
+        if self._fixed_batch is None or self._fixed_batch == len(images):
+            outputs = self._run(images)
+        else:
+            outputs = in_batches(images, self._fixed_batch, self._run)
+        return check_outputs(outputs, len(images), self._spec)
+
+    def _run(self, images: NDArray[np.uint8]) -> Outputs:
+        try:
+            self._request.infer({self._spec.input_name: images})
+        except Exception as error:  # the library's errors share no other base class
+            raise GadError(
+                f"{self._backend} could not run {len(images)} pictures ({_reason(error)})",
+                remedy="when memory is short, use a smaller batch",
+            ) from error
+        # The tensors are used again by the next run.
+        found = (self._request.get_tensor(name).data.copy() for name in self._spec.output_names)
+        return Outputs(*found)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._request = None
+
+
+def library() -> Any:
+    """OpenVINO.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("running OpenVINO artifacts", "openvino") from error
+    return openvino
+
+
+def _read(core: Any, path: Path) -> Any:
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ArtifactError(
+            f"{weights} is missing; an OpenVINO artifact is two files", remedy="copy both"
+        )
+    try:
+        return core.read_model(str(path), str(weights))
+    except Exception as error:  # the library's errors share no other base class
+        raise ArtifactError(
+            f"{path}: cannot be loaded, not an OpenVINO model or damaged ({_reason(error)})",
+            remedy=f"copy both files again, or {EXPORT_AGAIN}",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The last line that says something; the first ones name the library's source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
+def _info(model: Any, key: str, path: Path) -> str:
+    if not model.has_rt_info([INFO, key]):
+        raise ArtifactError(
+            f"{path}: an OpenVINO model, but not one made by generalad (no {INFO} in it)",
+            remedy="make one with gad export --format openvino",
+        )
+    return str(model.get_rt_info([INFO, key]).astype(str))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_graph(model: Any, spec: Spec, path: Path) -> int | None:
+    """Compare inputs and outputs with the spec; returns the fixed batch size."""
+    expected = {
+        spec.input_name: (*spec.image_size, 3),
+        spec.output_names[0]: (),
+        spec.output_names[1]: spec.map_size,
+    }
+    ports = {name: port for port in (*model.inputs, *model.outputs) for name in port.get_names()}
+    for name, shape in expected.items():
+        port = ports.get(name)
+        found = [] if port is None else [str(length) for length in port.get_partial_shape()]
+        if found[1:] != [str(length) for length in shape] or not found:
+            raise ArtifactError(
+                f"{path}: {name} has shape {found}, its spec says (B, {', '.join(map(str, shape))})",
+                remedy=EXPORT_AGAIN,
+            )
+    batch = ports[spec.input_name].get_partial_shape()[0]
+    return batch.get_length() if batch.is_static else None
