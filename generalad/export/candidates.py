@@ -117,9 +117,9 @@ def lowered(material: Material) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
     material.report("overflow", 1, 1)
     for rung in ladder(material.graph):
         graph = material.graph
-        if rung.precision != "fp32":
+        overflow = tuple(too_large(sizes, graph, rung))
+        if rung.precision != "fp32" and not overflow:
             graph = lower(graph, rung.precision, rung.keep)
-        overflow = tuple(too_large(sizes, material.graph, rung))
         yield Candidate(rung.precision, rung.name, _writer(graph), overflow=overflow), graph
 
 

@@ -100,7 +100,25 @@ def write_model(model: onnx.ModelProto, path: Path, spec: Spec) -> None:
     entry.key, entry.value = METADATA_KEY, spec.to_json()
     model.producer_name = "generalad"
     model.doc_string = ""
-    write_onnx(model, path)
+    with _without_origins(model):
+        write_onnx(model, path)
+
+
+@contextlib.contextmanager
+def _without_origins(model: onnx.ModelProto) -> Iterator[None]:
+    """Take off the exporter's notes on where each node came from: they name files of this machine.
+
+    They are put back, because precision is chosen by the module that a node belongs to.
+    """
+    parts = [model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer]
+    notes = [(part, list(part.metadata_props)) for part in parts if part.metadata_props]
+    for part, _ in notes:
+        del part.metadata_props[:]
+    try:
+        yield
+    finally:
+        for part, entries in notes:
+            part.metadata_props.extend(entries)
 
 
 def _exportable(detector: Detector) -> Detector:
