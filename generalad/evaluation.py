@@ -57,7 +57,7 @@ def evaluate_artifact(
         artifact: an exported file, or the folder of a detector.
         data: a dataset with test images, see docs/data.md.
         weights: for a detector whose backbone weights moved since training.
-        device: for a detector.
+        device: to run on; for an exported file see `open_session`.
         threads: CPU threads, for an exported file.
         batch_size: images a run.
         html: where to write a self-contained report.
@@ -118,11 +118,14 @@ def open_any(
     """A session on an exported file, or on the folder of a detector (which needs torch)."""
     path = Path(artifact)
     if not path.is_dir():
-        return open_session(path, threads=threads)
+        return open_session(path, threads=threads, device=device)
     from generalad.model.session import TorchSession
     from generalad.model.storage import load_detector
 
-    return TorchSession(load_detector(path, weights=weights, device=device or "cpu"))
+    import torch
+
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return TorchSession(load_detector(path, weights=weights, device=place))
 
 
 def facts(spec: Spec, backend: str) -> dict[str, str]:

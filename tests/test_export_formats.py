@@ -48,7 +48,7 @@ def quick(graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
 def loose(monkeypatch: pytest.MonkeyPatch) -> None:
     """For int8 of an untrained network on three pictures, whose ranks mean nothing."""
     free = dataclasses.replace(parity.LIMITS["int8"], flip_margin=1e9, auroc=1.0, aupro=1.0)
-    monkeypatch.setitem(parity.LIMITS, "int8", free)  # type: ignore[arg-type]
+    monkeypatch.setitem(parity.LIMITS, "int8", free)
     monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: 1.5)
 
 

@@ -75,7 +75,7 @@ def test_every_rung_is_a_valid_graph_near_the_original(graph: onnx.ModelProto) -
             continue  # the CPU has no kernels for it
         for found, wanted in zip(run(half, images), expected, strict=True):
             assert found.dtype == np.float32
-            assert np.abs(found - wanted).max() < 0.03 * max(1.0, np.ptp(wanted))
+            assert np.abs(found - wanted).max() < 0.03 * max(1.0, float(np.ptp(wanted)))
 
 
 def test_most_of_the_network_is_lowered_and_the_head_is_not(graph: onnx.ModelProto) -> None:

@@ -25,7 +25,7 @@ def evaluate(
         Path | None, typer.Option(help="A detector's backbone weights, if they moved.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="For a detector: cpu, cuda, …", show_default="cpu")
+        str | None, typer.Option(help="cpu, cuda …", show_default="the best there is")
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
@@ -33,8 +33,8 @@ def evaluate(
 ) -> None:
     """Measure a detector or artifact on test images.
 
-    Image and pixel metrics with bootstrap intervals, overall and for each type of defect. JSON
-    goes to stdout, the table to stderr.
+    Image and pixel metrics with bootstrap intervals, overall and for each type of defect.
+    JSON goes to stdout, the table to stderr.
     """
     from generalad.cli.console import console, print_json, progress
     from generalad.errors import require_extra

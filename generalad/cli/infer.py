@@ -70,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="CPU threads of the network (default: all cores)",
     )
+    add(
+        "--device",
+        choices=("cpu", "cuda", "tensorrt"),
+        help="used or refused (default: the best there is)",
+    )
     return found
 
 
@@ -95,6 +100,7 @@ def main(arguments: Sequence[str]) -> int:
                 batch_size=given.batch,
                 threshold=given.threshold,
                 threads=given.threads,
+                device=given.device,
                 on_result=_Display(opened, stack),
             )
         except Interrupted as interruption:

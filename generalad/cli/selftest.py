@@ -15,6 +15,9 @@ def selftest(
         int | None,
         typer.Option(min=1, help="CPU threads of the network.", show_default="all cores"),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or tensorrt.", show_default="the best there is")
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
     ] = False,
@@ -27,7 +30,7 @@ def selftest(
     from generalad.cli.console import print_json
     from generalad.runtime.golden import selftest as run
 
-    found = run(artifact, threads=threads)
+    found = run(artifact, threads=threads, device=device)
     print_json(found.to_dict(), wanted=json)
     sys.stdout.flush()
     found.check()

@@ -96,7 +96,7 @@ def build(onnx: Path, options: EngineOptions, *, progress: Progress | None = Non
         MissingExtraError: TensorRT or the CUDA bindings are not installed.
     """
     trt = library()
-    _check_version(trt)
+    _check_version(trt, onnx)
     here, digest, log = machine(trt), sha256_of_file(onnx), logger(trt)
     log.clear()
     builder = create(trt, trt.Builder)
@@ -123,14 +123,14 @@ def build(onnx: Path, options: EngineOptions, *, progress: Progress | None = Non
     return Engine(bytes(plan), here, options, onnx, digest)
 
 
-def _check_version(trt: Any) -> None:
+def _check_version(trt: Any, onnx: Path) -> None:
     numbers = tuple(int(part) for part in trt.__version__.split(".")[:2])
     if numbers < OLDEST:
         raise GadError(
-            f"TensorRT {trt.__version__} cannot build this engine, expected"
+            f"TensorRT {trt.__version__} cannot build an engine of {onnx}, expected"
             f" {'.'.join(map(str, OLDEST))} or newer (JetPack 6 has 10.3)",
-            remedy="update to JetPack 7, or run the ONNX file itself: gad infer MODEL.onnx uses"
-            " ONNX Runtime with CUDA",
+            remedy=f"update to JetPack 7, or run the ONNX file itself with ONNX Runtime for CUDA:"
+            f" gad infer {onnx}",
         )
 
 

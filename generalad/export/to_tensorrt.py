@@ -87,6 +87,9 @@ def is_stale(engine: Path) -> str | None:
     """Why an engine must be built again, None if it is what would be built here now.
 
     Looks at its record, at the ONNX file beside it, if there is one, and at this machine.
+
+    Raises:
+        MissingExtraError: TensorRT or the CUDA bindings are not installed.
     """
     try:
         record = read_record(engine)
@@ -114,6 +117,7 @@ def rebuild(
 
     Raises:
         ArtifactError: its ONNX file does not lie beside it.
+        GadError: see `build_engine`.
     """
     path = Path(engine)
     why = is_stale(path)

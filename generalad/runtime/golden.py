@@ -175,12 +175,15 @@ class SelfTest:
         return _json_numbers(record)
 
 
-def selftest(path: str | Path, *, threads: int | None = None) -> SelfTest:
+def selftest(
+    path: str | Path, *, threads: int | None = None, device: str | None = None
+) -> SelfTest:
     """Run the golden samples of an artifact on this device and compare with what is recorded.
 
     Args:
-        path: an ONNX file made by `gad export`.
+        path: made by `gad export`.
         threads: CPU threads; None leaves the choice to the backend.
+        device: see `open_session`.
 
     Returns:
         The comparison; `SelfTest.equal` is the answer, `SelfTest.check` raises it.
@@ -189,7 +192,7 @@ def selftest(path: str | Path, *, threads: int | None = None) -> SelfTest:
         ArtifactError: no artifact, a damaged one, or one without golden samples.
         MissingExtraError: the backend's library is not installed.
     """
-    with open_session(path, threads=threads) as session:
+    with open_session(path, threads=threads, device=device) as session:
         spec = session.spec
         images = _pictures(spec, str(path))
         # One by one, as a camera sends them.

@@ -1,4 +1,4 @@
-"""ONNX artifacts on ONNX Runtime: CUDA where the installed package offers it, else the CPU."""
+"""ONNX artifacts on ONNX Runtime: CPU, CUDA, or its TensorRT provider."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, GadError, MissingExtraError, UsageError
+from generalad.runtime import ort_providers
 from generalad.runtime.session import (
     EXPORT_AGAIN,
     Closing,
@@ -20,9 +21,6 @@ from generalad.runtime.session import (
 )
 from generalad.spec import METADATA_KEY, Spec
 
-_CUDA = "CUDAExecutionProvider"
-_CPU = "CPUExecutionProvider"
-
 Tensor = tuple[str, str, list[Any]]
 """Name, ONNX Runtime's name of the type, shape; a size that is no int is free."""
 
@@ -30,17 +28,23 @@ Tensor = tuple[str, str, list[Any]]
 class OrtSession(Closing):
     """A `Session` on ONNX Runtime. Output arrays are fresh at every run and belong to the caller.
 
-    Falls to the CPU when CUDA is offered but cannot be loaded; `backend` tells which one it is.
+    Args:
+        path: of the artifact.
+        threads: CPU threads; None leaves the choice to ONNX Runtime.
+        device: see `ort_providers.wanted`.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        ort = _import_onnxruntime()
-        self._session: Any = _load(ort, path, threads)
+    def __init__(
+        self, path: Path, *, threads: int | None = None, device: str | None = None
+    ) -> None:
+        ort = library()
+        self._session: Any = _load(ort, path, threads, device)
         self._spec = _read_spec(self._session, path)
         check_spec(self._spec, name=str(path))
         self._fixed_batch = _check_graph(self._session, self._spec, path)
-        provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        provider = ort_providers.in_use(self._session, device)
         self._backend = f"onnxruntime {ort.__version__}, {provider}"
+        self._bound = None if provider == "CPU" else _Bound(ort, self._session, self._spec)
 
     @property
     def spec(self) -> Spec:
@@ -69,8 +73,10 @@ class OrtSession(Closing):
         return check_outputs(outputs, len(images), self._spec)
 
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
-        feed = {self._spec.input_name: images}
         try:
+            if self._bound is not None:
+                return Outputs(*self._bound.run(images))
+            feed = {self._spec.input_name: images}
             return Outputs(*self._session.run(list(self._spec.output_names), feed))
         except Exception as error:  # the library's errors share no other base class
             raise GadError(
@@ -80,10 +86,43 @@ class OrtSession(Closing):
 
     def close(self) -> None:
         """Free the network."""
-        self._session = None
+        self._session = self._bound = None
 
 
-def _import_onnxruntime() -> Any:
+class _Bound:
+    """Runs on a device with the input kept there: one buffer for each batch size, filled in place.
+
+    Without binding, ONNX Runtime allocates and copies through a staging buffer at every run.
+    """
+
+    def __init__(self, ort: Any, session: Any, spec: Spec, *, device: str = "cuda") -> None:
+        self._ort, self._session, self._spec, self._device = ort, session, spec, device
+        self._bindings: dict[int, tuple[Any, Any]] = {}
+
+    def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Scores and maps, copied to the CPU."""
+        if len(images) not in self._bindings:
+            self._bindings[len(images)] = self._bind(images)
+        binding, value = self._bindings[len(images)]
+        value.update_inplace(images)
+        self._session.run_with_iobinding(binding)
+        return [np.array(output) for output in binding.copy_outputs_to_cpu()]
+
+    def _bind(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:
+        value = self._ort.OrtValue.ortvalue_from_numpy(images, self._device, 0)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self._spec.input_name, value)
+        for name in self._spec.output_names:
+            binding.bind_output(name, self._device)
+        return binding, value
+
+
+def library() -> Any:
+    """ONNX Runtime.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -91,18 +130,13 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _load(ort: Any, path: Path, threads: int | None) -> Any:
+def _load(ort: Any, path: Path, threads: int | None, device: str | None) -> Any:
     options = ort.SessionOptions()
     # What goes wrong arrives as an exception; the library's own log would repeat it.
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
-    providers: list[Any] = [_CPU]
-    if _CUDA in ort.get_available_providers():
-        if hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()  # finds the CUDA libraries that pip installed
-        # The default tries every convolution algorithm at start-up.
-        providers.insert(0, (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}))
+    providers = ort_providers.wanted(ort, path, device)
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # the library's errors share no other base class

@@ -67,6 +67,7 @@ def infer(
     batch_size: int = 1,
     threshold: float | None = None,
     threads: int | None = None,
+    device: str | None = None,
     on_result: OnResult | None = None,
 ) -> Summary:
     """Run an artifact over sources and hand every result to the sinks.
@@ -78,6 +79,7 @@ def infer(
         batch_size: pictures a run of the network.
         threshold: raw, on the score; None takes the artifact's own.
         threads: CPU threads of a session that is opened here.
+        device: of a session that is opened here, see `open_session`.
         on_result: called for every result, in the writer's thread.
 
     Raises:
@@ -89,7 +91,7 @@ def infer(
     opened = [source for item in sources for source in _as_sources(item)]
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
-            session = stack.enter_context(open_session(artifact, threads=threads))
+            session = stack.enter_context(open_session(artifact, threads=threads, device=device))
         else:
             session = artifact
         return _Run(session, opened, sinks, batch_size, threshold, on_result).execute()

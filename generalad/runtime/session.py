@@ -103,20 +103,50 @@ class Closing:
 C = TypeVar("C", bound=Closing)
 
 
-def open_session(path: str | Path, *, threads: int | None = None) -> Session:
+KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cuda",)}
+"""Suffixes of artifacts, and the devices that can run them."""
+
+
+def open_session(
+    path: str | Path, *, threads: int | None = None, device: str | None = None
+) -> Session:
     """Open an artifact for inference.
 
     Args:
-        path: made by `gad export`: an .onnx file, or the .xml of an OpenVINO model.
+        path: made by `gad export`: an .onnx file, the .xml of an OpenVINO model, or the .engine of
+            TensorRT.
         threads: CPU threads for one run; None leaves the choice to the backend.
+        device: "cpu", "cuda", or "tensorrt" for ONNX Runtime's TensorRT provider; None for the best
+            that is there. One that was named is used or refused.
 
     Raises:
-        ArtifactError: missing, not an artifact, cut off, or of a newer format.
+        ArtifactError: missing, not an artifact, cut off, of a newer format, or made for another
+            machine.
         MissingExtraError: the backend's library is not installed.
+        UsageError: the device cannot run this kind of artifact.
     """
     path = Path(path)
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, found {threads}")
+    suffix = _kind(path)
+    if device is not None and device not in KINDS[suffix]:
+        raise UsageError(
+            f"{path.name} cannot run on {device!r}", remedy=f"choose {' or '.join(KINDS[suffix])}"
+        )
+    if suffix == ".xml":
+        from generalad.runtime.ov import OvSession
+
+        return OvSession(path, threads=threads)
+    if suffix == ".engine":
+        from generalad.runtime.trt import TrtSession
+
+        return TrtSession(path, threads=threads)
+    from generalad.runtime.ort import OrtSession
+
+    return OrtSession(path, threads=threads, device=device)
+
+
+def _kind(path: Path) -> str:
     if path.is_dir():
         raise ArtifactError(
             f"{path} is a folder, expected an artifact such as model.onnx",
@@ -125,19 +155,13 @@ def open_session(path: str | Path, *, threads: int | None = None) -> Session:
     if not path.exists():
         raise ArtifactError(f"{path}: no such file", remedy="check the path")
     suffix = path.suffix.lower()
-    if suffix == ".onnx":
-        from generalad.runtime.ort import OrtSession
-
-        return OrtSession(path, threads=threads)
-    if suffix == ".xml":
-        from generalad.runtime.ov import OvSession
-
-        return OvSession(path, threads=threads)
-    raise ArtifactError(
-        f"{path}: {path.suffix or 'a file without suffix'} is not a known kind of artifact, "
-        "expected .onnx or .xml",
-        remedy="make one with gad export",
-    )
+    if suffix not in KINDS:
+        raise ArtifactError(
+            f"{path}: {path.suffix or 'a file without suffix'} is not a known kind of artifact, "
+            f"expected {', '.join(KINDS)}",
+            remedy="make one with gad export",
+        )
+    return suffix
 
 
 def check_spec(spec: Spec, *, name: str) -> None:

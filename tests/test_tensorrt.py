@@ -1,0 +1,139 @@
+"""Running TensorRT engines, on the doubles of TensorRT 10 and 11 and of CUDA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MakeArtifact
+from tensorrt_double import World
+from tensorrt_helpers import OPTIONS, make_golden, pictures, same
+
+from generalad.errors import (
+    GadError,
+    UsageError,
+)
+from generalad.export.export import Exported
+from generalad.export.to_tensorrt import (
+    EngineOptions,
+    build_engine,
+)
+from generalad.runtime.engine_record import read_record
+from generalad.runtime.ort import OrtSession
+from generalad.runtime.trt import TrtSession
+
+pytest_plugins = ["tensorrt_fixtures", "training_fixtures"]
+
+
+def test_batches_are_those_of_onnx_runtime(world: World, model: Path) -> None:
+    path = build_engine(model, options=OPTIONS)
+    assert path == model.with_suffix(".engine")
+    with TrtSession(path, threads=1) as session, OrtSession(model) as ort:
+        assert session.spec == ort.spec
+        assert session.fixed_batch is None
+        for batch in (1, 3, 4, 9, 1, 3, 2, 4, 13):
+            same(session, ort, pictures(batch))
+        assert session.backend == f"tensorrt {world.version}, NVIDIA L4"
+    assert world.cuda.held == 0
+    assert sorted(file.name for file in model.parent.iterdir()) == [
+        "model.engine",
+        "model.engine.json",
+        "model.onnx",
+    ]
+
+
+def test_the_network_of_a_real_detector(world: World, tmp_path: Path, exported: Exported) -> None:
+    path = build_engine(exported.path, tmp_path / "engines" / "part.engine", options=OPTIONS)
+    record = read_record(path)
+    assert (record.spec, record.onnx) == (exported.spec, "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (3, *record.spec.image_size, 3), np.uint8)
+    with TrtSession(path) as session, OrtSession(exported.path) as ort:
+        for found, expected in zip(session.run(images), ort.run(images), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_graphs_are_captured_once_a_size_and_replayed(world: World, model: Path) -> None:
+    path = build_engine(model, options=OPTIONS)
+    world.cuda.calls.clear()
+    with TrtSession(path) as session, OrtSession(model) as ort:
+        for batch in (1, 1, 3, 1, 3, 3, 1):
+            same(session, ort, pictures(batch))
+    assert world.cuda.calls["cudaStreamBeginCapture"] == 2
+    assert world.cuda.calls["cudaGraphLaunch"] == 5
+
+
+def test_outputs_belong_to_the_caller(world: World, model: Path) -> None:
+    with TrtSession(build_engine(model)) as session:
+        first = session.run(pictures(2))
+        kept = first.maps.copy()
+        session.run(255 - pictures(2))
+    np.testing.assert_array_equal(first.maps, kept)
+
+
+@pytest.mark.parametrize("function", ["cudaStreamEndCapture", "cudaGraphInstantiate", "TensorRT"])
+def test_without_graphs_it_runs_all_the_same(world: World, model: Path, function: str) -> None:
+    path = build_engine(model, options=OPTIONS)
+    if function == "TensorRT":
+        world.no_capture = True
+    with TrtSession(path) as session, OrtSession(model) as ort:
+        same(session, ort, pictures(2))
+        if function == "cudaGraphInstantiate":  # the first size has its graph and keeps it
+            world.cuda.fail = {function: 801}
+        elif function == "cudaStreamEndCapture":
+            world.no_capture = True
+        for batch in (3, 3, 2, 1, 9):
+            same(session, ort, pictures(batch))
+        assert session.backend == f"tensorrt {world.version}, NVIDIA L4, without CUDA graphs"
+        captures = world.cuda.calls["cudaStreamBeginCapture"]
+        same(session, ort, pictures(4))
+        assert world.cuda.calls["cudaStreamBeginCapture"] == captures
+    assert world.cuda.held == 0
+
+
+def test_a_smallest_batch_is_padded(world: World, model: Path) -> None:
+    path = build_engine(model, options=EngineOptions(batch=(2, 3, 3)))
+    with TrtSession(path) as session, OrtSession(model) as ort:
+        for batch in (1, 2, 3, 4):
+            same(session, ort, pictures(batch))
+
+
+def test_a_fixed_batch(world: World, tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    model = make_golden(tmp_path, make_artifact, batch=4)
+    path = build_engine(model, options=EngineOptions(batch=(1, 1, 2)))
+    assert read_record(path).batch == (4, 4, 4)
+    with TrtSession(path) as session, OrtSession(model) as ort:
+        assert session.fixed_batch == 4
+        for batch in (1, 4, 6):
+            same(session, ort, pictures(batch))
+
+
+def test_closed_session_refuses(world: World, model: Path) -> None:
+    session = TrtSession(build_engine(model))
+    session.close()
+    session.close()
+    with pytest.raises(UsageError, match="closed"):
+        session.run(pictures(1))
+
+
+def test_wrong_input_is_named(world: World, model: Path) -> None:
+    with TrtSession(build_engine(model)) as session, pytest.raises(UsageError, match="uint8"):
+        session.run(pictures(1).astype(np.float32))
+
+
+@pytest.mark.parametrize("function", ["cudaMalloc", "cudaMallocHost", "cudaStreamCreateWithFlags"])
+def test_no_memory_is_one_line_and_frees_all(world: World, model: Path, function: str) -> None:
+    path = build_engine(model)
+    world.cuda.fail = {function: 2}
+    with pytest.raises(GadError, match=f"{function}: out of memory") as caught:
+        TrtSession(path)
+    assert "smaller batch" in caught.value.remedy
+    assert world.cuda.held == 0
+
+
+def test_error_while_running_is_one_line(world: World, model: Path) -> None:
+    with TrtSession(build_engine(model)) as session:
+        session.run(pictures(1))
+        world.cuda.fail = {"cudaStreamSynchronize": 2}
+        with pytest.raises(GadError, match="out of memory"):
+            session.run(pictures(1))
