@@ -119,10 +119,10 @@ def open_any(
     path = Path(artifact)
     if not path.is_dir():
         return open_session(path, threads=threads, device=device)
+    import torch
+
     from generalad.model.session import TorchSession
     from generalad.model.storage import load_detector
-
-    import torch
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return TorchSession(load_detector(path, weights=weights, device=place))

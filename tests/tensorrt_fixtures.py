@@ -11,10 +11,6 @@ from cuda_double import CudaDouble
 from tensorrt_double import World
 from tensorrt_helpers import Install, make_golden
 
-from generalad.runtime import golden
-from generalad.runtime.session import Session
-from generalad.runtime.trt import TrtSession
-
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
@@ -22,16 +18,11 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
 
     def put(major: int, version: str | None = None) -> World:
         world = World(major, CudaDouble(), version)
-        monkeypatch.setattr(golden, "open_session", open_engine)
         monkeypatch.setitem(sys.modules, "tensorrt", world.module())
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", world.cuda.module())
         return world
 
     return put
-
-
-def open_engine(path: Path, *, threads: int | None = None) -> Session:
-    return TrtSession(path, threads=threads)
 
 
 @pytest.fixture(params=[10, 11])

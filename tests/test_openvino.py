@@ -96,7 +96,8 @@ def no_spec(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    path.write_text(path.read_text().replace("&quot;format_version&quot;: 1", "&quot;format_version&quot;: 9"))  # fmt: skip
+    old, new = (f"&quot;format_version&quot;: {number}" for number in (1, 9))
+    path.write_text(path.read_text().replace(old, new))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ PACKAGES = {
     "onnx": ("export", "train"),
     "onnxscript": ("export", "train"),
     "safetensors": ("train and export", "train"),
+    "openvino": ("run and export OpenVINO models", "openvino"),
+    "nncf": ("export int8 for OpenVINO", "openvino"),
+    "tensorrt": ("build and run TensorRT engines", "trt11"),
 }
 
 

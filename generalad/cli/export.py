@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from generalad.export.engine import EngineOptions
     from generalad.export.export import Exported
     from generalad.export.parity import Comparison, Parity
 
@@ -26,7 +27,12 @@ class Format(str, Enum):
 
 
 def export(
-    detector: Annotated[Path, typer.Argument(help="Folder written by gad train.")],
+    detector: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder written by gad train; for TensorRT also an exported ONNX file."
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="Kind of artifact.")] = Format.onnx,
     fp16: Annotated[
         bool, typer.Option("--fp16", help="Half precision, in the graph itself.")
@@ -44,6 +50,16 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="File to write.", show_default="DETECTOR/model.onnx"),
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Engine for other TensorRT versions too.")
+    ] = False,
+    hardware_compatible: Annotated[
+        str | None,
+        typer.Option(
+            help="Engine for other GPUs too: ampere_plus, same_compute_capability.",
+            show_default="this GPU",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Backbone weights, if they moved since training.")
@@ -64,6 +80,16 @@ def export(
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 exclude each other", remedy="give one of them")
     sizes = batch_sizes(batch)
+    engine = engine_options(sizes, version_compatible, hardware_compatible)
+    if detector.suffix.lower() == ".onnx":
+        if format is not Format.tensorrt or fp16 or int8 or verify_on is not None:
+            raise UsageError(
+                f"{detector} is exported already; it can only become a TensorRT engine of the same"
+                " precision",
+                remedy=f"gad export {detector} --format tensorrt",
+            )
+        build_from_onnx(detector, out, engine)
+        return
     require_extra("export", "train", "torch", "timm", "onnx", "onnxscript")
     require_extra("verifying the export", "cpu", "onnxruntime")
     from generalad.export.export import export_detector
@@ -77,6 +103,7 @@ def export(
             precision="fp16" if fp16 else "int8" if int8 else "fp32",
             batch=sizes,
             verify_on=verify_on,
+            engine=engine,
             weights=weights,
             report=report,
         )
@@ -97,6 +124,34 @@ def batch_sizes(text: str | None) -> tuple[int, int] | None:
     if found is None:
         raise UsageError(f"--batch: expected a size or a range such as 1..16, found {text!r}")
     return int(found[1]), int(found[2] or found[1])
+
+
+def engine_options(
+    sizes: tuple[int, int] | None, version_compatible: bool, hardware_compatible: str | None
+) -> EngineOptions:
+    """How to build an engine, with kernel timings kept for the next build."""
+    from generalad.export.engine import EngineOptions
+    from generalad.places import cache_folder
+
+    low, high = sizes or (1, 8)
+    return EngineOptions(
+        batch=(low, low, high),
+        version_compatible=version_compatible,
+        hardware_compatibility=hardware_compatible or "none",
+        timing_cache=cache_folder() / "tensorrt" / "timing.cache",
+    )
+
+
+def build_from_onnx(onnx: Path, out: Path | None, options: EngineOptions) -> None:
+    """Build an engine on the device that will run it, which has no torch."""
+    from generalad.cli.console import console, progress
+    from generalad.export.to_tensorrt import build_engine
+
+    screen = console()
+    with progress(screen) as report:
+        path = build_engine(onnx, out, options=options, progress=report)
+    size = path.stat().st_size / 1e6
+    screen.print(f"[bold]{path}[/bold]: {size:.1f} MB, golden samples of {onnx.name} reproduced")
 
 
 def show(screen: Console, done: Exported) -> None:

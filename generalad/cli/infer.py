@@ -75,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
         choices=("cpu", "cuda", "tensorrt"),
         help="used or refused (default: the best there is)",
     )
+    add(
+        "--rebuild",
+        action="store_true",
+        help="build a TensorRT engine again from its ONNX file if it, or the machine, has changed",
+    )
     return found
 
 
@@ -87,6 +92,8 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     given = parser().parse_args(arguments)
+    if given.rebuild:
+        _rebuild(given.artifact)
     from generalad.runtime import Interrupted, infer, open_sources
 
     opened = open_sources(given.sources)
@@ -109,6 +116,20 @@ def main(arguments: Sequence[str]) -> int:
             raise
     sys.stderr.write(in_words(summary))
     return 1 if summary.failed else 0
+
+
+def _rebuild(artifact: Path) -> None:
+    from generalad.errors import UsageError
+
+    if artifact.suffix.lower() != ".engine":
+        raise UsageError(f"--rebuild is for TensorRT engines, found {artifact.name}")
+    from generalad.cli.console import console, progress
+    from generalad.export.to_tensorrt import rebuild
+
+    with progress(console()) as report:
+        why = rebuild(artifact, progress=report)
+    if why is not None:
+        sys.stderr.write(f"gad: built again, because {why}\n")
 
 
 def _sinks(

@@ -7,7 +7,7 @@ mostly passes the gate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from generalad.errors import UsageError
+from generalad.export.engine import EngineOptions
 from generalad.export.magnitudes import magnitudes
 from generalad.export.precision import ladder, lower, too_large
 from generalad.export.quantise import coverages, quantise
@@ -62,14 +63,14 @@ class Material:
     Attributes:
         graph: float32 ONNX, with the batch axis asked for.
         images: (n, H, W, 3) uint8 RGB, calibration pictures.
-        batch: (smallest, largest) that was asked for; None for any.
+        engine: how to build TensorRT engines.
         validate: image AUROC of any function (B, H, W, 3) uint8 -> scores (B,), for NNCF.
         report: told about progress.
     """
 
     graph: onnx.ModelProto
     images: NDArray[np.uint8]
-    batch: tuple[int, int] | None
+    engine: EngineOptions
     validate: Callable[[Callable[[NDArray[np.uint8]], Any]], float]
     report: Report
 
@@ -81,7 +82,7 @@ def candidates(format: str, precision: str, material: Material) -> Iterator[Cand
         UsageError: no such format or precision.
         MissingExtraError: the library of the format is not installed.
     """
-    makers = {"onnx": _onnx, "openvino": _openvino}
+    makers = {"onnx": _onnx, "openvino": _openvino, "tensorrt": _tensorrt}
     for kind, value, known in (
         ("format", format, tuple(makers)),
         ("precision", precision, PRECISIONS),
@@ -150,6 +151,30 @@ def _openvino(precision: str, material: Material) -> Iterator[Candidate]:
         )
         material.report(name, 1, 1)
         yield Candidate("int8", name, _ir_writer(model, half=False), reference)
+
+
+def _tensorrt(precision: str, material: Material) -> Iterator[Candidate]:
+    from generalad.export.to_tensorrt import EngineWriter
+
+    def writer(graph: onnx.ModelProto) -> Write:
+        return EngineWriter(graph, material.engine, material.report)
+
+    if precision == "fp32":
+        yield Candidate("fp32", "fp32", writer(material.graph))
+        return
+    half = None
+    for candidate, graph in lowered(material):
+        if precision == "fp16":
+            yield replace(candidate, write=writer(graph))
+        elif not candidate.overflow:
+            half = graph
+            break
+    if half is None:
+        return
+    reference = writer(half)
+    for coverage in coverages(half):
+        quantised = quantise(half, material.images, coverage.keep, symmetric=True)
+        yield Candidate("int8", coverage.name, writer(quantised), reference)
 
 
 def _ir_writer(model: Any, *, half: bool) -> Write:

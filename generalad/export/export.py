@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import generalad
 from generalad.errors import GateError, UsageError
 from generalad.export.candidates import FORMATS, Candidate, Material, Report, candidates
+from generalad.export.engine import EngineOptions
 from generalad.export.gate import Gate, Passed, Refused, run_sets
 from generalad.export.parity import Parity
 from generalad.export.precision import OPSET
@@ -66,6 +67,7 @@ def export_detector(
     precision: str = "fp32",
     batch: int | tuple[int, int] | None = None,
     verify_on: str | Path | None = None,
+    engine: EngineOptions | None = None,
     weights: Path | None = None,
     report: Report | None = None,
 ) -> Exported:
@@ -78,6 +80,7 @@ def export_detector(
         precision: "fp32", "fp16" or "int8".
         batch: a fixed size, or (smallest, largest); None for any.
         verify_on: a dataset whose labelled test images are compared as well.
+        engine: how to build a TensorRT engine; its batch sizes are those of `batch`.
         weights: where the backbone's weights lie now, if they moved since training.
         report: told about progress.
 
@@ -104,7 +107,10 @@ def export_detector(
         fix_batch(graph, sizes[0])
     tell("translate", 1, 1)
     original = run_sets(TorchSession(trained), sets, "original", tell)
-    material = Material(graph, sets[0].images, sizes, _validation(sets), tell)
+    engine = engine or EngineOptions()
+    if sizes is not None:
+        engine = dataclasses.replace(engine, batch=(sizes[0], sizes[0], sizes[1]))
+    material = Material(graph, sets[0].images, engine, _validation(sets), tell)
     gate = Gate(trained, sets, original, FORMATS[format], tell)
     for candidate in candidates(format, precision, material):
         if (passed := gate.judge(candidate)) is not None:

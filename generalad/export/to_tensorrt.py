@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from generalad.errors import ArtifactError, GateError, UsageError, require_extra
 from generalad.export.engine import Engine, EngineOptions, Progress, build
@@ -20,9 +21,13 @@ from generalad.runtime.golden import selftest
 from generalad.runtime.trt_library import library, machine
 from generalad.spec import METADATA_KEY, Spec
 
+if TYPE_CHECKING:
+    import onnx
+
 __all__ = [
     "Engine",
     "EngineOptions",
+    "EngineWriter",
     "build",
     "build_engine",
     "is_stale",
@@ -40,6 +45,39 @@ def write_engine(engine: Engine, path: Path, spec: Spec) -> None:
     """
     with _draft(path) as draft:
         _write_pair(engine, draft, spec)
+
+
+class EngineWriter:
+    """Writes a graph as an engine, its record, and the ONNX file it was built from beside them.
+
+    The engine is built once, however often it is written.
+    """
+
+    def __init__(
+        self, graph: onnx.ModelProto, options: EngineOptions, progress: Progress | None
+    ) -> None:
+        self._graph, self._options, self._progress = graph, options, progress
+        self._built: Engine | None = None
+
+    def __call__(self, path: Path, spec: Spec) -> None:
+        """Write to `path`, which ends in .engine; the ONNX file comes last."""
+        from generalad.export.to_onnx import write_model
+
+        onnx = path.with_suffix(".onnx")
+        make_folder(path.parent)
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+                draft = Path(folder) / onnx.name
+                write_model(self._graph, draft, spec)
+                if self._built is None:
+                    self._built = build(draft, self._options, progress=self._progress)
+                digest = sha256_of_file(draft)
+                engine = dataclasses.replace(self._built, onnx=onnx, onnx_sha256=digest)
+                write_engine(engine, path, spec)
+                for file in sorted(draft.parent.iterdir()):  # weights, where they lie apart, first
+                    os.replace(file, path.parent / file.name)
+        except OSError as error:
+            raise storage_error(error, path) from error
 
 
 def build_engine(

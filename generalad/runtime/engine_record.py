@@ -165,7 +165,10 @@ def load_checked(engine: Path, machine: Machine) -> tuple[EngineRecord, bytes]:
 def rebuild_command(engine: Path, onnx: str | None = None) -> str:
     """How to build `engine` anew; without a readable record its ONNX is taken to be named alike."""
     source = engine.with_name(onnx or f"{engine.stem}.onnx")
-    return f"build it again on this device: gad export {source} --format tensorrt"
+    return (
+        f"build it again on this device: gad export {source} --format tensorrt, or let gad infer do"
+        " so with --rebuild"
+    )
 
 
 def _version_runs(built: str, found: str, compatible: bool) -> bool:
