@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from generalad.errors import UsageError
 from generalad.export.engine import EngineOptions
 from generalad.export.magnitudes import magnitudes
+from generalad.export.parity import LIMITS
 from generalad.export.precision import ladder, lower, too_large
-from generalad.export.quantise import coverages, quantise
+from generalad.export.quantise import Coverage, coverages, quantise
 from generalad.export.to_onnx import write_model
 from generalad.spec import Spec
 
@@ -129,7 +130,7 @@ def _writer(graph: onnx.ModelProto) -> Write:
 
 
 def _openvino(precision: str, material: Material) -> Iterator[Candidate]:
-    from generalad.export.to_openvino import convert, quantise_ir
+    from generalad.export.to_openvino import Validate, convert, quantise_ir
 
     def converted() -> Any:
         return convert(material.graph)
@@ -140,17 +141,20 @@ def _openvino(precision: str, material: Material) -> Iterator[Candidate]:
         yield Candidate("fp32", "fp32", _ir_writer(converted(), half=False))
         return
     reference = _ir_writer(converted(), half=False)
-    keep = coverages(material.graph)[0].keep
-    for name, loss in (("int8", None), ("int8 with accuracy control", 0.005)):
-        material.report(name, 0, 1)
-        validation = None
-        if loss is not None:
-            validation = (lambda model: material.validate(lambda x: model(x)["scores"])), loss
+    validation = (
+        lambda model: material.validate(lambda images: model(images)["scores"]),
+        LIMITS["int8"].auroc,
+    )
+    first, *_ = found = coverages(material.graph)
+    steps: list[tuple[Coverage, tuple[Validate, float] | None]] = [(step, None) for step in found]
+    steps.append((replace(first, name="int8 with accuracy control"), validation))
+    for step, measured in steps:
+        material.report(f"quantising: {step.name}", 0, 1)
         model = quantise_ir(
-            converted(), material.graph, keep, material.images, validation=validation
+            converted(), material.graph, step.keep, material.images, validation=measured
         )
-        material.report(name, 1, 1)
-        yield Candidate("int8", name, _ir_writer(model, half=False), reference)
+        material.report(f"quantising: {step.name}", 1, 1)
+        yield Candidate("int8", step.name, _ir_writer(model, half=False), reference)
 
 
 def _tensorrt(precision: str, material: Material) -> Iterator[Candidate]:

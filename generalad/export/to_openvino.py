@@ -119,6 +119,11 @@ def quantise_ir(
             validation_dataset=nncf.Dataset([0]),  # `measure` has its own pictures
             validation_fn=lambda compiled, _: (measure(compiled), None),
             max_drop=loss,
+            # A node that is turned back gets its first weights, without the factors that smoothing
+            # had moved into them; measured, one such node took the AUROC from 0.98 to 0.54.
+            advanced_quantization_parameters=nncf.AdvancedQuantizationParameters(
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)
+            ),
             **options,
         )
 
