@@ -153,7 +153,7 @@ def timed(rows: list[Row], trained: Trained, rounds: int) -> list[float]:
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """Of one call, after a pause and another call: threads of the library before spin and disturb."""
+    """Of one call, after a pause and another call: threads of the one before spin and disturb."""
     time.sleep(PAUSE)
     function()
     began = time.perf_counter()

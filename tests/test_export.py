@@ -30,6 +30,7 @@ from generalad.model.storage import Trained, load_detector
 from generalad.model.weights import load_backbone
 from generalad.preprocess import decode_image
 from generalad.runtime import open_session
+from generalad.runtime.onnx_hash import HASH_KEY
 from generalad.spec import METADATA_KEY, Spec
 from generalad.training.calibration import calibrate
 
@@ -53,7 +54,7 @@ def test_the_spec_travels_in_the_file(
     exported: Exported, graph: onnx.ModelProto, trained: Trained
 ) -> None:
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    assert list(metadata) == [METADATA_KEY]
+    assert list(metadata) == [HASH_KEY, METADATA_KEY]
     spec = Spec.from_json(metadata[METADATA_KEY])
     assert spec == exported.spec
     assert spec.backbone == trained.spec.backbone

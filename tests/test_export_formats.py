@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from training_helpers import write_parts
 
 from generalad.cli.export import batch_sizes
-from generalad.errors import DataError, GadError, GateError, StorageError, UsageError
+from generalad.errors import ArtifactError, DataError, GadError, GateError, StorageError, UsageError
 from generalad.export import candidates as candidates_module
 from generalad.export import export as module
 from generalad.export import gate as gate_module
@@ -29,6 +29,7 @@ from generalad.export.to_onnx import to_onnx
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
 from generalad.runtime.golden import selftest
+from generalad.runtime.onnx_hash import check_unchanged
 
 pytest_plugins = ["training_fixtures"]
 
@@ -267,7 +268,12 @@ def test_weights_beside_the_graph_when_it_is_large(
             np.testing.assert_allclose(
                 session.run(images).scores, other.run(images).scores, atol=tolerance
             )
-    data[0].write_bytes(data[0].read_bytes()[:1000])
+    check_unchanged(done.path)
+    whole = data[0].read_bytes()
+    data[0].write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match=data[0].name):
+        selftest(done.path)
+    data[0].write_bytes(whole[:1000])
     with pytest.raises(GadError):
         open_session(done.path)
 
@@ -292,6 +298,19 @@ def test_an_artifact_names_no_file_of_the_machine_it_was_made_on(exported: Expor
     content = exported.path.read_bytes()
     assert str(Path(module.__file__).parents[2]).encode() not in content
     assert b"site-packages" not in content
+
+
+def test_one_changed_byte_is_found(exported: Exported, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    content = exported.path.read_bytes()
+    spec = content.rfind(b"generalad.graph_sha256")
+    for place in (100, spec // 2, spec - 10):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(ArtifactError):
+            selftest(path)
+    path.write_bytes(content)
+    check_unchanged(path)
+    assert selftest(path).equal
 
 
 def test_the_record_is_plain_json(exported: Exported) -> None:

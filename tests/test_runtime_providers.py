@@ -107,9 +107,11 @@ def test_a_named_device_never_falls_back(
     assert ("does not load 11" in caught.value.remedy) == (device == "tensorrt")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_tensorrt_gets_caches_and_a_profile(
-    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, make_artifact: MakeArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    artifact = make_artifact(tmp_path, precision=precision)
     monkeypatch.setenv("GAD_CACHE", str(tmp_path / "cache"))
     on_cpu(monkeypatch)
     ort = offer(monkeypatch, TENSORRT, CUDA)
@@ -119,6 +121,7 @@ def test_tensorrt_gets_caches_and_a_profile(
     height, width = session.spec.image_size
     assert name == TENSORRT and [n for n, _ in ort.asked[-1]] == [TENSORRT, CUDA, CPU]
     assert options["trt_profile_max_shapes"] == f"images:16x{height}x{width}x3"
+    assert options.get("trt_fp16_enable", False) == (precision == "fp16")
     assert Path(options["trt_engine_cache_path"]).is_dir()
     assert Path(options["trt_engine_cache_path"]).is_relative_to(tmp_path / "cache")
 

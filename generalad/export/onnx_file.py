@@ -4,38 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 
 from generalad.files import atomic_write
+from generalad.runtime.onnx_hash import HASH_KEY
 
 MOST_INLINE = 1_500_000_000
 """Bytes of a file with its weights inside; protobuf ends at 2 GB. Larger ones go to a second file."""
 
 
-def write_onnx(model: onnx.ModelProto, path: Path) -> None:
+def write_onnx(
+    model: onnx.ModelProto, path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a model; above `MOST_INLINE` bytes its weights lie in `NAME-HASH.data` beside it.
 
     The second file is named by its content and written first, so the model that stood there before
     keeps its own until the new one has taken its place.
 
+    Args:
+        model: without metadata of its own.
+        path: of the file.
+        metadata: written at the end, after the hash of what comes before (`runtime.onnx_hash`).
+
     Raises:
         StorageError: the place cannot be written, or the disk is full.
     """
-    if model.ByteSize() < MOST_INLINE:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(model.SerializeToString())
-        keep = ""
-    else:
-        keep = _write_apart(model, path)
+    keep = ""
+    if model.ByteSize() >= MOST_INLINE:
+        model, keep = _write_apart(model, path)
+    content = model.SerializeToString()
+    end = onnx.ModelProto()
+    entries = {HASH_KEY: hashlib.sha256(content).hexdigest(), **metadata} if metadata else {}
+    for key, value in entries.items():
+        end.metadata_props.add(key=key, value=value)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        # Two messages of protobuf, one after the other, are one with the fields of both.
+        file.writelines([content, end.SerializeToString()])
     for stale in path.parent.glob(f"{path.stem}-{'[0-9a-f]' * 12}.data"):
         if stale.name != keep:
             with contextlib.suppress(OSError):
                 stale.unlink()
 
 
-def _write_apart(model: onnx.ModelProto, path: Path) -> str:
+def _write_apart(model: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, str]:
     apart = onnx.ModelProto()
     apart.CopyFrom(model)
     parts, offset, digest = [], 0, hashlib.sha256()
@@ -58,6 +72,4 @@ def _write_apart(model: onnx.ModelProto, path: Path) -> str:
                 entry.value = name
     with atomic_write(path.parent / name) as temporary, temporary.open("wb") as file:
         file.writelines(parts)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(apart.SerializeToString())
-    return name
+    return apart, name

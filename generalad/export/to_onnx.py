@@ -90,18 +90,17 @@ def fix_batch(model: onnx.ModelProto, batch: int) -> None:
     """Give the batch axis of a graph's inputs and outputs a size, in place."""
     from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
-    make_dim_param_fixed(model.graph, model.graph.input[0].type.tensor_type.shape.dim[0].dim_param, batch)
+    name = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    make_dim_param_fixed(model.graph, name, batch)
 
 
 def write_model(model: onnx.ModelProto, path: Path, spec: Spec) -> None:
     """Write an ONNX file with `spec` in its metadata, whole or not at all."""
     del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, spec.to_json()
     model.producer_name = "generalad"
     model.doc_string = ""
     with _without_origins(model):
-        write_onnx(model, path)
+        write_onnx(model, path, {METADATA_KEY: spec.to_json()})
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from generalad.export.engine import Engine, EngineOptions, Progress, build
 from generalad.files import make_folder, sha256_of_bytes, sha256_of_file, storage_error
 from generalad.runtime.engine_record import EngineRecord, read_record, record_path
 from generalad.runtime.golden import selftest
+from generalad.runtime.onnx_hash import check_unchanged
 from generalad.runtime.trt_library import library, machine
 from generalad.spec import METADATA_KEY, Spec
 
@@ -109,6 +110,7 @@ def build_engine(
     if path.suffix != ".engine":
         raise UsageError(f"{path}: expected a name that ends in .engine")
     spec = read_spec(onnx)
+    check_unchanged(onnx)
     if not spec.golden:
         raise ArtifactError(
             f"{onnx}: carries no golden samples, so the engine could not be verified",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, DataError, GateError
 from generalad.preprocess import decode_image
+from generalad.runtime.onnx_hash import check_unchanged
 from generalad.runtime.session import EXPORT_AGAIN, Outputs, open_session, spread
 from generalad.spec import GoldenSample, Spec
 
@@ -192,6 +193,8 @@ def selftest(
         ArtifactError: no artifact, a damaged one, or one without golden samples.
         MissingExtraError: the backend's library is not installed.
     """
+    if Path(path).suffix.lower() == ".onnx" and Path(path).is_file():
+        check_unchanged(Path(path))
     with open_session(path, threads=threads, device=device) as session:
         spec = session.spec
         images = _pictures(spec, str(path))

@@ -12,7 +12,7 @@ from typing import Any
 
 from generalad.errors import GadError, UsageError
 from generalad.files import make_folder, sha256_of_file
-from generalad.spec import INPUT_NAME
+from generalad.spec import INPUT_NAME, METADATA_KEY, Spec
 
 CPU, CUDA, TENSORRT = (f"{n}ExecutionProvider" for n in ("CPU", "CUDA", "Tensorrt"))
 DEVICES = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
@@ -79,11 +79,12 @@ def _tensorrt_options(ort: Any, path: Path) -> dict[str, Any]:
         "trt_engine_cache_path": str(cache),
         "trt_timing_cache_enable": True,
         "trt_timing_cache_path": str(cache.parent),
-        # The provider builds weakly typed engines: without it, half precision is not used at all.
-        "trt_fp16_enable": True,
-        "trt_layer_norm_fp32_fallback": True,
     }
-    batch, *size = _input_shape(ort, path)
+    (batch, *size), half = _look_into(ort, path)
+    if half:
+        # The provider builds weakly typed engines: without it half precision is not used at all,
+        # with it a float32 graph would be computed in half precision.
+        options |= {"trt_fp16_enable": True, "trt_layer_norm_fp32_fallback": True}
     if not isinstance(batch, int):
         shape = "x".join(str(length) for length in size)
         for name, count in (("min", 1), ("opt", 1), ("max", LARGEST_BATCH)):
@@ -91,9 +92,12 @@ def _tensorrt_options(ort: Any, path: Path) -> dict[str, Any]:
     return options
 
 
-def _input_shape(ort: Any, path: Path) -> list[Any]:
+def _look_into(ort: Any, path: Path) -> tuple[list[Any], bool]:
+    """Shape of the input, and whether the artifact is in half precision."""
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(str(path), sess_options=settings, providers=[CPU])
-    return list(session.get_inputs()[0].shape)
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    half = text is not None and Spec.from_json(text, name=str(path)).precision == "fp16"
+    return list(session.get_inputs()[0].shape), half
