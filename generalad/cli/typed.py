@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
 from generalad.cli.run import INTERRUPTED, WRONG_USAGE
+
+
+def paragraphs(text: str) -> str:
+    """A docstring with each paragraph on one line, for the terminal's own width to break."""
+    parts = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(part.split()) for part in parts)
 
 
 def call(name: str, command: typer.Typer | Callable[..., Any], arguments: Sequence[str]) -> int:
@@ -20,6 +27,8 @@ def call(name: str, command: typer.Typer | Callable[..., Any], arguments: Sequen
     else:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(context_settings={"help_option_names": ["--help", "-h"]})(command)
+    for known in app.registered_commands:
+        known.help = paragraphs(known.callback.__doc__ or "")
     try:
         # Standalone mode would turn Ctrl-C into exit code 1.
         result = typer.main.get_command(app).main(
