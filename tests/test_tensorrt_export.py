@@ -93,8 +93,9 @@ def test_an_engine_that_computes_something_else_is_refused(
 
 def test_a_build_that_fails_says_why(install: Install, trained: Trained, tmp_path: Path) -> None:
     install(10, "10.3.0")
-    with pytest.raises(GadError, match="JetPack 6"):
+    with pytest.raises(GadError, match="JetPack 6") as caught:
         export_detector(trained, tmp_path / "m.engine", format="tensorrt")
+    assert caught.value.exit_code == 1  # no gate said no
     assert not list(tmp_path.iterdir())
 
 

@@ -86,6 +86,7 @@ def export_detector(
 
     Raises:
         ArtifactError: no detector, or its calibration pictures are missing.
+        GadError: the last candidate could not be made or run at all, such as an engine.
         GateError: no candidate decides as the detector does; nothing was written.
         MissingExtraError: the library of the format is not installed.
         StorageError: the artifact cannot be written; an older one is still there.
@@ -115,6 +116,8 @@ def export_detector(
     for candidate in candidates(format, precision, material):
         if (passed := gate.judge(candidate)) is not None:
             return _write(passed, candidate, path, gate)
+    if gate.failure is not None:
+        raise gate.failure
     raise GateError(
         f"no {precision} artifact for {format} decides as the detector does:\n"
         + "\n".join(f"  {one.name}: {'; '.join(one.reasons)}" for one in gate.refused),

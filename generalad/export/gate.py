@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import GadError, StorageError, UsageError
+from generalad.errors import GadError, GateError, StorageError, UsageError
 from generalad.export.candidates import Candidate, Report
 from generalad.export.parity import Parity, compare, refuse_infinite
 from generalad.export.pictures import Pictures
@@ -23,7 +23,6 @@ from generalad.training.calibration import calibrate
 
 TIMED_PAIRS = 12
 """Runs of a quantised artifact and of its reference, in turns, to tell which is faster."""
-
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +64,13 @@ class Gate:
         self.trained, self.sets, self.original = trained, sets, original
         self.suffix, self.report = suffix, report
         self.refused: list[Refused] = []
+        self.failure: GadError | None = None
+        """Why the last candidate could not be made or run at all."""
 
     def judge(self, candidate: Candidate) -> Passed | None:
         """Draft a candidate, run it on all pictures and compare; None if it is refused."""
         problems: list[str] = []
-        passed = None
+        passed = self.failure = None
         if candidate.overflow:
             problems = [f"values overflow: {', '.join(candidate.overflow[:3])}"]
         else:
@@ -77,7 +78,10 @@ class Gate:
                 passed, problems = self._try(candidate)
             except (StorageError, UsageError):
                 raise
+            except GateError as error:
+                problems = [error.message]
             except GadError as error:  # such as an operator that this machine cannot run
+                self.failure = error
                 problems = [error.message]
         if problems:
             self.refused.append(Refused(candidate.name, tuple(problems)))
