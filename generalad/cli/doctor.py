@@ -22,7 +22,7 @@ PACKAGES = {
     "onnxscript": ("export", "train"),
     "safetensors": ("train and export", "train"),
     "openvino": ("run and export OpenVINO models", "openvino"),
-    "nncf": ("export int8 for OpenVINO", "openvino"),
+    "nncf": ("export int8 for OpenVINO", "int8"),
     "tensorrt": ("build and run TensorRT engines", "trt11"),
 }
 

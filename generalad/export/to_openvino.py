@@ -142,7 +142,7 @@ def _import_nncf() -> Any:
         with _quiet():
             import nncf
     except ImportError as error:
-        raise MissingExtraError("int8 for OpenVINO", "openvino") from error
+        raise MissingExtraError("int8 for OpenVINO", "int8") from error
     return nncf
 
 

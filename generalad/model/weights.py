@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from generalad.config import EMBEDDED, Config
 from generalad.errors import ConfigError, WeightsError
 from generalad.model.backbone import Backbone, wrap
-from generalad.model.embedded_vit import PATCH, build_embedded
+from generalad.model.embedded_vit import build_embedded
 
 HUB = "hub"
 HUB_TIMEOUT_S = 5.0
@@ -95,11 +95,6 @@ def build_body(name: str, image_size: tuple[int, int]) -> nn.Module:
 
 
 def _embedded_body(description: Path, image_size: tuple[int, int]) -> nn.Module:
-    if image_size[0] % PATCH or image_size[1] % PATCH:
-        raise ConfigError(
-            f"image_size: {image_size[0]} x {image_size[1]} does not suit the embedded backbone",
-            remedy=f"use multiples of {PATCH}",
-        )
     architecture = json.loads(description.read_text(encoding="utf-8"))["architecture"]
     body: nn.Module = build_embedded(**architecture, image_size=image_size).eval()
     return body
