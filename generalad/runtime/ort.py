@@ -8,24 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import ArtifactError, GadError, MissingExtraError, UsageError
+from generalad.errors import ArtifactError, MissingExtraError
 from generalad.runtime import ort_providers
-from generalad.runtime.session import (
-    EXPORT_AGAIN,
-    Closing,
-    Outputs,
-    check_images,
-    check_outputs,
-    check_spec,
-    in_batches,
-)
+from generalad.runtime.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
 from generalad.spec import METADATA_KEY, Spec
 
 Tensor = tuple[str, str, list[Any]]
 """Name, ONNX Runtime's name of the type, shape; a size that is no int is free."""
 
 
-class OrtSession(Closing):
+class OrtSession(LibrarySession):
     """A `Session` on ONNX Runtime. Output arrays are fresh at every run and belong to the caller.
 
     Args:
@@ -46,47 +38,18 @@ class OrtSession(Closing):
         self._backend = f"onnxruntime {ort.__version__}, {provider}"
         self._bound = None if provider == "CPU" else _Bound(ort, self._session, self._spec)
 
-    @property
-    def spec(self) -> Spec:
-        """The record in the file's metadata."""
-        return self._spec
-
-    @property
-    def backend(self) -> str:
-        """Such as "onnxruntime 1.32.0, CPU"."""
-        return self._backend
-
-    @property
-    def fixed_batch(self) -> int | None:
-        """The batch size of the graph, None where its batch axis is dynamic."""
-        return self._fixed_batch
-
-    def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """See `Session.run`."""
-        if self._session is None:
-            raise UsageError("the session is closed")
-        check_images(images, self._spec)
-        if self._fixed_batch is None or self._fixed_batch == len(images):
-            outputs = self._run(images)
-        else:
-            outputs = in_batches(images, self._fixed_batch, self._run)
-        return check_outputs(outputs, len(images), self._spec)
-
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
-        try:
-            if self._bound is not None:
-                return Outputs(*self._bound.run(images))
-            feed = {self._spec.input_name: images}
-            return Outputs(*self._session.run(list(self._spec.output_names), feed))
-        except Exception as error:  # the library's errors share no other base class
-            raise GadError(
-                f"{self._backend} could not run {len(images)} pictures ({_reason(error)})",
-                remedy="when memory is short, use a smaller batch",
-            ) from error
+        if self._bound is not None:
+            return Outputs(*self._bound.run(images))
+        feed = {self._spec.input_name: images}
+        return Outputs(*self._session.run(list(self._spec.output_names), feed))
 
-    def close(self) -> None:
-        """Free the network."""
+    def _free(self) -> None:
         self._session = self._bound = None
+
+    @staticmethod
+    def _reason(error: Exception) -> str:
+        return _reason(error)
 
 
 class _Bound:

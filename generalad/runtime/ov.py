@@ -9,23 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import ArtifactError, GadError, MissingExtraError, UsageError
-from generalad.runtime.session import (
-    EXPORT_AGAIN,
-    Closing,
-    Outputs,
-    check_images,
-    check_outputs,
-    check_spec,
-    in_batches,
-)
+from generalad.errors import ArtifactError, MissingExtraError
+from generalad.runtime.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
 from generalad.spec import Spec
 
 INFO = "generalad"
 """Key of our part of the IR's `rt_info`; below it "spec" and "weights_sha256"."""
 
 
-class OvSession(Closing):
+class OvSession(LibrarySession):
     """A `Session` on OpenVINO's CPU plugin. Output arrays belong to the caller.
 
     What is not quantised is computed in float32, half-size weights too: left to itself, the plugin
@@ -56,47 +48,18 @@ class OvSession(Closing):
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self._backend = f"openvino {version}, CPU, {used}"
 
-    @property
-    def spec(self) -> Spec:
-        """The record in the XML."""
-        return self._spec
-
-    @property
-    def backend(self) -> str:
-        """Such as "openvino 2026.4.1, CPU, f32": version, device and precision really in use."""
-        return self._backend
-
-    @property
-    def fixed_batch(self) -> int | None:
-        """The batch size of the model, None where it is dynamic."""
-        return self._fixed_batch
-
-    def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """See `Session.run`."""
-        if self._request is None:
-            raise UsageError("the session is closed")
-        check_images(images, self._spec)
-        if self._fixed_batch is None or self._fixed_batch == len(images):
-            outputs = self._run(images)
-        else:
-            outputs = in_batches(images, self._fixed_batch, self._run)
-        return check_outputs(outputs, len(images), self._spec)
-
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
-        try:
-            self._request.infer({self._spec.input_name: images})
-        except Exception as error:  # the library's errors share no other base class
-            raise GadError(
-                f"{self._backend} could not run {len(images)} pictures ({_reason(error)})",
-                remedy="when memory is short, use a smaller batch",
-            ) from error
+        self._request.infer({self._spec.input_name: images})
         # The tensors are used again by the next run.
         found = (self._request.get_tensor(name).data.copy() for name in self._spec.output_names)
         return Outputs(*found)
 
-    def close(self) -> None:
-        """Free the network."""
+    def _free(self) -> None:
         self._request = None
+
+    @staticmethod
+    def _reason(error: Exception) -> str:
+        return _reason(error)
 
 
 def library() -> Any:
@@ -162,9 +125,9 @@ def _check_graph(model: Any, spec: Spec, path: Path) -> int | None:
         port = ports.get(name)
         found = [] if port is None else [str(length) for length in port.get_partial_shape()]
         if found[1:] != [str(length) for length in shape] or not found:
+            wanted = ", ".join(map(str, ("B", *shape)))
             raise ArtifactError(
-                f"{path}: {name} has shape {found}, its spec says (B, {', '.join(map(str, shape))})",
-                remedy=EXPORT_AGAIN,
+                f"{path}: {name} has shape {found}, its spec says ({wanted})", remedy=EXPORT_AGAIN
             )
     batch = ports[spec.input_name].get_partial_shape()[0]
     return batch.get_length() if batch.is_static else None

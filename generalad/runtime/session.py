@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import ArtifactError, UsageError
+from generalad.errors import ArtifactError, GadError, UsageError
 from generalad.preprocess import RESIZE_RULE
 from generalad.spec import Spec
 
@@ -101,6 +101,71 @@ class Closing:
 
 
 C = TypeVar("C", bound=Closing)
+
+
+class LibrarySession(Closing):
+    """What sessions on ONNX Runtime and OpenVINO share: facts, checks, cutting into batches.
+
+    A subclass sets `_spec`, `_backend` and `_fixed_batch`, and gives `_run` and `_free`.
+    """
+
+    _spec: Spec
+    _backend: str
+    _fixed_batch: int | None
+    _closed = False
+
+    @property
+    def spec(self) -> Spec:
+        """See `Session.spec`."""
+        return self._spec
+
+    @property
+    def backend(self) -> str:
+        """See `Session.backend`."""
+        return self._backend
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """See `Session.fixed_batch`."""
+        return self._fixed_batch
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """See `Session.run`."""
+        if self._closed:
+            raise UsageError("the session is closed")
+        check_images(images, self._spec)
+        if self._fixed_batch is None or self._fixed_batch == len(images):
+            outputs = self._guarded(images)
+        else:
+            outputs = in_batches(images, self._fixed_batch, self._guarded)
+        return check_outputs(outputs, len(images), self._spec)
+
+    def _guarded(self, images: NDArray[np.uint8]) -> Outputs:
+        try:
+            return self._run(images)
+        except Exception as error:  # the libraries' errors share no base class
+            raise GadError(
+                f"{self._backend} could not run {len(images)} pictures ({self._reason(error)})",
+                remedy="when memory is short, use a smaller batch",
+            ) from error
+
+    def _run(self, images: NDArray[np.uint8]) -> Outputs:
+        """Run a batch of a size that the network takes."""
+        raise NotImplementedError
+
+    def _free(self) -> None:
+        """Let go of the network."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _reason(error: Exception) -> str:
+        """What a library's error says, in one line."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free the network."""
+        self._closed = True
+        self._free()
 
 
 KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cuda",)}
