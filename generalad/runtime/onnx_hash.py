@@ -1,7 +1,7 @@
 """Whether an ONNX artifact is the file that was exported, told without an ONNX library.
 
-The metadata stand at the end of the file, the hash of all bytes before them first. Weights in a file
-of their own are named by their hash.
+The metadata stand at the end of the file, first among them the hash of all bytes before. Weights in a
+file of their own are named by their hash.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_unchanged(path: Path) -> None:
     changed += [name for name in apart if not _named_by_content(path.with_name(name))]
     if changed:
         raise ArtifactError(
-            f"{path}: {' and '.join(changed)} is not what was exported: changed, damaged or missing",
+            f"{path}: {' and '.join(changed)} is not what was exported: changed or damaged",
             remedy="copy the files again, or export the detector again with gad export",
         )
 
