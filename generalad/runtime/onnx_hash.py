@@ -1,7 +1,7 @@
 """Whether an ONNX artifact is the file that was exported, told without an ONNX library.
 
-The metadata stand at the end of the file, first among them the hash of all bytes before. Weights in a
-file of their own are named by their hash.
+The metadata stand at the end of the file, first among them the hash of all bytes before. Weights in
+a file of their own are named by their hash.
 """
 
 from __future__ import annotations
