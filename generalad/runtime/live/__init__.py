@@ -1,0 +1,34 @@
+"""Live sources: cameras that hang, break off and come back, without a frame lost unseen.
+
+`Reader` turns an address into frames and says what state it is in; `WatchedFolder` waits for
+pictures that other programs write. Not connected to `infer` yet.
+"""
+
+from generalad.runtime.live.address import Address, parse_address, redacted
+from generalad.runtime.live.camera import Camera, CameraFactory
+from generalad.runtime.live.lost import CameraLost, DamagedFrame
+from generalad.runtime.live.reader import Reader
+from generalad.runtime.live.state import Captured, Change, Policy, State, Status
+from generalad.runtime.live.timing import Backoff, Clock, SystemClock
+from generalad.runtime.live.watch import Arrived, WatchedFolder
+
+__all__ = [
+    "Address",
+    "Arrived",
+    "Backoff",
+    "Camera",
+    "CameraFactory",
+    "CameraLost",
+    "Captured",
+    "Change",
+    "Clock",
+    "DamagedFrame",
+    "Policy",
+    "Reader",
+    "State",
+    "Status",
+    "SystemClock",
+    "WatchedFolder",
+    "parse_address",
+    "redacted",
+]

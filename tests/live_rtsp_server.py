@@ -1,0 +1,57 @@
+"""An RTSP server for tests, run by a Python that has GStreamer: live_rtsp_server.py PORT KEY=VALUE
+
+Serves a red picture at /cam, 15 times a second, and prints its port when it listens. Keys:
+size=WxH; user=NAME:PASSWORD.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+SETTINGS = dict(item.split("=", 1) for item in sys.argv[2:])
+
+
+def main() -> None:
+    import gi  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    gi.require_version("Gst", "1.0")
+    gi.require_version("GstRtspServer", "1.0")
+    from gi.repository import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        GLib,
+        Gst,
+        GstRtspServer,
+    )
+
+    Gst.init(None)
+    width, height = SETTINGS.get("size", "320x240").split("x")
+    server: Any = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(sys.argv[1])
+    factory: Any = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(
+        "( videotestsrc is-live=true pattern=red "
+        f"! video/x-raw,width={width},height={height},framerate=15/1 "
+        "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 "
+        "! rtph264pay name=pay0 pt=96 )"
+    )
+    factory.set_shared(True)
+    if user := SETTINGS.get("user"):
+        name, password = user.split(":")
+        auth = GstRtspServer.RTSPAuth()
+        token = GstRtspServer.RTSPToken()
+        token.set_string("media.factory.role", "viewer")
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(name, password), token)
+        server.set_auth(auth)
+        role = Gst.Structure.new_from_string(
+            "viewer, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
+        )
+        factory.add_role_from_structure(role)
+    server.get_mount_points().add_factory("/cam", factory)
+    assert server.attach(None), "cannot listen"
+    print(server.get_bound_port(), flush=True)
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    main()
