@@ -20,7 +20,9 @@ test: check           ## checks, then all tests
 check: $(INSTALLED)   ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@# The last numpy for Python 3.10 has other type stubs than the ones the code is written against.
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo $(BIN)/mypy; $(BIN)/mypy; else echo "mypy: skipped on Python 3.10"; fi
 
 clean:           ## remove what make made
 	rm -rf $(VENV) demo dist build
