@@ -156,7 +156,9 @@ def build_from_onnx(onnx: Path, out: Path | None, options: EngineOptions) -> Non
 
 def show(screen: Console, done: Exported) -> None:
     """The artifact, what was refused before it, and how far it is from the detector."""
-    files = [done.path, done.path.with_suffix(".bin")] if done.path.suffix == ".xml" else [done.path]
+    files = (
+        [done.path, done.path.with_suffix(".bin")] if done.path.suffix == ".xml" else [done.path]
+    )
     size = sum(file.stat().st_size for file in files) / 1e6
     for refused in done.refused:
         screen.print(f"[yellow]refused[/yellow] {refused.name}: {'; '.join(refused.reasons)}")
@@ -193,7 +195,8 @@ def explanation(parity: Parity) -> str:
     far = f", {margin:.0%} of the spread or more from the threshold" if margin else ""
     return (
         "score: largest, map: mean difference, in units of the spread of the detector's own on"
-        f" calibration images; rank: Spearman's correlation; far: decisions that differ{far}; AUROC, AUPRO: lost"
+        f" calibration images; rank: Spearman's correlation; far: decisions that differ{far};"
+        " AUROC, AUPRO: lost"
     )
 
 

@@ -1,4 +1,4 @@
-"""`gad export`: make a candidate, compare it with the detector, calibrate again, write; or the next.
+"""`gad export`: make a candidate, compare it with the detector, calibrate again, write, or go on.
 
 A candidate that fails the gate is recorded with its reasons and the next, safer one is tried. When
 none passes, nothing is written.
@@ -25,8 +25,8 @@ from generalad.export.candidates import FORMATS, Candidate, Material, Report, ca
 from generalad.export.engine import EngineOptions
 from generalad.export.gate import Gate, Passed, Refused, run_sets
 from generalad.export.parity import Parity
-from generalad.export.precision import OPSET
 from generalad.export.pictures import Pictures, picture_sets
+from generalad.export.precision import OPSET
 from generalad.export.to_onnx import fix_batch, to_onnx
 from generalad.metrics.ranking import auroc
 from generalad.model.session import TorchSession

@@ -1,4 +1,4 @@
-"""The gate: a candidate is drafted, run on all pictures, calibrated, compared, and timed if asked."""
+"""The gate: a candidate is drafted, run on all pictures, calibrated, compared, timed if asked."""
 
 from __future__ import annotations
 
@@ -178,5 +178,3 @@ def calibrated(spec: Spec, outputs: Outputs) -> Spec:
         normalisation=again.normalisation,
         calibration=again.calibration,
     )
-
-

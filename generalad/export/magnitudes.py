@@ -37,18 +37,20 @@ def magnitudes(model: onnx.ModelProto, images: NDArray[np.uint8]) -> dict[str, f
     names = [name for name in floats if name in made]
     del graph.output[:]
     for place, name in enumerate(names):
-        graph.node.append(helper.make_node("Abs", [name], [f"abs_{place}"]))
-        graph.node.append(
-            helper.make_node("ReduceMax", [f"abs_{place}"], [f"max_{place}"], keepdims=0)
-        )
-        graph.output.append(helper.make_tensor_value_info(f"max_{place}", TensorProto.FLOAT, []))
+        for operator in ("ReduceMax", "ReduceMin"):  # of Abs, a copy of every tensor would be made
+            found = f"{operator}_{place}"
+            graph.node.append(helper.make_node(operator, [name], [found], keepdims=0))
+            graph.output.append(helper.make_tensor_value_info(found, TensorProto.FLOAT, []))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Without an arena memory goes back as soon as a tensor was looked at.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     with tempfile.TemporaryDirectory(prefix="gad-export-") as folder:
         path = Path(folder) / "watched.onnx"
         write_onnx(watched, path)
         session = onnxruntime.InferenceSession(
             str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
-        found = [np.stack(session.run(None, {INPUT_NAME: image[None]})) for image in images]
-    return dict(zip(names, np.stack(found).max(axis=0).tolist(), strict=True))
+        runs = [np.stack(session.run(None, {INPUT_NAME: image[None]})) for image in images]
+    largest = np.abs(np.stack(runs)).max(axis=0).reshape(-1, 2).max(axis=1)
+    return dict(zip(names, largest.tolist(), strict=True))

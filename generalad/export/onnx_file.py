@@ -13,7 +13,7 @@ from generalad.files import atomic_write
 from generalad.runtime.onnx_hash import HASH_KEY
 
 MOST_INLINE = 1_500_000_000
-"""Bytes of a file with its weights inside; protobuf ends at 2 GB. Larger ones go to a second file."""
+"""Bytes of a file with its weights inside; protobuf ends at 2 GB. More goes to a second file."""
 
 
 def write_onnx(

@@ -80,7 +80,7 @@ def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
 
 
 def scope_of(node: NodeProto) -> str:
-    """The module that a node came from, such as "backbone.body.blocks.3.attn.qkv"; "" at the top."""
+    """The module a node came from, such as "backbone.body.blocks.3.attn.qkv"; "" at the top."""
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
             scopes = ast.literal_eval(entry.value)  # of the modules, then the node's own name

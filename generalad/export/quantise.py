@@ -1,8 +1,8 @@
 """Eight bits: which nodes are quantised, and the Q/DQ graphs for ONNX Runtime and TensorRT.
 
 Only products with weights are quantised, never attention's products of two activations, the patch
-embedding, or the score head. The two targets want different graphs: a CPU takes unsigned activations with a zero
-point, TensorRT takes signed ones without.
+embedding, or the score head. The two targets want different graphs: a CPU takes unsigned
+activations with a zero point, TensorRT takes signed ones without.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def coverages(model: onnx.ModelProto) -> tuple[Coverage, ...]:
     last = last_block(model)
     return (
         Coverage("int8", is_end),
-        Coverage("int8, discriminator in fp32", lambda node: is_end(node) or not _in_backbone(node)),
+        Coverage(
+            "int8, discriminator in fp32", lambda node: is_end(node) or not _in_backbone(node)
+        ),
         Coverage(
             "int8, discriminator and last block in fp32",
             lambda node: (

@@ -50,7 +50,7 @@ def fix_batch(model: Any, batch: int) -> None:
 
 
 def write_ir(model: Any, path: Path, spec: Spec, *, half: bool) -> None:
-    """Write `path` (.xml) and the weights beside it (.bin); the XML comes last and names their hash.
+    """Write `path` (.xml) and its weights (.bin) beside it; the XML comes last and has their hash.
 
     Args:
         model: of OpenVINO.
@@ -68,7 +68,9 @@ def write_ir(model: Any, path: Path, spec: Spec, *, half: bool) -> None:
             draft = Path(folder) / path.name
             model.set_rt_info(spec.to_json(), [ov.INFO, "spec"])
             openvino.save_model(model, draft, compress_to_fp16=half)
-            model.set_rt_info(sha256_of_file(draft.with_suffix(".bin")), [ov.INFO, "weights_sha256"])
+            model.set_rt_info(
+                sha256_of_file(draft.with_suffix(".bin")), [ov.INFO, "weights_sha256"]
+            )
             openvino.save_model(model, draft, compress_to_fp16=half)
             for suffix in (".bin", ".xml"):
                 with atomic_write(path.with_suffix(suffix)) as temporary:
