@@ -10,10 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from generalad.runtime.fake import fake_spec
 from generalad.spec import METADATA_KEY, Spec
+
+settings.register_profile("gad", deadline=None)  # a busy machine is no failure
+settings.load_profile("gad")
 
 MakeSpec = Callable[..., Spec]
 MakeArtifact = Callable[..., Path]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from training_helpers import body, save_weights, tiny_config
 
+from generalad.export import magnitudes as module
 from generalad.export.magnitudes import magnitudes
 from generalad.export.precision import Rung, is_head, ladder, lower, scope_of, too_large
 from generalad.export.to_onnx import to_onnx
@@ -143,6 +144,17 @@ def test_the_largest_values_are_found() -> None:
     images = np.full((2, 2, 2, 3), 7, np.uint8)
     images[1] = 200
     assert magnitudes(small(-3.0), images) == {"x": 200.0, "y": 600.0}
+
+
+def test_large_tensors_are_watched_one_after_the_other(
+    graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures(graph, 1)
+    together = magnitudes(graph, images)
+    monkeypatch.setattr(module, "MOST_BYTES", sum(map(module._bytes, graph.graph.value_info)) // 3)
+    apart = magnitudes(graph, images)
+    assert list(apart) == list(together)
+    assert list(apart.values()) == pytest.approx(list(together.values()), rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ from onnx import TensorProto, helper
 
 from generalad.export.onnx_file import write_onnx
 from generalad.spec import INPUT_NAME
+
+MOST_BYTES = 2 << 30
+"""Of tensors that are watched at once; those of a ViT-L at 518 px take 12 GB together."""
 
 
 def magnitudes(model: onnx.ModelProto, images: NDArray[np.uint8]) -> dict[str, float]:
@@ -27,30 +32,58 @@ def magnitudes(model: onnx.ModelProto, images: NDArray[np.uint8]) -> dict[str, f
     Returns:
         The largest absolute value of each tensor by its name; NaN where one was not finite.
     """
+    made = {name for node in model.graph.node for name in node.output}
+    sizes = {
+        item.name: _bytes(item)
+        for item in model.graph.value_info
+        if item.type.tensor_type.elem_type == TensorProto.FLOAT and item.name in made
+    }
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="gad-export-") as folder:
+        for names in _groups(sizes):
+            found |= _watch(model, names, images, Path(folder) / "watched.onnx")
+    return found
+
+
+def _bytes(item: onnx.ValueInfoProto) -> int:
+    """Of a float32 tensor for one picture."""
+    return 4 * math.prod(int(axis.dim_value) or 1 for axis in item.type.tensor_type.shape.dim)
+
+
+def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Tensors that are watched together; ONNX Runtime holds all of them until the end of a run."""
+    group: list[str] = []
+    for name, size in sizes.items():
+        if group and sum(sizes[other] for other in group) + size > MOST_BYTES:
+            yield group
+            group = []
+        group.append(name)
+    yield group
+
+
+def _watch(
+    model: onnx.ModelProto, names: list[str], images: NDArray[np.uint8], path: Path
+) -> dict[str, float]:
     import onnxruntime
 
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     graph = watched.graph
-    floats = [i.name for i in graph.value_info if i.type.tensor_type.elem_type == TensorProto.FLOAT]
-    made = {name for node in graph.node for name in node.output}
-    names = [name for name in floats if name in made]
     del graph.output[:]
     for place, name in enumerate(names):
         for operator in ("ReduceMax", "ReduceMin"):  # of Abs, a copy of every tensor would be made
-            found = f"{operator}_{place}"
-            graph.node.append(helper.make_node(operator, [name], [found], keepdims=0))
-            graph.output.append(helper.make_tensor_value_info(found, TensorProto.FLOAT, []))
+            result = f"{operator}_{place}"
+            graph.node.append(helper.make_node(operator, [name], [result], keepdims=0))
+            graph.output.append(helper.make_tensor_value_info(result, TensorProto.FLOAT, []))
+    write_onnx(watched, path)
+    del watched, graph
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    # Without an arena memory goes back as soon as a tensor was looked at.
+    # An arena would keep twice what is needed at once.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    with tempfile.TemporaryDirectory(prefix="gad-export-") as folder:
-        path = Path(folder) / "watched.onnx"
-        write_onnx(watched, path)
-        session = onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-        runs = [np.stack(session.run(None, {INPUT_NAME: image[None]})) for image in images]
+    session = onnxruntime.InferenceSession(
+        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+    runs = [np.stack(session.run(None, {INPUT_NAME: image[None]})) for image in images]
     largest = np.abs(np.stack(runs)).max(axis=0).reshape(-1, 2).max(axis=1)
     return dict(zip(names, largest.tolist(), strict=True))
