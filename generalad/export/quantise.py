@@ -7,11 +7,8 @@ activations with a zero point, TensorRT takes signed ones without.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from numpy.typing import NDArray
 
 from generalad.export.onnx_file import write_onnx
 from generalad.export.precision import Keep, is_head, last_block, scope_of
+from generalad.export.quiet import quiet
 from generalad.spec import INPUT_NAME
 
 QUANTISED = ("MatMul", "Gemm", "Conv")
@@ -63,6 +61,12 @@ def _in_backbone(node: onnx.NodeProto) -> bool:
     return scope_of(node).startswith("backbone")
 
 
+def representative(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """At most `MOST_PICTURES` of the calibration pictures, evenly chosen."""
+    places = np.linspace(0, len(images) - 1, min(len(images), MOST_PICTURES)).astype(int)
+    return np.asarray(images[places], dtype=np.uint8)
+
+
 def quantise(
     model: onnx.ModelProto,
     images: NDArray[np.uint8],
@@ -82,9 +86,9 @@ def quantise(
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    chosen = images[np.linspace(0, len(images) - 1, min(len(images), MOST_PICTURES)).astype(int)]
+    chosen = representative(images)
     kept = [node.name for node in model.graph.node if keep(node)]
-    with tempfile.TemporaryDirectory(prefix="gad-export-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="gad-export-") as folder, quiet(""):
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         write_onnx(model, before)
         quantize_static(
@@ -122,17 +126,3 @@ class _Reader:
         if self._progress is not None:
             self._progress(self._done, len(self._images))
         return {INPUT_NAME: self._images[self._done - 1 : self._done]}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep advice to developers away from users."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.setLevel(level)

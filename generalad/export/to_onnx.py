@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import nn
 from generalad.errors import GadError
 from generalad.export.onnx_file import write_onnx
 from generalad.export.precision import OPSET
+from generalad.export.quiet import quiet
 from generalad.model.detector import Detector
 from generalad.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, Spec
 
@@ -34,7 +33,7 @@ def to_onnx(detector: Detector) -> onnx.ModelProto:
     height, width = detector.config.image_size
     # A batch of two, because a batch of one would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    with torch.inference_mode(), _quiet():
+    with torch.inference_mode(), quiet("torch.onnx", "onnxscript", "torch.export"):
         program = torch.onnx.export(
             module,
             (example,),
@@ -127,19 +126,3 @@ def _exportable(detector: Detector) -> Detector:
         if hasattr(part, "fused_attn"):
             part.fused_attn = False  # type: ignore[assignment]
     return module
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's advice to developers away from users."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

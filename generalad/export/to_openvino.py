@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,13 @@ from numpy.typing import NDArray
 from generalad.errors import MissingExtraError
 from generalad.export.onnx_file import write_onnx
 from generalad.export.precision import Keep
+from generalad.export.quantise import representative
+from generalad.export.quiet import quiet
 from generalad.files import atomic_write, make_folder, sha256_of_file, storage_error
 from generalad.runtime import ov
 from generalad.spec import Spec
 
-MOST_PICTURES = 128
-"""Calibration pictures that ranges are taken from."""
+_LOGGERS = ("nncf", "torch.utils.cpp_extension")
 
 Validate = Callable[[Any], float]
 """Image AUROC of a compiled OpenVINO model."""
@@ -41,12 +39,6 @@ def convert(model: onnx.ModelProto) -> Any:
         write_onnx(model, path)
         # A copy, because the weights of what was read are mapped from the file that goes away.
         return openvino.Core().read_model(str(path)).clone()
-
-
-def fix_batch(model: Any, batch: int) -> None:
-    """Fix the batch axis of an OpenVINO model in place."""
-    (images,) = model.inputs
-    model.reshape({images: [batch, *images.get_partial_shape()[1:]]})
 
 
 def write_ir(model: Any, path: Path, spec: Spec, *, half: bool) -> None:
@@ -103,15 +95,15 @@ def quantise_ir(
         MissingExtraError: NNCF is not installed.
     """
     nncf = _import_nncf()
-    places = np.linspace(0, len(images) - 1, min(len(images), MOST_PICTURES)).astype(int)
-    pictures = nncf.Dataset([images[place][None] for place in places])
+    chosen = representative(images)
+    pictures = nncf.Dataset([image[None] for image in chosen])
     attention = any(node.op_type == "Softmax" for node in graph.graph.node)
     options = {
         "model_type": nncf.ModelType.TRANSFORMER if attention else None,
-        "subset_size": len(places),
+        "subset_size": len(chosen),
         "ignored_scope": nncf.IgnoredScope(names=_names(model, graph, keep)),
     }
-    with _quiet():
+    with quiet(*_LOGGERS, stdout=True):
         if validation is None:
             return nncf.quantize(model, pictures, **options)
         measure, loss = validation
@@ -141,25 +133,8 @@ def _import_nncf() -> Any:
     # It reports its use to a server otherwise, without asking, also from a factory's network.
     os.environ.setdefault("NNCF_CI", "1")
     try:
-        with _quiet():
+        with quiet(*_LOGGERS, stdout=True):
             import nncf
     except ImportError as error:
         raise MissingExtraError("int8 for OpenVINO", "int8") from error
     return nncf
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep progress bars and advice to developers away from users."""
-    loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
-            warnings.simplefilter("ignore")
-            with contextlib.redirect_stdout(nowhere):
-                yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from generalad.errors import ArtifactError
+from generalad.files import sha256_of_file
 
 HASH_KEY = "generalad.graph_sha256"
 """Key of the hash in an ONNX file's `metadata_props`."""
@@ -54,10 +55,4 @@ def check_unchanged(path: Path) -> None:
 
 
 def _named_by_content(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return path.stem.endswith(digest.hexdigest()[:12])
+    return path.is_file() and path.stem.endswith(sha256_of_file(path)[:12])

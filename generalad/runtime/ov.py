@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
+from generalad.files import sha256_of_file
 from generalad.runtime.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
 from generalad.spec import Spec
 
@@ -30,7 +30,7 @@ class OvSession(LibrarySession):
         model = _read(core, path)
         self._spec = Spec.from_json(_info(model, "spec", path), name=str(path))
         check_spec(self._spec, name=str(path))
-        if _sha256(path.with_suffix(".bin")) != _info(model, "weights_sha256", path):
+        if sha256_of_file(path.with_suffix(".bin")) != _info(model, "weights_sha256", path):
             raise ArtifactError(
                 f"{path.with_suffix('.bin')} does not belong to {path.name}, or is damaged",
                 remedy=f"copy both files again, or {EXPORT_AGAIN}",
@@ -103,14 +103,6 @@ def _info(model: Any, key: str, path: Path) -> str:
             remedy="make one with gad export --format openvino",
         )
     return str(model.get_rt_info([INFO, key]).astype(str))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_graph(model: Any, spec: Spec, path: Path) -> int | None:
