@@ -56,9 +56,10 @@ class Milliseconds:
 
 @dataclass(frozen=True)
 class Result:
-    """One frame's outcome. Either `error` is set, or `score`, `normalised` and `anomalous` are.
+    """One frame's outcome: either `error`, or `fault`, or `score`, `normalised` and `anomalous`.
 
-    `source`, `index`, `time` and `path` are those of `Frame`.
+    `source`, `index`, `time` and `path` are those of `Frame`. `fault` names what is wrong with the
+    camera, whose picture was not scored then.
     """
 
     source: str
@@ -71,6 +72,7 @@ class Result:
     regions: tuple[Region, ...]
     milliseconds: Milliseconds
     error: str | None = None
+    fault: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the order of the fields, for JSON; every number is finite."""
