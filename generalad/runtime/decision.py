@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.errors import UsageError
+from generalad.runtime.areas import Areas
 from generalad.spec import Spec
 
 MAX_REGIONS = 100
@@ -32,7 +34,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is said about one picture; `normalised` has the threshold at 0.5."""
+    """What is said about one picture; `normalised` has the threshold of its `Rule` at 0.5."""
 
     score: float
     normalised: float
@@ -79,42 +81,92 @@ class Result:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True)
+class Rule:
+    """When a picture of a stream is anomalous.
+
+    Without areas the network's image score decides. With areas it cannot, since it speaks of the
+    whole picture: the score is then the largest value of the map inside the areas, and the
+    artifact's threshold for it is the pixel threshold. That one was calibrated on the largest map
+    value of each good picture, so the stated false-alarm rate still holds; a part of the picture
+    cannot have a larger one than the whole.
+
+    Attributes:
+        threshold: raw, `score >= threshold` is anomalous; None takes the artifact's own. With areas
+            it is on the scale of the map's values.
+        areas: where anomalies count; None is everywhere.
+        min_area: regions smaller than this are left out, and an anomalous picture needs one that is
+            not. Pixels of the original picture, as `Region.area`; 0 needs no region.
+
+    Raises:
+        UsageError: a number is not finite or negative.
+    """
+
+    threshold: float | None = None
+    areas: Areas | None = None
+    min_area: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UsageError(f"threshold: expected a number, found {self.threshold}")
+        if not (math.isfinite(self.min_area) and self.min_area >= 0):
+            raise UsageError(f"min_area: expected pixels, 0 or more, found {self.min_area}")
+
+    def level(self, spec: Spec) -> float:
+        """The threshold in use, on the scale of the score that this rule takes."""
+        if self.threshold is not None:
+            return self.threshold
+        return spec.thresholds.image if self.areas is None else spec.thresholds.pixel
+
+    def check(self, spec: Spec) -> None:
+        """Draw the areas for an artifact's maps; raises UsageError where that fails."""
+        if self.areas is not None:
+            self.areas.mask(spec.map_size)
+
+
 def decide(
     score: float,
     anomaly_map: NDArray[np.float32],
     spec: Spec,
     *,
-    threshold: float,
+    rule: Rule,
     image_size: tuple[int, int],
 ) -> Decision | None:
     """Decide on one picture; None when the network returned a number that is not finite.
 
     Args:
-        score: raw image score.
+        score: raw image score; with `rule.areas` the decision has another one, see `Rule`.
         anomaly_map: (h, w), raw.
-        spec: gives the pixel threshold and the scale of the normalised score.
-        threshold: `score >= threshold` is anomalous.
+        spec: gives the thresholds and the scale of the normalised score.
+        rule: of the stream that the picture is from.
         image_size: (height, width) of the original picture.
     """
     if not (math.isfinite(score) and math.isfinite(anomaly_map.sum(dtype=np.float64))):
         return None
-    return Decision(
-        score,
-        spec.normalisation(score, threshold),
-        score >= threshold,
-        regions(anomaly_map, spec.thresholds.pixel, image_size),
-    )
+    level, pixel = rule.level(spec), spec.thresholds.pixel
+    if rule.areas is not None:
+        inside = rule.areas.mask((anomaly_map.shape[0], anomaly_map.shape[1]))
+        anomaly_map = np.where(inside, anomaly_map, -np.inf).astype(np.float32, copy=False)
+        score, pixel = float(anomaly_map.max()), level
+    found = regions(anomaly_map, pixel, image_size, min_area=rule.min_area)
+    anomalous = score >= level and (rule.min_area == 0 or bool(found))
+    return Decision(score, spec.normalisation(score, level), anomalous, found)
 
 
 def regions(
-    anomaly_map: NDArray[np.float32], threshold: float, image_size: tuple[int, int]
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    image_size: tuple[int, int],
+    *,
+    min_area: float = 0.0,
 ) -> tuple[Region, ...]:
     """Find the connected areas at or above `threshold`, by falling peak.
 
     Args:
-        anomaly_map: (h, w), raw.
+        anomaly_map: (h, w), raw; -inf is never part of a region.
         threshold: on the map's values.
         image_size: (height, width) of the original picture, which boxes and areas refer to.
+        min_area: smaller ones are left out; pixels of the original picture.
     """
     above = anomaly_map >= threshold
     if not above.any():
@@ -123,23 +175,29 @@ def regions(
     labels = np.asarray(found, np.int32)
     peaks = np.full(len(stats), -np.inf, np.float32)
     np.maximum.at(peaks, labels[above], anomaly_map[above])
+    pixels = image_size[0] * image_size[1] / anomaly_map.size
+    areas = np.maximum(1, np.rint(stats[:, cv2.CC_STAT_AREA] * pixels)).astype(np.int64)
+    areas[0] = -1  # label 0 is the background
     strongest = np.argsort(-peaks, kind="stable")
-    chosen = strongest[strongest != 0][:MAX_REGIONS]  # label 0 is the background
+    chosen = strongest[areas[strongest] >= min_area][:MAX_REGIONS]
     return tuple(
-        _region(stats[label].tolist(), float(peaks[label]), anomaly_map.shape, image_size)
+        Region(
+            _box(stats[label].tolist(), anomaly_map.shape, image_size),
+            int(areas[label]),
+            float(peaks[label]),
+        )
         for label in chosen
     )
 
 
-def _region(
-    stats: list[int], peak: float, map_size: tuple[int, ...], image_size: tuple[int, int]
-) -> Region:
+def _box(
+    stats: list[int], map_size: tuple[int, ...], image_size: tuple[int, int]
+) -> tuple[int, int, int, int]:
     """Scale OpenCV's (left, top, width, height, area) to the original picture, outwards."""
-    left, top, width, height, area = stats
+    left, top, width, height, _ = stats
     (map_height, map_width), (image_height, image_width) = map_size, image_size
     x, y = left * image_width // map_width, top * image_height // map_height
     # Whole numbers round upwards exactly; a float could end one pixel outside the picture.
     right = -(-(left + width) * image_width // map_width)
     bottom = -(-(top + height) * image_height // map_height)
-    pixels = area * image_height * image_width / (map_height * map_width)
-    return Region((x, y, right - x, bottom - y), max(1, round(pixels)), peak)
+    return x, y, right - x, bottom - y

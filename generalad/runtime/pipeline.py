@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from generalad.errors import UsageError
 from generalad.preprocess import resize
 from generalad.runtime.channel import BrokenOff, Channel
-from generalad.runtime.decision import Milliseconds, Result, decide
+from generalad.runtime.decision import Milliseconds, Result, Rule, decide
 from generalad.runtime.interrupt import on_ctrl_c
 from generalad.runtime.session import Session, open_session
 from generalad.runtime.sinks import Sink
@@ -277,7 +277,7 @@ class _Run:
                 item.score,
                 item.map,
                 self._session.spec,
-                threshold=self._threshold,
+                rule=Rule(self._threshold),
                 image_size=item.image_size,
             )
             if decision is None:
