@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 SYSTEM_PYTHON = "/usr/bin/python3"  # has GStreamer's bindings where Debian's packages are installed
 QUICK = Backoff(first=0.1, cap=0.3, jitter=0.5, good_after=1.0)
 STALL = 1.0
+LOST = "the connection was lost: the server ended it"
 HAS_RTSP = """
 import gi
 gi.require_version("Gst", "1.0")
@@ -265,7 +266,7 @@ def test_http_what_is_no_motion_jpeg_is_read_by_ffmpeg(
         port = server.stdout.readline().split(" port ")[1].split()[0]
         with watching(f"http://127.0.0.1:{port}/v.avi", policy="all") as (reader, consumer):
             consumer.frames(12)
-            until(lambda: "the connection was lost" in [c.reason for c in reader.changes])
+            until(lambda: LOST in [c.reason for c in reader.changes])
         with watching(f"http://127.0.0.1:{port}/none") as (reader, _):
             until(lambda: reader.status.reason == "cannot be opened: HTTP 404, File not found")
     finally:

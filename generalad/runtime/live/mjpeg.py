@@ -12,16 +12,18 @@ import time
 import urllib.error
 import urllib.request
 from email.message import Message
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import DataError
+from generalad.errors import DataError, require_extra
 from generalad.preprocess import decode_image
 from generalad.runtime.live.address import Address, split_user
-from generalad.runtime.live.camera import OpenCvCamera
 from generalad.runtime.live.lost import CameraLost, DamagedFrame
+
+if TYPE_CHECKING:
+    from generalad.runtime.live.av_camera import AvCamera
 
 _LARGEST = 64 << 20  # bytes of one frame; more is not a frame
 _CHUNK = 1 << 16
@@ -44,17 +46,20 @@ class HttpCamera:
         self._read_timeout = read_timeout
         self._response: http.client.HTTPResponse | None = None
         self._parts: MultipartReader | None = None
-        self._other: OpenCvCamera | None = None
+        self._other: AvCamera | None = None
 
     def open(self) -> None:
-        """Connect; raises CameraLost with the server's reason."""
+        """Connect; raises CameraLost with the server's reason, MissingExtraError without FFmpeg."""
         response = self._request()
         self._response = response
         if response.headers.get_content_maintype() == "multipart":
             self._parts = MultipartReader(response, boundary_of(response.headers))
             return
         response.close()
-        self._other = OpenCvCamera(
+        require_extra("an HTTP stream other than Motion JPEG", "streams", "av")
+        from generalad.runtime.live.av_camera import AvCamera
+
+        self._other = AvCamera(
             self._address, open_timeout=self._open_timeout, read_timeout=self._read_timeout
         )
         self._other.open()
