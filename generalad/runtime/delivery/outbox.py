@@ -1,0 +1,338 @@
+"""`Outbox`: a bounded queue of messages that survives the process, and knows what became of each.
+
+Memory holds the order, the sizes and the counts; the file holds the payloads and a copy of the
+rest. Every change is made in memory and then written, with whatever could not be written before:
+while the disk is full nothing else changes but that some messages are only in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from generalad.errors import GadError, StorageError, UsageError
+from generalad.runtime.delivery.message import IMPORTANCE, Message
+from generalad.runtime.delivery.store import Store, damaged, reason
+
+QUEUE_FULL = "queue full"
+TOO_LARGE = "too large"
+NOT_STORED = "not stored"
+DAMAGED = "queue damaged"
+
+_RETRY_SECONDS = 1.0  # between attempts to write while that fails
+_DROPPED = "dropped: "
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may wait.
+
+    Attributes:
+        messages: number.
+        bytes: of all payloads; the file is a little larger.
+        unsaved_messages: number that may wait in memory while the file cannot be written.
+        unsaved_bytes: the same, of their payloads.
+    """
+
+    messages: int = 10_000
+    bytes: int = 64 << 20
+    unsaved_messages: int = 1000
+    unsaved_bytes: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        if min(self.messages, self.bytes, self.unsaved_messages, self.unsaved_bytes) < 1:
+            raise UsageError("the limits of a queue must be at least 1")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of all messages; `promised == delivered + sum(dropped) + waiting` always holds.
+
+    Attributes:
+        promised: messages that were put, also by earlier processes.
+        delivered: confirmed by the receiver.
+        dropped: given up, by reason.
+        waiting: in the queue.
+        unsaved: those of them that are only in memory, because the file cannot be written.
+    """
+
+    promised: int
+    delivered: int
+    dropped: Mapping[str, int]
+    waiting: int
+    unsaved: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    number: int  # order in the queue
+    size: int  # bytes of the payload
+    importance: int
+
+
+class Outbox:
+    """A queue for one sink. `changed` guards it and is notified of every change.
+
+    Only opening and closing raise; in between, `problem` says what is wrong with the file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open or create the file, with its folder.
+
+        Raises:
+            StorageError: cannot be written.
+            UsageError: in use by another process, or another kind of file.
+        """
+        self.changed = threading.Condition(threading.RLock())
+        self.problem = ""
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._store = Store(Path(path))
+        self._closed = False
+        self._entries: dict[str, _Entry] = {}
+        self._by_importance: list[dict[str, None]] = [{} for _ in range(3)]  # ids, oldest first
+        self._bytes = 0
+        self._unsaved: dict[str, Message] = {}
+        self._unsaved_bytes = 0
+        self._gone: set[int] = set()  # to be removed from the file
+        self._taken: str | None = None
+        self._failed_at: float | None = None
+        self._load()
+
+    def _load(self) -> None:
+        counts = self._store.counts()
+        self._promised = counts.pop("promised", 0)
+        self._delivered = counts.pop("delivered", 0)
+        self._dropped = Counter({key.removeprefix(_DROPPED): n for key, n in counts.items()})
+        for row in self._store.messages():
+            self._enter(row.id, _Entry(row.number, row.size, IMPORTANCE[row.kind]))
+        self._next_number = 1 + max((entry.number for entry in self._entries.values()), default=0)
+        with self.changed:
+            self._make_room()  # limits may be smaller than last time
+            self._save(durable=False)
+
+    @property
+    def name(self) -> str:
+        """Lasting name of this queue, 23 letters and digits."""
+        return self._store.name
+
+    @property
+    def moved_aside(self) -> Path | None:
+        """Where a damaged file was moved to; what waited in it is lost, its number not known."""
+        return self._store.moved_aside
+
+    @property
+    def tally(self) -> Tally:
+        """All counts of one moment."""
+        with self.changed:
+            return Tally(
+                self._promised,
+                self._delivered,
+                dict(self._dropped),
+                len(self._entries),
+                len(self._unsaved),
+            )
+
+    def put(self, message: Message) -> None:
+        """Return when the message is on disk, in memory while the disk is full, or dropped.
+
+        One that waits already, by its id, is kept once.
+        """
+        with self.changed:
+            if self._closed or message.id in self._entries:
+                return
+            self._promised += 1
+            size = len(message.payload)
+            if size > self._limits.bytes:
+                self._dropped[TOO_LARGE] += 1
+            else:
+                self._enter(message.id, _Entry(self._number(), size, IMPORTANCE[message.kind]))
+                self._unsaved[message.id] = message
+                self._unsaved_bytes += size
+                self._make_room()
+            self._save(durable=True)
+            self.changed.notify_all()
+
+    def drop(self, reason: str) -> None:
+        """Count a message that was never put."""
+        with self.changed:
+            self._promised += 1
+            self._dropped[reason] += 1
+            self._save(durable=False)
+
+    def next(self) -> Message | None:
+        """The oldest message, or None; it stays until it is `delivered`, `refused` or `released`.
+
+        Until then it is not dropped to make room.
+        """
+        with self.changed:
+            while not self._closed and (first := self._first()) is not None:
+                try:
+                    message = self._read(first)
+                except sqlite3.Error as error:
+                    if not self._repaired(error):
+                        return None
+                    continue
+                self._taken = first
+                return message
+            return None
+
+    def delivered(self, id: str) -> None:
+        """The receiver has confirmed it."""
+        with self.changed:
+            if self._leave(id):
+                self._delivered += 1
+                self._save(durable=False)
+                self.changed.notify_all()
+
+    def refused(self, id: str, reason: str) -> None:
+        """It is given up, for a reason that is counted: one of few, not a message's own."""
+        with self.changed:
+            if self._leave(id):
+                self._dropped[reason] += 1
+                self._save(durable=False)
+                self.changed.notify_all()
+
+    def released(self, id: str) -> None:
+        """It could not be delivered and waits again, as the first one."""
+        with self.changed:
+            if self._taken == id:
+                self._taken = None
+
+    def save(self) -> None:
+        """Write what could not be written before, if it is time to try again."""
+        with self.changed:
+            if self._failed_at is not None:
+                self._save(durable=True)
+
+    def close(self) -> None:
+        """Write what is left and let go of the file.
+
+        Raises:
+            StorageError: messages or counts could not be written and are lost with the process.
+        """
+        with self.changed:
+            if self._closed:
+                return
+            self._failed_at = None
+            self._save(durable=True)
+            self._closed = True
+            self._store.close()
+            self.changed.notify_all()
+            if self.problem:
+                raise StorageError(
+                    f"{self.problem}; {len(self._unsaved)} messages that waited are lost",
+                    remedy="free some space or choose another place",
+                )
+
+    # Order and room
+
+    def _number(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
+
+    def _enter(self, id: str, entry: _Entry) -> None:
+        self._entries[id] = entry
+        self._by_importance[entry.importance][id] = None
+        self._bytes += entry.size
+
+    def _leave(self, id: str) -> bool:
+        """Remove a message from memory and, later, from the file; False if it is not there."""
+        if self._closed or id not in self._entries:
+            return False
+        entry = self._entries.pop(id)
+        del self._by_importance[entry.importance][id]
+        self._bytes -= entry.size
+        if self._taken == id:
+            self._taken = None
+        if self._unsaved.pop(id, None) is None:
+            self._gone.add(entry.number)
+        else:
+            self._unsaved_bytes -= entry.size
+        return True
+
+    def _first(self) -> str | None:
+        heads = [next(iter(ids)) for ids in self._by_importance if ids]
+        return min(heads, key=lambda id: self._entries[id].number, default=None)
+
+    def _least(self) -> Iterator[str]:
+        """From the oldest of the least important to the youngest of the most important."""
+        for ids in self._by_importance:
+            yield from (id for id in ids if id != self._taken)
+
+    def _make_room(self) -> None:
+        while len(self._entries) > self._limits.messages or self._bytes > self._limits.bytes:
+            victim = next(self._least(), None)
+            if victim is None or not self._leave(victim):
+                return  # only the one that is being delivered is left
+            self._dropped[QUEUE_FULL] += 1
+
+    def _make_memory(self) -> None:
+        limits = self._limits
+        while (
+            len(self._unsaved) > limits.unsaved_messages
+            or self._unsaved_bytes > limits.unsaved_bytes
+        ):
+            victim = next((id for id in self._least() if id in self._unsaved), None)
+            if victim is None or not self._leave(victim):
+                return
+            self._dropped[NOT_STORED] += 1
+
+    # The file
+
+    def _read(self, id: str) -> Message:
+        return self._unsaved.get(id) or self._store.message(self._entries[id].number)
+
+    def _save(self, *, durable: bool) -> None:
+        if self._closed:
+            return
+        if self._failed_at is None or self._clock() >= self._failed_at + _RETRY_SECONDS:
+            try:
+                self._write(durable=durable)
+            except (sqlite3.Error, OSError) as error:
+                if self._repaired(error):
+                    self._save(durable=durable)
+        self._make_memory()
+
+    def _write(self, *, durable: bool) -> None:
+        dropped = {f"{_DROPPED}{reason}": number for reason, number in self._dropped.items()}
+        self._store.write(
+            gone=self._gone,
+            new={self._entries[id].number: message for id, message in self._unsaved.items()},
+            counts={"promised": self._promised, "delivered": self._delivered, **dropped},
+            durable=durable or self._failed_at is not None,
+        )
+        self._unsaved.clear()
+        self._unsaved_bytes = 0
+        self._gone.clear()
+        self._failed_at = None
+        self.problem = ""
+
+    def _repaired(self, error: Exception) -> bool:
+        """After an error of the file: whether there is an empty one to go on with."""
+        self._failed_at = self._clock()
+        self.problem = f"cannot write {self._store.path}: {reason(error)}"
+        if not damaged(error):
+            return False
+        try:
+            self._store.start_anew()
+        except GadError as failure:
+            self.problem = failure.message
+            return False
+        for id in [id for id in self._entries if id not in self._unsaved]:
+            self._leave(id)
+            self._dropped[DAMAGED] += 1
+        self._gone.clear()
+        self._failed_at = None
+        return True

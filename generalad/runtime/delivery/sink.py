@@ -1,0 +1,182 @@
+"""`NetworkSink`: notices and results to a broker or web server, see the package."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from generalad.errors import UsageError
+from generalad.runtime.decision import Result
+from generalad.runtime.delivery.message import IMPORTANCE, Message, MessageKind, safe_level
+from generalad.runtime.delivery.outbox import Limits, Outbox
+from generalad.runtime.delivery.secrets import expand
+from generalad.runtime.delivery.sender import DeliveryStatus, Report, Sender
+from generalad.runtime.delivery.transport import Transport
+from generalad.runtime.live.address import redacted
+from generalad.runtime.live.timing import Backoff
+from generalad.runtime.notice import Notice
+from generalad.runtime.sinks import Map
+from generalad.runtime.sources import Frame, Source
+from generalad.spec import Spec
+
+NOTICES: tuple[MessageKind, ...] = ("event", "camera", "fault", "drift")
+NOT_JSON = "not JSON"
+
+
+def open_transport(
+    address: str,
+    *,
+    token: str | None = None,
+    ca: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> Transport:
+    """The way to an address, `mqtt://`, `mqtts://`, `http://` or `https://`.
+
+    Args:
+        address: as written, with `${NAME}` and `${file:PATH}` for secrets.
+        token: bearer token for a web server, written likewise.
+        ca: certificates to trust, PEM.
+        certificate: of this client, PEM, for a broker.
+        key: of that certificate, PEM.
+
+    Raises:
+        UsageError: an address, file, variable or combination that cannot be.
+        MissingExtraError: a library is not installed.
+    """
+    expanded = expand(address, quote=True)
+    scheme = expanded.reveal().partition("://")[0].lower()
+    if scheme in ("mqtt", "mqtts"):
+        if token is not None:
+            raise UsageError("a broker takes a user and password in its address, not a token")
+        from generalad.runtime.delivery.mqtt import MqttTransport
+
+        return MqttTransport(expanded, ca=ca, certificate=certificate, key=key)
+    if scheme in ("http", "https"):
+        if certificate is not None or key is not None:
+            raise UsageError("client certificates are for mqtts:// only")
+        from generalad.runtime.delivery.webhook import WebhookTransport
+
+        return WebhookTransport(expanded, token=expand(token) if token is not None else None, ca=ca)
+    raise UsageError(
+        f"{redacted(address)}: not an address that notices can be sent to",
+        remedy="expected mqtt://, mqtts://, http:// or https://",
+    )
+
+
+class NetworkSink:
+    """Sends what it is given, now or later: at least once, in order, told apart by `id`."""
+
+    needs_image = False
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        queue: Path,
+        send: Collection[MessageKind] = NOTICES,
+        per_minute: float | None = None,
+        drain: float = 5.0,
+        limits: Limits | None = None,
+        backoff: Backoff | None = None,
+        timeout: float = 10.0,
+        report: Report | None = None,
+    ) -> None:
+        """Nothing is opened before `open`.
+
+        Args:
+            transport: see `open_transport`.
+            queue: file of what waits, for this sink alone.
+            send: kinds of messages; the others are ignored.
+            per_minute: rate limit; results beyond it are dropped, everything else waits.
+            drain: seconds that closing may go on to deliver; the rest stays for the next run.
+            limits: of the queue.
+            backoff: waiting times between attempts to connect.
+            timeout: seconds for connecting, and for delivering one message.
+            report: called with one line for every change worth telling, in another thread.
+
+        Raises:
+            UsageError: an unknown kind.
+        """
+        unknown = sorted(set(send) - set(IMPORTANCE))
+        if unknown or not send:
+            raise UsageError(
+                f"cannot send {', '.join(unknown) or 'nothing'}",
+                remedy=f"choose from {', '.join(IMPORTANCE)}",
+            )
+        self._transport = transport
+        self._queue = queue
+        self._send = frozenset(send)
+        self._per_minute = per_minute
+        self._drain = drain
+        self._limits = limits
+        self._backoff = backoff
+        self._timeout = timeout
+        self._report = report
+        self._outbox: Outbox | None = None
+        self._sender: Sender | None = None
+
+    def open(self, sources: Sequence[Source], spec: Spec) -> None:
+        """Open the queue and start sending what waits in it, without waiting for the receiver.
+
+        Raises:
+            StorageError: the queue cannot be written.
+            UsageError: the queue is in use by another process.
+        """
+        outbox = Outbox(self._queue, limits=self._limits)
+        try:
+            self._sender = Sender(
+                outbox,
+                self._transport,
+                per_minute=self._per_minute,
+                backoff=self._backoff,
+                timeout=self._timeout,
+                report=self._report,
+            )
+        except BaseException:
+            outbox.close()
+            raise
+        self._outbox = outbox
+        self._sender.start()
+
+    def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
+        """Promise one result, if results are sent."""
+        if "result" in self._send:
+            id = uuid.uuid4().hex
+            content = {"id": id, **result.to_dict()}
+            # The address of a camera may hold its password.
+            content["source"], content["path"] = redacted(result.source), redacted(result.path)
+            self._put(id, "result", content["source"], content)
+
+    def notice(self, notice: Notice) -> None:
+        """Promise one notice, if its kind is sent."""
+        if notice.kind in self._send:
+            self._put(notice.id, notice.kind, notice.stream, notice.to_dict())
+
+    def close(self, *, complete: bool) -> None:
+        """Deliver for a moment, and leave the rest for the next run.
+
+        Raises:
+            StorageError: messages that could not be written are lost.
+        """
+        if self._sender is not None and self._outbox is not None:
+            self._sender.close(self._drain)
+            self._outbox.close()
+
+    @property
+    def status(self) -> DeliveryStatus | None:
+        """State and counts; None before `open`."""
+        return self._sender.status if self._sender is not None else None
+
+    def _put(self, id: str, kind: MessageKind, stream: str, content: dict[str, Any]) -> None:
+        assert self._sender is not None and self._outbox is not None, "not open"
+        try:
+            text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+            payload = text.encode()
+        except (TypeError, ValueError):
+            self._outbox.drop(NOT_JSON)  # counted and said; a line does not stop for it
+            return
+        self._sender.put(Message(id, kind, f"{safe_level(stream)}/{kind}", payload))
