@@ -8,6 +8,7 @@ Standard library only.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import types
@@ -108,12 +109,42 @@ class GoldenSample:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What the calibration pictures looked like, to tell camera faults and drift by.
+
+    Attributes:
+        images: number of pictures.
+        scores: quantiles of their raw scores in this artifact's precision: minimum, every 5 %,
+            maximum.
+        statistics: the same of each of `picture.Statistics`, by name.
+        smallest: least height and least width of the original pictures.
+        largest: greatest height and greatest width.
+        aspect_ratios: least and greatest width / height.
+    """
+
+    images: int
+    scores: tuple[float, ...]
+    statistics: dict[str, tuple[float, ...]]
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    aspect_ratios: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        for values in (self.scores, *self.statistics.values()):
+            if len(values) < 2 or any(a > b for a, b in itertools.pairwise(values)):
+                raise ValueError("quantiles of the reference must be at least two that rise")
+        if min(self.images, *self.smallest) < 1 or not self.aspect_ratios[0] > 0:
+            raise ValueError("number, sizes and aspect ratios of the reference must be positive")
+
+
+@dataclass(frozen=True)
 class Spec:
     """Everything a runtime must know about one artifact.
 
     `image_size` is (height, width) of the network's input, `map_size` that of its maps. `precision`
     is the precision of this very file. `parity` holds the comparison with the trained detector,
     `metrics` figures with the rule they were selected under, `provenance` versions and dates.
+    `reference` is None in artifacts that older versions made.
     """
 
     method: str
@@ -134,6 +165,7 @@ class Spec:
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     golden: tuple[GoldenSample, ...] = ()
+    reference: Reference | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -219,9 +251,12 @@ def _build(kind: Any, value: Any) -> Any:
             raise ValueError(f"expected {len(args)} values, found {len(value)}")
         return tuple(_build(arg, item) for arg, item in zip(args, value, strict=True))
     if origin in (Union, types.UnionType):
-        return value
+        (other,) = (arg for arg in typing.get_args(kind) if arg is not types.NoneType)
+        return None if value is None else _build(other, value)
     if origin is dict:
-        return _checked(dict, value)
+        item = typing.get_args(kind)[1]
+        entries = _checked(dict, value)
+        return entries if item is Any else {k: _build(item, v) for k, v in entries.items()}
     if kind is float:
         number = float(_checked((int, float), value))
         if not math.isfinite(number):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generalad.calibration import calibrate, conformal_rank
 from generalad.data.splits import calibration_needed
 from generalad.errors import DataError
-from generalad.training.calibration import calibrate, conformal_rank
 
 RATES = st.floats(1e-4, 0.5)
 FINITE = st.floats(-1e6, 1e6, width=32)

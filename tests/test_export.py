@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from training_helpers import body, save_weights, tiny_config
 
+from generalad.calibration import calibrate
 from generalad.errors import ArtifactError, GadError, GateError, StorageError
 from generalad.export import export as module
 from generalad.export.export import GOLDEN_SAMPLES, Exported, export_detector
@@ -32,7 +33,6 @@ from generalad.preprocess import decode_image
 from generalad.runtime import open_session
 from generalad.runtime.onnx_hash import HASH_KEY
 from generalad.spec import METADATA_KEY, Spec
-from generalad.training.calibration import calibrate
 
 pytest_plugins = ["training_fixtures"]
 

@@ -49,7 +49,8 @@ def test_imports_without_the_training_side(module: str) -> None:
 def test_runtime_imports_only_its_layer() -> None:
     loaded = import_all(["generalad.runtime"], ("onnxruntime", "rich", "typer", *BLOCKED))
     own = {name for name in loaded if name.startswith("generalad.")}
-    allowed = {f"generalad.{name}" for name in ("errors", "files", "overlay", "preprocess", "spec")}
+    shared = ("calibration", "errors", "files", "overlay", "picture", "preprocess", "spec")
+    allowed = {f"generalad.{name}" for name in shared}
     assert {name for name in own if not name.startswith("generalad.runtime")} == allowed
 
 

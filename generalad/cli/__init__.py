@@ -36,6 +36,9 @@ COMMANDS = {
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),
+    "calibrate": Command(
+        "Deploy", "calibrate", "Set an artifact's thresholds anew from recent good pictures."
+    ),
     "info": Command("Look", "info", "Show what is inside a detector or artifact."),
     "doctor": Command("Look", "doctor", "Show what this machine can run, and why not."),
 }
@@ -90,7 +93,7 @@ def overview(*, colour: bool) -> str:
         if command.group != group:
             group = command.group
             lines += ["", f"{bold}{group}{off}"]
-        lines.append(f"  {name:<8} {command.help}")
+        lines.append(f"  {name:<9} {command.help}")
     lines += [
         "",
         f"{dim}gad COMMAND --help explains a command. --debug shows tracebacks. Exit codes:{off}",

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.calibration import calibrate
 from generalad.errors import GadError, GateError, StorageError, UsageError
 from generalad.export.candidates import Candidate, Report
 from generalad.export.parity import Parity, compare, refuse_infinite
 from generalad.export.pictures import Pictures
 from generalad.model.storage import Trained
+from generalad.picture import quantiles
 from generalad.runtime.session import Outputs, Session, open_session
 from generalad.spec import Spec
-from generalad.training.calibration import calibrate
 
 TIMED_PAIRS = 12
 """Runs of a quantised artifact and of its reference, in turns, to tell which is faster."""
@@ -172,8 +173,12 @@ def run_all(
 def calibrated(spec: Spec, outputs: Outputs) -> Spec:
     """The spec with thresholds set through the artifact itself, because precision moves scores."""
     again = calibrate(outputs.scores, outputs.maps.max(axis=(1, 2)), target=spec.calibration.target)
+    reference = spec.reference and dataclasses.replace(
+        spec.reference, scores=quantiles(outputs.scores)
+    )
     return dataclasses.replace(
         spec,
+        reference=reference,
         thresholds=again.thresholds,
         normalisation=again.normalisation,
         calibration=again.calibration,

@@ -44,7 +44,7 @@ def check_unchanged(path: Path) -> None:
         digest = hashlib.sha256()
         for start in range(0, place - _HEADER, _BLOCK):
             digest.update(data[start : min(start + _BLOCK, place - _HEADER)])
-        apart = sorted({match.group().decode() for match in _APART.finditer(data)})
+        apart = weights_apart(data)
     changed = [] if digest.hexdigest() == recorded else [path.name]
     changed += [name for name in apart if not _named_by_content(path.with_name(name))]
     if changed:
@@ -52,6 +52,11 @@ def check_unchanged(path: Path) -> None:
             f"{path}: {' and '.join(changed)} is not what was exported: changed or damaged",
             remedy="copy the files again, or export the detector again with gad export",
         )
+
+
+def weights_apart(data: mmap.mmap) -> list[str]:
+    """Names of the files beside it that an ONNX file has its weights in; mostly none."""
+    return sorted({match.group().decode() for match in _APART.finditer(data)})
 
 
 def _named_by_content(path: Path) -> bool:

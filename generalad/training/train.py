@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import generalad
+from generalad.calibration import Calibrated, calibrate
 from generalad.config import Config
 from generalad.data.check import check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, open_dataset, without
@@ -24,10 +25,10 @@ from generalad.files import sha256_of_bytes, write_json
 from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
+from generalad.picture import reference, statistics
 from generalad.preprocess import RESIZE_RULE, read_image, resize
-from generalad.spec import DETECTOR_FILE, Backbone, Spec, TrainingSet
+from generalad.spec import DETECTOR_FILE, Backbone, Reference, Spec, TrainingSet
 from generalad.training.cache import cached_features
-from generalad.training.calibration import Calibrated, calibrate
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.loop import fit
 from generalad.training.run import CHECKPOINT_FILE, claimed
@@ -128,12 +129,19 @@ def train_detector(
             checkpoint=out / CHECKPOINT_FILE,
             progress=lambda done, total: tell("training", done, total),
         )
-        pictures = [resize(read_image(s.path), config.image_size) for s in split.calibration]
+        pictures, sizes = read_resized(split.calibration, config.image_size)
         scores, peaks = score_pictures(
             detector.eval(), pictures, progress=lambda d, t: tell("calibration", d, t)
         )
         calibrated = calibrate(scores, peaks, target=config.false_alarm_rate)
-        spec = describe(detector, split, calibrated, source=source, weights_hash=weights_hash)
+        spec = describe(
+            detector,
+            split,
+            calibrated,
+            reference(scores, list(map(statistics, pictures)), sizes),
+            source=source,
+            weights_hash=weights_hash,
+        )
         write_json(out / "history.json", {"loss": losses})
         save_detector(out, detector, spec, pictures)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -166,6 +174,18 @@ def split_dataset(
     return Split(dataset.name, train_set, held_out, hashes, skipped)
 
 
+def read_resized(
+    samples: Sequence[Sample], image_size: tuple[int, int]
+) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]]]:
+    """Pictures (H, W, 3) uint8 RGB at the network's size, and (height, width) of the originals."""
+    pictures, sizes = [], []
+    for sample in samples:
+        image = read_image(sample.path)
+        sizes.append((image.shape[0], image.shape[1]))
+        pictures.append(resize(image, image_size))
+    return pictures, sizes
+
+
 @torch.inference_mode()
 def score_pictures(
     detector: Detector,
@@ -188,7 +208,13 @@ def score_pictures(
 
 
 def describe(
-    detector: Detector, split: Split, calibrated: Calibrated, *, source: str, weights_hash: str
+    detector: Detector,
+    split: Split,
+    calibrated: Calibrated,
+    reference: Reference,
+    *,
+    source: str,
+    weights_hash: str,
 ) -> Spec:
     """The record of a freshly trained detector."""
     config = detector.config
@@ -213,6 +239,7 @@ def describe(
             "device": str(next(detector.parameters()).device),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         },
+        reference=reference,
     )
 
 

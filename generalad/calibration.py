@@ -3,6 +3,7 @@
 Split-conformal quantile (Vovk et al. 2005; Lei et al. 2018): with n held-out scores and a new good
 picture from the same source, all n + 1 orders are equally likely, so the new score exceeds the k-th
 smallest of the n with probability at most 1 - k / (n + 1). No shape of the distribution is assumed.
+Shared by training, export and runtime; numpy only.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.spec import Calibration, Normalisation, Thresholds
 
+HELD_OUT = "held-out good images"
+"""What training and export calibrate on."""
+
 METHOD = (
-    "conformal quantile of held-out good images; the pixel threshold is that of the largest map"
-    " value of each image"
+    "conformal quantile of {pictures}; the pixel threshold is that of the largest map value of each"
+    " image"
 )
 
 
@@ -32,7 +36,11 @@ class Calibrated:
 
 
 def calibrate(
-    scores: NDArray[np.float32], peaks: NDArray[np.float32], *, target: float
+    scores: NDArray[np.float32],
+    peaks: NDArray[np.float32],
+    *,
+    target: float,
+    pictures: str = HELD_OUT,
 ) -> Calibrated:
     """Set both thresholds for a target false-alarm rate.
 
@@ -44,6 +52,7 @@ def calibrate(
         scores: (n,) raw image scores of good pictures that were not trained on.
         peaks: (n,) largest raw map value of each of them.
         target: wished false-alarm rate, 0...1.
+        pictures: what they are, for the record.
 
     Raises:
         DataError: no scores, or scores that are not finite.
@@ -63,7 +72,12 @@ def calibrate(
     return Calibrated(
         Thresholds(image=image, pixel=pixel),
         Normalisation(scale=scale),
-        Calibration(method=METHOD, images=len(scores), target=target, reached=reached),
+        Calibration(
+            method=METHOD.format(pictures=pictures),
+            images=len(scores),
+            target=target,
+            reached=reached,
+        ),
     )
 
 

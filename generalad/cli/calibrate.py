@@ -1,0 +1,111 @@
+"""`gad calibrate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from generalad.runtime.recalibrate import Proposal
+
+SHOWN = 10
+"""Pictures with the highest scores that the operator is to look at."""
+
+
+def calibrate(
+    artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(help="Recent pictures of good parts: files, folders, videos, patterns."),
+    ],
+    out: Annotated[Path, typer.Option(help="The new artifact; must not exist.")],
+    target: Annotated[
+        float | None,
+        typer.Option(help="Wished false-alarm rate.", show_default="the artifact's"),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="All pictures were looked at and show good parts.")
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads of the network.", show_default="all cores"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or tensorrt.", show_default="the best there is")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
+    ] = False,
+) -> None:
+    """Set the thresholds of an artifact anew, from recent pictures of good parts.
+
+    Scores the pictures, shows what would change and the highest scores, asks whether all show good
+    parts, and writes a new artifact. The old one stays as it is.
+    """
+    from generalad.cli.console import console, print_json, progress
+    from generalad.errors import UsageError
+    from generalad.runtime.artifact_spec import check_copy
+    from generalad.runtime.recalibrate import recalibrate, write
+
+    if not yes and not sys.stdin.isatty():
+        raise UsageError(
+            "somebody must confirm that all pictures show good parts, and this is no terminal",
+            remedy="look at the pictures, then give --yes",
+        )
+    if artifact.is_file():  # what else there may be, opening it says
+        check_copy(artifact, out)
+    screen = console()
+    with progress(screen) as report:
+        proposal = recalibrate(
+            artifact,
+            pictures,
+            target=target,
+            threads=threads,
+            device=device,
+            progress=lambda done, total: report("scoring", done, total),
+        )
+    screen.print(in_words(proposal), markup=False)
+    if not yes and not typer.confirm("Do all pictures show good parts?", err=True):
+        screen.print("nothing was written")
+        raise typer.Exit(1)
+    write(proposal, out)
+    print_json({**proposal.to_dict(), "out": str(out)}, wanted=json)
+    screen.print(f"[bold]{out}[/bold]: written; {artifact} is as it was")
+
+
+def in_words(proposal: Proposal) -> str:
+    """What would change, and what to look at."""
+    old, new, count = proposal.old, proposal.new, len(proposal.pictures)
+    copies = f", {proposal.copies} copies left out" if proposal.copies else ""
+    before, after = (
+        f"{found} ({found / count:.1%})" for found in map(proposal.anomalous, (old, new))
+    )
+    rows = [
+        ("", "old", "new"),
+        ("image threshold", f"{old.thresholds.image:.6g}", f"{new.thresholds.image:.6g}"),
+        ("pixel threshold", f"{old.thresholds.pixel:.6g}", f"{new.thresholds.pixel:.6g}"),
+        ("calibrated on", f"{old.calibration.images}", f"{count}"),
+        ("of these anomalous", before, after),
+    ]
+    lines = [f"{count} pictures{copies}, {proposal.backend}"]
+    lines += [f"  {name:<20} {left:>14} {right:>14}".rstrip() for name, left, right in rows]
+    lines += [promise(proposal), "highest scores (on a scale with the old threshold at 0.5):"]
+    lines += [
+        f"  {scored.score:>10.6g} ({old.normalised(scored.score):.2f})  {scored.name}"
+        for scored in proposal.pictures[:SHOWN]
+    ]
+    return "\n".join(lines)
+
+
+def promise(proposal: Proposal) -> str:
+    """What the new thresholds promise, in one sentence."""
+    found = proposal.new.calibration
+    if found.reached <= found.target + 1e-12:
+        return f"false alarms on good parts: at most {found.target:.2%} (conformal)"
+    return (
+        f"false alarms on good parts: {found.images} pictures can promise {found.reached:.2%} at"
+        f" best, not the {found.target:.2%} asked for"
+    )

@@ -1,0 +1,191 @@
+"""A copy of an artifact with another spec: the network stays as it is, byte by byte.
+
+The copy is written beside or elsewhere, never over an existing file, and needs no library of the
+format: an ONNX file is walked field by field, the XML of OpenVINO parsed, and the spec of an engine
+lies in a file of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from generalad.errors import ArtifactError, UsageError
+from generalad.files import atomic_write, sha256_of_file
+from generalad.runtime.engine_record import read_record, record_path
+from generalad.runtime.onnx_hash import check_unchanged, weights_apart
+from generalad.spec import METADATA_KEY, Spec
+
+_METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
+"""Numbers of the fields in ONNX's protobuf: the metadata of a model, and the parts of an entry."""
+
+_BYTES = 2
+"""Protobuf's wire type of everything that has a length."""
+
+_BLOCK = 1 << 22
+
+
+def check_copy(old: Path, new: Path) -> None:
+    """Refuse a place for a copy before any work is done.
+
+    Raises:
+        UsageError: another kind of file, or one of its files is there already.
+    """
+    if new.suffix.lower() != old.suffix.lower():
+        raise UsageError(f"{new}: expected a name that ends in {old.suffix}, as {old.name} does")
+    for path in (new, *_companions(new)):
+        if os.path.lexists(path):
+            raise UsageError(
+                f"{path} exists already, and no artifact is overwritten",
+                remedy="choose another name, such as one with the date",
+            )
+
+
+def copy_with_spec(old: Path, new: Path, spec: Spec) -> None:
+    """Write a copy of an artifact with another spec; the file named `new` comes last.
+
+    What lies beside an artifact goes with it: the weights of OpenVINO and of large ONNX files, the
+    ONNX file that an engine was built from.
+
+    Args:
+        old: .onnx, .xml or .engine; it is only read.
+        new: a file that does not exist, with the same suffix.
+        spec: what the copy is to carry.
+
+    Raises:
+        ArtifactError: the artifact is damaged.
+        StorageError: the copy cannot be written.
+        UsageError: see `check_copy`.
+    """
+    check_copy(old, new)
+    {".onnx": _onnx, ".xml": _openvino, ".engine": _engine}[old.suffix.lower()](old, new, spec)
+
+
+def _companions(path: Path) -> list[Path]:
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
+        return [path.with_suffix(".bin")]
+    return [record_path(path), path.with_suffix(".onnx")] if suffix == ".engine" else []
+
+
+def _copy(old: Path, new: Path) -> None:
+    with atomic_write(new) as temporary:
+        shutil.copyfile(old, temporary)
+
+
+def _onnx(old: Path, new: Path, spec: Spec) -> None:
+    check_unchanged(old)
+    with old.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start, end = _spec_entry(data, old)
+        if new.parent.resolve() != old.parent.resolve():
+            for name in weights_apart(data):
+                if not new.with_name(name).exists():  # named by its content
+                    _copy(old.with_name(name), new.with_name(name))
+        with atomic_write(new) as temporary:
+            with temporary.open("wb") as out:
+                out.writelines(data[i : min(i + _BLOCK, start)] for i in range(0, start, _BLOCK))
+                out.write(_entry(METADATA_KEY, spec.to_json()))
+                out.write(data[end:])
+            check_unchanged(temporary)
+
+
+def _spec_entry(data: mmap.mmap, path: Path) -> tuple[int, int]:
+    """Where the metadata entry with the spec begins and ends."""
+    try:
+        for number, start, content, end in _fields(data, 0, len(data)):
+            if number != _METADATA_PROPS:
+                continue
+            for part, _, first, last in _fields(data, content, end):
+                if part == _KEY and data[first:last] == METADATA_KEY.encode():
+                    return start, end
+    except (IndexError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: not an ONNX file, or damaged", remedy="copy the file again"
+        ) from error
+    raise ArtifactError(f"{path}: holds no generalad spec", remedy="make one with gad export")
+
+
+def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a protobuf message: number, start, start of the content, end."""
+    while position < end:
+        start = position
+        tag, position = _varint(data, position)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            content, (_, position) = position, _varint(data, position)
+        elif kind == _BYTES:
+            length, content = _varint(data, position)
+            position = content + length
+        elif kind in (1, 5):
+            content, position = position, position + (8 if kind == 1 else 4)
+        else:
+            raise ValueError(f"wire type {kind}")
+        if position > end:
+            raise ValueError("a field is cut off")
+        yield number, start, content, position
+
+
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+    """A number of 7 bits a byte, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is too long")
+
+
+def _entry(key: str, value: str) -> bytes:
+    """A metadata entry."""
+    content = _field(_KEY, key.encode()) + _field(_VALUE, value.encode())
+    return _field(_METADATA_PROPS, content)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _to_varint(number << 3 | _BYTES) + _to_varint(len(content)) + content
+
+
+def _to_varint(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def _openvino(old: Path, new: Path, spec: Spec) -> None:
+    from xml.etree import ElementTree
+
+    try:
+        tree = ElementTree.parse(old)
+    except ElementTree.ParseError as error:
+        raise ArtifactError(
+            f"{old}: not an OpenVINO model, or damaged ({error})", remedy="copy both files again"
+        ) from error
+    entry = tree.find("rt_info/generalad/spec")
+    if entry is None:
+        raise ArtifactError(f"{old}: holds no generalad spec", remedy="make one with gad export")
+    entry.set("value", spec.to_json())
+    _copy(old.with_suffix(".bin"), new.with_suffix(".bin"))
+    with atomic_write(new) as temporary:
+        tree.write(temporary, encoding="utf-8", xml_declaration=True)
+
+
+def _engine(old: Path, new: Path, spec: Spec) -> None:
+    record = dataclasses.replace(read_record(old), spec=spec)
+    onnx, source = new.with_suffix(".onnx"), old.with_name(record.onnx)
+    # With it, or an engine that is built again would come back to the old thresholds.
+    if source.is_file() and sha256_of_file(source) == record.onnx_sha256:
+        _onnx(source, onnx, spec)
+        record = dataclasses.replace(record, onnx=onnx.name, onnx_sha256=sha256_of_file(onnx))
+    with atomic_write(record_path(new)) as temporary:
+        temporary.write_text(record.to_json(), encoding="utf-8")
+    _copy(old, new)

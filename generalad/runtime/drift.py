@@ -1,0 +1,172 @@
+"""Drift: slow changes of what a stream shows, against the pictures of its calibration.
+
+A threshold holds for pictures from the source that it was calibrated on. `DriftMonitor` compares
+the latest pictures with those and says when they differ, in what, and what to look at.
+
+Frames of a camera are not independent, so a test of significance would find a drift in anything.
+What counts here is the size of the effect: the Kolmogorov-Smirnov distance, which is the largest
+difference between two cumulative distributions (0: equal, 1: apart), and the shift of the median.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.picture import Statistics
+from generalad.spec import Reference
+
+DriftState = Literal["learning", "stable", "drifting"]
+
+WINDOW = 300
+"""Pictures that are compared with the calibration."""
+
+RAISED_FROM, CLEARED_BELOW = 0.5, 0.35
+"""Kolmogorov-Smirnov distances. Twenty calibration pictures alone reach 0.3 by chance."""
+
+_LOOKS = 10
+"""Comparisons a window; two in a row must find a drift."""
+
+_NEW = 0.25
+"""A picture counts if it differs from the last that counted by this share of the calibration's
+range (5 % to 95 %) in anything: a belt that stands still shows one part, not many."""
+
+_SCORE = "score"
+
+_LEAST_CHANGE = {"brightness": 0.05, "contrast": 0.1, "sharpness": 0.15}
+"""Least relative shift of a median that matters. Where all calibration pictures are alike, any
+change is apart from them."""
+
+_LEAST_SATURATED = 0.01
+"""Least shift of the saturated share."""
+
+_ADVICE = {
+    ("brightness", "lower"): "check the lighting, the exposure and the lens",
+    ("brightness", "higher"): "check the lighting, the exposure and for light from outside",
+    ("contrast", "lower"): "check for a dirty lens, haze and light from outside",
+    ("contrast", "higher"): "check the lighting and the camera's settings",
+    ("saturated", "higher"): "check the exposure",
+    ("sharpness", "lower"): "check the focus, the lens and the compression of the stream",
+    ("sharpness", "higher"): "check the gain and the camera's settings",
+    (_SCORE, "higher"): "look at the pictures; if the parts are good, gad calibrate",
+    (_SCORE, "lower"): "look at the pictures; defects may be missed until gad calibrate",
+}
+"""Changes that are reported, causes before effects."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one quantity differs from the calibration.
+
+    Attributes:
+        quantity: "score" or a field of `Statistics`.
+        direction: where it went.
+        median: of the window.
+        reference: median at calibration.
+        distance: Kolmogorov-Smirnov distance, 0...1.
+    """
+
+    quantity: str
+    direction: Literal["lower", "higher"]
+    median: float
+    reference: float
+    distance: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.quantity} is {self.direction} than at calibration ({self.median:.3g} instead of"
+            f" {self.reference:.3g}): {_ADVICE[self.quantity, self.direction]}"
+        )
+
+
+class DriftMonitor:
+    """Watches one stream, in one thread."""
+
+    def __init__(self, reference: Reference, *, window: int = WINDOW) -> None:
+        """Watch a stream against `reference`, over the latest `window` pictures that count."""
+        self._reference = {_SCORE: reference.scores, **reference.statistics}
+        self._names = [name for name in self._reference if name in {key for key, _ in _ADVICE}]
+        self._columns = [Statistics._fields.index(n) for n in self._names if n != _SCORE]
+        ranges = [np.quantile(self._reference[name], (0.05, 0.95)) for name in self._names]
+        self._range = np.array([max(high - low, 1e-9) for low, high in ranges])
+        self._window: deque[NDArray[np.float64]] = deque(maxlen=window)
+        self._every = max(1, window // _LOOKS)
+        self._counted = 0
+        self._suspected = False
+        self._changes: tuple[Change, ...] = ()
+        self._state: DriftState = "learning"
+
+    @property
+    def state(self) -> DriftState:
+        """What is known so far; "learning" until the window is full."""
+        return self._state
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What drifts, causes before effects; empty unless the state is "drifting"."""
+        return self._changes
+
+    def add(self, score: float, statistics: Statistics) -> dict[str, Any] | None:
+        """Take a picture that was scored, whatever was decided on it.
+
+        Anomalous pictures belong to it: where drift makes all pictures anomalous, it would
+        otherwise never be seen.
+
+        Args:
+            score: raw image score.
+            statistics: of the same picture.
+
+        Returns:
+            Data of a notice of kind "drift" if the state became "drifting", or "stable" again.
+        """
+        values = np.array([score, *(statistics[column] for column in self._columns)])
+        if self._window and bool((np.abs(values - self._window[-1]) < _NEW * self._range).all()):
+            return None
+        self._window.append(values)
+        self._counted += 1
+        if len(self._window) < (self._window.maxlen or 0) or self._counted % self._every:
+            return None
+        return self._look()
+
+    def _look(self) -> dict[str, Any] | None:
+        drifting = self._state == "drifting"
+        found = self._compare(CLEARED_BELOW if drifting else RAISED_FROM)
+        sure, self._suspected = bool(found) and (self._suspected or drifting), bool(found)
+        self._changes = found if sure else ()
+        self._state = "drifting" if sure else "stable"
+        if sure == drifting:
+            return None
+        return {
+            "state": self._state,
+            "changes": [asdict(change) for change in found] if sure else [],
+            "suggestion": "; ".join(map(str, found)) if sure else "",
+        }
+
+    def _compare(self, least: float) -> tuple[Change, ...]:
+        table = np.sort(np.array(self._window), axis=0)
+        found = {}
+        for name, column in zip(self._names, table.T, strict=True):
+            reference = np.array(self._reference[name])
+            now, then = float(np.median(column)), float(np.median(reference))
+            distance = ks_distance(column, reference)
+            if distance >= least and abs(now - then) >= _least_shift(name, then):
+                direction: Literal["lower", "higher"] = "lower" if now < then else "higher"
+                found[name, direction] = Change(name, direction, now, then, distance)
+        return tuple(found[key] for key in _ADVICE if key in found)
+
+
+def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Kolmogorov-Smirnov distance of two sorted samples, 0...1."""
+    points = np.concatenate([first, second])
+    shares = (np.searchsorted(sample, points, "right") / len(sample) for sample in (first, second))
+    return float(np.abs(next(shares) - next(shares)).max())
+
+
+def _least_shift(name: str, median: float) -> float:
+    if name == "saturated":
+        return _LEAST_SATURATED
+    return _LEAST_CHANGE.get(name, 0.0) * abs(median)

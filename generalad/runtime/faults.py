@@ -1,0 +1,242 @@
+"""Camera faults: pictures that show no part, or not as the camera is to show it.
+
+`Limits` says what a picture may look like, learned from the calibration pictures, so that a dark
+part is no dark camera; `FaultDetector` adds what needs several pictures of one stream: whether it
+is frozen, and when a fault is reported. A picture with a fault is not an anomaly and not scored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.picture import Statistics, statistics
+from generalad.spec import Reference
+
+FaultKind = Literal["black", "covered", "defocused", "over-exposed", "frozen", "size"]
+
+FROZEN_AFTER = 10.0
+"""Seconds of equal pictures. Where nothing moves, H.264 and H.265 repeat a picture exactly until
+the next key frame, which cameras send every 1 to 4 seconds."""
+
+RAISED_AFTER, CLEARED_AFTER = 3, 5
+"""Bad pictures in a row that raise a fault, and good ones that clear it."""
+
+_BLACK = 16.0
+_NO_STRUCTURE = 1.0
+"""Without a reference, what has at most this brightness and structure is black for certain."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a picture, and what that was seen by."""
+
+    kind: FaultKind
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
+class Limits:
+    """What a picture may look like.
+
+    A limit lies beyond the calibration pictures by a margin in logarithms: at least the factor
+    below, and more where these differ among themselves. A defect changes a part of the picture; a
+    fault changes all of it, by factors.
+    """
+
+    def __init__(self, reference: Reference | None) -> None:
+        """Without a reference only a black picture is recognised."""
+        self._reference = reference
+        if reference is None:
+            return
+        self._dark = self._below("brightness", 2.0, offset=1.0)
+        self._bright = self._above("brightness", 1.5, offset=1.0)
+        self._detail = self._below("detail", 1.25, offset=0.1)
+        self._least_detail = self._below("detail", 2.0, offset=0.1)
+        self._sharpness = self._below("sharpness", 1.25, offset=0.01)
+        self._structure = self._below("structure", 4.0, offset=0.1)
+        self._saturated = reference.statistics["saturated"][-1]
+
+    def fault(self, found: Statistics, image_size: tuple[int, int]) -> Fault | None:
+        """What is wrong with one picture by itself.
+
+        Args:
+            found: of the picture after the resize.
+            image_size: (height, width) before it.
+        """
+        if self._reference is None:
+            if found.brightness <= _BLACK and found.structure <= _NO_STRUCTURE:
+                return Fault("black", f"brightness {found.brightness:.0f} of 255 and no structure")
+            return None
+        return self._size(image_size, self._reference) or self._light(found) or self._focus(found)
+
+    def _size(self, image_size: tuple[int, int], reference: Reference) -> Fault | None:
+        height, width = image_size
+        ratio = width / height
+        low, high = reference.aspect_ratios
+        # 3 %: nearer to each other than any two formats of cameras, further than rounding.
+        margin = 1.03 * math.sqrt(high / low)
+        if not low / margin <= ratio <= high * margin:
+            return Fault(
+                "size",
+                f"{width} x {height}, width / height is {ratio:.2f}, at calibration"
+                f" {low:.2f} to {high:.2f}",
+            )
+        least_height, least_width = reference.smallest
+        if 2 * height < least_height or 2 * width < least_width:
+            return Fault(
+                "size",
+                f"{width} x {height}, less than half of {least_width} x {least_height} at"
+                " calibration",
+            )
+        return None
+
+    def _light(self, found: Statistics) -> Fault | None:
+        if found.brightness < self._dark:
+            return Fault("black", f"brightness {_expected(found.brightness, self._dark)}")
+        more = found.saturated - self._saturated
+        if more > 0.35 * (1 - self._saturated) or (more > 0.1 and found.brightness > self._bright):
+            return Fault(
+                "over-exposed",
+                f"{found.saturated:.0%} saturated, at calibration at most {self._saturated:.0%}",
+            )
+        return None
+
+    def _focus(self, found: Statistics) -> Fault | None:
+        if found.structure < self._structure:
+            return Fault("covered", f"structure {_expected(found.structure, self._structure)}")
+        # Both: less light takes detail too, and a large stain lowers the sharpness.
+        if found.detail < self._detail and found.sharpness < self._sharpness:
+            return Fault(
+                "defocused",
+                f"detail {_expected(found.detail, self._detail)},"
+                f" sharpness {_expected(found.sharpness, self._sharpness)}",
+            )
+        if found.detail < self._least_detail:
+            return Fault("covered", f"detail {_expected(found.detail, self._least_detail)}")
+        return None
+
+    def _below(self, name: str, factor: float, *, offset: float) -> float:
+        low, median, _ = _logarithms(self._reference, name, offset)
+        return math.exp(low - max(math.log(factor), 0.5 * (median - low))) - offset
+
+    def _above(self, name: str, factor: float, *, offset: float) -> float:
+        _, median, high = _logarithms(self._reference, name, offset)
+        return math.exp(high + max(math.log(factor), 0.5 * (high - median))) - offset
+
+
+def _logarithms(
+    reference: Reference | None, name: str, offset: float
+) -> tuple[float, float, float]:
+    """Of minimum, median and maximum; the offset keeps what is nearly 0 from weighing much."""
+    assert reference is not None
+    values = reference.statistics[name]
+    low, median, high = (values[0], values[len(values) // 2], values[-1])
+    return math.log(low + offset), math.log(median + offset), math.log(high + offset)
+
+
+def _expected(found: float, least: float) -> str:
+    return f"{found:.2g}, expected at least {least:.2g}"
+
+
+class Checked(NamedTuple):
+    """What a picture's check found.
+
+    Attributes:
+        fault: what is wrong with this picture; it is not to be scored then.
+        change: data of a notice of kind "fault" if the stream's state changed with it.
+        statistics: of the picture.
+    """
+
+    fault: Fault | None
+    change: dict[str, Any] | None
+    statistics: Statistics
+
+
+class FaultDetector:
+    """Watches the pictures of one stream, in one thread."""
+
+    def __init__(self, reference: Reference | None, *, frozen_after: float = FROZEN_AFTER) -> None:
+        """Watch a stream.
+
+        Args:
+            reference: what the artifact was calibrated on; without it only black and frozen
+                pictures are recognised.
+            frozen_after: seconds of exactly equal pictures, at least three, that are a fault.
+        """
+        self._limits = Limits(reference)
+        self._frozen = _Frozen(frozen_after)
+        self._state: FaultKind | None = None
+        self._since = 0.0
+        self._row: list[FaultKind | None] = []
+
+    @property
+    def state(self) -> FaultKind | None:
+        """The fault that is raised."""
+        return self._state
+
+    def check(self, pixels: NDArray[np.uint8], image_size: tuple[int, int], time: float) -> Checked:
+        """Check the next picture.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, the network's input.
+            image_size: (height, width) of the picture before the resize.
+            time: when it was taken, in seconds of a clock that runs evenly.
+        """
+        found = statistics(pixels)
+        frozen = self._frozen.check(pixels, found, time)
+        fault = self._limits.fault(found, image_size) or frozen
+        return Checked(fault, self._judge(fault, time), found)
+
+    def _judge(self, fault: Fault | None, time: float) -> dict[str, Any] | None:
+        kind = fault.kind if fault else None
+        self._row = [*self._row, kind][-CLEARED_AFTER:]
+        latest = self._row[-RAISED_AFTER:]
+        if kind is None:
+            return self._cleared(time)
+        if kind == self._state or len(latest) < RAISED_AFTER or None in latest:
+            return None
+        # Faults that take turns are one camera that is not usable: the first of them stays.
+        if self._state is not None and set(latest) != {kind}:
+            return None
+        if self._state is None:
+            self._since = time
+        self._state = kind
+        return {"state": "raised", "fault": kind, "reason": fault.reason if fault else ""}
+
+    def _cleared(self, time: float) -> dict[str, Any] | None:
+        if self._state is None or len(self._row) < CLEARED_AFTER or any(self._row):
+            return None
+        change = {"state": "cleared", "fault": self._state, "seconds": time - self._since}
+        self._state = None
+        return change
+
+
+class _Frozen:
+    """Whether pictures have been exactly equal for some time."""
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+        self._last: tuple[Statistics, NDArray[np.uint8]] | None = None
+        self._since = 0.0
+        self._repeats = 0
+
+    def check(self, pixels: NDArray[np.uint8], found: Statistics, time: float) -> Fault | None:
+        last = self._last
+        # The statistics differ first, nearly always: the pixels are rarely compared.
+        if last is None or last[0] != found or not np.array_equal(last[1], pixels):
+            # A copy, because cameras and programs use their memory again.
+            self._last, self._since, self._repeats = (found, pixels.copy()), time, 0
+            return None
+        self._repeats += 1
+        self._since = min(self._since, time)  # a clock that was set back
+        seconds = time - self._since
+        if seconds < self._after or self._repeats < 2:
+            return None
+        return Fault("frozen", f"exactly the same picture for {seconds:.0f} s")

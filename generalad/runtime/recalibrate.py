@@ -1,0 +1,232 @@
+"""New thresholds for an artifact, from recent pictures that an operator confirms as good.
+
+`recalibrate` scores the pictures and proposes; `write` makes the new artifact from the proposal.
+The network is the same, so its parity report and golden samples stay valid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad import picture
+from generalad.calibration import calibrate
+from generalad.errors import DataError, UsageError
+from generalad.preprocess import resize
+from generalad.runtime.artifact_spec import copy_with_spec
+from generalad.runtime.faults import Limits
+from generalad.runtime.session import Session, open_session
+from generalad.runtime.sources import Frame, Source, open_sources
+from generalad.spec import Spec
+
+PICTURES = "recent pictures that an operator confirmed as good"
+LEAST = 20
+"""Pictures; fewer promise less than 5 % and say little about what is usual."""
+
+MOST_LISTED = 20
+"""Problems that are named one by one."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A picture that was given: its file or place, raw score, largest map value, statistics."""
+
+    name: str
+    score: float
+    peak: float
+    statistics: picture.Statistics
+    image_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a recalibration would change; nothing is written yet.
+
+    Attributes:
+        artifact: the one that the pictures were scored with.
+        backend: what ran it.
+        old: its spec.
+        new: the proposed one.
+        pictures: by falling score.
+        copies: pictures left out because their pixels were given before.
+    """
+
+    artifact: Path
+    backend: str
+    old: Spec
+    new: Spec
+    pictures: tuple[Scored, ...]
+    copies: int
+
+    def anomalous(self, spec: Spec) -> int:
+        """How many of the pictures the thresholds of `spec` call anomalous."""
+        return sum(spec.is_anomalous(scored.score) for scored in self.pictures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; pictures by falling score."""
+        return {
+            "artifact": str(self.artifact),
+            "backend": self.backend,
+            "pictures": len(self.pictures),
+            "copies": self.copies,
+            "target": self.new.calibration.target,
+            "reached": self.new.calibration.reached,
+            **{
+                name: {**dataclasses.asdict(spec.thresholds), "anomalous": self.anomalous(spec)}
+                for name, spec in (("old", self.old), ("new", self.new))
+            },
+            "scores": [{"picture": one.name, "score": one.score} for one in self.pictures],
+        }
+
+
+def recalibrate(
+    artifact: str | Path,
+    addresses: Sequence[str],
+    *,
+    target: float | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Proposal:
+    """Score good pictures and propose thresholds.
+
+    Args:
+        artifact: made by `gad export`.
+        addresses: files, folders, patterns and videos that show good parts only.
+        target: wished false-alarm rate, 0...1; None for that of the artifact.
+        threads: see `open_session`.
+        device: see `open_session`.
+        progress: told about pictures.
+
+    Raises:
+        ArtifactError: no artifact.
+        DataError: addresses that hold no pictures, pictures that cannot be read or show a camera
+            fault, or fewer than `LEAST`.
+        UsageError: the target is no rate.
+    """
+    if target is not None and not 0 < target < 1:
+        raise UsageError(f"the target must lie between 0 and 1, found {target:g}")
+    sources = open_sources(addresses)
+    with open_session(artifact, threads=threads, device=device) as session:
+        old, backend = session.spec, session.backend
+        pictures, copies = _score_all(session, sources, progress or (lambda done, total: None))
+    if len(pictures) < LEAST:
+        left_out = f" and {copies} copies of them" if copies else ""
+        raise DataError(
+            f"expected at least {LEAST} different pictures, found {len(pictures)}{left_out}",
+            remedy="give more good pictures; 99 promise a false-alarm rate of 1 %",
+        )
+    goal = old.calibration.target if target is None else target
+    new = _proposed(old, pictures, goal, addresses, backend)
+    by_score = tuple(sorted(pictures, key=lambda scored: -scored.score))
+    return Proposal(Path(artifact), backend, old, new, by_score, copies)
+
+
+def write(proposal: Proposal, out: str | Path) -> Path:
+    """Write the artifact with the proposed thresholds; the old one is left as it is.
+
+    Raises:
+        StorageError: it cannot be written.
+        UsageError: `out` exists, or has another suffix.
+    """
+    copy_with_spec(proposal.artifact, Path(out), proposal.new)
+    return Path(out)
+
+
+def _score_all(
+    session: Session, sources: Sequence[Source], progress: Progress
+) -> tuple[list[Scored], int]:
+    total = sum(source.count() or 0 for source in sources)
+    limits = Limits(session.spec.reference)
+    pictures: list[Scored] = []
+    seen: set[bytes] = set()
+    problems: list[str] = []
+    done = copies = 0
+    for frame in _frames(sources):
+        done += 1
+        progress(done, max(done, total))
+        name = frame.path if frame.rate is None else f"{frame.path}, frame {frame.index}"
+        if frame.image is None:
+            problems.append(frame.error or f"{name}: no picture")
+            continue
+        pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
+        digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+        if digest in seen:
+            copies += 1
+            continue
+        seen.add(digest)
+        scored = _score(session, frame.image, pixels, name)
+        if fault := limits.fault(scored.statistics, scored.image_size):
+            problems.append(f"{name}: {fault}")
+        pictures.append(scored)
+    if problems:
+        _refuse(problems)
+    return pictures, copies
+
+
+def _frames(sources: Sequence[Source]) -> Iterator[Frame]:
+    for source in sources:
+        yield from source
+
+
+def _score(
+    session: Session, image: NDArray[np.uint8], pixels: NDArray[np.uint8], name: str
+) -> Scored:
+    """One by one, as a camera sends them."""
+    scores, maps = session.run(pixels[None])
+    size = (image.shape[0], image.shape[1])
+    return Scored(name, float(scores[0]), float(maps.max()), picture.statistics(pixels), size)
+
+
+def _refuse(problems: list[str]) -> None:
+    more = len(problems) - MOST_LISTED
+    lines = problems[:MOST_LISTED] + ([f"and {more} more"] if more > 0 else [])
+    raise DataError(
+        f"{len(problems)} pictures cannot be calibrated on:\n"
+        + "\n".join(f"  {line}" for line in lines),
+        remedy="remove them; after a change of the camera or its place, train again",
+    )
+
+
+def _proposed(
+    old: Spec, pictures: Sequence[Scored], target: float, addresses: Sequence[str], backend: str
+) -> Spec:
+    import generalad
+
+    scores = np.array([scored.score for scored in pictures], np.float32)
+    peaks = np.array([scored.peak for scored in pictures], np.float32)
+    again = calibrate(scores, peaks, target=target, pictures=PICTURES)
+    entry = {
+        "generalad": generalad.__version__,
+        "backend": backend,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "sources": list(addresses),
+        "pictures": len(pictures),
+        "before": {
+            "thresholds": dataclasses.asdict(old.thresholds),
+            "calibration": dataclasses.asdict(old.calibration),
+            "anomalous": sum(old.is_anomalous(scored.score) for scored in pictures),
+        },
+    }
+    history = [*old.provenance.get("recalibrations", []), entry]
+    return dataclasses.replace(
+        old,
+        thresholds=again.thresholds,
+        normalisation=again.normalisation,
+        calibration=again.calibration,
+        reference=picture.reference(
+            scores, [one.statistics for one in pictures], [one.image_size for one in pictures]
+        ),
+        provenance={**old.provenance, "recalibrations": history},
+    )
