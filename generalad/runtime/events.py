@@ -15,7 +15,6 @@ import dataclasses
 import os
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import UsageError
 from generalad.runtime.decision import Region, Result
+from generalad.runtime.names import utc_stamp
 from generalad.runtime.notice import Evidence, Notice
 from generalad.runtime.sources import Frame
 
@@ -211,7 +211,7 @@ class EventTracker:
         self.count += 1
         self._first, self._evidence = first.number, strongest.evidence
         self._event = Event(
-            id=_new_id(first.time),
+            id=f"{utc_stamp(first.time)}-{os.urandom(4).hex()}",
             stream=self.stream,
             begin=first.time,
             end=None,
@@ -261,8 +261,3 @@ def _evidence(frame: Frame, anomaly_map: NDArray[np.float32] | None) -> Evidence
     if frame.image is None or anomaly_map is None:
         return None
     return Evidence(frame.image, anomaly_map.copy())  # a view would keep its whole batch
-
-
-def _new_id(time: float) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=time)
-    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z-{os.urandom(4).hex()}"

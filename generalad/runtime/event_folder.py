@@ -1,0 +1,99 @@
+"""`EventFolder`: one folder for each event, with what a person needs to judge it.
+
+20261125T071233.123Z-3f9a2c81-line-1/    begin (UTC) and id of the event, name of the stream
+    event.json     the notice of its end
+    peak.png       the picture at its peak, as the camera gave it, without loss
+    overlay.jpg    the same with the anomaly map over it
+    map.npy        the map: (h, w) float32, raw
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad import files
+from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
+from generalad.runtime.decision import Result
+from generalad.runtime.names import safe_name
+from generalad.runtime.notice import Notice
+from generalad.runtime.sinks import draw, encode
+from generalad.runtime.sources import Frame, Source
+from generalad.spec import Spec
+
+_NAMES = r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}-.*"
+
+
+class EventFolder:
+    """A sink that keeps the events, each whole or not at all, also after a power failure.
+
+    The oldest go first when the bounds are reached; other files in the folder are left alone. A
+    full disk makes no room by itself: what is over cannot be kept, is counted, and the next event
+    tries again.
+    """
+
+    needs_image = True
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        max_bytes: int | None = 1_000_000_000,
+        max_age: float | None = None,
+        report: Report | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is touched before `open`.
+
+        Args:
+            folder: is made if it is not there.
+            max_bytes: of all events together; None does not bound.
+            max_age: seconds that an event is kept; None is for ever.
+            report: told in one line of what goes wrong, see `BoundedFolder`.
+            clock: seconds since 1970, for tests.
+
+        Raises:
+            UsageError: a bound is not above 0.
+        """
+        bounds = Bounds(bytes=max_bytes, age=max_age)
+        self._folder = BoundedFolder(Path(folder), _NAMES, bounds, report=report, clock=clock)
+
+    @property
+    def status(self) -> FolderStatus:
+        """Events kept, removed and not kept."""
+        return self._folder.status
+
+    def open(self, sources: Sequence[Source], spec: Spec) -> None:
+        """Take the folder over; raises StorageError, or UsageError if another process has it."""
+        self._spec = spec
+        self._folder.open()
+
+    def write(self, frame: Frame, result: Result, anomaly_map: NDArray[np.float32] | None) -> None:
+        """Remove what has become too old; single frames are not kept."""
+        self._folder.expire()
+
+    def notice(self, notice: Notice) -> None:
+        """Keep an event when it ends."""
+        if notice.kind == "event" and notice.data["phase"] == "end":
+            name = f"{notice.data['event']}-{safe_name(notice.stream)}"
+            self._folder.add(name, lambda place: self._write(place, notice))
+
+    def close(self, *, complete: bool) -> None:
+        """Leave the folder to others; every event in it is whole already."""
+        self._folder.close()
+
+    def _write(self, place: Path, notice: Notice) -> None:
+        place.mkdir()
+        files.write_json(place / "event.json", notice.to_dict())
+        if notice.evidence is None:
+            return
+        image, anomaly_map = notice.evidence.image, notice.evidence.anomaly_map
+        (place / "peak.png").write_bytes(encode(image, ".png"))
+        marked = draw(image, anomaly_map, self._spec)
+        (place / "overlay.jpg").write_bytes(encode(marked, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]))
+        np.save(place / "map.npy", anomaly_map, allow_pickle=False)

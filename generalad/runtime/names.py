@@ -1,0 +1,29 @@
+"""Names made of times and streams, for files and ids."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime, timedelta, timezone
+
+_LONGEST = 40
+
+
+def utc_stamp(time: float) -> str:
+    """Seconds since 1970 as "20261125T071233.123Z": sorts by time and suits file names."""
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=time)
+    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def safe_name(stream: str) -> str:
+    """The name of a stream as one part of a path, on any system; its own name where that is safe.
+
+    Where something had to be changed, six digits of a hash keep two streams apart and make the name
+    the same after a restart.
+    """
+    name = re.sub(r"[^\w-]+", "-", stream)[:_LONGEST].strip("-")
+    reserved = re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", name, re.IGNORECASE)  # by Windows
+    if name == stream and name and not reserved:
+        return name
+    digest = hashlib.sha256(stream.encode(errors="surrogateescape")).hexdigest()
+    return f"{name}-{digest[:6]}".lstrip("-")

@@ -1,0 +1,174 @@
+"""`Overlays`: the pictures of a run with their maps over them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad import files
+from generalad.errors import GadError, StorageError, UsageError
+from generalad.overlay import overlay
+from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
+from generalad.runtime.decision import Result
+from generalad.runtime.names import safe_name
+from generalad.runtime.sinks.sink import Map, is_live
+from generalad.runtime.sources import Frame, Source
+from generalad.spec import Spec
+
+LIVE_KEPT = 1000
+"""Overlays of each live source that are kept, the newest ones."""
+
+
+class Overlays:
+    """One picture a frame: the original with its map over it, at the original size.
+
+    Pictures keep name, suffix and place below their source; frames of a video go to a folder with
+    the video's name. With several sources each folder or pattern gets a folder of its own.
+
+    A live source always has a folder of its own, named after it, with the newest 1000 frames that
+    have a score as "000000123.jpg", numbered by `Frame.index`.
+    """
+
+    needs_image = True
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        report: Report | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`report` is told of trouble with folders of live sources, see `BoundedFolder`."""
+        self._folder = Path(folder)
+        self._report = report
+        self._clock = clock
+        self._live: dict[str, BoundedFolder] = {}
+
+    @property
+    def status(self) -> Mapping[str, FolderStatus]:
+        """Counts of each live source."""
+        return {stream: folder.status for stream, folder in self._live.items()}
+
+    def open(self, sources: Sequence[Source], spec: Spec) -> None:
+        """Create the folder; it must not lie where pictures are read from."""
+        self._spec = spec
+        finite = [source for source in sources if not is_live(source)]
+        self._places = _places(finite, alone=len(sources) == 1)
+        for place in self._places.values():
+            _refuse_sources(self._folder / place, sources)
+        files.make_folder(self._folder)
+        self._live = {}
+        try:
+            for source in sources:
+                if is_live(source) and source.address not in self._live:
+                    self._live[source.address] = self._open_live(source, sources)
+        except GadError:
+            self.close(complete=False)
+            raise
+
+    def _open_live(self, source: Source, sources: Sequence[Source]) -> BoundedFolder:
+        place = self._folder / safe_name(source.address)
+        _refuse_sources(place, sources)
+        folder = BoundedFolder(
+            place,
+            r"\d{9,}\.jpg",
+            Bounds(number=LIVE_KEPT),
+            sync=False,  # too many to wait for the disk
+            report=self._report,
+            clock=self._clock,
+        )
+        folder.open()
+        return folder
+
+    def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
+        """Write one picture, whole or not at all."""
+        if frame.image is None or anomaly_map is None:
+            return
+        picture = draw(frame.image, anomaly_map, self._spec)
+        if frame.source in self._live:
+            data = encode(picture, ".jpg")
+            name = f"{frame.index:09d}.jpg"
+            self._live[frame.source].add(name, lambda place: _save(place, data))
+            return
+        path = self._folder / self._places[frame.source] / frame.name
+        if path.suffix.lower() not in IMAGE_SUFFIXES - {".pgm"}:
+            path = path.with_name(path.name + ".png")
+        with files.atomic_write(path) as temporary:
+            temporary.write_bytes(encode(picture, path.suffix))
+
+    def close(self, *, complete: bool) -> None:
+        """Leave the folders to others; every picture is whole already."""
+        for folder in self._live.values():
+            folder.close()
+
+
+def draw(image: NDArray[np.uint8], anomaly_map: Map, spec: Spec) -> NDArray[np.uint8]:
+    """Overlay on one scale for all pictures of an artifact; RGB (H, W, 3) in and out.
+
+    The scale starts four normalisation scales below the threshold: a typical good picture peaks at
+    two, which is where the overlay begins to be visible.
+    """
+    pixel = spec.thresholds.pixel
+    return overlay(image, anomaly_map, threshold=pixel, low=pixel - 4 * spec.normalisation.scale)
+
+
+def encode(image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = ()) -> bytes:
+    """An RGB picture (H, W, 3) as the content of a file with that suffix.
+
+    Raises:
+        StorageError: the format cannot hold it.
+    """
+    try:
+        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
+    except cv2.error:
+        done = False
+    if not done:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise StorageError(f"a picture of {size} cannot be written as {suffix}")
+    return data.tobytes()
+
+
+def _save(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _refuse_sources(place: Path, sources: Sequence[Source]) -> None:
+    """Refuse to overwrite pictures that are read, or to leave some where the next run reads."""
+    place = place.resolve()
+    for source in sources:
+        if source.folder is None:
+            continue
+        folder = source.folder.resolve()
+        if place == folder or (folder in place.parents and os.path.isdir(source.address)):
+            raise UsageError(
+                f"overlays would go to {place}, where pictures are read",
+                remedy="choose another folder for them",
+            )
+
+
+def _places(sources: Sequence[Source], *, alone: bool) -> dict[str, str]:
+    """A folder below that of the overlays for each source, so that no two names are the same."""
+    if alone:
+        return {source.address: "" for source in sources}
+    places: dict[str, str] = {}
+    taken: set[str] = set()
+    for source in sources:
+        path = Path(source.address)
+        if path.is_file():
+            wanted, own = "", path.name
+        else:
+            wanted, own = (source.folder or path).resolve().name, ""
+        place, number = wanted, 1
+        while f"{place}/{own}" in taken:
+            number += 1
+            place = f"{wanted}-{number}".lstrip("-")
+        taken.add(f"{place}/{own}")
+        places.setdefault(source.address, place)
+    return places
