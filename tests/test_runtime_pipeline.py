@@ -141,7 +141,7 @@ def test_times_are_those_of_the_stages() -> None:
     for result in sink.results:
         parts = result.milliseconds
         assert 0 < parts.read + parts.preprocess + parts.infer <= parts.total
-    assert list(summary.milliseconds) == ["read", "preprocess", "infer", "total"]
+    assert list(summary.milliseconds) == ["read", "preprocess", "infer", "total", "write"]
     assert summary.backend == "fake"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from generalad.errors import GadError, StorageError, UsageError
 from generalad.files import atomic_write, sha256_of_file
 from generalad.runtime.engine_record import HARDWARE_COMPATIBILITY, Machine
-from generalad.runtime.interrupt import on_ctrl_c
+from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.trt_library import create, library, logger, machine
 
 OLDEST = (10, 12)
@@ -110,7 +110,7 @@ def build(onnx: Path, options: EngineOptions, *, progress: Progress | None = Non
     cache = _attach_timing_cache(config, options.timing_cache)
     monitor = _monitor(trt, progress)
     config.progress_monitor = monitor
-    with on_ctrl_c(monitor.cancel):
+    with on_interrupt(lambda number: monitor.cancel()):
         plan = builder.build_serialized_network(network, config)
     if monitor.error is not None:
         raise monitor.error

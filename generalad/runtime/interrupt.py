@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to finish, not as an exception in the middle of something."""
+"""Ctrl-C and SIGTERM as requests to finish, not as exceptions in the middle of something."""
 
 from __future__ import annotations
 
@@ -10,23 +10,32 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def on_ctrl_c(finish: Callable[[], None]) -> Iterator[None]:
-    """Within the block the first Ctrl-C calls `finish`, a second one raises KeyboardInterrupt.
+def on_interrupt(finish: Callable[[int], None]) -> Iterator[None]:
+    """Within the block the first Ctrl-C or SIGTERM calls `finish` with its number.
 
-    `finish` runs in the main thread between two of its instructions, so it must not take locks.
-    Another thread gets no Ctrl-C, and a handler that the program has set stays as it is.
+    A second one raises KeyboardInterrupt. `finish` runs in the main thread between two of its
+    instructions, so it must not take locks. Another thread gets no signals, and a handler that the
+    program has set stays as it is.
     """
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
+    ours = {
+        number: usual
+        for number, usual in _USUAL.items()
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) is usual
+    }
 
     def first(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        finish()
+        for other in ours:
+            signal.signal(other, signal.default_int_handler)
+        finish(number)
 
-    signal.signal(signal.SIGINT, first)
+    for number in ours:
+        signal.signal(number, first)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, usual in ours.items():
+            signal.signal(number, usual)
+
+
+_USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

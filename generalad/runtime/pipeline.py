@@ -1,12 +1,13 @@
 """Sources -> preprocess -> session -> decision -> sinks, each stage in a thread of its own.
 
-    reader: iterate the sources, resize        ─┐ bounded channel
-    runner: group into batches, run the session ─┤ bounded channel
-    writer: decide, hand to every sink          ─┘
+    lanes:  read sources, resize, look for camera faults ─┐ intake: batches from all lanes in turn
+    runner: run the session on a batch                   ─┤ bounded channel
+    writer: decide, find events, hand to every sink      ─┘
 
-Results come in the order of the frames. Every frame that was read is processed or counted as
-failed. An error in any stage stops all of them and is raised once, here. The calling thread only
-waits, so Ctrl-C always finds it: reading stops, what is in flight is finished, sinks are closed.
+Results of a source come in the order of its frames. Every frame that was read is processed, failed
+or shows a camera fault. An error in any stage stops all of them and is raised once, here. The
+calling thread only waits, so Ctrl-C and SIGTERM always find it: reading stops, what is in flight is
+finished, sinks are closed.
 """
 
 from __future__ import annotations
@@ -14,161 +15,210 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from generalad.errors import UsageError
-from generalad.preprocess import resize
 from generalad.runtime.channel import BrokenOff, Channel
-from generalad.runtime.decision import Milliseconds, Result, Rule, decide
-from generalad.runtime.interrupt import on_ctrl_c
+from generalad.runtime.intake import Intake
+from generalad.runtime.interrupt import on_interrupt
+from generalad.runtime.item import Item, Message, takes_a_place
+from generalad.runtime.lane import Lane
+from generalad.runtime.monitor import Monitor
 from generalad.runtime.session import Session, open_session
 from generalad.runtime.sinks import Sink
-from generalad.runtime.sources import Frame, Source, open_sources
+from generalad.runtime.sources import LiveSource, Source
+from generalad.runtime.stream import Stream, as_streams
 from generalad.runtime.summary import Summary, Tally
+from generalad.runtime.view import Observer, View
+from generalad.runtime.writer import OnNotice, OnProblem, OnResult, Writer
 
-OnResult = Callable[[Result], None]
+MAX_WAIT = 0.01
+"""Seconds that a picture of a camera waits for others to fill a batch."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `infer`; everything read up to then is finished and written."""
+    """Ctrl-C or SIGTERM during `infer`; everything read up to then is finished and written."""
 
-    def __init__(self, summary: Summary) -> None:
+    def __init__(self, summary: Summary, signal_number: int) -> None:
         super().__init__("interrupted")
         self.summary = summary
-
-
-@dataclass
-class _Item:
-    """A frame on its way; times in milliseconds, `began` on the clock of `time.perf_counter`."""
-
-    frame: Frame
-    image_size: tuple[int, int]
-    began: float
-    read: float
-    preprocess: float = 0.0
-    infer: float = 0.0
-    error: str | None = None
-    pixels: NDArray[np.uint8] | None = None
-    score: float = 0.0
-    map: NDArray[np.float32] | None = None
+        self.signal_number = signal_number
 
 
 def infer(
     artifact: str | Path | Session,
-    sources: Sequence[str | Source],
+    sources: Sequence[str | Source | Stream],
     *,
     sinks: Sequence[Sink] = (),
     batch_size: int = 1,
+    max_wait: float = MAX_WAIT,
     threshold: float | None = None,
     threads: int | None = None,
     device: str | None = None,
+    stop: threading.Event | None = None,
+    observers: Sequence[Observer] = (),
     on_result: OnResult | None = None,
+    on_notice: OnNotice | None = None,
+    on_problem: OnProblem | None = None,
 ) -> Summary:
     """Run an artifact over sources and hand every result to the sinks.
 
     Args:
         artifact: a path, or an open session, which stays open.
-        sources: addresses as in `open_sources`, or sources.
+        sources: addresses as in `open_sources`, sources, or streams. Cameras are read side by side,
+            files one after another.
         sinks: opened and closed here.
         batch_size: pictures a run of the network.
-        threshold: raw, on the score; None takes the artifact's own.
+        max_wait: seconds that a batch may wait to fill once it has a picture, if a camera is among
+            the sources; files wait until it is full.
+        threshold: raw, on the score; None takes the artifact's own. Streams have their own rule.
         threads: CPU threads of a session that is opened here.
         device: of a session that is opened here, see `open_session`.
+        stop: when set, reading stops, what is in flight is finished, and the summary is returned.
+        observers: shown the run while it goes on.
         on_result: called for every result, in the writer's thread.
+        on_notice: called for every notice, in the writer's thread.
+        on_problem: told when a sink fails and when it recovers, in a run with cameras.
 
     Raises:
         GadError: a missing source, an unusable artifact, an output that cannot be written.
-        Interrupted: after Ctrl-C; a second one does not wait for what is in flight.
+        Interrupted: after Ctrl-C or SIGTERM; a second one does not wait for what is in flight.
     """
     if batch_size < 1:
         raise UsageError(f"batch size must be at least 1, found {batch_size}")
-    opened = [source for item in sources for source in _as_sources(item)]
+    streams = [stream for item in sources for stream in as_streams(item, threshold)]
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
             session = stack.enter_context(open_session(artifact, threads=threads, device=device))
         else:
             session = artifact
-        return _Run(session, opened, sinks, batch_size, threshold, on_result).execute()
-
-
-def _as_sources(item: str | Source) -> list[Source]:
-    return open_sources([item]) if isinstance(item, str) else [item]
+        run = _Run(session, streams, sinks, batch_size, max_wait)
+        run.listen(on_result, on_notice, on_problem)
+        return run.execute(stop or threading.Event(), observers)
 
 
 class _Run:
-    """One call of `infer`: three stages, two channels, the first error."""
+    """One call of `infer`: its threads, what couples them, the first error."""
 
     def __init__(
         self,
         session: Session,
-        sources: Sequence[Source],
+        streams: Sequence[Stream],
         sinks: Sequence[Sink],
         batch_size: int,
-        threshold: float | None,
-        on_result: OnResult | None,
+        max_wait: float,
     ) -> None:
         self._session = session
-        self._sources = sources
-        self._sinks = sinks
+        self._sinks = tuple(sinks)
         # Fewer would be padded to the fixed size anyway.
         self._batch_size = max(batch_size, session.fixed_batch or 1)
-        self._threshold = session.spec.thresholds.image if threshold is None else threshold
-        self._on_result = on_result
-        self._keep_images = any(sink.needs_image for sink in sinks)
-        self._prepared: Channel[_Item] = Channel(max(2, self._batch_size))
-        self._scored: Channel[_Item] = Channel(2)
-        self._stop_reading = False
-        self._interrupted = False
         self._tally = Tally()
+        self._monitors = [Monitor(stream, session.spec) for stream in streams]
+        self._lanes = self._make_lanes()
+        self._lasting = any(lane.live for lane in self._lanes)
+        self._max_wait = max_wait if self._lasting else None
+        capacities = [1 if lane.live else max(2, self._batch_size) for lane in self._lanes]
+        self._intake: Intake[Item | Message] = Intake(capacities, takes_a_place)
+        self._scored: Channel[Item | Message] = Channel(2)
+        self._stopping = False
+        self._signal: int | None = None
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
+        self.listen(None, None, None)
 
-    def execute(self) -> Summary:
-        """Run to the end, to the first error, or to Ctrl-C."""
-        with on_ctrl_c(self._interrupt):
-            opened: list[Sink] = []
+    def listen(
+        self,
+        on_result: OnResult | None,
+        on_notice: OnNotice | None,
+        on_problem: OnProblem | None,
+    ) -> None:
+        """Whom the writer tells."""
+        self._writer = Writer(
+            self._sinks,
+            self._tally,
+            lasting=self._lasting,
+            on_result=on_result,
+            on_notice=on_notice,
+            on_problem=on_problem,
+        )
+
+    def _make_lanes(self) -> list[Lane]:
+        """One for each live source, and one for all others."""
+        _refuse_twins([m.name for m in self._monitors if _is_live(m)])
+        groups = [[monitor] for monitor in self._monitors if _is_live(monitor)]
+        waiting = [monitor for monitor in self._monitors if not _is_live(monitor)]
+        events = any(monitor.stream.events for monitor in self._monitors)
+        return [
+            Lane(
+                group,
+                image_size=self._session.spec.image_size,
+                keep_images=events or any(sink.needs_image for sink in self._sinks),
+                on_frame=self._tally.read,
+            )
+            for group in ([*groups, waiting] if waiting else groups)
+        ]
+
+    def execute(self, stop: threading.Event, observers: Sequence[Observer]) -> Summary:
+        """Run to the end, to the first error, or until it is to stop."""
+        with on_interrupt(self._interrupt):
             try:
-                for sink in self._sinks:
-                    sink.open(self._sources, self._session.spec)
-                    opened.append(sink)
-                self._work()
+                sources = [monitor.stream.source for monitor in self._monitors]
+                self._writer.open(sources, self._session.spec)
+                with contextlib.ExitStack() as stack:
+                    for observer in observers:
+                        observer.begin(self._look)
+                        stack.callback(observer.end)
+                    self._work(stop)
             except BaseException:
-                self._close(opened, complete=False)
+                self._writer.close(complete=False)
                 raise
-            self._close(opened, complete=self._error is None)
+            for error in self._writer.close(complete=self._error is None):
+                self._fail(error)
         if self._error is not None:
             raise self._error
         summary = self._tally.summary(self._session.backend)
-        if self._interrupted:
-            raise Interrupted(summary)
+        if self._signal is not None:
+            raise Interrupted(summary, self._signal)
         return summary
 
-    def _interrupt(self) -> None:
-        self._interrupted = self._stop_reading = True
+    def _interrupt(self, number: int) -> None:
+        self._signal = number
 
-    def _work(self) -> None:
+    def _look(self) -> View:
+        return View(
+            streams=tuple(monitor.view() for monitor in self._monitors),
+            sinks=self._sinks,
+            not_written=self._writer.not_written,
+            seconds=self._tally.seconds,
+            backend=self._session.backend,
+        )
+
+    def _work(self, stop: threading.Event) -> None:
         """Start the stages and wait for them; a second Ctrl-C does not wait for their end."""
-        stages = [
+        stages = [("run", self._run), ("write", self._write)]
+        for number, lane in enumerate(self._lanes):
+            stages.append((f"read {lane.name}", _bind(lane, number, self._intake)))
+        threads = [
             threading.Thread(target=self._guard, args=(stage,), name=f"gad-{name}", daemon=True)
-            for name, stage in (("read", self._read), ("run", self._run), ("write", self._write))
+            for name, stage in stages
         ]
         try:
-            for stage in stages:
-                stage.start()
-            for stage in stages:
-                while stage.is_alive():
-                    stage.join(timeout=0.2)  # on Windows, Ctrl-C waits for the end of a join
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    if stop.is_set() or self._signal is not None:
+                        self._stop_reading()
+                    thread.join(timeout=0.2)  # on Windows, Ctrl-C waits for the end of a join
         except KeyboardInterrupt:
             self._break_off()
-            for stage in stages:
-                if stage.is_alive():
-                    stage.join(timeout=5)
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join(timeout=5)
             raise
 
     def _guard(self, stage: Callable[[], None]) -> None:
@@ -186,129 +236,59 @@ class _Run:
             if self._error is None:
                 self._error = error
 
+    def _stop_reading(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            for lane in self._lanes:
+                lane.stop()
+
     def _break_off(self) -> None:
-        self._stop_reading = True
-        self._prepared.break_off()
+        self._intake.break_off()
         self._scored.break_off()
-
-    def _close(self, sinks: Sequence[Sink], *, complete: bool) -> None:
-        """Close every sink; an error in closing counts if there was none before."""
-        for sink in sinks:
-            try:
-                sink.close(complete=complete)
-            except Exception as error:
-                self._fail(error)
-
-    # The reader
-
-    def _read(self) -> None:
-        for source in self._sources:
-            with contextlib.closing(_timed(source)) as frames:
-                for began, frame in frames:
-                    self._prepared.put(self._prepare(frame, began))
-                    if self._stop_reading:
-                        break
-            if self._stop_reading:
-                break
-        self._prepared.end()
-
-    def _prepare(self, frame: Frame, began: float) -> _Item:
-        ready = time.perf_counter()
-        self._tally.read()
-        item = _Item(frame, (0, 0), began, (ready - began) * 1000, error=frame.error)
-        if frame.image is None:
-            item.error = frame.error or "the source gave neither a picture nor a reason"
-            return item
-        item.image_size = (frame.image.shape[0], frame.image.shape[1])
-        try:
-            item.pixels = resize(frame.image, self._session.spec.image_size)
-        except cv2.error as error:
-            item.error = f"{frame.path}: cannot be resized ({error.err})"
-        if not self._keep_images:
-            item.frame = replace(frame, image=None)
-        item.preprocess = (time.perf_counter() - ready) * 1000
-        return item
+        self._stop_reading()
 
     # The runner
 
     def _run(self) -> None:
-        waiting: list[_Item] = []
-        usable = 0
-        for item in self._prepared:
-            waiting.append(item)
-            usable += item.pixels is not None
-            # Broken pictures are passed on at once when there is nothing they must wait for.
-            if usable == self._batch_size or usable == 0:
-                self._run_batch(waiting)
-                waiting, usable = [], 0
-        self._run_batch(waiting)
+        while batch := self._intake.batch(self._batch_size, self._max_wait):
+            self._run_batch([thing for thing in batch if isinstance(thing, Item)])
+            for thing in batch:
+                self._scored.put(thing)
         self._scored.end()
 
-    def _run_batch(self, items: list[_Item]) -> None:
+    def _run_batch(self, items: list[Item]) -> None:
         usable = [(item, item.pixels) for item in items if item.pixels is not None]
-        if usable:
-            began = time.perf_counter()
-            # One picture needs no copy.
-            pixels = usable[0][1][None] if len(usable) == 1 else np.stack([p for _, p in usable])
-            scores, maps = self._session.run(np.ascontiguousarray(pixels))
-            share = (time.perf_counter() - began) * 1000 / len(usable)
-            for (item, _), score, anomaly_map in zip(usable, scores, maps, strict=True):
-                item.score, item.map, item.infer = float(score), anomaly_map, share
-        for item in items:
+        if not usable:
+            return
+        began = time.perf_counter()
+        # One picture needs no copy.
+        pixels = usable[0][1][None] if len(usable) == 1 else np.stack([p for _, p in usable])
+        scores, maps = self._session.run(np.ascontiguousarray(pixels))
+        share = (time.perf_counter() - began) * 1000 / len(usable)
+        for (item, _), score, anomaly_map in zip(usable, scores, maps, strict=True):
+            item.score, item.map, item.infer = float(score), anomaly_map, share
             item.pixels = None
-            self._scored.put(item)
 
     # The writer
 
     def _write(self) -> None:
-        for item in self._scored:
-            result = self._result(item)
-            anomaly_map = item.map if result.error is None else None
-            for sink in self._sinks:
-                sink.write(item.frame, result, anomaly_map)
-            self._tally.add(result)
-            if self._on_result is not None:
-                self._on_result(result)
+        for thing in self._scored:
+            self._writer.take(thing)
+        self._writer.finish(self._monitors, "shut down" if self._stopping else "source ended")
 
-    def _result(self, item: _Item) -> Result:
-        decision, error = None, item.error
-        if item.map is not None:
-            decision = decide(
-                item.score,
-                item.map,
-                self._session.spec,
-                rule=Rule(self._threshold),
-                image_size=item.image_size,
-            )
-            if decision is None:
-                error = f"{item.frame.path}: the network returned a number that is not finite"
-        total = (time.perf_counter() - item.began) * 1000
-        frame = item.frame
-        return Result(
-            source=frame.source,
-            index=frame.index,
-            time=frame.time,
-            path=frame.path,
-            score=decision.score if decision else None,
-            normalised=decision.normalised if decision else None,
-            anomalous=decision.anomalous if decision else None,
-            regions=decision.regions if decision else (),
-            milliseconds=Milliseconds(item.read, item.preprocess, item.infer, total),
-            error=error,
+
+def _bind(lane: Lane, number: int, intake: Intake[Item | Message]) -> Callable[[], None]:
+    return lambda: lane.run(number, intake)
+
+
+def _is_live(monitor: Monitor) -> bool:
+    return isinstance(monitor.stream.source, LiveSource)
+
+
+def _refuse_twins(names: Sequence[str]) -> None:
+    """Two cameras of one name could not be told apart in any result."""
+    twins = [name for name, count in Counter(names).items() if count > 1]
+    if twins:
+        raise UsageError(
+            f"two streams are called {twins[0]!r}", remedy="give each a name of its own"
         )
-
-
-def _timed(source: Source) -> Generator[tuple[float, Frame], None, None]:
-    """Each frame with the moment its reading began; frees the source when closed."""
-    frames = iter(source)
-    try:
-        while True:
-            began = time.perf_counter()
-            frame = next(frames, None)
-            if frame is None:
-                return
-            yield began, frame
-    finally:
-        close = getattr(frames, "close", None)
-        if close is not None:
-            close()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.preprocess import IMAGE_SUFFIXES, read_image
+
+if TYPE_CHECKING:
+    from generalad.runtime.live.state import Status
+    from generalad.runtime.notice import Notice
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"}
@@ -39,6 +43,7 @@ class Frame:
         image: (H, W, 3) uint8 RGB, or None.
         error: why there is no picture, or None.
         rate: frames a second of a video, None for single pictures.
+        waited: seconds from its capture by a camera until it was handed out.
     """
 
     source: str
@@ -49,6 +54,7 @@ class Frame:
     image: NDArray[np.uint8] | None
     error: str | None = None
     rate: float | None = None
+    waited: float = 0.0
 
 
 class Source(Protocol):
@@ -67,6 +73,23 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames in order; resources are freed when the iterator is closed."""
+
+
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """A source that does not wait to be read: a camera, or something like one."""
+
+    def read(self) -> Iterator[Frame | Notice]:
+        """Yield frames until the end, and a notice of kind "camera" where its state changes."""
+
+    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+        """Take back a frame that `read` gave: it was processed, or dropped for a reason."""
+
+    def status(self) -> Status:
+        """State and counts of one moment, from any thread."""
+
+    def stop(self) -> None:
+        """Give no further frames but those that wait already; from any thread, returns soon."""
 
 
 class PictureFiles:

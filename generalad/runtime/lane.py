@@ -1,0 +1,126 @@
+"""`Lane`: a thread that reads streams one after another and gets their pictures ready.
+
+A camera has a lane of its own, so that no other source holds it up. All files share one: they are
+read in the order given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+
+import cv2
+
+from generalad.preprocess import resize
+from generalad.runtime.intake import Intake
+from generalad.runtime.item import Item, Message
+from generalad.runtime.monitor import Monitor
+from generalad.runtime.notice import Notice
+from generalad.runtime.sources import Frame, LiveSource, Source
+
+
+class Lane:
+    """Streams that one thread reads."""
+
+    def __init__(
+        self,
+        monitors: Sequence[Monitor],
+        *,
+        image_size: tuple[int, int],
+        keep_images: bool,
+        on_frame: Callable[[], None],
+    ) -> None:
+        """`image_size` is (height, width) of the network; `on_frame` is told of every frame."""
+        self.monitors = monitors
+        self.live = any(isinstance(monitor.stream.source, LiveSource) for monitor in monitors)
+        self._image_size = image_size
+        self._keep_images = keep_images
+        self._on_frame = on_frame
+        self._stopping = False
+
+    @property
+    def name(self) -> str:
+        """For its thread."""
+        return self.monitors[0].name if self.live else "files"
+
+    def stop(self) -> None:
+        """Read no further; what a camera has given already is still handed on."""
+        self._stopping = True
+        for monitor in self.monitors:
+            if isinstance(monitor.stream.source, LiveSource):
+                monitor.stream.source.stop()
+
+    def run(self, number: int, intake: Intake[Item | Message]) -> None:
+        """Read all streams to their ends, or until `stop`; raises BrokenOff."""
+        for monitor in self.monitors:
+            if self._stopping and not self.live:
+                break
+            monitor.began()
+            with contextlib.closing(_timed(monitor.stream.source)) as things:
+                for thing, began, read in things:
+                    for ready in self._ready(monitor, thing, began, read):
+                        intake.put(number, ready)
+                    if self._stopping and not self.live:
+                        break
+            monitor.ended()
+        intake.end(number)
+
+    def _ready(
+        self, monitor: Monitor, thing: Frame | Notice, began: float, read: float
+    ) -> Iterator[Item | Message]:
+        if isinstance(thing, Notice):
+            yield Message(monitor, thing)
+            return
+        self._on_frame()
+        monitor.captured()
+        item = Item(monitor, thing, began, read)
+        notice = self._prepare(item)
+        if notice is not None:
+            yield Message(monitor, notice)
+        yield item
+
+    def _prepare(self, item: Item) -> Notice | None:
+        """Resize and check one picture."""
+        frame, start = item.frame, time.perf_counter()
+        if frame.image is None:
+            item.error = frame.error or "the source gave neither a picture nor a reason"
+            return None
+        item.error = frame.error
+        item.image_size = (frame.image.shape[0], frame.image.shape[1])
+        try:
+            item.pixels = resize(frame.image, self._image_size)
+        except cv2.error as error:
+            item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
+            return None
+        notice = item.monitor.check(item)
+        if not self._keep_images:
+            item.frame = replace(frame, image=None)
+        item.preprocess = (time.perf_counter() - start) * 1000
+        return notice
+
+
+def _timed(source: Source) -> Generator[tuple[Frame | Notice, float, float], None, None]:
+    """What a source gives, when its reading began, and how many milliseconds it took.
+
+    For a camera reading begins when the picture is there. Frees the source when closed.
+    """
+    live = isinstance(source, LiveSource)
+    things: Iterator[Frame | Notice] = (
+        source.read() if isinstance(source, LiveSource) else iter(source)
+    )
+    try:
+        while True:
+            began = time.perf_counter()
+            thing = next(things, None)
+            if thing is None:
+                return
+            now = time.perf_counter()
+            if live:
+                began = now - (thing.waited if isinstance(thing, Frame) else 0.0)
+            yield thing, began, (now - began) * 1000
+    finally:
+        close = getattr(things, "close", None)
+        if close is not None:
+            close()

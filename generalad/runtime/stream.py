@@ -1,0 +1,57 @@
+"""`Stream`: a source and how its pictures are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from generalad.runtime.decision import Rule
+from generalad.runtime.events import EventRule
+from generalad.runtime.faults import FROZEN_AFTER
+from generalad.runtime.sources import LiveSource, Source, open_sources
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A source and how its pictures are judged.
+
+    Attributes:
+        source: where the pictures come from.
+        rule: when a picture is anomalous.
+        events: when anomalous pictures make an event; None finds no events.
+        camera_faults: whether pictures that show a fault of the camera are recognised, reported and
+            not scored.
+        frozen_after: seconds of exactly equal pictures that are a camera fault.
+        drift: whether slow changes against the calibration are watched for.
+    """
+
+    source: Source
+    rule: Rule = field(default_factory=Rule)
+    events: EventRule | None = None
+    camera_faults: bool = False
+    frozen_after: float = FROZEN_AFTER
+    drift: bool = False
+
+    @property
+    def name(self) -> str:
+        """What results and notices call it."""
+        return self.source.address
+
+    @classmethod
+    def of(cls, source: Source, rule: Rule | None = None) -> Stream:
+        """With what suits the source: live ones have events, camera faults and drift."""
+        live = isinstance(source, LiveSource)
+        return cls(
+            source,
+            rule or Rule(),
+            events=EventRule() if live else None,
+            camera_faults=live,
+            drift=live,
+        )
+
+
+def as_streams(item: str | Source | Stream, threshold: float | None) -> list[Stream]:
+    """Streams of an address, a source or a stream; `threshold` is for the first two."""
+    if isinstance(item, Stream):
+        return [item]
+    sources = open_sources([item]) if isinstance(item, str) else [item]
+    return [Stream.of(source, Rule(threshold)) for source in sources]

@@ -1,0 +1,87 @@
+"""`View`: what a run is doing at one moment, for displays and metrics, from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from generalad.runtime.sinks import Sink
+
+
+@dataclass(frozen=True)
+class StreamView:
+    """One stream at one moment.
+
+    Attributes:
+        name: of the stream.
+        live: whether it is a camera, or something like one.
+        state: a value of `live.State`; of a file "waiting", "reading" or "ended".
+        reason: of the state, on one line.
+        captured, processed, dropped, in_flight: frames; the first is always the sum of the others.
+            `dropped` is by reason.
+        anomalous: part of the processed.
+        reconnects: how often frames came again after they had been lost.
+        fps: processed frames a second over the last ones; 0 while there are too few.
+        median, p95: milliseconds from capture to decision over the last frames.
+        score: normalised, of the last frame that was scored.
+        events: so far, with the one that goes on.
+        in_event: whether one goes on.
+        fault: camera fault that is raised, or None.
+        drift: state of the drift monitor, or None where there is none.
+    """
+
+    name: str
+    live: bool
+    state: str
+    reason: str
+    captured: int
+    processed: int
+    dropped: Mapping[str, int]
+    in_flight: int
+    anomalous: int
+    reconnects: int
+    fps: float
+    median: float
+    p95: float
+    score: float | None
+    events: int
+    in_event: bool
+    fault: str | None
+    drift: str | None
+
+
+@dataclass(frozen=True)
+class View:
+    """A run at one moment.
+
+    Attributes:
+        streams: in the order given.
+        sinks: those of the run; some tell their `status`.
+        not_written: what sinks could not take so far, by sink.
+        seconds: since the run began.
+        backend: what the session runs on.
+    """
+
+    streams: tuple[StreamView, ...]
+    sinks: tuple[Sink, ...]
+    not_written: Mapping[str, int]
+    seconds: float
+    backend: str
+
+
+class Look(Protocol):
+    """Called from any thread, at any time."""
+
+    def __call__(self) -> View:
+        """The run at this moment."""
+
+
+class Observer(Protocol):
+    """Shows a run to people or machines while it goes on."""
+
+    def begin(self, look: Look) -> None:
+        """The run begins; called in the thread of `infer`."""
+
+    def end(self) -> None:
+        """The run is over; `look` still works. Called once after `begin`."""

@@ -1,0 +1,124 @@
+"""`Writer`: the last stage, which decides and hands results and notices to every sink.
+
+A run over files stops when a sink fails: its output would not be whole. A run with cameras goes on
+for months, so there a sink that fails is tried again with every result; what it did not take is
+counted, and said once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from generalad.errors import StorageError
+from generalad.runtime.decision import Result
+from generalad.runtime.item import Item, Message
+from generalad.runtime.monitor import Monitor
+from generalad.runtime.notice import Notice, TakesNotices
+from generalad.runtime.sinks import Sink
+from generalad.runtime.sources import Source
+from generalad.runtime.summary import Tally
+from generalad.spec import Spec
+
+OnResult = Callable[[Result], None]
+OnNotice = Callable[[Notice], None]
+OnProblem = Callable[[str], None]
+
+
+class Writer:
+    """Results and notices of a run, on their way to its sinks; `not_written` from any thread."""
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        tally: Tally,
+        *,
+        lasting: bool,
+        on_result: OnResult | None,
+        on_notice: OnNotice | None,
+        on_problem: OnProblem | None,
+    ) -> None:
+        """`lasting` goes on when a sink fails during the run."""
+        self._sinks = sinks
+        self._tally = tally
+        self._lasting = lasting
+        self._on_result = on_result
+        self._on_notice = on_notice
+        self._on_problem = on_problem
+        self._opened: list[Sink] = []
+        self._failing: dict[int, str] = {}
+        self._not_written: Counter[str] = Counter()
+
+    @property
+    def not_written(self) -> Mapping[str, int]:
+        """Results and notices that sinks could not take, by kind of sink."""
+        return dict(self._not_written)
+
+    def open(self, sources: Sequence[Source], spec: Spec) -> None:
+        """Open every sink; raises what the first failing one raises."""
+        for sink in self._sinks:
+            sink.open(sources, spec)
+            self._opened.append(sink)
+
+    def close(self, *, complete: bool) -> list[Exception]:
+        """Close every sink that was opened; returns what failed."""
+        errors: list[Exception] = []
+        for sink in self._opened:
+            try:
+                sink.close(complete=complete)
+            except Exception as error:
+                errors.append(error)
+        return errors
+
+    def take(self, thing: Item | Message) -> None:
+        """Write one frame or notice; raises StorageError unless the run is a lasting one."""
+        if isinstance(thing, Message):
+            # What went on before must have ended before the reason why nothing more is seen.
+            for notice in (*thing.monitor.heard(thing.notice), thing.notice):
+                self._tell(notice)
+            return
+        result, notices = thing.monitor.judge(thing)
+        anomaly_map = thing.map if result.score is not None else None
+        began = time.perf_counter()
+        for sink in self._sinks:
+            self._guard(sink, lambda sink=sink: sink.write(thing.frame, result, anomaly_map))  # type: ignore[misc]
+        for notice in notices:
+            self._tell(notice)
+        thing.monitor.settle(thing, result)
+        self._tally.add(result, (time.perf_counter() - began) * 1000)
+        if self._on_result is not None:
+            self._on_result(result)
+
+    def finish(self, monitors: Sequence[Monitor], reason: str) -> None:
+        """End the events that go on at the end of the run."""
+        for monitor in monitors:
+            for notice in monitor.close(reason):
+                self._tell(notice)
+
+    def _tell(self, notice: Notice) -> None:
+        for sink in self._sinks:
+            if isinstance(sink, TakesNotices):
+                self._guard(sink, lambda sink=sink: sink.notice(notice))  # type: ignore[misc]
+        if self._on_notice is not None:
+            self._on_notice(notice)
+
+    def _guard(self, sink: Sink, write: Callable[[], None]) -> None:
+        """Let a sink take something; what it raises ends the run, or is counted and said once."""
+        key, name = id(sink), type(sink).__name__
+        try:
+            write()
+        except StorageError as error:
+            if not self._lasting:
+                raise
+            self._not_written[name] += 1
+            if key not in self._failing:
+                self._say(f"{error}; the run goes on without it")
+            self._failing[key] = name
+            return
+        if self._failing.pop(key, None) is not None:
+            self._say(f"{name} can be written again; {self._not_written[name]} were not")
+
+    def _say(self, text: str) -> None:
+        if self._on_problem is not None:
+            self._on_problem(text)
