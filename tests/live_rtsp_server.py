@@ -1,7 +1,8 @@
 """An RTSP server for tests, run by a Python that has GStreamer: live_rtsp_server.py PORT KEY=VALUE
 
 Serves a red picture at /cam, 15 times a second, and prints its port when it listens. Keys:
-size=WxH; user=NAME:PASSWORD.
+size=WxH; user=NAME:PASSWORD; udp=1 offers nothing but UDP; codec=h265; noise=1 makes pictures that
+need many packets each.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ def main() -> None:
     import gi  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     gi.require_version("Gst", "1.0")
+    gi.require_version("GstRtsp", "1.0")
     gi.require_version("GstRtspServer", "1.0")
     from gi.repository import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
         GLib,
         Gst,
+        GstRtsp,
         GstRtspServer,
     )
 
@@ -29,12 +32,16 @@ def main() -> None:
     server.set_address("127.0.0.1")
     server.set_service(sys.argv[1])
     factory: Any = GstRtspServer.RTSPMediaFactory()
+    codec = SETTINGS.get("codec", "h264")
+    pattern = "snow" if "noise" in SETTINGS else "red"
     factory.set_launch(
-        "( videotestsrc is-live=true pattern=red "
+        f"( videotestsrc is-live=true pattern={pattern} "
         f"! video/x-raw,width={width},height={height},framerate=15/1 "
-        "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 "
-        "! rtph264pay name=pay0 pt=96 )"
+        f"! x{codec[1:]}enc tune=zerolatency speed-preset=ultrafast key-int-max=15 "
+        f"! rtp{codec}pay name=pay0 pt=96 )"
     )
+    if "udp" in SETTINGS:
+        factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
     factory.set_shared(True)
     if user := SETTINGS.get("user"):
         name, password = user.split(":")

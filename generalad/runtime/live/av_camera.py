@@ -3,8 +3,10 @@
 FFmpeg conceals damage and hands the result out as pictures. Here a frame that cannot be whole is
 `DamagedFrame`, and so are all that build on it: those up to the next key frame. Damage is known
 
-* from the decoder, which flags what it concealed (H.264) or refuses it (H.264, H.265),
-* from the numbers of the frames, where one never arrived (`h264.MissingFrames`).
+* from the decoder, which flags what it concealed (H.264) or refuses it (H.265),
+* from the numbers of the frames, where one never arrived (`h264.MissingFrames`; H.265 refuses).
+
+Not every damage is noticed by a decoder: see the limits in docs/streams.md.
 """
 
 from __future__ import annotations
@@ -67,6 +69,8 @@ class AvCamera:
         stream.codec_context.thread_count = 1  # more would delay frames, or crowd many cameras
         if stream.codec_context.name == "h264":
             self._missing = MissingFrames(stream.codec_context.extradata or b"")
+        else:  # the other decoders flag nothing; refusing is all they can
+            stream.codec_context.options = {"err_detect": "explode"}
         self._packets = self._container.demux(stream)
 
     def read(self) -> NDArray[np.uint8]:
