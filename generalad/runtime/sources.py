@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -23,6 +24,12 @@ from generalad.preprocess import IMAGE_SUFFIXES, read_image
 if TYPE_CHECKING:
     from generalad.runtime.live.state import Status
     from generalad.runtime.notice import Notice
+
+WATCH = "watch:"
+"""What the address of a watched folder begins with."""
+
+STDIN = "-"
+"""The address of a list of pictures and videos on standard input."""
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"}
@@ -174,6 +181,47 @@ class VideoFile:
         return Frame(self.address, index, time, str(self._path), name, image, error, rate)
 
 
+class Listed:
+    """Pictures and videos whose paths are listed, one a line, read as the lines come."""
+
+    address = STDIN
+    folder: Path | None = None
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = lines
+
+    def count(self) -> int | None:
+        """Not known before the list ends."""
+        return None
+
+    def __iter__(self) -> Iterator[Frame]:
+        index = 0
+        for line in self._lines:
+            text = line.rstrip("\r\n")
+            if not text:
+                continue
+            for frame in self._frames(text):
+                yield replace(
+                    frame, source=self.address, index=index, name=_listed(frame.name, text)
+                )
+                index += 1
+
+    def _frames(self, text: str) -> Iterator[Frame]:
+        path = Path(text)
+        try:
+            if not path.is_file():
+                raise DataError(f"{text}: no such file")
+            yield from _open_file(path, text)
+        except DataError as failure:
+            yield Frame(self.address, 0, 0.0, text, path.name, None, failure.message)
+
+
+def _listed(name: str, text: str) -> str:
+    """A name that no other path has: the path itself, without what leads out of a folder."""
+    parts = Path(os.path.abspath(text)).parts[1:-1]
+    return "/".join([*parts, name])
+
+
 def _frame_count(capture: cv2.VideoCapture) -> int:
     return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
@@ -199,9 +247,14 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
 
 
 def _open(address: str) -> list[Source]:
+    if address == STDIN:
+        return [Listed(sys.stdin)]
+    if "://" in address or address.startswith((WATCH, "usb:", "/dev/")):
+        # Loaded for live sources only: a run over files starts without it.
+        from generalad.runtime.live.open import open_live
+
+        return [open_live(address)]
     path = Path(address)
-    if "://" in address:  # not repeated in the message, it may hold a password
-        raise DataError("expected a file, folder or pattern, found a network address")
     if path.is_dir():
         return [PictureFiles(address, _pictures_in(path), path)]
     if path.exists():
