@@ -231,8 +231,10 @@ class Outbox:
             self._store.close()
             self.changed.notify_all()
             if self.problem:
+                lost = f"{len(self._unsaved)} messages that waited are lost"
+                again = "some messages may be delivered again"
                 raise StorageError(
-                    f"{self.problem}; {len(self._unsaved)} messages that waited are lost",
+                    f"{self.problem}; {lost if self._unsaved else again}",
                     remedy="free some space or choose another place",
                 )
 

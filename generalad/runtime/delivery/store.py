@@ -150,7 +150,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA wal_autocheckpoint=256")  # pages, about 1 MiB of journal
+        # In pages of 4 KiB. A long journal would take the room that the file needs to take it in.
+        db.execute("PRAGMA wal_autocheckpoint=32")
         db.execute("BEGIN IMMEDIATE")  # takes the lock, which is kept until the end
         _check(db, path)
         db.execute("COMMIT")
