@@ -140,10 +140,10 @@ class BoundedFolder:
         self.expire()
 
     def add(self, name: str, write: Callable[[Path], None]) -> bool:
-        """Write an entry; one of the same name is replaced if it is a file.
+        """Write an entry.
 
         Args:
-            name: matches the pattern.
+            name: matches the pattern; no other entry has it.
             write: makes the file or folder at the path it is given, and nothing beside it.
 
         Returns:
@@ -205,21 +205,24 @@ class BoundedFolder:
             )
         failed: OSError | None = None
         for name, entry in list(self._entries.items()):
-            if not (
-                (bounds.number is not None and len(self._entries) + number > bounds.number)
-                or (bounds.bytes is not None and self._bytes + size > bounds.bytes)
-                or (bounds.age is not None and self._looked - entry.time > bounds.age)
-            ):
+            too_old = bounds.age is not None and self._looked - entry.time > bounds.age
+            if self._fits(number, size) and not too_old:
                 return
             try:
                 self._drop(name)
             except OSError as error:  # such as one that a viewer holds open: the next one goes
                 failed = error
-        if failed is not None:
+        if failed is not None and not self._fits(number, size):
             raise failed
 
+    def _fits(self, number: int, size: int) -> bool:
+        most, bytes_ = self._bounds.number, self._bounds.bytes
+        return (most is None or len(self._entries) + number <= most) and (
+            bytes_ is None or self._bytes + size <= bytes_
+        )
+
     def _drop(self, name: str) -> None:
-        gone = self.path / f".{name}.part"
+        gone = self.path / f".{name}.gone.part"
         try:
             os.replace(self.path / name, gone)
         except FileNotFoundError:  # somebody else removed it

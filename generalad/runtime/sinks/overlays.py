@@ -17,7 +17,7 @@ from generalad.overlay import overlay
 from generalad.preprocess import IMAGE_SUFFIXES
 from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.decision import Result
-from generalad.runtime.names import safe_name
+from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.sink import Map, is_live
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
@@ -32,8 +32,8 @@ class Overlays:
     Pictures keep name, suffix and place below their source; frames of a video go to a folder with
     the video's name. With several sources each folder or pattern gets a folder of its own.
 
-    A live source always has a folder of its own, named after it, with the newest 1000 frames that
-    have a score as "000000123.jpg", numbered by `Frame.index`.
+    A live source always has a folder of its own, named after it, with its newest 1000 frames that
+    have a score, as "20261125T071233.123Z-000000123.jpg" by UTC time and index.
     """
 
     needs_image = True
@@ -78,7 +78,7 @@ class Overlays:
         _refuse_sources(place, sources)
         folder = BoundedFolder(
             place,
-            r"\d{9,}\.jpg",
+            r"\d{8}T\d{6}\.\d{3}Z-\d+\.jpg",
             Bounds(number=LIVE_KEPT),
             sync=False,  # too many to wait for the disk
             report=self._report,
@@ -94,7 +94,7 @@ class Overlays:
         picture = draw(frame.image, anomaly_map, self._spec)
         if frame.source in self._live:
             data = encode(picture, ".jpg")
-            name = f"{frame.index:09d}.jpg"
+            name = f"{utc_stamp(frame.time)}-{frame.index:09d}.jpg"
             self._live[frame.source].add(name, lambda place: _save(place, data))
             return
         path = self._folder / self._places[frame.source] / frame.name
