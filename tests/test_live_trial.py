@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 from live_helpers import states, until
 
 from generalad.errors import UsageError
 from generalad.runtime.live import Backoff, CameraLost, Reader, State
-from generalad.runtime.live.trial import TestSource, parse_settings
+from generalad.runtime.live.trial import TestSource
+from generalad.runtime.live.trial_address import parse_settings
+from generalad.runtime.live.trial_pictures import Parts
 
 
 class Source(TestSource):
@@ -43,7 +48,7 @@ def test_settings() -> None:
         ("test://washer?rate=0", "expected rate"),
         ("test://washer?defects=2", "expected rate"),
         ("test://washer?size=8", "expected rate"),
-        ("test://washer?fault=melt@1+2", "kinds: freeze"),
+        ("test://washer?fault=melt@1+2", "kinds: black"),
         ("test://washer?fault=stall", "expected KIND@SECONDS"),
     ],
 )
@@ -91,6 +96,45 @@ def test_faults() -> None:
     camera = source.camera()
     camera.open()
     assert camera.read() is not None and source.now() == 12
+
+
+@pytest.mark.parametrize("category", ["washer", "fabric", "board"])
+def test_faults_of_pictures(category: str) -> None:
+    kinds = ("black", "covered", "defocus", "overexposed")
+    ordered = ",".join(f"{kind}@{i + 1}+0.5" for i, kind in enumerate(kinds))
+    source = Source(f"test://{category}?size=256&rate=1&defects=0&fault={ordered}")
+    camera = source.camera()
+    good, black, covered, blurred, bright = (
+        np.asarray(camera.read(), np.float64) for _ in range(5)
+    )
+    assert not black.any()
+    assert covered.mean() > 0.6 * good.mean() and covered.std(axis=(0, 1)).max() < 10
+    assert abs(blurred.mean() - good.mean()) < 3, "defocus changes no light"
+    assert np.abs(np.diff(blurred, axis=1)).mean() < 0.5 * np.abs(np.diff(good, axis=1)).mean()
+    assert (bright == 255).mean() > 0.25 > (good == 255).mean()
+
+
+def test_sources_with_the_same_settings_share_their_pictures() -> None:
+    images = [Source("test://washer?size=32&defects=0").camera().read() for _ in range(2)]
+    assert images[0] is images[1]
+    assert Source("test://washer?size=32&defects=0&seed=1").camera().read() is not images[0]
+
+
+def test_parts_asked_for_by_many_threads_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import generalad.data.synth as synth
+
+    drawn: list[object] = []
+    render = synth.render_part
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        drawn.append(settings)
+        return render(*args, **settings)
+
+    monkeypatch.setattr(synth, "render_part", counted)
+    parts = Parts("washer", 32, 0)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: parts.part(i, None), range(96)))
+    assert len(drawn) == 12 and all(image is found[i % 12] for i, image in enumerate(found))
 
 
 def test_pictures_are_those_of_the_generator() -> None:

@@ -1,4 +1,4 @@
-"""What a live source is doing (`State`, `Status`, `Change`) and where its frames are (`Ledger`)."""
+"""What a live source is doing (`State`, `Status`, `History`), where its frames are (`Ledger`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Policy = Literal["latest", "all"]
+
+_CHANGES_KEPT = 1000
 
 
 class State(str, enum.Enum):
@@ -45,6 +47,38 @@ class Change:
     state: State
     reason: str
     time: float
+
+
+class History:
+    """The state of a source, its reason and its changes; to be guarded by a lock."""
+
+    def __init__(self, now: float) -> None:
+        self.state, self.reason, self.since = State.CONNECTING, "", now
+        self._changes: deque[Change] = deque(maxlen=_CHANGES_KEPT)
+        self._news: deque[Change] = deque(maxlen=_CHANGES_KEPT)
+
+    def enter(self, state: State, reason: str, now: float) -> bool:
+        """Enter a state, or give another reason for it; False if that changes nothing."""
+        if (state, reason) == (self.state, self.reason):
+            return False
+        if state != self.state:
+            self.since = now
+        self.state, self.reason = state, reason
+        change = Change(state, reason, now)
+        self._changes.append(change)
+        self._news.append(change)
+        return True
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The last 1000, oldest first."""
+        return tuple(self._changes)
+
+    def news(self) -> list[Change]:
+        """The changes since the last call."""
+        news = list(self._news)
+        self._news.clear()
+        return news
 
 
 @dataclass(frozen=True)

@@ -12,41 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import GadError, UsageError
+from generalad.errors import UsageError
+from generalad.runtime.live.attempt import Attempt, reason_of, stalled
 from generalad.runtime.live.camera import CameraFactory
 from generalad.runtime.live.lost import CameraLost, DamagedFrame
-from generalad.runtime.live.state import Captured, Change, Ledger, State, Status
+from generalad.runtime.live.state import Captured, Change, History, Ledger, State, Status
 from generalad.runtime.live.timing import Clock, Patience
 
 OnChange = Callable[[Change], None]
-
-_CHANGES_KEPT = 1000
-_FPS_FRAMES = 100
-_FPS_SECONDS = 0.5  # shorter is no measure: after opening, drivers give what they had stored
-
-
-@dataclass(eq=False)
-class Attempt:
-    """One camera, opened once, and its thread; fields are guarded by the lock."""
-
-    number: int
-    thread: threading.Thread | None = None
-    doing: str = "open"
-    waiting_since: float | None = None  # None while the camera has nothing to answer for
-    first_frame: float | None = None
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=_FPS_FRAMES))
-
-    def fps(self) -> float:
-        """Frames a second over the last frames, 0 while there are too few."""
-        span = self.times[-1] - self.times[0] if self.times else 0.0
-        return (len(self.times) - 1) / span if span >= _FPS_SECONDS else 0.0
 
 
 class Supervisor:
@@ -81,9 +59,7 @@ class Supervisor:
         self._attempts = self._failures = self._reconnects = 0
         self._ever_live = self._over = False
         self._resolution: tuple[int, int] | None = None
-        self._state, self._reason, self._since = State.CONNECTING, "", self._clock.now()
-        self._changes: deque[Change] = deque(maxlen=_CHANGES_KEPT)
-        self._news: deque[Change] = deque(maxlen=_CHANGES_KEPT)
+        self._history = History(clock.now())
 
     def start(self) -> None:
         """Begin the first attempt; a second call, or one after the end, does nothing."""
@@ -114,11 +90,12 @@ class Supervisor:
         """State and counts of one moment."""
         with self._watch:
             counts, attempt = self._ledger.counts(), self._attempt
-            live = self._state is State.LIVE
+            history = self._history
+            live = history.state is State.LIVE
             return Status(
-                state=self._state,
-                reason=self._reason,
-                since=self._since,
+                state=history.state,
+                reason=history.reason,
+                since=history.since,
                 captured=counts.captured,
                 processed=counts.processed,
                 dropped=counts.dropped,
@@ -133,7 +110,7 @@ class Supervisor:
     def changes(self) -> tuple[Change, ...]:
         """The last 1000 changes, oldest first."""
         with self._watch:
-            return tuple(self._changes)
+            return self._history.changes
 
     @property
     def stuck(self) -> tuple[str, ...]:
@@ -145,17 +122,8 @@ class Supervisor:
     # State; all of it with the lock held
 
     def _set(self, state: State, reason: str) -> None:
-        reason = self._clean(reason)
-        if (state, reason) == (self._state, self._reason):
-            return
-        now = self._clock.now()
-        if state != self._state:
-            self._since = now
-        self._state, self._reason = state, reason
-        change = Change(state, reason, now)
-        self._changes.append(change)
-        self._news.append(change)
-        self._watch.notify_all()
+        if self._history.enter(state, self._clean(reason), self._clock.now()):
+            self._watch.notify_all()
 
     def _finish(self, state: State, reason: str) -> None:
         """No further attempt and no further frame."""
@@ -186,8 +154,7 @@ class Supervisor:
         while True:
             with self._watch:
                 rest = self._check()
-                news = list(self._news)
-                self._news.clear()
+                news = self._history.news()
                 if not news:
                     if self._over:
                         return
@@ -210,7 +177,7 @@ class Supervisor:
             if rest > 0:
                 return rest
             self._left_behind.append(attempt)
-            self._lost(attempt, State.STALLED, _stalled(attempt.doing, limit))
+            self._lost(attempt, State.STALLED, stalled(attempt.doing, limit))
         if self._next_at is None or self._next_at > now:
             return None if self._next_at is None else self._next_at - now
         if len(self._left_behind) >= self._patience.max_stuck:
@@ -222,8 +189,8 @@ class Supervisor:
     def _begin(self, now: float) -> None:
         self._attempts += 1
         self._next_at = None
-        if self._state is State.STALLED:
-            self._set(State.RECONNECTING, self._reason)
+        if self._history.state is State.STALLED:
+            self._set(State.RECONNECTING, self._history.reason)
         attempt = Attempt(self._attempts, waiting_since=now)
         name = f"gad-camera {self._name} #{attempt.number}"
         attempt.thread = threading.Thread(
@@ -252,7 +219,7 @@ class Supervisor:
         except UsageError as error:
             end = State.FAILED, str(error)
         except Exception as error:
-            end = State.RECONNECTING, _reason(error)
+            end = State.RECONNECTING, reason_of(error)
         self._goes_on(attempt, "close")
         if camera is not None:
             with contextlib.suppress(Exception):
@@ -317,13 +284,3 @@ class Supervisor:
             elif attempt is self._attempt:
                 self._attempt = None
                 self._finish(state, reason)
-
-
-def _stalled(doing: str, limit: float) -> str:
-    what = {"open": "opening takes", "read": "no frame for", "close": "closing takes"}[doing]
-    return f"{what} {limit:g} s"
-
-
-def _reason(error: Exception) -> str:
-    text = error.message if isinstance(error, GadError) else str(error)
-    return text or type(error).__name__

@@ -9,122 +9,24 @@ opened again has left its fault behind.
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
-from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import UsageError
+from generalad.runtime.live import trial_pictures
 from generalad.runtime.live.lost import CameraLost
+from generalad.runtime.live.trial_address import Fault, FaultKind, Settings, parse_settings
 
-FaultKind = Literal["freeze", "black", "stall", "disconnect", "resolution", "refuse"]
-"""freeze: the same picture again; black: no light; stall: reading blocks; disconnect: reading
-fails; resolution: half of it; refuse: opening fails."""
-
-_FORM = "test://washer?rate=10&defects=0.1&size=512&seed=0&frames=0&fault=stall@20+8"
-_FAULT = re.compile(r"([a-z]+)@(\d+(?:\.\d+)?)\+(\d+(?:\.\d+)?)")
-_GOOD_PARTS, _DEFECTS_OF_A_KIND = 12, 2
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault from `start` to `end`, in seconds since the first attempt."""
-
-    kind: FaultKind
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a `test://` address asks for.
-
-    Attributes:
-        category: from `generalad.data.synth.CATEGORIES`.
-        rate: frames a second, above 0.
-        defects: share of parts with a defect, 0...1.
-        size: side of the pictures in pixels.
-        seed: decides all pictures and defects.
-        frames: ends after so many; 0 never ends.
-        faults: by time.
-    """
-
-    category: str
-    rate: float = 10.0
-    defects: float = 0.1
-    size: int = 512
-    seed: int = 0
-    frames: int = 0
-    faults: tuple[Fault, ...] = ()
-
-
-def parse_settings(address: str) -> Settings:
-    """Read a `test://` address.
-
-    Raises:
-        UsageError: an unknown category or setting, or a value out of range.
-    """
-    from generalad.data.synth import CATEGORIES  # not with the package: only tests need it
-
-    category, _, query = address.partition("://")[2].partition("?")
-    category = category.rstrip("/")
-    if category not in CATEGORIES:
-        raise UsageError(
-            f"{address}: unknown category {category!r}",
-            remedy=f"choose from {', '.join(CATEGORIES)}",
-        )
-    # In a query "+" would be a space, here it separates start and duration.
-    pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
-    values = dict(pairs)
-    faults = tuple(
-        _fault(item) for name, text in pairs if name == "fault" for item in text.split(",")
-    )
-    values.pop("fault", None)
-    try:
-        settings = Settings(
-            category,
-            rate=float(values.pop("rate", 10.0)),
-            defects=float(values.pop("defects", 0.1)),
-            size=int(values.pop("size", 512)),
-            seed=int(values.pop("seed", 0)),
-            frames=int(values.pop("frames", 0)),
-            faults=faults,
-        )
-    except ValueError as error:
-        raise UsageError(f"{address}: {error}", remedy=f"write it as {_FORM}") from None
-    if values:
-        raise UsageError(f"{address}: unknown setting {min(values)!r}", remedy=f"as in {_FORM}")
-    if not (
-        0 < settings.rate <= 1000
-        and 0 <= settings.defects <= 1
-        and 32 <= settings.size <= 8192
-        and settings.seed >= 0
-        and settings.frames >= 0
-    ):
-        raise UsageError(
-            f"{address}: expected rate above 0 to 1000, defects 0...1, size 32...8192, seed and "
-            "frames at least 0"
-        )
-    return settings
-
-
-def _fault(text: str) -> Fault:
-    match = _FAULT.fullmatch(text)
-    kinds = get_args(FaultKind)
-    if match is None or match[1] not in kinds:
-        raise UsageError(
-            f"fault {text!r}: expected KIND@SECONDS+DURATION",
-            remedy=f"such as stall@20+8; kinds: {', '.join(kinds)}",
-        )
-    start, duration = float(match[2]), float(match[3])
-    kind: FaultKind = match[1]  # type: ignore[assignment]  # checked above
-    return Fault(kind, start, start + duration)
+_CHANGE_PICTURES: dict[FaultKind, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    "black": trial_pictures.black,
+    "covered": trial_pictures.covered,
+    "defocus": trial_pictures.defocus,
+    "overexposed": trial_pictures.overexposed,
+    "resolution": trial_pictures.halved,
+}
 
 
 class TestSource:
@@ -148,7 +50,7 @@ class TestSource:
         self._began: float | None = None
         self._count = itertools.count()
         self._due = 0.0
-        self._parts: dict[tuple[str | None, int], NDArray[np.uint8]] = {}
+        self._parts = trial_pictures.shared_parts(settings.category, settings.size, settings.seed)
 
     @classmethod
     def parse(cls, address: str) -> TestSource:
@@ -199,22 +101,8 @@ class TestSource:
         return kind if rng.random() < self.settings.defects else None
 
     def part(self, index: int) -> NDArray[np.uint8]:
-        """Picture of a frame; drawing one takes long, so a fixed number of them takes turns."""
-        from generalad.data.synth import render_part
-
-        defect = self.defect(index)
-        variant = index % (_GOOD_PARTS if defect is None else _DEFECTS_OF_A_KIND)
-        with self._lock:
-            part = self._parts.get((defect, variant))
-        if part is None:
-            rng = np.random.default_rng([self.settings.seed, variant, 1])
-            part, _ = render_part(
-                self.settings.category, rng, defect=defect, size=self.settings.size
-            )
-            part.setflags(write=False)
-            with self._lock:
-                self._parts[defect, variant] = part
-        return part
+        """Picture of a frame."""
+        return self._parts.part(index, self.defect(index))
 
 
 class TestCamera:
@@ -245,10 +133,9 @@ class TestCamera:
         if self._last is None or not source.fault("freeze"):
             self._last = source.part(index)
         image = self._last
-        if source.fault("black"):
-            image = np.zeros_like(image)
-        if source.fault("resolution"):
-            image = np.ascontiguousarray(image[::2, ::2])
+        for kind, change in _CHANGE_PICTURES.items():
+            if source.fault(kind):
+                image = change(image)
         return image
 
     def close(self) -> None:
