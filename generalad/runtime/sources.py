@@ -246,10 +246,15 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
     return [source for address in addresses for source in _open(address)]
 
 
+def is_live_address(address: str) -> bool:
+    """Whether an address is that of a camera or a watched folder."""
+    return "://" in address or address.startswith((WATCH, "usb:", "/dev/"))
+
+
 def _open(address: str) -> list[Source]:
     if address == STDIN:
         return [Listed(sys.stdin)]
-    if "://" in address or address.startswith((WATCH, "usb:", "/dev/")):
+    if is_live_address(address):
         # Loaded for live sources only: a run over files starts without it.
         from generalad.runtime.live.open import open_live
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from generalad.errors import DataError, UsageError
+from generalad.runtime.delivery.secrets import expand
 from generalad.runtime.live.address import parse_address
 from generalad.runtime.live.camera_source import CameraSource
 from generalad.runtime.live.video import VideoCamera
@@ -23,7 +24,7 @@ def open_live(
     """A camera, a watched folder ("watch:FOLDER"), or a video file, which is played in real time.
 
     Args:
-        address: see `parse_address`.
+        address: see `parse_address`; with `${NAME}` or `${file:PATH}` for secrets.
         name: what results and notices call it; None takes the address without its secrets.
         stall_after: seconds without a frame after which a camera is opened again.
         state: folder in which a watched folder remembers what is done; None forgets.
@@ -45,7 +46,9 @@ def open_live(
         return CameraSource(
             lambda: VideoCamera(path), name=name or address, stall_after=stall_after
         )
-    return CameraSource(parse_address(address), name=name, stall_after=stall_after)
+    # The password is not in the name, whether it was written or referred to.
+    expanded = expand(address, quote=True).reveal()
+    return CameraSource(parse_address(expanded), name=name, stall_after=stall_after)
 
 
 def _memory(folder: Path, state: Path | None) -> Path | None:

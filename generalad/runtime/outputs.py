@@ -1,0 +1,127 @@
+"""Sinks from tables of a TOML file or from options of the command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from generalad.errors import ConfigError, GadError
+from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
+from generalad.runtime.table import Table
+
+Report = Callable[[str], None]
+
+STATE = Path("gad-state")
+"""Folder of what must outlive the process, where nothing else is said."""
+
+
+def open_outputs(
+    tables: Sequence[Table], *, here: Path, state: Path | None, report: Report
+) -> list[Sink]:
+    """The sinks that tables describe, in their order. Nothing is opened yet.
+
+    Args:
+        tables: each with a `type`, see docs/streams.md.
+        here: folder that paths are relative to.
+        state: folder for queues; None is `STATE`.
+        report: told in one line of what goes wrong with a sink during a run.
+
+    Raises:
+        ConfigError: an unknown type or key, or a value that cannot be.
+        MissingExtraError: the packages for a sink are not installed.
+    """
+    return [_open(table, here, state or STATE, report) for table in tables]
+
+
+def _open(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    kind = table.need("type", str)
+    if kind not in _KINDS:
+        raise ConfigError(
+            f"{table.where}: unknown type {kind!r}", remedy=f"choose from {', '.join(_KINDS)}"
+        )
+    try:
+        sink = _KINDS[kind](table, here, state, report)
+    except ConfigError:
+        raise
+    except GadError as error:
+        if type(error).exit_code != ConfigError.exit_code:
+            raise
+        raise ConfigError(f"{table.where}: {error.message}", remedy=error.remedy) from error
+    table.finish()
+    return sink
+
+
+def _json(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    file = table.need("file", str)
+    return JsonLines(file if file == "-" else here / file, report=report)
+
+
+def _csv(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    return Csv(here / table.need("file", str), report=report)
+
+
+def _overlays(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    return Overlays(here / table.need("folder", str), report=report)
+
+
+def _video(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    rate = table.take("rate", float)
+    return AnnotatedVideo(here / table.need("file", str), rate=rate, report=report)
+
+
+def _events(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    from generalad.runtime.event_folder import EventFolder
+
+    days = table.take("max_days", float)
+    return EventFolder(
+        here / table.need("folder", str),
+        max_bytes=int(table.take("max_gb", float, 1.0) * 1e9),
+        max_age=None if days is None else days * 86400,
+        report=report,
+    )
+
+
+def _samples(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    from generalad.runtime.samples import Samples
+
+    return Samples(
+        here / table.need("folder", str),
+        keep=table.take("keep", int, 200),
+        every=table.take("every", float, 60.0),
+        report=report,
+    )
+
+
+def _send(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    # Loaded only where something is sent: sqlite, ssl and a broker's library take time.
+    from generalad.runtime.delivery.sink import NOTICES, NetworkSink, open_transport
+    from generalad.runtime.live.address import redacted
+
+    address = table.need("address", str)
+    paths = {name: table.take(name, str) for name in ("ca", "certificate", "key")}
+    transport = open_transport(
+        address,
+        token=table.take("token", str),
+        **{name: None if path is None else here / path for name, path in paths.items()},
+    )
+    # Another password is the same receiver.
+    digest = hashlib.sha256(redacted(address).encode()).hexdigest()[:12]
+    return NetworkSink(
+        transport,
+        queue=state / f"queue-{digest}.sqlite",
+        send=table.take("send", list) or NOTICES,
+        per_minute=table.take("per_minute", float),
+        report=report,
+    )
+
+
+_KINDS: dict[str, Callable[[Table, Path, Path, Report], Sink]] = {
+    "json": _json,
+    "csv": _csv,
+    "overlays": _overlays,
+    "video": _video,
+    "events": _events,
+    "samples": _samples,
+    "send": _send,
+}
