@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from generalad.runtime.decision import Milliseconds, Result
 from generalad.runtime.fake import fake_spec
+from generalad.runtime.live import Status
 from generalad.runtime.notice import Evidence, Notice
 from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import Frame, Source
@@ -25,19 +26,29 @@ Image = NDArray[np.uint8]
 
 
 class LiveSource:
-    """A stream that only has a name."""
+    """A stream that only has a name, and perhaps a folder."""
 
-    folder: Path | None = None
-    live = True
-
-    def __init__(self, address: str = "line-1") -> None:
+    def __init__(self, address: str = "line-1", folder: Path | None = None) -> None:
         self.address = address
+        self.folder = folder
 
     def count(self) -> int | None:
         return None
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(())
+
+    def read(self) -> Iterator[Frame | Notice]:
+        return iter(())
+
+    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+        pass
+
+    def status(self) -> Status:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        pass
 
 
 class Moment:
@@ -60,15 +71,16 @@ def scored(
     *,
     stream: str = "line-1",
     time: float | None = None,
+    path: str = "",
     anomalous: bool = False,
     image: Image | None = None,
 ) -> tuple[Frame, Result, NDArray[np.float32]]:
     """What a sink gets for one frame of a live stream."""
     time = START + index if time is None else time
     image = np.full((48, 64, 3), 30, np.uint8) if image is None else image
-    frame = Frame(stream, index, time, "", f"{stream}/{index:09d}.jpg", image)
+    frame = Frame(stream, index, time, path, path or f"{index:09d}.jpg", image)
     level = 0.9 if anomalous else 0.1
-    result = Result(stream, index, time, "", level, level, anomalous, (), Milliseconds())
+    result = Result(stream, index, time, path, level, level, anomalous, (), Milliseconds())
     return frame, result, np.full((16, 16), level, np.float32)
 
 

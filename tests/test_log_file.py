@@ -26,6 +26,7 @@ from sink_helpers import (
 from generalad.errors import StorageError, UsageError
 from generalad.runtime.sinks import Csv, JsonLines, text_files
 from generalad.runtime.sinks.text_files import LogFile
+from generalad.runtime.sources import PictureFiles
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +51,9 @@ def test_json_lines_of_live_sources_with_faults_and_notices(tmp_path: Path) -> N
 
 
 def test_one_live_source_makes_the_run_endless(tmp_path: Path) -> None:
-    class Finite(LiveSource):
-        live = False
-
-    opened(JsonLines(tmp_path / "a.jsonl"), Finite(), LiveSource())
-    opened(JsonLines(tmp_path / "b.jsonl"), Finite())
+    finite = PictureFiles("parts", [], tmp_path)
+    opened(JsonLines(tmp_path / "a.jsonl"), finite, LiveSource())
+    opened(JsonLines(tmp_path / "b.jsonl"), finite)
     assert names(tmp_path) == ["a.jsonl", "b.part.jsonl"]
 
 

@@ -15,6 +15,8 @@ from sink_helpers import LiveSource, close_opened, faulty, names, opened, scored
 from generalad.errors import UsageError
 from generalad.preprocess import read_image
 from generalad.runtime import open_sources
+from generalad.runtime.event_folder import EventFolder
+from generalad.runtime.samples import Samples
 from generalad.runtime.sinks import AnnotatedVideo, Overlays, overlays, video
 
 
@@ -55,6 +57,25 @@ def test_live_streams_beside_a_folder(tmp_path: Path) -> None:
     sink.write(frame, *scored(0)[1:])
     sink.write(*scored(0))
     assert [name.split("/")[0] for name in tree(tmp_path / "out")] == ["in", "line-1"]
+
+
+def test_overlays_of_a_watched_folder_name_the_file(tmp_path: Path) -> None:
+    sink = Overlays(tmp_path / "out")
+    opened(sink, LiveSource("parts", tmp_path / "in"))
+    sink.write(*scored(1, stream="parts", path="sub/nut 7.png"))
+    (name,) = tree(tmp_path / "out")
+    assert name.startswith("parts/20251124T160001.000Z-000000001-nut-7-")
+
+
+@pytest.mark.parametrize("kind", [Overlays, EventFolder, Samples])
+@pytest.mark.parametrize("place", ["in", "in/below"])
+def test_pictures_are_not_written_into_a_watched_folder(
+    tmp_path: Path, kind: type[Overlays] | type[EventFolder] | type[Samples], place: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UsageError, match="where pictures are read"):
+        opened(kind(tmp_path / place), LiveSource("parts", tmp_path / "in"))
+    opened(kind(tmp_path / "other"), LiveSource("parts", tmp_path / "in"))
 
 
 def test_the_newest_overlays_are_kept_also_over_a_restart(

@@ -22,7 +22,7 @@ from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.decision import Result
 from generalad.runtime.names import safe_name
 from generalad.runtime.notice import Notice
-from generalad.runtime.sinks import draw, encode
+from generalad.runtime.sinks import draw, encode, refuse_sources
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
@@ -69,8 +69,14 @@ class EventFolder:
         return self._folder.status
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
-        """Take the folder over; raises StorageError, or UsageError if another process has it."""
+        """Take the folder over.
+
+        Raises:
+            StorageError: it cannot be written.
+            UsageError: another process has it, or pictures are read there.
+        """
         self._spec = spec
+        refuse_sources(self._folder.path, sources)
         self._folder.open()
 
     def write(self, frame: Frame, result: Result, anomaly_map: NDArray[np.float32] | None) -> None:

@@ -25,7 +25,7 @@ from generalad.errors import GadError, UsageError
 from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.decision import Result
 from generalad.runtime.names import safe_name, utc_stamp
-from generalad.runtime.sinks import encode
+from generalad.runtime.sinks import encode, refuse_sources
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
@@ -75,7 +75,13 @@ class Samples:
         return {stream: folder.status for stream, folder in self._folders.items()}
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
-        """Take the folders over; raises StorageError, or UsageError if another process has one."""
+        """Take the folders over.
+
+        Raises:
+            StorageError: one cannot be written.
+            UsageError: another process has one, or pictures are read there.
+        """
+        refuse_sources(self._path, sources)
         self._folders = {}
         try:
             for stream in dict.fromkeys(source.address for source in sources):

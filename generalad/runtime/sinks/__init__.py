@@ -8,7 +8,17 @@ on after a restart, and are bounded.
 
 from generalad.runtime.sinks.lines import Csv, JsonLines
 from generalad.runtime.sinks.overlays import Overlays, draw, encode
-from generalad.runtime.sinks.sink import Sink, is_live
+from generalad.runtime.sinks.places import refuse_sources
+from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sinks.video import AnnotatedVideo
 
-__all__ = ["AnnotatedVideo", "Csv", "JsonLines", "Overlays", "Sink", "draw", "encode", "is_live"]
+__all__ = [
+    "AnnotatedVideo",
+    "Csv",
+    "JsonLines",
+    "Overlays",
+    "Sink",
+    "draw",
+    "encode",
+    "refuse_sources",
+]

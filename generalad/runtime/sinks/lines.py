@@ -9,9 +9,9 @@ from pathlib import Path
 from generalad.runtime.bounded_folder import Report
 from generalad.runtime.decision import Result
 from generalad.runtime.notice import Notice
-from generalad.runtime.sinks.sink import Map, is_live
+from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sinks.text_files import LogFile, PartFile, StandardOutput
-from generalad.runtime.sources import Frame, Source
+from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
 CSV_COLUMNS = (
@@ -81,7 +81,7 @@ class Csv:
 def _open(
     target: str, sources: Sequence[Source], header: str | None, report: Report | None
 ) -> PartFile | LogFile:
-    if any(is_live(source) for source in sources):
+    if any(isinstance(source, LiveSource) for source in sources):
         return LogFile(target, header, report=report)
     return PartFile(target, header)
 

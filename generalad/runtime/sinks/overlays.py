@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad import files
-from generalad.errors import GadError, StorageError, UsageError
+from generalad.errors import GadError, StorageError
 from generalad.overlay import overlay
 from generalad.preprocess import IMAGE_SUFFIXES
 from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.decision import Result
 from generalad.runtime.names import safe_name, utc_stamp
-from generalad.runtime.sinks.sink import Map, is_live
-from generalad.runtime.sources import Frame, Source
+from generalad.runtime.sinks.places import places_of, refuse_sources
+from generalad.runtime.sinks.sink import Map
+from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
 LIVE_KEPT = 1000
@@ -33,7 +33,8 @@ class Overlays:
     the video's name. With several sources each folder or pattern gets a folder of its own.
 
     A live source always has a folder of its own, named after it, with its newest 1000 frames that
-    have a score, as "20261125T071233.123Z-000000123.jpg" by UTC time and index.
+    have a score, as "20261125T071233.123Z-000000123.jpg" by UTC time and index, with the name of
+    the file behind them where there is one.
     """
 
     needs_image = True
@@ -59,15 +60,15 @@ class Overlays:
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Create the folder; it must not lie where pictures are read from."""
         self._spec = spec
-        finite = [source for source in sources if not is_live(source)]
-        self._places = _places(finite, alone=len(sources) == 1)
+        finite = [source for source in sources if not isinstance(source, LiveSource)]
+        self._places = {s.address: "" for s in finite} if len(sources) == 1 else places_of(finite)
         for place in self._places.values():
-            _refuse_sources(self._folder / place, sources)
+            refuse_sources(self._folder / place, sources)
         files.make_folder(self._folder)
         self._live = {}
         try:
             for source in sources:
-                if is_live(source) and source.address not in self._live:
+                if isinstance(source, LiveSource) and source.address not in self._live:
                     self._live[source.address] = self._open_live(source, sources)
         except GadError:
             self.close(complete=False)
@@ -75,10 +76,10 @@ class Overlays:
 
     def _open_live(self, source: Source, sources: Sequence[Source]) -> BoundedFolder:
         place = self._folder / safe_name(source.address)
-        _refuse_sources(place, sources)
+        refuse_sources(place, sources)
         folder = BoundedFolder(
             place,
-            r"\d{8}T\d{6}\.\d{3}Z-\d+\.jpg",
+            r"\d{8}T\d{6}\.\d{3}Z-\d+(-.*)?\.jpg",
             Bounds(number=LIVE_KEPT),
             sync=False,  # too many to wait for the disk
             report=self._report,
@@ -94,8 +95,7 @@ class Overlays:
         picture = draw(frame.image, anomaly_map, self._spec)
         if frame.source in self._live:
             data = encode(picture, ".jpg")
-            name = f"{utc_stamp(frame.time)}-{frame.index:09d}.jpg"
-            self._live[frame.source].add(name, lambda place: _save(place, data))
+            self._live[frame.source].add(_live_name(frame), lambda place: _save(place, data))
             return
         path = self._folder / self._places[frame.source] / frame.name
         if path.suffix.lower() not in IMAGE_SUFFIXES - {".pgm"}:
@@ -135,40 +135,10 @@ def encode(image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = ()) 
     return data.tobytes()
 
 
+def _live_name(frame: Frame) -> str:
+    stem = f"-{safe_name(Path(frame.name).stem)}" if frame.path else ""
+    return f"{utc_stamp(frame.time)}-{frame.index:09d}{stem}.jpg"
+
+
 def _save(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-
-
-def _refuse_sources(place: Path, sources: Sequence[Source]) -> None:
-    """Refuse to overwrite pictures that are read, or to leave some where the next run reads."""
-    place = place.resolve()
-    for source in sources:
-        if source.folder is None:
-            continue
-        folder = source.folder.resolve()
-        if place == folder or (folder in place.parents and os.path.isdir(source.address)):
-            raise UsageError(
-                f"overlays would go to {place}, where pictures are read",
-                remedy="choose another folder for them",
-            )
-
-
-def _places(sources: Sequence[Source], *, alone: bool) -> dict[str, str]:
-    """A folder below that of the overlays for each source, so that no two names are the same."""
-    if alone:
-        return {source.address: "" for source in sources}
-    places: dict[str, str] = {}
-    taken: set[str] = set()
-    for source in sources:
-        path = Path(source.address)
-        if path.is_file():
-            wanted, own = "", path.name
-        else:
-            wanted, own = (source.folder or path).resolve().name, ""
-        place, number = wanted, 1
-        while f"{place}/{own}" in taken:
-            number += 1
-            place = f"{wanted}-{number}".lstrip("-")
-        taken.add(f"{place}/{own}")
-        places.setdefault(source.address, place)
-    return places

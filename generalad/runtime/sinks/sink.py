@@ -32,8 +32,3 @@ class Sink(Protocol):
 
     def close(self, *, complete: bool) -> None:
         """End the run; called once after `open`. Not complete: the run broke off on an error."""
-
-
-def is_live(source: Source) -> bool:
-    """Whether a source goes on until somebody ends it, as its attribute `live` says."""
-    return bool(getattr(source, "live", False))

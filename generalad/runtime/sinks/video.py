@@ -14,9 +14,9 @@ from generalad.errors import StorageError, UsageError
 from generalad.runtime.bounded_folder import Report
 from generalad.runtime.decision import Result
 from generalad.runtime.sinks.overlays import draw
-from generalad.runtime.sinks.sink import Map, is_live
+from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sinks.text_files import part_of, rename_part
-from generalad.runtime.sources import Frame, Source
+from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
 LIVE_SECONDS = 3600
@@ -71,7 +71,7 @@ class AnnotatedVideo:
             raise UsageError(
                 f"{self._path} is the video that is read", remedy="choose another name"
             )
-        self._live = is_live(sources[0])
+        self._live = isinstance(sources[0], LiveSource)
         if self._live and self._rate is None:
             raise UsageError(
                 "a video of a live source needs a rate", remedy="state the frames a second"
