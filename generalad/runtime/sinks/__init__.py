@@ -9,13 +9,14 @@ on after a restart, and are bounded.
 from generalad.runtime.sinks.lines import Csv, JsonLines
 from generalad.runtime.sinks.overlays import Overlays, draw, encode
 from generalad.runtime.sinks.places import refuse_sources
-from generalad.runtime.sinks.sink import Sink
+from generalad.runtime.sinks.sink import Map, Sink
 from generalad.runtime.sinks.video import AnnotatedVideo
 
 __all__ = [
     "AnnotatedVideo",
     "Csv",
     "JsonLines",
+    "Map",
     "Overlays",
     "Sink",
     "draw",
