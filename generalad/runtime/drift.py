@@ -11,6 +11,7 @@ difference between two cumulative distributions (0: equal, 1: apart), and the sh
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -32,14 +33,20 @@ _LOOKS = 10
 """Comparisons a window; two in a row must find a drift."""
 
 _NEW = 0.25
-"""A picture counts if it differs from the last that counted by this share of the calibration's
-range (5 % to 95 %) in anything: a belt that stands still shows one part, not many."""
+"""A picture counts if it looks different from the last that counted, by this share of the
+calibration's range (5 % to 95 %): a belt that stands still shows one part, not many."""
+
+_LOOK = ("brightness", "contrast", "sharpness")
 
 _SCORE = "score"
 
+_LEAST_OF_RANGE = 0.4
+"""Least shift of a median that matters, as a share of the calibration's range. A single part, seen
+for long, has a large distance too, but lies within that range."""
+
 _LEAST_CHANGE = {"brightness": 0.05, "contrast": 0.1, "sharpness": 0.15}
-"""Least relative shift of a median that matters. Where all calibration pictures are alike, any
-change is apart from them."""
+"""Least shift relative to the median. Where all calibration pictures are alike, any change is far
+from them."""
 
 _LEAST_SATURATED = 0.01
 """Least shift of the saturated share."""
@@ -91,8 +98,8 @@ class DriftMonitor:
         self._reference = {_SCORE: reference.scores, **reference.statistics}
         self._names = [name for name in self._reference if name in {key for key, _ in _ADVICE}]
         self._columns = [Statistics._fields.index(n) for n in self._names if n != _SCORE]
-        ranges = [np.quantile(self._reference[name], (0.05, 0.95)) for name in self._names]
-        self._range = np.array([max(high - low, 1e-9) for low, high in ranges])
+        self._looks = [self._names.index(name) for name in _LOOK]
+        self._new = np.array([_NEW * _range(self._reference[name]) for name in _LOOK])
         self._window: deque[NDArray[np.float64]] = deque(maxlen=window)
         self._every = max(1, window // _LOOKS)
         self._counted = 0
@@ -124,8 +131,10 @@ class DriftMonitor:
             Data of a notice of kind "drift" if the state became "drifting", or "stable" again.
         """
         values = np.array([score, *(statistics[column] for column in self._columns)])
-        if self._window and bool((np.abs(values - self._window[-1]) < _NEW * self._range).all()):
-            return None
+        if self._window:
+            moved = np.abs(values - self._window[-1])[self._looks]
+            if bool((moved <= self._new).all()):
+                return None
         self._window.append(values)
         self._counted += 1
         if len(self._window) < (self._window.maxlen or 0) or self._counted % self._every:
@@ -153,7 +162,7 @@ class DriftMonitor:
             reference = np.array(self._reference[name])
             now, then = float(np.median(column)), float(np.median(reference))
             distance = ks_distance(column, reference)
-            if distance >= least and abs(now - then) >= _least_shift(name, then):
+            if distance >= least and abs(now - then) >= _least_shift(name, reference):
                 direction: Literal["lower", "higher"] = "lower" if now < then else "higher"
                 found[name, direction] = Change(name, direction, now, then, distance)
         return tuple(found[key] for key in _ADVICE if key in found)
@@ -166,7 +175,14 @@ def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
     return float(np.abs(next(shares) - next(shares)).max())
 
 
-def _least_shift(name: str, median: float) -> float:
+def _least_shift(name: str, reference: NDArray[np.float64]) -> float:
     if name == "saturated":
-        return _LEAST_SATURATED
-    return _LEAST_CHANGE.get(name, 0.0) * abs(median)
+        return max(_LEAST_SATURATED, _LEAST_OF_RANGE * _range(reference))
+    relative = _LEAST_CHANGE.get(name, 0.0) * abs(float(np.median(reference)))
+    return max(relative, _LEAST_OF_RANGE * _range(reference))
+
+
+def _range(quantiles: Sequence[float] | NDArray[np.float64]) -> float:
+    """From 5 % to 95 %."""
+    low, high = np.quantile(quantiles, (0.05, 0.95))
+    return float(high - low)

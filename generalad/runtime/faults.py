@@ -46,8 +46,8 @@ class Limits:
     """What a picture may look like.
 
     A limit lies beyond the calibration pictures by a margin in logarithms: at least the factor
-    below, and more where these differ among themselves. A defect changes a part of the picture; a
-    fault changes all of it, by factors.
+    below, and more where these differ among themselves, or are few. A defect changes a part of the
+    picture; a fault changes all of it, by factors.
     """
 
     def __init__(self, reference: Reference | None) -> None:
@@ -55,6 +55,8 @@ class Limits:
         self._reference = reference
         if reference is None:
             return
+        # Few pictures do not show how far others go: half of their own range, twice that for ten.
+        self._more = 0.5 + 5 / reference.images
         self._dark = self._below("brightness", 2.0, offset=1.0)
         self._bright = self._above("brightness", 1.5, offset=1.0)
         self._detail = self._below("detail", 1.25, offset=0.1)
@@ -81,7 +83,7 @@ class Limits:
         ratio = width / height
         low, high = reference.aspect_ratios
         # 3 %: nearer to each other than any two formats of cameras, further than rounding.
-        margin = 1.03 * math.sqrt(high / low)
+        margin = 1.03 * (high / low) ** self._more
         if not low / margin <= ratio <= high * margin:
             return Fault(
                 "size",
@@ -124,11 +126,11 @@ class Limits:
 
     def _below(self, name: str, factor: float, *, offset: float) -> float:
         low, median, _ = _logarithms(self._reference, name, offset)
-        return math.exp(low - max(math.log(factor), 0.5 * (median - low))) - offset
+        return math.exp(low - max(math.log(factor), self._more * (median - low))) - offset
 
     def _above(self, name: str, factor: float, *, offset: float) -> float:
         _, median, high = _logarithms(self._reference, name, offset)
-        return math.exp(high + max(math.log(factor), 0.5 * (high - median))) - offset
+        return math.exp(high + max(math.log(factor), self._more * (high - median))) - offset
 
 
 def _logarithms(

@@ -1,0 +1,250 @@
+"""Camera faults and drift, measured: what is called a fault wrongly, and what is recognised.
+
+    python benchmarks/faults.py [--data DIR]
+
+Trains a detector with the embedded backbone on the demo parts, and on `--data` (an MVTec class
+folder), exports it and runs what `gad infer` runs on the test pictures: as they are, with faults
+put in, and in long random sequences that change half way. The limits were chosen with these
+pictures in sight, so the figures say that they can be told apart, not how often others can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.config import EMBEDDED, PRESETS
+from generalad.data.dataset import open_dataset
+from generalad.data.synth import CATEGORIES, write_dataset
+from generalad.export.export import export_detector
+from generalad.picture import Statistics, reference, statistics
+from generalad.preprocess import read_image, resize
+from generalad.runtime import Session, open_session
+from generalad.runtime.drift import WINDOW, DriftMonitor
+from generalad.runtime.faults import FaultDetector, Limits
+from generalad.spec import Reference
+from generalad.training.train import train_detector
+
+Picture = NDArray[np.uint8]
+Change = Callable[[Picture], Picture]
+Seen = tuple[float, Statistics]
+
+RNG = np.random.default_rng(0)
+MOST, SEQUENCES = 60, 20
+
+
+def main() -> None:
+    """Train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="one more class folder with test images")
+    options = parser.parse_args()
+    print_cost()
+    with tempfile.TemporaryDirectory() as name:
+        root = write_dataset(Path(name) / "parts", train=100, test_good=100, per_defect=15)
+        for data in [root / category for category in CATEGORIES] + [options.data] * bool(
+            options.data
+        ):
+            measure(data, Path(name) / f"run-{data.name}")
+
+
+def measure(data: Path, folder: Path) -> None:
+    """Both tables of one dataset."""
+    config = PRESETS[EMBEDDED].replaced({"epochs": 5})
+    path = export_detector(train_detector(data, folder, config, cache=folder / "cache")).path
+    test = open_dataset(data).test
+    good, defective = (
+        [read_image(sample.path) for sample in test if sample.defective is kind]
+        for kind in (False, True)
+    )
+    with open_session(path) as session:
+        known = session.spec.reference
+        assert known is not None
+        limits, size = Limits(known), session.spec.image_size
+        print(f"\n{data.name}: {known.images} calibration pictures, input {size}")
+        print(row("good", good, limits, size))
+        print(row("defective", defective, limits, size))
+        for fault, change in FAULTS.items():
+            print(row(fault, [change(picture) for picture in good[:MOST]], limits, size))
+        print(few(data, good + defective, size))
+        print(f"  frozen after: {frozen(known, resize(good[0], size))}")
+        drift(known, session, good)
+
+
+def row(name: str, pictures: Sequence[Picture], limits: Limits, size: tuple[int, int]) -> str:
+    """One line: what pictures are called."""
+    found = [limits.fault(*described(picture, size)) for picture in pictures]
+    counts = Counter("no fault" if fault is None else fault.kind for fault in found)
+    words = ", ".join(f"{kind} {count}" for kind, count in counts.most_common())
+    return f"  {name:<24} {len(pictures):>4}: {words}"
+
+
+def described(picture: Picture, size: tuple[int, int]) -> tuple[Statistics, tuple[int, int]]:
+    """Statistics and original size."""
+    return statistics(resize(picture, size)), (picture.shape[0], picture.shape[1])
+
+
+def few(data: Path, test: Sequence[Picture], size: tuple[int, int], count: int = 5) -> str:
+    """Wrong faults when only `count` pictures were there to calibrate on."""
+    train = [described(read_image(sample.path), size) for sample in open_dataset(data).train]
+    seen, wrong = [described(picture, size) for picture in test], 0
+    for _ in range(SEQUENCES):
+        chosen = [train[i] for i in RNG.choice(len(train), count, replace=False)]
+        looks, sizes = zip(*chosen, strict=True)
+        limits = Limits(reference(np.zeros(count, np.float32), looks, sizes))
+        wrong += sum(limits.fault(*one) is not None for one in seen)
+    return (
+        f"  {f'{count} to calibrate on':<24} wrongly a fault: {wrong / SEQUENCES / len(seen):.2%}"
+    )
+
+
+def frozen(known: Reference, pixels: Picture) -> str:
+    """When a camera at 10 frames a second that stops is reported."""
+    detector = FaultDetector(known)
+    for frame in range(300):
+        if change := detector.check(pixels, known.largest, frame / 10).change:
+            return f"{frame / 10:.1f} s, {change['reason']}"
+    return "never"
+
+
+def drift(known: Reference, session: Session, good: Sequence[Picture]) -> None:
+    """False alarms in long sequences, and how soon a change is found."""
+    as_is = look(session, good)
+    median, high = float(np.median(known.scores)), known.scores[-1]
+    alarms = sum(len(notices(known, sample(as_is, 10 * WINDOW))) for _ in range(SEQUENCES))
+    print(f"  drift: {alarms} false alarms in {SEQUENCES} sequences of {10 * WINDOW} pictures")
+    still = [resize(good[0], session.spec.image_size)] * 200
+    noisy = look(session, [noise(picture, 2) for picture in still])
+    print(f"  drift, one part standing still: {len(notices(known, sample(noisy, 10 * WINDOW)))}")
+    shifted = [(score + (high - median), found) for score, found in as_is]
+    changed = {name: look(session, [change(p) for p in good]) for name, change in DRIFTS.items()}
+    for name, after in {**changed, "score + (maximum - median)": shifted}.items():
+        begun = [
+            [at - 2 * WINDOW for at, change in notices(known, sequence) if change["changes"]]
+            for _ in range(SEQUENCES)
+            for sequence in [sample(as_is, 2 * WINDOW) + sample(after, 2 * WINDOW)]
+        ]
+        found = [at[0] for at in begun if at]
+        last = notices(known, sample(after, 2 * WINDOW))
+        first = last[0][1]["suggestion"].split(":")[0] if last else ""
+        soon = f", median after {np.median(found):.0f} pictures: {first}" if found else ""
+        print(f"  drift, {name:<28} found {len(found)} of {SEQUENCES}{soon}")
+
+
+def look(session: Session, pictures: Sequence[Picture]) -> list[Seen]:
+    """Score and statistics of each picture."""
+    seen = []
+    for picture in pictures:
+        pixels = np.ascontiguousarray(resize(picture, session.spec.image_size))
+        seen.append((float(session.run(pixels[None]).scores[0]), statistics(pixels)))
+    return seen
+
+
+def sample(seen: Sequence[Seen], count: int) -> list[Seen]:
+    """A random sequence of them."""
+    return [seen[i] for i in RNG.integers(0, len(seen), count)]
+
+
+def notices(known: Reference, sequence: Sequence[Seen]) -> list[tuple[int, dict[str, Any]]]:
+    """What a monitor reports, with the number of the picture."""
+    monitor, found = DriftMonitor(known), []
+    for index, seen in enumerate(sequence):
+        if change := monitor.add(*seen):
+            found.append((index, change))
+    return found
+
+
+def noise(picture: Picture, deviation: float) -> Picture:
+    """With sensor noise."""
+    values = picture + RNG.normal(0, deviation, picture.shape)
+    return np.asarray(np.clip(values, 0, 255), np.uint8)
+
+
+def exposed(stops: float) -> Change:
+    """Another exposure; cameras give values that grow with light to the power of 1 / 2.2."""
+    factor = 2 ** (stops / 2.2)
+    return lambda picture: np.asarray(np.clip(picture * factor, 0, 255), np.uint8)
+
+
+def blurred(pixels: float) -> Change:
+    """Out of focus by a Gaussian of so many of 256 pixels, with the noise that a sensor adds."""
+
+    def change(picture: Picture) -> Picture:
+        sigma = pixels * max(picture.shape) / 256
+        return noise(np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8), 2)
+
+    return change
+
+
+def hand(picture: Picture) -> Picture:
+    """Something near and unsharp in front of the whole lens."""
+    shade = np.linspace(0.5, 1, picture.shape[1])[None, :, None]
+    skin = np.broadcast_to(np.array([150, 105, 85]) * shade, picture.shape)
+    return noise(np.asarray(skin, np.uint8), 3)
+
+
+def compressed(quality: int) -> Change:
+    """As JPEG."""
+
+    def change(picture: Picture) -> Picture:
+        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+    return change
+
+
+def scaled(width: float, height: float) -> Change:
+    """In another size."""
+    return lambda picture: np.asarray(cv2.resize(picture, None, fx=width, fy=height), np.uint8)
+
+
+FAULTS: dict[str, Change] = {
+    "JPEG 50 (no fault)": compressed(50),
+    "black": np.zeros_like,
+    "cap with noise": lambda picture: noise(np.full_like(picture, 8), 5),
+    "hand on the lens": hand,
+    **{f"blur {sigma} of 256 px": blurred(sigma) for sigma in (1, 2, 4, 8)},
+    **{f"exposure {stops:+d} stops": exposed(stops) for stops in (-4, -2, -1, 1, 2, 3, 4)},
+    "4:3 from a square": scaled(4 / 3, 1),
+    "third of the size": scaled(1 / 3, 1 / 3),
+    "three times the size": scaled(3, 3),
+}
+
+DRIFTS: dict[str, Change] = {
+    "brightness -20 %": lambda picture: np.asarray(picture * 0.8, np.uint8),
+    "brightness -10 %": lambda picture: np.asarray(picture * 0.9, np.uint8),
+    "contrast -20 %": lambda picture: np.asarray(picture * 0.8 + 0.2 * picture.mean(), np.uint8),
+    "blur 0.7 of 256 px": blurred(0.7),
+    "JPEG 80": compressed(80),
+}
+
+
+def print_cost() -> None:
+    """Milliseconds a picture for statistics and for the whole check."""
+    print("ms a picture, statistics / whole check:")
+    for side in (224, 256, 392, 518):
+        pixels = [RNG.integers(0, 256, (side, side, 3), np.uint8) for _ in range(8)]
+        detector = FaultDetector(None)
+        times: list[list[float]] = [[], []]
+        for turn in range(200):
+            picture = pixels[turn % 8]
+            began = time.perf_counter()
+            statistics(picture)
+            middle = time.perf_counter()
+            detector.check(picture, (side, side), turn / 10)
+            times[0].append(middle - began)
+            times[1].append(time.perf_counter() - middle)
+        first, second = (float(np.median(values)) * 1000 for values in times)
+        print(f"  {side} x {side}: {first:.2f} / {second:.2f}")
+
+
+if __name__ == "__main__":
+    main()
