@@ -18,6 +18,7 @@ from live_helpers import balanced, until
 from generalad.runtime.live import Backoff, Captured, Reader, State
 
 HERE = Path(__file__).parent
+SYSTEM_PYTHON = "/usr/bin/python3"  # has GStreamer's bindings where Debian's packages are installed
 QUICK = Backoff(first=0.1, cap=0.3, jitter=0.5, good_after=1.0)
 STALL = 1.0
 

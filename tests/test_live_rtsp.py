@@ -16,6 +16,7 @@ import pytest
 from live_helpers import balanced, states, until
 from live_rtsp_proxy import RtspProxy
 from live_servers import (
+    SYSTEM_PYTHON,
     Server,
     kill_and_restart,
     make,
@@ -28,7 +29,6 @@ from generalad.runtime.live import Reader, State
 
 pytest.importorskip("av", reason="the streams extra is not installed")
 
-SYSTEM_PYTHON = "/usr/bin/python3"  # has GStreamer's bindings where Debian's packages are installed
 HAS_RTSP = """
 import gi
 gi.require_version("Gst", "1.0")
