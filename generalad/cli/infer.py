@@ -6,116 +6,106 @@ Typer's start-up would cost as much as the whole run of one picture.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generalad.cli.infer_options import Plan, parser, plan
+
 if TYPE_CHECKING:
-    from generalad.runtime import Result, Sink, Source, Summary
+    from generalad.cli.live_table import LiveTable, LogLines
+    from generalad.runtime import Result, Sink, Summary
+    from generalad.runtime.view import Observer
 
 SHOW_AFTER = 0.5
 """Seconds without a progress display, which takes time to load."""
-
-DESCRIPTION = """\
-Run an artifact on pictures, folders and videos.
-
-Results go to stdout as JSON lines unless a file is named, words to stderr. A picture that cannot be
-read is reported, the others are still done, and the exit code is 1.
-"""
-
-EXAMPLES = """\
-examples:
-  gad infer model.onnx part.png
-  gad infer model.onnx incoming/ --csv results.csv --overlays marked/
-  gad infer model.onnx 'line1/**/*.jpg' --json results.jsonl
-  gad infer model.onnx clip.mp4 --video checked.mp4
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
-    found = argparse.ArgumentParser(
-        prog="gad infer",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = found.add_argument
-    add("artifact", type=Path, help="exported file, such as model.onnx")
-    add("sources", nargs="+", help="pictures, folders, videos, or quoted patterns ('in/*.png')")
-    add("--json", metavar="FILE", help="JSON lines; - is stdout, and what you get by default")
-    add("--csv", type=Path, metavar="FILE", help="one line a picture")
-    add("--overlays", type=Path, metavar="DIR", help="pictures with their maps over them")
-    add("--video", type=Path, metavar="FILE", help="the same as a video, of one video")
-    add(
-        "--threshold",
-        type=float,
-        metavar="X",
-        help="raw score that is anomalous (default: the artifact's)",
-    )
-    add(
-        "--batch",
-        type=_positive,
-        default=1,
-        metavar="N",
-        help="pictures a run of the network (default: 1)",
-    )
-    add(
-        "--threads",
-        type=_positive,
-        metavar="N",
-        help="CPU threads of the network (default: all cores)",
-    )
-    add(
-        "--device",
-        choices=("cpu", "cuda", "tensorrt"),
-        help="used or refused (default: the best there is)",
-    )
-    add(
-        "--rebuild",
-        action="store_true",
-        help="build a TensorRT engine again from its ONNX file if it, or the machine, has changed",
-    )
-    return found
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
-    return int(text)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     given = parser().parse_args(arguments)
-    if given.rebuild:
+    if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
-    from generalad.runtime import Interrupted, infer, open_sources
+    wanted = plan(given, to_terminal=sys.stdout.isatty())
+    from generalad.runtime import Interrupted
 
-    opened = open_sources(given.sources)
-    sinks = _sinks(given.json, given.csv, given.overlays, given.video)
     with contextlib.ExitStack() as stack:
         try:
-            summary = infer(
-                given.artifact,
-                opened,
-                sinks=sinks,
-                batch_size=given.batch,
-                threshold=given.threshold,
-                threads=given.threads,
-                device=given.device,
-                on_result=_Display(opened, stack),
-            )
+            summary = _run_live(wanted) if wanted.live else _run_files(wanted, stack)
         except Interrupted as interruption:
             stack.close()
             sys.stderr.write(in_words(interruption.summary))
             raise
     sys.stderr.write(in_words(summary))
     return 1 if summary.failed else 0
+
+
+def _run_files(wanted: Plan, stack: contextlib.ExitStack) -> Summary:
+    from generalad.runtime import infer
+
+    return infer(
+        wanted.artifact,
+        wanted.sources,
+        sinks=_sinks(wanted, _complain),
+        batch_size=wanted.batch,
+        threads=wanted.threads,
+        device=wanted.device,
+        observers=_telemetry(wanted),
+        on_result=_Progress(wanted, stack),
+    )
+
+
+def _run_live(wanted: Plan) -> Summary:
+    from generalad.cli.live_table import LiveTable, LogLines, in_words
+    from generalad.runtime import infer
+
+    # A table would be torn up by results that go to the same terminal.
+    to_stdout = any(output.is_("file", "-") for _, output in wanted.outputs)
+    table = sys.stderr.isatty() and not (to_stdout and sys.stdout.isatty())
+    display: LiveTable | LogLines = LiveTable() if table else LogLines()
+
+    def on_result(result: Result) -> None:
+        if result.error is not None:
+            display.say(result.error)
+
+    return infer(
+        wanted.artifact,
+        wanted.sources,
+        sinks=_sinks(wanted, display.say),
+        batch_size=wanted.batch,
+        max_wait=wanted.max_wait,
+        threads=wanted.threads,
+        device=wanted.device,
+        observers=[display, *_telemetry(wanted)],
+        on_result=on_result,
+        on_notice=lambda notice: display.say(in_words(notice)),
+        on_problem=display.say,
+    )
+
+
+def _sinks(wanted: Plan, report: Callable[[str], None]) -> list[Sink]:
+    from generalad.runtime.outputs import open_outputs
+
+    return [
+        sink
+        for here, table in wanted.outputs
+        for sink in open_outputs([table], here=here, state=wanted.state, report=report)
+    ]
+
+
+def _telemetry(wanted: Plan) -> list[Observer]:
+    if wanted.metrics is None:
+        return []
+    from generalad.runtime.telemetry import Telemetry
+
+    return [Telemetry(wanted.metrics)]
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"gad: {text}\n")
 
 
 def _rebuild(artifact: Path) -> None:
@@ -132,28 +122,11 @@ def _rebuild(artifact: Path) -> None:
         sys.stderr.write(f"gad: built again, because {why}\n")
 
 
-def _sinks(
-    json: str | None, csv: Path | None, overlays: Path | None, video: Path | None
-) -> list[Sink]:
-    from generalad.runtime import AnnotatedVideo, Csv, JsonLines, Overlays
-
-    sinks: list[Sink] = []
-    if json is not None or (csv is None and overlays is None and video is None):
-        sinks.append(JsonLines(json or "-"))
-    if csv is not None:
-        sinks.append(Csv(csv))
-    if overlays is not None:
-        sinks.append(Overlays(overlays))
-    if video is not None:
-        sinks.append(AnnotatedVideo(video))
-    return sinks
-
-
-class _Display:
+class _Progress:
     """Reports failures at once, and progress on a terminal once a run takes longer."""
 
-    def __init__(self, sources: Sequence[Source], stack: contextlib.ExitStack) -> None:
-        self._sources = sources
+    def __init__(self, wanted: Plan, stack: contextlib.ExitStack) -> None:
+        self._sources = [stream.source for stream in wanted.sources]
         self._stack = stack
         self._began = time.monotonic()
         # A bar would be torn up by results that go to the same terminal.
@@ -165,7 +138,7 @@ class _Display:
         """Take a result."""
         self._done += 1
         if result.error is not None:
-            sys.stderr.write(f"gad: {result.error}\n")
+            _complain(result.error)
         if not self._wanted or time.monotonic() - self._began < SHOW_AFTER:
             return
         if not self._total:
@@ -178,9 +151,10 @@ class _Display:
 
 def in_words(summary: Summary) -> str:
     """The summary in two or three lines."""
+    faulty = f", {summary.faulty} camera faults" if summary.faulty else ""
     lines = [
         f"{summary.frames} pictures: {summary.anomalous} anomalous, "
-        f"{summary.processed - summary.anomalous} normal, {summary.failed} failed",
+        f"{summary.processed - summary.anomalous} normal, {summary.failed} failed{faulty}",
         f"{summary.seconds:.1f} s, {summary.images_per_second:.1f} pictures/s on {summary.backend}",
     ]
     if summary.milliseconds:

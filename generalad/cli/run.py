@@ -10,6 +10,9 @@ from collections.abc import Callable
 from generalad.errors import GadError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+_SIGNALLED = 128
+"""Added to the number of a signal, as shells do: 130 after Ctrl-C, 143 after SIGTERM."""
+
 _EXPECTED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -21,8 +24,9 @@ def guarded(command: Callable[[], int], *, debug: bool) -> int:
         return code
     except GadError as error:
         return _failed(str(error), error.exit_code, debug=debug)
-    except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED, debug=False)
+    except KeyboardInterrupt as interruption:
+        number = getattr(interruption, "signal_number", INTERRUPTED - _SIGNALLED)
+        return _failed("interrupted", _SIGNALLED + number, debug=False)
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does. Python would complain about it once
         # more when it flushes stdout at exit.

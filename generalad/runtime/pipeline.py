@@ -29,6 +29,7 @@ from generalad.runtime.item import Item, Message, takes_a_place
 from generalad.runtime.lane import Lane
 from generalad.runtime.monitor import Monitor
 from generalad.runtime.session import Session, open_session
+from generalad.runtime.sink_views import sink_views
 from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import LiveSource, Source
 from generalad.runtime.stream import Stream, as_streams
@@ -124,6 +125,7 @@ class _Run:
         capacities = [1 if lane.live else max(2, self._batch_size) for lane in self._lanes]
         self._intake: Intake[Item | Message] = Intake(capacities, takes_a_place)
         self._scored: Channel[Item | Message] = Channel(2)
+        self._busy_since: float | None = None
         self._stopping = False
         self._signal: int | None = None
         self._error: BaseException | None = None
@@ -191,9 +193,10 @@ class _Run:
     def _look(self) -> View:
         return View(
             streams=tuple(monitor.view() for monitor in self._monitors),
-            sinks=self._sinks,
+            sinks=tuple(view for sink in self._sinks for view in sink_views(sink)),
             not_written=self._writer.not_written,
             seconds=self._tally.seconds,
+            busy=0.0 if self._busy_since is None else time.monotonic() - self._busy_since,
             backend=self._session.backend,
         )
 
@@ -261,9 +264,11 @@ class _Run:
         if not usable:
             return
         began = time.perf_counter()
+        self._busy_since = time.monotonic()
         # One picture needs no copy.
         pixels = usable[0][1][None] if len(usable) == 1 else np.stack([p for _, p in usable])
         scores, maps = self._session.run(np.ascontiguousarray(pixels))
+        self._busy_since = None
         share = (time.perf_counter() - began) * 1000 / len(usable)
         for (item, _), score, anomaly_map in zip(usable, scores, maps, strict=True):
             item.score, item.map, item.infer = float(score), anomaly_map, share

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from generalad.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 T = TypeVar("T")
 
@@ -59,6 +53,10 @@ class Table:
         taken: T = value
         return taken
 
+    def is_(self, key: str, value: object) -> bool:
+        """Whether a key has this value, without taking it."""
+        return self._values.get(key) == value
+
     def need(self, key: str, kind: type[T]) -> T:
         """The value of a key that must be there; raises ConfigError."""
         value = self.take(key, kind)
@@ -76,6 +74,8 @@ class Table:
     def finish(self) -> None:
         """Refuse what was not taken; raises ConfigError with the nearest known key."""
         for key in self._values:
+            import difflib  # every run of gad infer loads this module, few come here
+
             near = difflib.get_close_matches(key, self._known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(self._known)}"
             raise ConfigError(f"{self.where}: unknown key {key!r}", remedy=hint)
@@ -83,6 +83,10 @@ class Table:
 
 def load_table(file: Path) -> Table:
     """Read a TOML file; raises ConfigError where it is missing or no TOML."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         return Table(tomllib.loads(file.read_text(encoding="utf-8")), file.name)
     except OSError as error:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from generalad.runtime.sinks import Sink
-
 
 @dataclass(frozen=True)
 class StreamView:
@@ -52,21 +50,44 @@ class StreamView:
 
 
 @dataclass(frozen=True)
+class SinkView:
+    """A sink at one moment.
+
+    Attributes:
+        name: where to, without secrets.
+        connected: whether a receiver can be reached; None for a folder.
+        problem: what is wrong, on one line, or empty.
+        kept: delivered messages, or entries of a folder.
+        waiting: messages to be delivered.
+        dropped: what was given up, by reason.
+    """
+
+    name: str
+    connected: bool | None
+    problem: str
+    kept: int
+    waiting: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class View:
     """A run at one moment.
 
     Attributes:
         streams: in the order given.
-        sinks: those of the run; some tell their `status`.
-        not_written: what sinks could not take so far, by sink.
+        sinks: those that can tell, in the order given.
+        not_written: results and notices that sinks could not take, by kind of sink.
         seconds: since the run began.
+        busy: seconds that the network has been at its present batch, 0 when it waits.
         backend: what the session runs on.
     """
 
     streams: tuple[StreamView, ...]
-    sinks: tuple[Sink, ...]
+    sinks: tuple[SinkView, ...]
     not_written: Mapping[str, int]
     seconds: float
+    busy: float
     backend: str
 
 

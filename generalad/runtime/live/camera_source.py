@@ -22,6 +22,7 @@ class CameraSource:
     """The newest frames of a `Reader`, and notices where its state changes."""
 
     folder: Path | None = None
+    live = True
 
     def __init__(
         self,

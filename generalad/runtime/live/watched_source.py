@@ -20,6 +20,8 @@ _LOOK_EVERY = 0.2
 class WatchedSource:
     """Pictures that other programs write into a folder, each once; none is left out."""
 
+    live = True
+
     def __init__(
         self, folder: Path, *, name: str | None = None, memory: Path | None = None
     ) -> None:

@@ -1,0 +1,232 @@
+"""The options of `gad infer`, and what they say together with a line's TOML file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from generalad.errors import UsageError
+
+if TYPE_CHECKING:
+    from generalad.runtime.line import Line
+    from generalad.runtime.stream import Stream
+    from generalad.runtime.table import Table
+
+T = TypeVar("T")
+
+DESCRIPTION = """\
+Run an artifact on pictures, folders, videos and cameras.
+
+Results go to stdout as JSON lines unless an output is named, words to stderr. A picture that cannot
+be read is reported, the others are still done, and the exit code is 1. Cameras run until Ctrl-C.
+"""
+
+EXAMPLES = """\
+examples:
+  gad infer model.onnx part.png
+  gad infer model.onnx incoming/ --csv results.csv --overlays marked/
+  gad infer model.onnx clip.mp4 --video checked.mp4
+  find . -name '*.png' | gad infer model.onnx -
+  gad infer model.onnx rtsp://10.0.0.21/stream1 usb:0 --events events/
+  gad infer model.onnx watch:incoming/ --json results.jsonl
+  gad infer model.onnx 'test://washer?rate=10' 'test://washer?seed=1&fault=black@9+5'
+  gad infer --config line.toml --metrics 9108
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    found = argparse.ArgumentParser(
+        prog="gad infer",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = found.add_argument
+    add("artifact", type=Path, nargs="?", help="exported file, such as model.onnx")
+    add(
+        "sources",
+        nargs="*",
+        help="pictures, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras "
+        "(rtsp://, http://, usb:0), test://washer, - for a list on stdin",
+    )
+    add("--config", type=Path, metavar="FILE", help="a line as TOML: artifact, streams, sinks")
+    _add_outputs(found)
+    _add_running(found)
+    return found
+
+
+def _add_outputs(found: argparse.ArgumentParser) -> None:
+    add = found.add_argument_group("outputs").add_argument
+    add("--json", metavar="FILE", help="JSON lines; - is stdout, and what you get by default")
+    add("--csv", metavar="FILE", help="one line a picture")
+    add("--overlays", metavar="DIR", help="pictures with their maps over them")
+    add("--video", metavar="FILE", help="the same as a video, of one video")
+    add("--events", metavar="DIR", help="a folder for each event of a camera, 1 GB at most")
+    add("--samples", metavar="DIR", help="normal pictures to look at, for gad calibrate")
+    add(
+        "--send",
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="events and faults to mqtt://, mqtts:// or https://; kept until they have arrived",
+    )
+    add("--metrics", metavar="PORT", help="serve Prometheus metrics and health, [HOST:]PORT")
+
+
+def _add_running(found: argparse.ArgumentParser) -> None:
+    add = found.add_argument_group("how it runs").add_argument
+    add(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="raw score that is anomalous (default: the artifact's)",
+    )
+    add("--real-time", action="store_true", help="play videos at their own rate, like a camera")
+    add("--batch", type=_positive, metavar="N", help="pictures a run of the network (default: 1)")
+    add(
+        "--max-wait",
+        type=float,
+        metavar="MS",
+        help="a camera's picture waits so long for a batch to fill (default: 10)",
+    )
+    add(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="CPU threads of the network (default: all cores)",
+    )
+    add(
+        "--device",
+        choices=("cpu", "cuda", "tensorrt"),
+        help="used or refused (default: the best there is)",
+    )
+    add(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="what must outlive the process: undelivered messages, watched files that are done",
+    )
+    add(
+        "--rebuild",
+        action="store_true",
+        help="build a TensorRT engine again from its ONNX file if it, or the machine, has changed",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to run: the options over the line's file.
+
+    `outputs` are tables for `generalad.runtime.outputs`, each with the folder that its paths are
+    relative to.
+    """
+
+    artifact: Path
+    sources: Sequence[Stream]
+    outputs: Sequence[tuple[Path, Table]]
+    live: bool
+    batch: int
+    max_wait: float
+    threads: int | None
+    device: str | None
+    metrics: str | None
+    state: Path | None
+
+
+def plan(given: argparse.Namespace, *, to_terminal: bool) -> Plan:
+    """Put options and file together; `to_terminal` says that results would go to a terminal.
+
+    Raises:
+        GadError: something is missing, or cannot be.
+    """
+    from generalad.runtime.pipeline import MAX_WAIT
+    from generalad.runtime.sources import LiveSource
+
+    service = os.environ.get("STATE_DIRECTORY")  # as systemd gives it
+    state = given.state or (Path(service) if service else None)
+    line = _line(given.config, state)
+    state = state or line.state
+    artifact = given.artifact or line.artifact
+    if artifact is None:
+        raise UsageError("no artifact given", remedy="name one, or a --config that names one")
+    sources = [*line.streams, *_sources(given, state)]
+    if not sources:
+        raise UsageError("no sources given", remedy="name files, folders, patterns or cameras")
+    live = any(isinstance(stream.source, LiveSource) for stream in sources)
+    outputs = _outputs(given)
+    if line.sinks:
+        outputs += [(given.config.parent, table) for table in line.sinks]
+    if not outputs and not (live and to_terminal):
+        outputs = [_output("json", "--json", file="-")]
+    max_wait = None if given.max_wait is None else given.max_wait / 1000
+    return Plan(
+        artifact=Path(artifact),
+        sources=sources,
+        outputs=outputs,
+        live=live,
+        batch=_first(given.batch, line.batch, 1),
+        max_wait=_first(max_wait, line.max_wait, MAX_WAIT),
+        threads=given.threads or (line.threads),
+        device=given.device or (line.device),
+        metrics=given.metrics or (line.metrics),
+        state=state,
+    )
+
+
+def _first(given: T | None, written: T | None, usual: T) -> T:
+    return next(value for value in (given, written, usual) if value is not None)
+
+
+def _line(config: Path | None, state: Path | None) -> Line:
+    from generalad.runtime.line import Line, read_line
+
+    return Line() if config is None else read_line(config, state=state)
+
+
+def _sources(given: argparse.Namespace, state: Path | None) -> list[Stream]:
+    """The addresses of the command line."""
+    from generalad.runtime.decision import Rule
+    from generalad.runtime.sources import VIDEO_SUFFIXES, Source, is_live_address, open_sources
+    from generalad.runtime.stream import Stream
+
+    found: list[Source] = []
+    for address in given.sources:
+        video = given.real_time and Path(address).suffix.lower() in VIDEO_SUFFIXES
+        if video or is_live_address(address):
+            from generalad.runtime.live.open import open_live
+
+            found.append(open_live(address, state=state))
+        else:
+            found += open_sources([address])
+    return [Stream.of(source, Rule(given.threshold)) for source in found]
+
+
+def _outputs(given: argparse.Namespace) -> list[tuple[Path, Table]]:
+    named = [
+        _output("json", "--json", file=given.json),
+        _output("csv", "--csv", file=given.csv),
+        _output("overlays", "--overlays", folder=given.overlays),
+        _output("video", "--video", file=given.video),
+        _output("events", "--events", folder=given.events),
+        _output("samples", "--samples", folder=given.samples),
+    ]
+    wanted = [given.json, given.csv, given.overlays, given.video, given.events, given.samples]
+    found = [output for output, place in zip(named, wanted, strict=True) if place is not None]
+    return found + [_output("send", "--send", address=address) for address in given.send]
+
+
+def _output(kind: str, option: str, **values: str | None) -> tuple[Path, Table]:
+    from generalad.runtime.table import Table
+
+    return Path(), Table({"type": kind, **values}, option)

@@ -1,0 +1,210 @@
+"""The live table of `gad infer`, and the log lines where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from generalad.cli.console import console
+from generalad.runtime.notice import Notice
+from generalad.runtime.view import Look, SinkView, StreamView, View
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+REFRESH = 4
+"""Times a second."""
+
+LOG_EVERY = 60.0
+"""Seconds between two lines a stream where there is no terminal."""
+
+_COLOURS = {
+    "live": "green",
+    "connecting": "yellow",
+    "stalled": "red",
+    "reconnecting": "yellow",
+    "failed": "bold red",
+    "ended": "dim",
+    "waiting": "dim",
+    "reading": "green",
+}
+
+
+class LiveTable:
+    """An observer: a table of all streams on a terminal, with what happens above it."""
+
+    def begin(self, look: Look) -> None:
+        """Show the table."""
+        from rich.live import Live
+
+        self._live = Live(
+            console=console(),
+            get_renderable=lambda: render(look()),
+            refresh_per_second=REFRESH,
+            transient=False,
+        )
+        self._live.start()
+
+    def end(self) -> None:
+        """Leave the table as it was last."""
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        from rich.text import Text
+
+        moment = time.strftime("%H:%M:%S")
+        self._live.console.print(Text.assemble((moment, "dim"), " ", text))
+
+
+class LogLines:
+    """An observer: one line when something happens, and one a stream every minute."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+
+    def begin(self, look: Look) -> None:
+        """Start the thread of the regular lines."""
+        self._look = look
+        self._thread = threading.Thread(target=self._regularly, name="gad-log", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """The last lines."""
+        self._over.set()
+        self._thread.join(timeout=5)
+        self._log()
+
+    def say(self, text: str) -> None:
+        """Print a line with the time."""
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        sys.stderr.flush()
+
+    def _regularly(self) -> None:
+        while not self._over.wait(LOG_EVERY):
+            self._log()
+
+    def _log(self) -> None:
+        view = self._look()
+        for stream in view.streams:
+            self.say(in_a_line(stream))
+        for sink in view.sinks:
+            if sink.problem or sink.waiting:
+                self.say(f"{sink.name}: {_sink_state(sink)}")
+
+
+def in_a_line(stream: StreamView) -> str:
+    """A stream in words."""
+    parts = [
+        stream.state,
+        f"{stream.processed} frames",
+        f"{stream.fps:.1f} fps",
+        f"{stream.median:.0f} ms (p95 {stream.p95:.0f})",
+        f"{sum(stream.dropped.values())} dropped",
+        f"{stream.events} events",
+    ]
+    if stream.fault:
+        parts.append(f"camera fault: {stream.fault}")
+    if stream.drift == "drifting":
+        parts.append("drifting")
+    return f"{stream.name}: {', '.join(parts)}"
+
+
+def in_words(notice: Notice) -> str:
+    """A notice as one line."""
+    data, stream = notice.data, notice.stream
+    if notice.kind == "event":
+        peak = data["peak"]
+        if data["phase"] == "begin":
+            return f"{stream}: event {data['event']} begins, score {peak['normalised']:.2f}"
+        seconds = data["end"] - data["begin"]
+        return (
+            f"{stream}: event {data['event']} ended after {seconds:.1f} s ({data['ended_by']}),"
+            f" peak {peak['normalised']:.2f}"
+        )
+    if notice.kind == "fault":
+        if data["state"] == "raised":
+            return f"{stream}: camera fault: {data['fault']}: {data['reason']}"
+        return f"{stream}: camera fault is over: {data['fault']}, {data['seconds']:.0f} s"
+    if notice.kind == "drift":
+        suggestion = data.get("suggestion") or "as at calibration again"
+        return f"{stream}: {data['state']}: {suggestion}"
+    return (
+        f"{stream}: {data['state']}: {data['reason']}"
+        if data["reason"]
+        else (f"{stream}: {data['state']}")
+    )
+
+
+def render(view: View) -> RenderableType:
+    """The table of a view."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [Text(f"{sink.name}: {_sink_state(sink)}", _sink_style(sink)) for sink in view.sinks]
+    for kind, count in view.not_written.items():
+        lines.append(Text(f"{kind}: {count} not written", "red"))
+    return Group(_table(view), *lines)
+
+
+def _table(view: View) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption_justify="left", expand=True)
+    table.add_column("stream", ratio=3, no_wrap=True, overflow="ellipsis")
+    table.add_column("state", min_width=12, no_wrap=True)
+    for name in ("fps", "ms", "p95", "frames", "dropped"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("score", min_width=5, justify="right", no_wrap=True)
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("", ratio=3, no_wrap=True, overflow="ellipsis")
+    for stream in view.streams:
+        table.add_row(*_row(stream))
+    return table
+
+
+def _row(stream: StreamView) -> list[RenderableType]:
+    from rich.text import Text
+
+    state, style = stream.state, _COLOURS.get(stream.state, "")
+    remark = stream.reason
+    if stream.fault is not None and stream.state == "live":
+        state, style, remark = "fault", "bold red", f"camera fault: {stream.fault}"
+    elif stream.drift == "drifting":
+        remark = "drifting, see the log"
+    times = (stream.median, stream.p95) if stream.processed else (None, None)
+    score = "" if stream.score is None else f"{stream.score:.2f}"
+    alarm = stream.score is not None and stream.score >= 0.5
+    dropped = sum(stream.dropped.values())
+    return [
+        stream.name,
+        Text(state, style),
+        f"{stream.fps:.1f}",
+        *("" if value is None else f"{value:.0f}" for value in times),
+        str(stream.processed),
+        Text(str(dropped), "" if not dropped else "yellow"),
+        Text(score, "bold red" if alarm else ""),
+        Text(f"{stream.events}{' ●' if stream.in_event else ''}", "red" if stream.in_event else ""),
+        Text(remark, "dim"),
+    ]
+
+
+def _sink_state(sink: SinkView) -> str:
+    parts = []
+    if sink.problem:
+        parts.append(sink.problem)
+    elif sink.connected:
+        parts.append("connected")
+    parts.append(f"{sink.kept} delivered" if sink.connected is not None else f"{sink.kept} kept")
+    if sink.waiting:
+        parts.append(f"{sink.waiting} waiting")
+    parts += [f"{count} dropped ({reason})" for reason, count in sink.dropped.items()]
+    return ", ".join(parts)
+
+
+def _sink_style(sink: SinkView) -> str:
+    return "yellow" if sink.problem else "dim"

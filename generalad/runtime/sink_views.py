@@ -1,0 +1,41 @@
+"""What sinks tell of themselves, in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from generalad.runtime.bounded_folder import FolderStatus
+from generalad.runtime.sinks import Sink
+from generalad.runtime.view import SinkView
+
+
+def sink_views(sink: Sink) -> Iterator[SinkView]:
+    """One view for each place of a sink; none where it has no `status`."""
+    status, kind = getattr(sink, "status", None), type(sink).__name__
+    if isinstance(status, Mapping):
+        for stream, folder in status.items():
+            yield _folder(f"{kind} of {stream}", folder)
+    elif isinstance(status, FolderStatus):
+        yield _folder(kind, status)
+    elif status is not None and hasattr(status, "connected"):
+        yield _delivery(status)
+
+
+def _folder(name: str, status: FolderStatus) -> SinkView:
+    dropped = {"quota": status.removed, "not written": status.not_kept}
+    counted = {reason: count for reason, count in dropped.items() if count}
+    return SinkView(name, None, status.problem or "", status.kept, 0, counted)
+
+
+def _delivery(status: Any) -> SinkView:
+    """`DeliveryStatus`, whose module loads a broker's library."""
+    problem = "" if status.connected else status.reason
+    return SinkView(
+        name=status.name,
+        connected=status.connected,
+        problem=status.problem or problem,
+        kept=status.delivered,
+        waiting=status.waiting,
+        dropped=dict(status.dropped),
+    )
