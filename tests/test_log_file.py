@@ -181,6 +181,16 @@ def test_a_folder_that_is_away_for_a_while(tmp_path: Path) -> None:
     assert log.lost == 2 and len(said) == 2
 
 
+def test_sinks_tell_how_much_they_lost(tmp_path: Path) -> None:
+    for sink in (JsonLines(tmp_path / "in/a.jsonl"), Csv(tmp_path / "in/a.csv")):
+        assert sink.lost == 0
+        opened(sink)
+        (tmp_path / "in").rename(tmp_path / "away")
+        sink.write(*scored(1))
+        (tmp_path / "away").rename(tmp_path / "in")
+        assert sink.lost == 1
+
+
 def test_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     for name in ("a.png", "a.onnx", "."):
         with pytest.raises(UsageError, match="text file"):

@@ -9,12 +9,13 @@ and said once, every further entry tries again, and that it works again is said 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -74,7 +75,7 @@ class _Entry(NamedTuple):
 
 
 class BoundedFolder:
-    """A folder that one process writes into; used by one thread."""
+    """A folder that one process writes into, in one thread; `status` may be read by any."""
 
     def __init__(
         self,
@@ -189,8 +190,9 @@ class BoundedFolder:
                 _sync(temporary)
             self._make_room(1, size)
             os.replace(temporary, self.path / name)
-            if self._sync:
-                _sync_names(self.path)
+            with contextlib.suppress(OSError):  # it is there, whole
+                if self._sync:
+                    _sync_names(self.path)
         finally:
             _remove(temporary)
         return size
@@ -216,10 +218,9 @@ class BoundedFolder:
             raise failed
 
     def _fits(self, number: int, size: int) -> bool:
-        most, bytes_ = self._bounds.number, self._bounds.bytes
-        return (most is None or len(self._entries) + number <= most) and (
-            bytes_ is None or self._bytes + size <= bytes_
-        )
+        bounds = self._bounds
+        few = bounds.number is None or len(self._entries) + number <= bounds.number
+        return few and (bounds.bytes is None or self._bytes + size <= bounds.bytes)
 
     def _drop(self, name: str) -> None:
         gone = self.path / f".{name}.gone.part"
@@ -257,18 +258,17 @@ def _lock(path: Path) -> IO[str]:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        file.close()
-        raise UsageError(
-            f"{path.parent} is written by another process", remedy="choose another folder"
-        ) from error
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            file.close()
+            raise UsageError(
+                f"{path.parent} is written by another process", remedy="choose another folder"
+            ) from error
+        # Some network file systems know no locks.
     return file
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from path.iterdir()
-    else:
-        yield path
+def _files(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else [path]
 
 
 def _size(path: Path) -> int:

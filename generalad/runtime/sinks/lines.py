@@ -10,7 +10,7 @@ from generalad.runtime.bounded_folder import Report
 from generalad.runtime.decision import Result
 from generalad.runtime.notice import Notice
 from generalad.runtime.sinks.sink import Map
-from generalad.runtime.sinks.text_files import LogFile, PartFile, StandardOutput
+from generalad.runtime.sinks.text_files import Lines, LogFile, PartFile, StandardOutput
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
@@ -32,11 +32,17 @@ class JsonLines:
         """`report` is told of trouble with the file of live sources, see `LogFile`."""
         self._target = str(target)
         self._report = report
+        self._lines: Lines = StandardOutput()
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written to the file of live sources."""
+        return self._lines.lost
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Create the file's part, or go on with the file of live sources."""
         if self._target == "-":
-            self._lines: StandardOutput | PartFile | LogFile = StandardOutput()
+            self._lines = StandardOutput()
         else:
             self._lines = _open(self._target, sources, None, self._report)
 
@@ -62,6 +68,12 @@ class Csv:
         """`report` is told of trouble with the file of live sources, see `LogFile`."""
         self._target = str(target)
         self._report = report
+        self._lines: Lines = StandardOutput()
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written to the file of live sources."""
+        return self._lines.lost
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Create the file's part, or go on with the file of live sources, and see to the header."""
@@ -80,7 +92,7 @@ class Csv:
 
 def _open(
     target: str, sources: Sequence[Source], header: str | None, report: Report | None
-) -> PartFile | LogFile:
+) -> Lines:
     if any(isinstance(source, LiveSource) for source in sources):
         return LogFile(target, header, report=report)
     return PartFile(target, header)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from generalad import files
 from generalad.errors import UsageError
@@ -29,8 +29,23 @@ LOGS_KEPT = 16
 """Log files that are kept aside, the newest ones: about 1 GiB."""
 
 
+class Lines(Protocol):
+    """Where lines go."""
+
+    lost: int
+    """Lines that could not be written."""
+
+    def append(self, line: str) -> None:
+        """Write one line through to the operating system; raises StorageError."""
+
+    def close(self, *, complete: bool) -> None:
+        """End it; not complete: the run broke off."""
+
+
 class PartFile:
     """A text file that grows line by line beside its final name."""
+
+    lost = 0
 
     def __init__(self, target: str, header: str | None = None) -> None:
         """Create the part; raises StorageError, or UsageError for a name that is not for text."""
@@ -183,6 +198,8 @@ def _write_all(file: FileIO, data: bytes) -> None:
 
 class StandardOutput:
     """Lines to standard output."""
+
+    lost = 0
 
     def append(self, line: str) -> None:
         """Write one line through to whoever listens."""
