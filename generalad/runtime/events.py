@@ -131,7 +131,7 @@ class EventTracker:
     """
 
     def __init__(self, stream: str, rule: EventRule | None = None) -> None:
-        """`stream` is the name that notices carry; without a rule each is an event by itself."""
+        """`stream` is the name that notices carry; without a rule the usual `EventRule` holds."""
         self.stream = stream
         self.count = 0
         """Events so far, with the one that goes on."""

@@ -29,8 +29,9 @@ class AnnotatedVideo:
     """The frames of one source with their maps over them, as .mp4 or .avi.
 
     A video keeps its rate and its frames. A live source is recorded in real time at the rate that
-    is stated: its frames are repeated or left out to fit, gaps of more than two seconds are cut
-    out, a change of resolution is scaled back, and the recording ends after an hour.
+    is stated: frames are left out, or shown until the next one, to fit; gaps of more than two
+    seconds are cut out, another resolution is scaled to the first one, and the recording ends after
+    an hour.
     """
 
     needs_image = True
@@ -56,6 +57,7 @@ class AnnotatedVideo:
         self._writer: cv2.VideoWriter | None = None
         self._frames = 0
         self._done = False
+        self._last: cv2.typing.MatLike = np.empty(0)
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Check the name and the source; the file begins with the first frame."""
@@ -92,12 +94,15 @@ class AnnotatedVideo:
         if self._writer is None:
             self._writer = self._begin(frame.image, rate)
             self._began = frame.time
-        copies = self._copies(frame.time, rate) if self._live else 1
-        if copies:
-            picture = self._fitting(draw(frame.image, anomaly_map, self._spec))
-        for _ in range(copies):
-            self._writer.write(picture)
-        self._frames += copies
+        missing = self._missing(frame.time, rate) if self._live else 1
+        if missing == 0:
+            return
+        picture = self._fitting(draw(frame.image, anomaly_map, self._spec))
+        for _ in range(missing - 1):  # never before the first frame, of which none is missing
+            self._writer.write(self._last)
+        self._writer.write(picture)
+        self._last = picture
+        self._frames += missing
         if self._live and self._frames >= LIVE_SECONDS * rate:
             try:
                 self._finish()
@@ -105,8 +110,11 @@ class AnnotatedVideo:
             except StorageError as error:  # no reason to end the run
                 self._report(error.message)
 
-    def _copies(self, time: float, rate: float) -> int:
-        """How often a frame of a live source is written so that the video keeps to real time."""
+    def _missing(self, time: float, rate: float) -> int:
+        """How many frames the video lacks up to this one of a live source, with it, in real time.
+
+        The frame itself is the last of them; 0 leaves it out.
+        """
         missing = round((time - self._began) * rate) + 1 - self._frames
         longest = max(1, round(_LONGEST_STILL * rate))
         if -longest <= missing <= longest:
