@@ -129,7 +129,7 @@ def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int
         yield number, start, content, position
 
 
-def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap | bytes, position: int) -> tuple[int, int]:
     """A number of 7 bits a byte, and where it ends."""
     value = shift = 0
     while True:
