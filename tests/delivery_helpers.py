@@ -190,24 +190,32 @@ class Gate:
 
 
 class Subscriber:
-    """Receives everything; another one must be made after the broker was restarted."""
+    """Receives everything; another one must be made after the broker was restarted.
+
+    Its quality of service is 0: the broker passes a message on before it confirms it to the sender.
+    """
 
     def __init__(
         self, port: int, *, user: tuple[str, str] | None = None, ca: Path | None = None
     ) -> None:
         self.received: list[tuple[str, dict[str, Any], bool]] = []
         self._subscribed = threading.Event()
+        self.broken_off = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, reconnect_on_failure=False)
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_disconnect = lambda *_: self.broken_off.set()
         if user is not None:
             self._client.username_pw_set(*user)
         if ca is not None:
             self._client.tls_set(str(ca))
-        self._client.on_connect = lambda *_: self._client.subscribe("#", qos=1)
+        self._client.on_connect = self._on_connect
         self._client.connect(HOST, port)
         self._client.loop_start()
         assert self._subscribed.wait(PATIENCE)
+
+    def _on_connect(self, client: paho.Client, *_: Any) -> None:
+        client.subscribe("#", qos=0)
 
     def _on_message(self, client: Any, data: Any, incoming: paho.MQTTMessage) -> None:
         content = json.loads(incoming.payload)

@@ -98,8 +98,16 @@ def test_connected_is_only_said_when_a_message_got_through(rig: Rig) -> None:
     assert len(rig.lines) == 2  # the reason and the return, not one for every attempt
 
 
+class Jumping(FakeClock):
+    """Time that passes by waiting only, and then at once."""
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        condition.wait(0.0005)
+        self.advance(timeout or 0.0)
+
+
 def test_waiting_times_double_and_obey_the_receiver(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = Jumping()
     backoff = Backoff(first=1.0, cap=4.0, jitter=0.0, good_after=10.0)
     rig = Rig(tmp_path / "q", clock=clock, backoff=backoff)
     times: list[float] = []
@@ -113,38 +121,78 @@ def test_waiting_times_double_and_obey_the_receiver(tmp_path: Path) -> None:
     rig.transport.connect = connect  # type: ignore[method-assign]
     rig.put(0)
     rig.sender.start()
-    until_advancing(clock, lambda: bool(rig.delivered))
+    until(lambda: rig.delivered)
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert waits == pytest.approx([1, 2, 4, 4, 60], abs=0.5)
+    assert waits == pytest.approx([1, 2, 4, 4, 60], abs=1e-3)
     rig.sender.close(1)
     rig.outbox.close()
 
 
-def until_advancing(clock: FakeClock, condition: Any, step: float = 0.05) -> None:
-    def check() -> bool:
-        clock.advance(step)
-        return bool(condition())
+def test_waiting_times_start_anew_after_a_good_while(tmp_path: Path) -> None:
+    clock = Jumping()
+    backoff = Backoff(first=1.0, cap=64.0, jitter=0.0, good_after=10.0)
+    rig = Rig(tmp_path / "q", clock=clock, backoff=backoff)
+    times: list[float] = []
+    plan = iter([0.0, 0.0, 0.0, 20.0, 0.0])  # how long each connection lasts; no message comes
 
-    until(check)
+    def connect(sender: str, timeout: float) -> None:
+        times.append(clock.now())
+        rig.transport.lasts = next(plan, 1e9)  # type: ignore[attr-defined]
+
+    def check() -> None:
+        if clock.now() - times[-1] >= rig.transport.lasts:  # type: ignore[attr-defined]
+            raise Unavailable("the connection was lost")
+
+    rig.transport.connect = connect  # type: ignore[method-assign]
+    rig.transport.check = check  # type: ignore[method-assign]
+    rig.sender.start()
+    until(lambda: len(times) == 6)
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert waits == pytest.approx([1, 2, 4, 20 + 1, 2], abs=1e-3)
+    rig.sender.close(1)
+    rig.outbox.close()
 
 
 def test_rate_limit_delays_events_and_drops_results(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = Jumping()
     rig = Rig(tmp_path / "q", clock=clock, per_minute=6.0)  # a burst of one, then one in 10 s
+    times: list[float] = []
+    deliver = rig.transport.deliver
+
+    def timed(message: Any, timeout: float) -> None:
+        times.append(clock.now())
+        deliver(message, timeout)
+
+    rig.transport.deliver = timed  # type: ignore[method-assign]
     rig.put(0)
     rig.put(1, 2, kind="result")
-    rig.put(3)
+    rig.put(3, 4)
     rig.sender.start()
-    until(lambda: rig.outbox.tally.dropped == {"rate limit": 2})
-    assert rig.delivered == ["m0"]
-    rig.put(4, kind="result")  # not even written
-    assert rig.outbox.tally.dropped == {"rate limit": 3}
-    began = clock.now()
-    until_advancing(clock, lambda: rig.delivered == ["m0", "m3"])
-    assert clock.now() - began == pytest.approx(10, abs=1)
+    until(lambda: rig.delivered == ["m0", "m3", "m4"])
+    assert rig.outbox.tally.dropped == {"rate limit": 2}
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert waits == pytest.approx([10, 10], abs=1e-3)
     rig.sender.close(1)
     rig.outbox.close()
     assert any("messages are dropped: rate limit" in line for line in rig.lines)
+
+
+def test_results_beyond_the_rate_are_not_even_written(tmp_path: Path) -> None:
+    clock = FakeClock()
+    rig = Rig(tmp_path / "q", clock=clock, per_minute=6.0)
+    rig.put(0)
+    rig.put(1, kind="result")
+    rig.sender.start()
+    until(lambda: rig.outbox.tally.dropped == {"rate limit": 1})
+    rig.put(2, kind="result")
+    assert rig.outbox.tally.dropped == {"rate limit": 2} and rig.outbox.tally.waiting == 0
+    rig.transport.down = Unavailable("away")  # then they are kept for later
+    clock.advance(1.5)
+    until(lambda: not rig.sender.status.connected)
+    rig.put(3, kind="result")
+    assert rig.outbox.tally.waiting == 1
+    rig.sender.close(0)
+    rig.outbox.close()
 
 
 @given(
@@ -251,7 +299,7 @@ def test_a_report_that_fails_stops_nothing(tmp_path: Path) -> None:
 def test_many_threads_put_at_once(rig: Rig) -> None:
     rig.sender.start()
     threads = [
-        threading.Thread(target=lambda base=base: rig.put(*range(base, base + 50)))  # type: ignore[misc]
+        threading.Thread(target=lambda base=base: rig.put(*range(base, base + 50)))
         for base in range(0, 200, 50)
     ]
     for thread in threads:
