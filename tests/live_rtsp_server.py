@@ -1,8 +1,8 @@
 """An RTSP server for tests, run by a Python that has GStreamer: live_rtsp_server.py PORT KEY=VALUE
 
 Serves a red picture at /cam, 15 times a second, and prints its port when it listens. Keys:
-size=WxH; user=NAME:PASSWORD; udp=1 offers nothing but UDP; codec=h265; noise=1 makes pictures that
-need many packets each.
+size=WxH; user=NAME:PASSWORD; tls=FILE with certificate and key, only with a user; udp=1 offers
+nothing but UDP; codec=h265; noise=1 makes pictures that need many packets each.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def main() -> None:
     gi.require_version("GstRtsp", "1.0")
     gi.require_version("GstRtspServer", "1.0")
     from gi.repository import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        Gio,
         GLib,
         Gst,
         GstRtsp,
@@ -49,6 +50,8 @@ def main() -> None:
         token = GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "viewer")
         auth.add_basic(GstRtspServer.RTSPAuth.make_basic(name, password), token)
+        if file := SETTINGS.get("tls"):
+            auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(file))
         server.set_auth(auth)
         role = Gst.Structure.new_from_string(
             "viewer, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"

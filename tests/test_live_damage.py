@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib.util
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from live_helpers import Image
 
-from generalad.runtime.live import CameraLost, DamagedFrame, parse_address
+from generalad.errors import MissingExtraError
+from generalad.runtime.live import CameraLost, DamagedFrame, Reader, parse_address
 
 av = pytest.importorskip("av", reason="the streams extra is not installed")
 
@@ -30,6 +36,7 @@ CODECS = {
     "references": ("libx264", {"preset": "medium", "bf": "0", "g": "30"}),
     "h265": ("libx265", {"preset": "ultrafast", "x265-params": "keyint=30:bframes=0:log-level=0"}),
 }
+KEY_FRAMES = (b"\0\0\1\x65", b"\0\0\1\x25", b"\0\0\1\x26", b"\0\0\1\x28")  # H.264, H.265
 Damage = str
 
 
@@ -194,11 +201,39 @@ def test_every_missing_frame_is_found(name: str) -> None:
         assert found == ([lost + 1] if (lost + 1) % KEY_EVERY else [])
 
 
-def test_missing_frames_of_cut_off_and_senseless_packets() -> None:
-    chance = random.Random(1)
-    missing = MissingFrames(encoded("slices")[0])
-    for packet in encoded("slices"):
-        for _ in range(3):
-            missing.before(packet[: chance.randrange(40)])
-            missing.before(chance.randbytes(60))
-            missing.before(b"\0\0\1" + bytes([chance.choice([1, 5, 7])]) + chance.randbytes(30))
+@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(0, 400))
+def test_no_packet_is_too_odd_to_look_at(packets: list[bytes], cut: int) -> None:
+    missing = MissingFrames(encoded("slices")[0][:cut])
+    for packet in packets:
+        missing.before(packet)
+        for kind in (1, 5, 7):
+            missing.before(b"\0\0\1" + bytes([96 + kind]) + packet)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_what_begins_in_the_middle_begins_with_a_key_frame(
+    name: str, tmp_path: Path, server: int
+) -> None:
+    first, *rest = encoded(name)
+    parameters = first[: min(i for i in (first.find(start) for start in KEY_FRAMES) if i > 0)]
+    packets = [parameters + rest[10], *rest[11:]]
+    frames, _ = read_packets(packets, tmp_path, server, name)
+    assert [number_of(frame) for frame in frames] == list(range(KEY_EVERY, FRAMES))
+    for frame in frames:
+        np.testing.assert_array_equal(frame, truth(name)[number_of(frame)])
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="an RTSP camera needs packages") as caught:
+        Reader("rtsp://camera/stream")
+    assert "generalad[streams]" in caught.value.remedy
+
+
+def test_nothing_is_loaded_before_it_is_needed() -> None:
+    code = (
+        "import sys; from generalad.runtime.live import Reader; Reader('http://camera/video');"
+        "print([name for name in ('av', 'torch', 'generalad.data.synth') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

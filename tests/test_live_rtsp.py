@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,7 +36,8 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import Gst, GstRtspServer
 Gst.init(None)
-assert all(Gst.ElementFactory.find(name) for name in ("videotestsrc", "x264enc", "rtph264pay"))
+needed = ("videotestsrc", "x264enc", "x265enc", "rtph264pay", "rtph265pay")
+assert all(Gst.ElementFactory.find(name) for name in needed)
 """
 
 
@@ -79,6 +81,54 @@ def test_rtsp_password(rtsp: Server, capfd: pytest.CaptureFixture[str]) -> None:
         assert "wr0ng" not in f"{reader!r}{reader.status}{reader.changes}"
     printed = "".join(capfd.readouterr())
     assert "s3cr3t" not in printed and "wr0ng" not in printed
+
+
+def test_rtsps(rtsp: Server, tmp_path: Path) -> None:
+    """The same over TLS; the certificate of a camera, which nobody has signed, is taken."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    file = tmp_path / "both.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=camera -keyout"
+    subprocess.run(
+        [*command.split(), tmp_path / "key.pem", "-out", tmp_path / "certificate.pem"],
+        check=True,
+        capture_output=True,
+    )
+    file.write_text("".join((tmp_path / n).read_text() for n in ("certificate.pem", "key.pem")))
+    rtsp.start("user=me:s3cr3t", f"tls={file}")
+    with watching(f"rtsps://me:s3cr3t@127.0.0.1:{rtsp.port}/cam") as (_, consumer):
+        consumer.frames(2)
+    with watching(f"rtsps://me:wr0ng@127.0.0.1:{rtsp.port}/cam") as (reader, _):
+        until(lambda: reader.status.attempts > 1)
+        assert reader.status.reason == "cannot be opened: RTSP 401, user or password refused"
+
+
+def test_rtsp_password_that_is_repaired(rtsp: Server) -> None:
+    rtsp.start("user=me:other")
+    with watching(f"rtsp://me:s3cr3t@127.0.0.1:{rtsp.port}/cam") as (reader, consumer):
+        until(lambda: "401" in reader.status.reason)
+        rtsp.kill()
+        rtsp.start("user=me:s3cr3t")
+        consumer.frames(2)
+
+
+def test_rtsp_h265(rtsp: Server) -> None:
+    rtsp.start("codec=h265")
+    with watching(f"rtsp://127.0.0.1:{rtsp.port}/cam") as (reader, consumer):
+        consumer.frames(5)
+        assert "damaged" not in reader.status.dropped
+
+
+def test_rtsp_unknown_host_and_silence() -> None:
+    with make("rtsp://no.such.host.invalid/cam") as reader:
+        until(lambda: reader.status.attempts > 1)
+        assert reader.status.reason.startswith("cannot be opened: no connection")
+    silent = socket.create_server(("127.0.0.1", 0))
+    address = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam"
+    with make(address, open_timeout=1.0) as reader:
+        until(lambda: reader.status.attempts > 1)
+        assert "opening takes 1 s" in [change.reason for change in reader.changes]
+    silent.close()
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class AvCamera:
         self._packets: Iterator[Packet[VideoStream]] = iter(())
         self._frames: deque[VideoFrame] = deque()
         self._missing: MissingFrames | None = None
-        self._whole = False  # what the next frame builds on
+        self._whole = True  # what the next frame builds on; decoders begin with a key frame
         self._rgb = VideoReformatter()
 
     def open(self) -> None:
