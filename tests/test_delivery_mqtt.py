@@ -441,6 +441,8 @@ def test_addresses_that_cannot_be() -> None:
         "mqtt://host:99999/x",
         "mqtt://host/a+b",
         "mqtt://h/a//b",
+        "mqtt://h/a?b",
+        "mqtt://h/a#b",
     ):
         with pytest.raises(UsageError) as caught:
             open_transport(wrong.replace("://", "://ann:hidden@"))

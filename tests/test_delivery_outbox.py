@@ -246,6 +246,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+def test_read_only_place_is_refused_at_the_start(small_disk: Path) -> None:
+    Outbox(small_disk / "q").close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for name in ("q", "new", "folder/new"):
+        with pytest.raises(StorageError, match="cannot write"):
+            Outbox(small_disk / name)
+
+
 def test_full_disk_loses_nothing_that_memory_can_hold(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(700_000))

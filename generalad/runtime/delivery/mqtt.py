@@ -65,7 +65,8 @@ class MqttTransport:
         self._port = parts.port or _PORTS.get(parts.scheme, 0)
         self._prefix = prefix or "gad"
         levels = self._prefix.split("/")
-        if not self._host or not self._port or any(safe_level(level) != level for level in levels):
+        wrong = parts.query or parts.fragment or any(safe_level(level) != level for level in levels)
+        if not self._host or not self._port or wrong:
             raise UsageError(
                 f"{redacted(address.reveal())}: not the address of a broker",
                 remedy="expected mqtt://host:1883/prefix or mqtts://host:8883/prefix",
