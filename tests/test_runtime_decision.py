@@ -106,6 +106,9 @@ def test_with_areas_the_largest_value_inside_decides(make_spec: MakeSpec) -> Non
     assert decision is not None and decision.anomalous
     assert decision.score == 0.75 and decision.normalised == spec.normalisation(0.75, 0.7)
     assert [region.box for region in decision.regions] == [(140, 20, 20, 20)]
+    strict = Rule(0.8, areas=LEFT)
+    lower = decide(0.0, anomaly_map, spec, rule=strict, image_size=(160, 320))
+    assert lower is not None and not lower.anomalous and not lower.regions, "on one scale"
     outside = Rule(areas=Areas(ignore=LEFT.inspect))
     other = decide(0.0, anomaly_map, spec, rule=outside, image_size=(160, 320))
     assert other is not None and other.score == pytest.approx(0.9)

@@ -98,7 +98,7 @@ class AnnotatedVideo:
         if missing == 0:
             return
         picture = self._fitting(draw(frame.image, anomaly_map, self._spec))
-        for _ in range(missing - 1):  # never before the first frame, of which none is missing
+        for _ in range(missing - 1):  # none before the first frame
             self._writer.write(self._last)
         self._writer.write(picture)
         self._last = picture
