@@ -185,7 +185,7 @@ def test_damage_during_the_run_loses_only_what_was_on_disk(tmp_path: Path) -> No
         outbox.delivered(first.id)
     assert balanced(outbox)
     assert outbox.tally.promised == 501 and outbox.tally.dropped["queue damaged"] > 0
-    assert outbox.moved_aside is not None
+    assert outbox.moved_aside is not None and outbox.problem == ""
     outbox.put(message(501))
     outbox.close()
     outbox = Outbox(path)

@@ -300,11 +300,13 @@ class Outbox:
         if self._closed:
             return
         if self._failed_at is None or self._clock() >= self._failed_at + _RETRY_SECONDS:
-            try:
-                self._write(durable=durable)
-            except (sqlite3.Error, OSError) as error:
-                if self._repaired(error):
-                    self._save(durable=durable)
+            for _ in range(2):  # once more when a damaged file was replaced
+                try:
+                    self._write(durable=durable)
+                except (sqlite3.Error, OSError) as error:
+                    if self._repaired(error):
+                        continue
+                break
         self._make_memory()
 
     def _write(self, *, durable: bool) -> None:
@@ -336,5 +338,5 @@ class Outbox:
             self._leave(id)
             self._dropped[DAMAGED] += 1
         self._gone.clear()
-        self._failed_at = None
+        self._failed_at, self.problem = None, ""
         return True
