@@ -108,6 +108,10 @@ class GoldenSample:
     map_peak: float
 
 
+STATISTICS = ("brightness", "contrast", "saturated", "detail", "structure", "sharpness")
+"""What is known of each calibration picture; `generalad.picture` defines them."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """What the calibration pictures looked like, to tell camera faults and drift by.
@@ -116,7 +120,7 @@ class Reference:
         images: number of pictures.
         scores: quantiles of their raw scores in this artifact's precision: minimum, every 5 %,
             maximum.
-        statistics: the same of each of `picture.Statistics`, by name.
+        statistics: the same of each of `STATISTICS`.
         smallest: least height and least width of the original pictures.
         largest: greatest height and greatest width.
         aspect_ratios: least and greatest width / height.
@@ -133,6 +137,8 @@ class Reference:
         for values in (self.scores, *self.statistics.values()):
             if len(values) < 2 or any(a > b for a, b in itertools.pairwise(values)):
                 raise ValueError("quantiles of the reference must be at least two that rise")
+        if missing := set(STATISTICS) - set(self.statistics):
+            raise ValueError(f"the reference lacks {', '.join(sorted(missing))}")
         if min(self.images, *self.smallest) < 1 or not self.aspect_ratios[0] > 0:
             raise ValueError("number, sizes and aspect ratios of the reference must be positive")
 

@@ -13,8 +13,13 @@ from hypothesis.extra import numpy as arrays
 from picture_helpers import Picture, blurred, part, pixels, reference_of
 
 from generalad.errors import ArtifactError
+from generalad.export.export import Exported
+from generalad.model.storage import Trained
 from generalad.picture import QUANTILES, Statistics, quantiles, reference, statistics
-from generalad.spec import Reference, Spec
+from generalad.runtime.session import open_session
+from generalad.spec import STATISTICS, Reference, Spec
+
+pytest_plugins = ["training_fixtures"]
 
 SIDES = st.integers(1, 40)
 
@@ -78,10 +83,31 @@ def test_a_reference_names_what_was_seen() -> None:
     assert (found.scores[0], found.scores[QUANTILES // 2], found.scores[-1]) == (1, 2, 3)
     assert (found.smallest, found.largest) == ((100, 100), (300, 300))
     assert found.aspect_ratios == (0.5, 2.0)
-    assert set(found.statistics) == set(Statistics._fields)
+    assert tuple(found.statistics) == Statistics._fields == STATISTICS
     assert found.statistics["brightness"][0] == pytest.approx(
         min(one.brightness for one in looks), rel=1e-5
     )
+
+
+def test_training_records_it(trained: Trained) -> None:
+    spec, images = trained.spec, trained.calibration_images()
+    found = spec.reference
+    assert found is not None
+    assert found.images == spec.calibration.images == len(images)
+    assert found.smallest == found.largest == (72, 80)
+    assert found.scores[-1] == pytest.approx(spec.thresholds.image, rel=1e-5)
+    bright = [statistics(image).brightness for image in images]
+    assert found.statistics["brightness"] == quantiles(np.array(bright))
+
+
+def test_an_export_records_its_own_scores(trained: Trained, exported: Exported) -> None:
+    known, found = trained.spec.reference, exported.spec.reference
+    assert known is not None and found is not None
+    with open_session(exported.path) as session:
+        assert session.spec.reference == found
+        scores = session.run(trained.calibration_images()).scores
+    assert found.scores == pytest.approx(quantiles(scores), rel=1e-5)
+    assert dataclasses.replace(found, scores=known.scores) == known
 
 
 def test_the_spec_carries_it_and_older_files_have_none(make_spec: MakeSpec) -> None:
@@ -106,6 +132,7 @@ def test_the_spec_carries_it_and_older_files_have_none(make_spec: MakeSpec) -> N
         {"statistics": {"brightness": [3.0, 2.0]}},
         {"statistics": {"brightness": 3.0}},
         {"statistics": []},
+        {"statistics": {"brightness": [1.0, 2.0]}},
         {"images": 0},
         {"smallest": [0, 5]},
         {"aspect_ratios": [0.0, 1.0]},
