@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,3 +171,22 @@ def test_missing_library_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'generalad\[streams\]'"):
         open_transport(f"mqtt://{HOST}:{free_port()}")
+
+
+def test_trouble_with_the_queue_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, lines = tmp_path / "q", list[str]()
+    queue.write_bytes(b"no database at all" * 100)
+    with opened(queue, report=lines.append) as (sink, transport):
+        until(lambda: any("a damaged queue was moved to" in line for line in lines))
+        with monkeypatch.context() as patch:
+            patch.setattr("generalad.runtime.delivery.store.Store.write", _full)
+            sink.notice(Notice("event", "line", 1.0, {}, id="a"))  # goes on from memory
+            until(lambda: transport.delivered == ["a"])
+            until(lambda: any("the disk is full" in line for line in lines))
+            assert sink.status is not None and "the disk is full" in sink.status.problem
+        until(lambda: any("can be written again" in line for line in lines))
+        assert sink.status.problem == "" and sink.status.delivered == 1
+
+
+def _full(store: object, **values: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
