@@ -21,6 +21,7 @@ class RtspProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.tamper: Tamper = lambda _, packet: packet
+        self.answer: Callable[[bytes], bytes] = lambda answer: answer  # must keep the length
         self.trickle = 0.0  # seconds a byte; 0 sends everything at once
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -52,7 +53,7 @@ class RtspProxy:
             number = 0
             while start := stream.read(1):
                 if start != b"$":  # an answer; answers with content are longer
-                    self._send(near, start + _answer(stream.readline, stream.read))
+                    self._send(near, self.answer(start + _answer(stream.readline, stream.read)))
                     continue
                 head = stream.read(3)
                 packet: bytes | None = stream.read(int.from_bytes(head[1:], "big"))

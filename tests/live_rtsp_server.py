@@ -2,7 +2,8 @@
 
 Serves a red picture at /cam, 15 times a second, and prints its port when it listens. Keys:
 size=WxH; user=NAME:PASSWORD; tls=FILE with certificate and key, only with a user; udp=1 offers
-nothing but UDP; codec=h265; noise=1 makes pictures that need many packets each.
+nothing but UDP; codec=h265; noise=1 makes pictures that need many packets each; inband=1 sends the
+parameters of the codec with the frames too; sound=1 adds a sound track, announced first.
 """
 
 from __future__ import annotations
@@ -35,11 +36,16 @@ def main() -> None:
     factory: Any = GstRtspServer.RTSPMediaFactory()
     codec = SETTINGS.get("codec", "h264")
     pattern = "snow" if "noise" in SETTINGS else "red"
+    inband = -1 if "inband" in SETTINGS else 0
+    # The payloader would send the parameters between the slices of a frame, which breaks it up.
+    slices = "threads=1" if inband and codec == "h264" else ""
+    sound = "audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay0 pt=8 "
     factory.set_launch(
-        f"( videotestsrc is-live=true pattern={pattern} "
+        f"( {sound if 'sound' in SETTINGS else ''}"
+        f"videotestsrc is-live=true pattern={pattern} "
         f"! video/x-raw,width={width},height={height},framerate=15/1 "
-        f"! x{codec[1:]}enc tune=zerolatency speed-preset=ultrafast key-int-max=15 "
-        f"! rtp{codec}pay name=pay0 pt=96 )"
+        f"! x{codec[1:]}enc tune=zerolatency speed-preset=ultrafast key-int-max=15 {slices} "
+        f"! rtp{codec}pay name=pay{int('sound' in SETTINGS)} pt=96 config-interval={inband} )"
     )
     if "udp" in SETTINGS:
         factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)

@@ -241,6 +241,7 @@ def test_damaged_frames_are_counted_and_do_not_keep_the_watchdog_quiet(clock: Fa
         assert reader.status.state is LIVE
         clock.advance(1.5)
         until(lambda: reader.status.state is STALLED)
+        assert reader.status.reason == "only damaged frames for 5 s"
         script.release()
     assert balanced(reader)
 

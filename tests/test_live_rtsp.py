@@ -119,6 +119,18 @@ def test_rtsp_h265(rtsp: Server) -> None:
         assert "damaged" not in reader.status.dropped
 
 
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_rtsp_codec_parameters_only_with_the_frames_and_sound(rtsp: Server, codec: str) -> None:
+    """Some cameras announce neither the size nor anything else of their pictures."""
+    rtsp.start(f"codec={codec}", "inband=1", "sound=1")
+    proxy = RtspProxy(rtsp.port)
+    proxy.answer = lambda answer: answer.replace(b"sprop-", b"other-")
+    with watching(f"rtsp://127.0.0.1:{proxy.port}/cam") as (reader, consumer):
+        consumer.frames(20)
+        assert "damaged" not in reader.status.dropped
+    proxy.close()
+
+
 def test_rtsp_unknown_host_and_silence() -> None:
     with make("rtsp://no.such.host.invalid/cam") as reader:
         until(lambda: reader.status.attempts > 1)

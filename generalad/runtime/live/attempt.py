@@ -20,6 +20,7 @@ class Attempt:
     thread: threading.Thread | None = None
     doing: str = "open"
     waiting_since: float | None = None  # None while the camera has nothing to answer for
+    damaged: bool = False  # frames have come since the last whole one, none of them whole
     first_frame: float | None = None
     times: deque[float] = field(default_factory=lambda: deque(maxlen=_FPS_FRAMES))
 
@@ -28,11 +29,11 @@ class Attempt:
         span = self.times[-1] - self.times[0] if self.times else 0.0
         return (len(self.times) - 1) / span if span >= _FPS_SECONDS else 0.0
 
-
-def stalled(doing: str, limit: float) -> str:
-    """Why an attempt was given up."""
-    what = {"open": "opening takes", "read": "no frame for", "close": "closing takes"}[doing]
-    return f"{what} {limit:g} s"
+    def late(self, limit: float) -> str:
+        """Why it is given up after `limit` seconds."""
+        read = "only damaged frames for" if self.damaged else "no frame for"
+        what = {"open": "opening takes", "read": read, "close": "closing takes"}[self.doing]
+        return f"{what} {limit:g} s"
 
 
 def reason_of(error: Exception) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import UsageError
-from generalad.runtime.live.attempt import Attempt, reason_of, stalled
+from generalad.runtime.live.attempt import Attempt, reason_of
 from generalad.runtime.live.camera import CameraFactory
 from generalad.runtime.live.lost import CameraLost, DamagedFrame
 from generalad.runtime.live.state import Captured, Change, History, Ledger, State, Status
@@ -177,7 +177,7 @@ class Supervisor:
             if rest > 0:
                 return rest
             self._left_behind.append(attempt)
-            self._lost(attempt, State.STALLED, stalled(attempt.doing, limit))
+            self._lost(attempt, State.STALLED, attempt.late(limit))
         if self._next_at is None or self._next_at > now:
             return None if self._next_at is None else self._next_at - now
         if len(self._left_behind) >= self._patience.max_stuck:
@@ -243,6 +243,7 @@ class Supervisor:
             except DamagedFrame:
                 with self._watch:
                     self._ledger.refuse("damaged")
+                    attempt.damaged = True
                     if attempt is not self._attempt:
                         return None
                 continue
@@ -256,6 +257,7 @@ class Supervisor:
         """Hand a frame over; False if nobody waits for this attempt any more."""
         with self._watch:
             now, wall = self._clock.now(), self._clock.wall()
+            attempt.damaged = False
             attempt.waiting_since = None  # waiting for the consumer is not the camera's fault
             while attempt is self._attempt and self._ledger.full():
                 self._clock.wait(self._ledger.changed, None)
