@@ -55,14 +55,12 @@ class Limits:
         self._reference = reference
         if reference is None:
             return
-        # Few pictures do not show how far others go: half of their own range, twice that for ten.
-        self._more = 0.5 + 5 / reference.images
-        self._dark = self._below("brightness", 2.0, offset=1.0)
-        self._bright = self._above("brightness", 1.5, offset=1.0)
-        self._detail = self._below("detail", 1.25, offset=0.1)
-        self._least_detail = self._below("detail", 2.0, offset=0.1)
-        self._sharpness = self._below("sharpness", 1.25, offset=0.01)
-        self._structure = self._below("structure", 4.0, offset=0.1)
+        self._dark, _ = _range(reference, "brightness", 2.0, offset=1.0)
+        _, self._bright = _range(reference, "brightness", 1.5, offset=1.0)
+        self._detail, _ = _range(reference, "detail", 1.25, offset=0.1)
+        self._least_detail, _ = _range(reference, "detail", 2.0, offset=0.1)
+        self._sharpness, _ = _range(reference, "sharpness", 1.25, offset=0.01)
+        self._structure, _ = _range(reference, "structure", 4.0, offset=0.1)
         self._saturated = reference.statistics["saturated"][-1]
 
     def fault(self, found: Statistics, image_size: tuple[int, int]) -> Fault | None:
@@ -82,8 +80,8 @@ class Limits:
         height, width = image_size
         ratio = width / height
         low, high = reference.aspect_ratios
-        # 3 %: nearer to each other than any two formats of cameras, further than rounding.
-        margin = 1.03 * (high / low) ** self._more
+        # 3 %: more than rounding, less than between any two formats of cameras.
+        margin = 1.03 * (high / low) ** _share(reference)
         if not low / margin <= ratio <= high * margin:
             return Fault(
                 "size",
@@ -124,27 +122,31 @@ class Limits:
             return Fault("covered", f"detail {_expected(found.detail, self._least_detail)}")
         return None
 
-    def _below(self, name: str, factor: float, *, offset: float) -> float:
-        low, median, _ = _logarithms(self._reference, name, offset)
-        return math.exp(low - max(math.log(factor), self._more * (median - low))) - offset
 
-    def _above(self, name: str, factor: float, *, offset: float) -> float:
-        _, median, high = _logarithms(self._reference, name, offset)
-        return math.exp(high + max(math.log(factor), self._more * (high - median))) - offset
+def _range(reference: Reference, name: str, factor: float, *, offset: float) -> tuple[float, float]:
+    """From where to where a statistic may go; the offset keeps what is nearly 0 from weighing much.
 
-
-def _logarithms(
-    reference: Reference | None, name: str, offset: float
-) -> tuple[float, float, float]:
-    """Of minimum, median and maximum; the offset keeps what is nearly 0 from weighing much."""
-    assert reference is not None
+    Beyond the calibration pictures by `factor`, or by a share of how far these lie apart.
+    """
     values = reference.statistics[name]
-    low, median, high = (values[0], values[len(values) // 2], values[-1])
-    return math.log(low + offset), math.log(median + offset), math.log(high + offset)
+    low, median, high = (math.log(v + offset) for v in (values[0], _middle(values), values[-1]))
+    share, least = _share(reference), math.log(factor)
+    below = low - max(least, share * (median - low))
+    above = high + max(least, share * (high - median))
+    return math.exp(below) - offset, math.exp(above) - offset
+
+
+def _share(reference: Reference) -> float:
+    """Few pictures do not show how far others go: half of their range again, or all for ten."""
+    return 0.5 + 5 / reference.images
+
+
+def _middle(values: tuple[float, ...]) -> float:
+    return values[len(values) // 2]
 
 
 def _expected(found: float, least: float) -> str:
-    return f"{found:.2g}, expected at least {least:.2g}"
+    return f"{found:.3g}, expected at least {least:.3g}"
 
 
 class Checked(NamedTuple):
