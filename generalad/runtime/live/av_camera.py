@@ -66,7 +66,8 @@ class AvCamera:
         if not self._container.streams.video:
             raise CameraLost("cannot be opened: no video in it")
         stream = self._container.streams.video[0]
-        stream.codec_context.thread_count = 1  # more would delay frames, or crowd many cameras
+        # With several threads, the decoder of H.264 does not flag all that it conceals.
+        stream.codec_context.thread_count = 1
         if stream.codec_context.name == "h264":
             self._missing = MissingFrames(stream.codec_context.extradata or b"")
         else:  # the other decoders flag nothing; refusing is all they can
