@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from generalad.errors import StorageError, UsageError
+from generalad.runtime.delivery.limits import Limits
 from generalad.runtime.delivery.message import IMPORTANCE, Message, MessageKind, safe_level
-from generalad.runtime.delivery.outbox import Limits, Outbox
+from generalad.runtime.delivery.outbox import Outbox
 from generalad.runtime.delivery.store import Store
 
 KINDS: tuple[MessageKind, ...] = ("event", "camera", "fault", "drift", "result")
@@ -290,6 +291,67 @@ def test_full_disk_loses_nothing_that_memory_can_hold(small_disk: Path) -> None:
     outbox.close()
 
 
+def test_disk_that_the_queue_itself_has_filled(small_disk: Path) -> None:
+    """A little room is enough to remove what was delivered, which makes more room."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(300_000))
+    clock = Moment()
+    outbox = Outbox(small_disk / "q", clock=clock)
+    number = 0
+    while outbox.tally.unsaved < 300:
+        clock.now += 2
+        outbox.put(message(number, size=1000))
+        number += 1
+    for expected in range(number):
+        first = outbox.next()
+        assert first is not None and first.id == f"m{expected}"
+        outbox.delivered(first.id)  # time stands still: nothing is written
+    ballast.unlink()
+    clock.now += 2
+    outbox.save()
+    assert outbox.problem == ""
+    for again in range(number, number + 300):
+        outbox.put(message(again, size=1000))
+    assert outbox.problem == "" and outbox.tally.unsaved == 0
+    outbox.close()
+    outbox = Outbox(small_disk / "q")
+    assert outbox.tally.delivered == number and outbox.tally.waiting == 300 and balanced(outbox)
+    outbox.close()
+
+
+@pytest.mark.parametrize("succeed", range(6))
+def test_counts_agree_with_messages_after_every_part_of_a_write(
+    tmp_path: Path, succeed: int
+) -> None:
+    outbox = Outbox(tmp_path / "q", clock=(clock := Moment()))
+    for number in range(150):
+        outbox.put(message(number))
+    disk = FailingStore(outbox._store)
+    disk.full = True
+    for _ in range(100):
+        first = outbox.next()
+        assert first is not None
+        outbox.delivered(first.id)
+    for number in range(150, 300):
+        outbox.put(message(number, "result"))
+    assert outbox.tally.unsaved == 150
+    disk.full, disk.left = False, succeed
+    clock.now += 2
+    outbox.save()
+    for suffix in ("", "-wal"):  # what a kill would leave now
+        shutil.copyfile(f"{outbox._store.path}{suffix}", f"{tmp_path / 'copy'}{suffix}")
+    copy = Outbox(tmp_path / "copy")
+    assert balanced(copy) and copy.tally.promised >= 150
+    assert (copy.tally.delivered > 0) == (succeed > 0)
+    copy.close()
+    disk.left = 10**9
+    outbox.close()
+    outbox = Outbox(tmp_path / "q")
+    assert outbox.tally.delivered == 100 and balanced(outbox)
+    assert drain(outbox) == [f"m{number}" for number in range(100, 300)]
+    outbox.close()
+
+
 def test_disk_that_stays_full_is_said_at_the_end(small_disk: Path) -> None:
     outbox = Outbox(small_disk / "q")
     (small_disk / "ballast").write_bytes(bytes(600_000))
@@ -339,11 +401,13 @@ class FailingStore:
 
     def __init__(self, store: Store) -> None:
         self.full = False
+        self.left = 10**9  # writes that succeed
         self._write = store.write
         store.write = self.write  # type: ignore[method-assign]
 
     def write(self, **values: object) -> None:
-        if self.full:
+        self.left -= 1
+        if self.full or self.left < 0:
             raise sqlite3.OperationalError("database or disk is full")
         self._write(**values)  # type: ignore[arg-type]
 

@@ -11,11 +11,12 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from generalad.errors import GadError, StorageError, UsageError
+from generalad.errors import GadError, StorageError
+from generalad.runtime.delivery.limits import Limits, Tally
 from generalad.runtime.delivery.message import IMPORTANCE, Message
 from generalad.runtime.delivery.store import Store, damaged, reason
 
@@ -25,47 +26,12 @@ NOT_STORED = "not stored"
 DAMAGED = "queue damaged"
 
 _RETRY_SECONDS = 1.0  # between attempts to write while that fails
+_AT_ONCE = 64  # messages a transaction; each needs room in the journal
+
+# Names of the counts in the file; every message that is gone has one of the last two as its end.
+_PROMISED = "promised"
+_DELIVERED = "delivered"
 _DROPPED = "dropped: "
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much may wait.
-
-    Attributes:
-        messages: number.
-        bytes: of all payloads; the file is a little larger.
-        unsaved_messages: number that may wait in memory while the file cannot be written.
-        unsaved_bytes: the same, of their payloads.
-    """
-
-    messages: int = 10_000
-    bytes: int = 64 << 20
-    unsaved_messages: int = 1000
-    unsaved_bytes: int = 4 << 20
-
-    def __post_init__(self) -> None:
-        if min(self.messages, self.bytes, self.unsaved_messages, self.unsaved_bytes) < 1:
-            raise UsageError("the limits of a queue must be at least 1")
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What became of all messages; `promised == delivered + sum(dropped) + waiting` always holds.
-
-    Attributes:
-        promised: messages that were put, also by earlier processes.
-        delivered: confirmed by the receiver.
-        dropped: given up, by reason.
-        waiting: in the queue.
-        unsaved: those of them that are only in memory, because the file cannot be written.
-    """
-
-    promised: int
-    delivered: int
-    dropped: Mapping[str, int]
-    waiting: int
-    unsaved: int
 
 
 @dataclass(frozen=True)
@@ -105,16 +71,13 @@ class Outbox:
         self._bytes = 0
         self._unsaved: dict[str, Message] = {}
         self._unsaved_bytes = 0
-        self._gone: set[int] = set()  # to be removed from the file
+        self._gone: dict[int, str] = {}  # to be removed from the file, with how they ended
         self._taken: str | None = None
         self._failed_at: float | None = None
         self._load()
 
     def _load(self) -> None:
-        counts = self._store.counts()
-        self._promised = counts.pop("promised", 0)
-        self._delivered = counts.pop("delivered", 0)
-        self._dropped = Counter({key.removeprefix(_DROPPED): n for key, n in counts.items()})
+        self._counts = Counter(self._store.counts())
         for row in self._store.messages():
             self._enter(row.id, _Entry(row.number, row.size, IMPORTANCE[row.kind]))
         self._next_number = 1 + max((entry.number for entry in self._entries.values()), default=0)
@@ -136,10 +99,15 @@ class Outbox:
     def tally(self) -> Tally:
         """All counts of one moment."""
         with self.changed:
+            dropped = {
+                name.removeprefix(_DROPPED): number
+                for name, number in self._counts.items()
+                if name.startswith(_DROPPED)
+            }
             return Tally(
-                self._promised,
-                self._delivered,
-                dict(self._dropped),
+                self._counts[_PROMISED],
+                self._counts[_DELIVERED],
+                dropped,
                 len(self._entries),
                 len(self._unsaved),
             )
@@ -152,10 +120,10 @@ class Outbox:
         with self.changed:
             if self._closed or message.id in self._entries:
                 return
-            self._promised += 1
+            self._counts[_PROMISED] += 1
             size = len(message.payload)
             if size > self._limits.bytes:
-                self._dropped[TOO_LARGE] += 1
+                self._counts[_DROPPED + TOO_LARGE] += 1
             else:
                 self._enter(message.id, _Entry(self._number(), size, IMPORTANCE[message.kind]))
                 self._unsaved[message.id] = message
@@ -167,8 +135,8 @@ class Outbox:
     def drop(self, reason: str) -> None:
         """Count a message that was never put."""
         with self.changed:
-            self._promised += 1
-            self._dropped[reason] += 1
+            self._counts[_PROMISED] += 1
+            self._counts[_DROPPED + reason] += 1
             self._save(durable=False)
 
     def next(self) -> Message | None:
@@ -191,16 +159,14 @@ class Outbox:
     def delivered(self, id: str) -> None:
         """The receiver has confirmed it."""
         with self.changed:
-            if self._leave(id):
-                self._delivered += 1
+            if self._leave(id, _DELIVERED):
                 self._save(durable=False)
                 self.changed.notify_all()
 
     def refused(self, id: str, reason: str) -> None:
         """It is given up, for a reason that is counted: one of few, not a message's own."""
         with self.changed:
-            if self._leave(id):
-                self._dropped[reason] += 1
+            if self._leave(id, _DROPPED + reason):
                 self._save(durable=False)
                 self.changed.notify_all()
 
@@ -249,17 +215,18 @@ class Outbox:
         self._by_importance[entry.importance][id] = None
         self._bytes += entry.size
 
-    def _leave(self, id: str) -> bool:
+    def _leave(self, id: str, end: str) -> bool:
         """Remove a message from memory and, later, from the file; False if it is not there."""
         if self._closed or id not in self._entries:
             return False
         entry = self._entries.pop(id)
+        self._counts[end] += 1
         del self._by_importance[entry.importance][id]
         self._bytes -= entry.size
         if self._taken == id:
             self._taken = None
         if self._unsaved.pop(id, None) is None:
-            self._gone.add(entry.number)
+            self._gone[entry.number] = end
         else:
             self._unsaved_bytes -= entry.size
         return True
@@ -276,9 +243,8 @@ class Outbox:
     def _make_room(self) -> None:
         while len(self._entries) > self._limits.messages or self._bytes > self._limits.bytes:
             victim = next(self._least(), None)
-            if victim is None or not self._leave(victim):
+            if victim is None or not self._leave(victim, _DROPPED + QUEUE_FULL):
                 return  # only the one that is being delivered is left
-            self._dropped[QUEUE_FULL] += 1
 
     def _make_memory(self) -> None:
         limits = self._limits
@@ -287,9 +253,8 @@ class Outbox:
             or self._unsaved_bytes > limits.unsaved_bytes
         ):
             victim = next((id for id in self._least() if id in self._unsaved), None)
-            if victim is None or not self._leave(victim):
+            if victim is None or not self._leave(victim, _DROPPED + NOT_STORED):
                 return
-            self._dropped[NOT_STORED] += 1
 
     # The file
 
@@ -310,18 +275,30 @@ class Outbox:
         self._make_memory()
 
     def _write(self, *, durable: bool) -> None:
-        dropped = {f"{_DROPPED}{reason}": number for reason, number in self._dropped.items()}
-        self._store.write(
-            gone=self._gone,
-            new={self._entries[id].number: message for id, message in self._unsaved.items()},
-            counts={"promised": self._promised, "delivered": self._delivered, **dropped},
-            durable=durable or self._failed_at is not None,
-        )
-        self._unsaved.clear()
-        self._unsaved_bytes = 0
-        self._gone.clear()
+        durable = durable or self._failed_at is not None
+        self._write_some(durable=durable)
+        while self._gone or self._unsaved:
+            self._write_some(durable=durable)
         self._failed_at = None
         self.problem = ""
+
+    def _write_some(self, *, durable: bool) -> None:
+        """One transaction, after which the counts in the file agree with the messages in it."""
+        gone = list(self._gone)[:_AT_ONCE]
+        new = list(self._unsaved)[:_AT_ONCE]
+        counts = self._counts.copy()
+        counts[_PROMISED] -= len(self._unsaved) - len(new)
+        counts.subtract(list(self._gone.values())[len(gone) :])
+        self._store.write(
+            gone=gone,
+            new={self._entries[id].number: self._unsaved[id] for id in new},
+            counts=counts,
+            durable=durable,
+        )
+        for number in gone:
+            del self._gone[number]
+        for id in new:
+            self._unsaved_bytes -= len(self._unsaved.pop(id).payload)
 
     def _repaired(self, error: Exception) -> bool:
         """After an error of the file: whether there is an empty one to go on with."""
@@ -335,8 +312,7 @@ class Outbox:
             self.problem = failure.message
             return False
         for id in [id for id in self._entries if id not in self._unsaved]:
-            self._leave(id)
-            self._dropped[DAMAGED] += 1
+            self._leave(id, _DROPPED + DAMAGED)
         self._gone.clear()
         self._failed_at, self.problem = None, ""
         return True

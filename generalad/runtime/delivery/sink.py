@@ -10,8 +10,9 @@ from typing import Any
 
 from generalad.errors import UsageError
 from generalad.runtime.decision import Result
+from generalad.runtime.delivery.limits import Limits
 from generalad.runtime.delivery.message import IMPORTANCE, Message, MessageKind, safe_level
-from generalad.runtime.delivery.outbox import Limits, Outbox
+from generalad.runtime.delivery.outbox import Outbox
 from generalad.runtime.delivery.secrets import expand
 from generalad.runtime.delivery.sender import DeliveryStatus, Report, Sender
 from generalad.runtime.delivery.transport import Transport
