@@ -68,12 +68,10 @@ class AvCamera:
         stream = self._container.streams.video[0]
         # With several threads, the decoder of H.264 does not flag all that it conceals.
         stream.codec_context.thread_count = 1
-        known = stream.codec_context.extradata or b""
-        if stream.codec_context.name != "h264":
-            # The other decoders flag nothing; refusing is all they can.
+        if stream.codec_context.name == "h264":
+            self._missing = MissingFrames(stream.codec_context.extradata or b"")
+        else:  # the other decoders flag nothing; refusing is all they can
             stream.codec_context.options = {"err_detect": "explode"}
-        elif known[:1] != b"\1":  # which is how files begin that have no start codes
-            self._missing = MissingFrames(known)
         self._packets = self._container.demux(stream)
 
     def read(self) -> NDArray[np.uint8]:

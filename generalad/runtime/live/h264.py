@@ -20,7 +20,12 @@ class MissingFrames:
     """Says of each packet whether a frame before it is missing."""
 
     def __init__(self, extradata: bytes) -> None:
-        """`extradata` are the parameters known before the first packet, with start codes."""
+        """`extradata` are the parameters known before the first packet.
+
+        If they come without start codes, so do the packets, and nothing is looked for: the lengths
+        that stand there instead may look like start codes.
+        """
+        self._start_codes = extradata[:1] != b"\1"
         self._bits = 0  # of a frame number; 0 while it is unknown or gaps are allowed
         self._planes = False
         self._last: int | None = None
@@ -30,10 +35,10 @@ class MissingFrames:
         """Whether a frame that this one may build on is missing before it.
 
         Args:
-            packet: one frame with start codes; nothing is found in other forms.
+            packet: one frame.
         """
         missing = False
-        for unit in _units(packet):
+        for unit in _units(packet) if self._start_codes else ():
             kind, others_build_on_it = unit[0] & 31, bool(unit[0] & 96)
             try:
                 if kind == _SEQUENCE:
