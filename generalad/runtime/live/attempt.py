@@ -29,8 +29,8 @@ class Attempt:
         span = self.times[-1] - self.times[0] if self.times else 0.0
         return (len(self.times) - 1) / span if span >= _FPS_SECONDS else 0.0
 
-    def late(self, limit: float) -> str:
-        """Why it is given up after `limit` seconds."""
+    def why_given_up(self, limit: float) -> str:
+        """The reason, after `limit` seconds without an answer."""
         read = "only damaged frames for" if self.damaged else "no frame for"
         what = {"open": "opening takes", "read": read, "close": "closing takes"}[self.doing]
         return f"{what} {limit:g} s"

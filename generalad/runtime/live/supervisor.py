@@ -177,7 +177,7 @@ class Supervisor:
             if rest > 0:
                 return rest
             self._left_behind.append(attempt)
-            self._lost(attempt, State.STALLED, attempt.late(limit))
+            self._lost(attempt, State.STALLED, attempt.why_given_up(limit))
         if self._next_at is None or self._next_at > now:
             return None if self._next_at is None else self._next_at - now
         if len(self._left_behind) >= self._patience.max_stuck:
