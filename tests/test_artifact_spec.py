@@ -61,12 +61,28 @@ def test_onnx_keeps_its_graph_and_all_other_metadata(
     assert selftest(new).score_largest == 0
 
 
-def test_onnx_without_a_hash_of_its_graph(tmp_path: Path, make_artifact: MakeArtifact) -> None:
-    old = make_artifact(tmp_path)
+def test_onnx_without_a_hash_and_with_foreign_metadata(
+    tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    old, new = make_artifact(tmp_path), tmp_path / "new.onnx"
+    end = onnx.ModelProto()
+    end.metadata_props.add(key="author", value="somebody")
+    old.write_bytes(old.read_bytes() + end.SerializeToString())
     with open_session(old) as session:
-        copy_with_spec(old, tmp_path / "new.onnx", changed(session.spec))
-    with open_session(tmp_path / "new.onnx") as session:
+        copy_with_spec(old, new, changed(session.spec))
+    with open_session(new) as session:
         assert session.spec.thresholds.image == 9.0
+    assert onnx.load(new).metadata_props[-1] == end.metadata_props[0]
+
+
+def test_a_changed_graph_is_not_copied(exported: Exported, tmp_path: Path) -> None:
+    data = bytearray(exported.path.read_bytes())
+    data[len(data) // 3] ^= 1
+    old = tmp_path / "changed.onnx"
+    old.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"changed\.onnx is not what was exported"):
+        copy_with_spec(old, tmp_path / "new.onnx", exported.spec)
+    assert [path.name for path in tmp_path.iterdir()] == ["changed.onnx"]
 
 
 @pytest.mark.parametrize("folder", [".", "elsewhere"])

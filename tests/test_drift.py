@@ -139,10 +139,27 @@ def test_a_part_that_stands_still_is_one_picture() -> None:
     assert monitor.state == "stable"
 
 
-def test_one_short_change_is_not_reported() -> None:
+def test_a_few_other_pictures_are_not_reported() -> None:
     monitor = DriftMonitor(known(), window=WINDOW)
     short = many(WINDOW // 3, 2, brightness=0.7)
     assert feed(monitor, many(2 * WINDOW, 1) + short + many(3 * WINDOW, 3)) == []
+
+
+def test_one_score_within_the_range_is_no_drift() -> None:
+    """Its distance is 0.8, as that of any value at the end of a range."""
+    monitor = DriftMonitor(known(), window=WINDOW)
+    assert feed(monitor, [(1.08, looks) for _, looks in many(3 * WINDOW, 1)]) == []
+    (report,) = feed(monitor, [(1.3, looks) for _, looks in many(3 * WINDOW, 2)])
+    assert "score is higher" in report["suggestion"]
+
+
+def test_what_does_not_begin_a_drift_does_not_end_one() -> None:
+    between = many(4 * WINDOW, 2, score=0.115)
+    monitor = DriftMonitor(known(), window=WINDOW)
+    assert feed(monitor, between) == []
+    assert [one["state"] for one in feed(monitor, many(2 * WINDOW, 3, score=1.0))] == ["drifting"]
+    assert feed(monitor, between) == []
+    assert [one["state"] for one in feed(monitor, many(3 * WINDOW, 4))] == ["stable"]
 
 
 samples = st.lists(st.floats(-100, 100), min_size=1, max_size=50).map(lambda v: np.sort(v))

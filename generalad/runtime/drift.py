@@ -29,8 +29,11 @@ WINDOW = 300
 RAISED_FROM, CLEARED_BELOW = 0.5, 0.35
 """Kolmogorov-Smirnov distances. Twenty calibration pictures alone reach 0.3 by chance."""
 
+_CLEARED_SHARE = 0.7
+"""Share of the least shifts below, under which a drift ends."""
+
 _LOOKS = 10
-"""Comparisons a window; two in a row must find a drift."""
+"""Comparisons a window."""
 
 _NEW = 0.25
 """A picture counts if it looks different from the last that counted, by this share of the
@@ -103,7 +106,6 @@ class DriftMonitor:
         self._window: deque[NDArray[np.float64]] = deque(maxlen=window)
         self._every = max(1, window // _LOOKS)
         self._counted = 0
-        self._suspected = False
         self._changes: tuple[Change, ...] = ()
         self._state: DriftState = "learning"
 
@@ -143,26 +145,26 @@ class DriftMonitor:
 
     def _look(self) -> dict[str, Any] | None:
         drifting = self._state == "drifting"
-        found = self._compare(CLEARED_BELOW if drifting else RAISED_FROM)
-        sure, self._suspected = bool(found) and (self._suspected or drifting), bool(found)
-        self._changes = found if sure else ()
-        self._state = "drifting" if sure else "stable"
-        if sure == drifting:
+        self._changes = self._compare(ending=drifting)
+        self._state = "drifting" if self._changes else "stable"
+        if bool(self._changes) == drifting:
             return None
         return {
             "state": self._state,
-            "changes": [asdict(change) for change in found] if sure else [],
-            "suggestion": "; ".join(map(str, found)) if sure else "",
+            "changes": [asdict(change) for change in self._changes],
+            "suggestion": "; ".join(map(str, self._changes)),
         }
 
-    def _compare(self, least: float) -> tuple[Change, ...]:
+    def _compare(self, *, ending: bool) -> tuple[Change, ...]:
+        """What has moved; less is enough when it is whether a drift ends."""
+        least, share = (CLEARED_BELOW, _CLEARED_SHARE) if ending else (RAISED_FROM, 1.0)
         table = np.sort(np.array(self._window), axis=0)
         found = {}
         for name, column in zip(self._names, table.T, strict=True):
             reference = np.array(self._reference[name])
             now, then = float(np.median(column)), float(np.median(reference))
             distance = ks_distance(column, reference)
-            if distance >= least and abs(now - then) >= _least_shift(name, reference):
+            if distance >= least and abs(now - then) >= share * _least_shift(name, reference):
                 direction: Literal["lower", "higher"] = "lower" if now < then else "higher"
                 found[name, direction] = Change(name, direction, now, then, distance)
         return tuple(found[key] for key in _ADVICE if key in found)
@@ -176,10 +178,9 @@ def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
 
 
 def _least_shift(name: str, reference: NDArray[np.float64]) -> float:
-    if name == "saturated":
-        return max(_LEAST_SATURATED, _LEAST_OF_RANGE * _range(reference))
-    relative = _LEAST_CHANGE.get(name, 0.0) * abs(float(np.median(reference)))
-    return max(relative, _LEAST_OF_RANGE * _range(reference))
+    median = abs(float(np.median(reference)))
+    least = _LEAST_SATURATED if name == "saturated" else _LEAST_CHANGE.get(name, 0.0) * median
+    return max(least, _LEAST_OF_RANGE * _range(reference))
 
 
 def _range(quantiles: Sequence[float] | NDArray[np.float64]) -> float:
