@@ -217,9 +217,9 @@ def test_one_pixel_is_a_sign_of_life() -> None:
 
 
 def test_memory_that_is_used_again_is_not_frozen() -> None:
-    camera, memory = Camera(frozen_after=0.5), np.empty((*SIZE, 3), np.uint8)
-    for _ in range(20):
-        memory[:] = part(RNG)
+    camera, memory = Camera(frozen_after=0.5), part(RNG)
+    for index in range(20):
+        memory[5, 5] = 0, 0, index % 2
         assert camera.show(memory)[0] is None
 
 
