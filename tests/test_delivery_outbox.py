@@ -137,9 +137,10 @@ def test_another_database_is_not_touched(tmp_path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE mine (x)")
     other.close()
+    before = path.read_bytes()
     with pytest.raises(UsageError, match="another database"):
         Outbox(path)
-    assert sorted(p.name for p in tmp_path.iterdir() if "-" not in p.name) == ["other"]
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     newer = tmp_path / "newer"
     Outbox(newer).close()
     with sqlite3.connect(newer) as file:

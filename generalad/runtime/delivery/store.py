@@ -149,11 +149,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        new = _is_new(db, path)
         db.execute("PRAGMA journal_mode=WAL")
         # In pages of 4 KiB. A long journal would take the room that the file needs to take it in.
         db.execute("PRAGMA wal_autocheckpoint=32")
         db.execute("BEGIN IMMEDIATE")  # takes the lock, which is kept until the end
-        _check(db, path)
+        if new:
+            _create(db)
+        elif db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":  # found now, not later
+            raise sqlite3.DatabaseError("damaged")
         db.execute("COMMIT")
     except BaseException:
         db.close()
@@ -161,26 +165,27 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    """Create what an empty file needs; refuse what is not ours; find damage now, not later."""
+def _is_new(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty; refuses what is not ours, without changing it."""
     application = db.execute("PRAGMA application_id").fetchone()[0]
-    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if not application and not tables:
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        db.execute("INSERT INTO facts VALUES ('name', ?)", (f"gad{uuid.uuid4().hex[:20]}",))
-        db.execute(f"PRAGMA application_id={_APPLICATION}")
-        db.execute(f"PRAGMA user_version={_VERSION}")
-        return
     version = db.execute("PRAGMA user_version").fetchone()[0]
+    if not application and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return True
     if application != _APPLICATION or version != _VERSION:
         raise UsageError(
             f"{path} is {'a newer queue' if application == _APPLICATION else 'another database'}, "
             f"expected a queue of version {_VERSION}",
             remedy="name another file for the queue",
         )
-    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("damaged")
+    return False
+
+
+def _create(db: sqlite3.Connection) -> None:
+    for statement in _SCHEMA.split(";"):
+        db.execute(statement)
+    db.execute("INSERT INTO facts VALUES ('name', ?)", (f"gad{uuid.uuid4().hex[:20]}",))
+    db.execute(f"PRAGMA application_id={_APPLICATION}")
+    db.execute(f"PRAGMA user_version={_VERSION}")
 
 
 def _refusal(error: sqlite3.Error, path: Path) -> StorageError | UsageError:
