@@ -80,6 +80,8 @@ def test_a_new_artifact_that_calls_good_parts_good(
     assert entry["pictures"] == 30
     assert entry["before"]["thresholds"]["image"] == old.thresholds.image
     assert entry["before"]["anomalous"] == 30
+    assert str(tmp_path) not in spec.to_json(), "an artifact names no file of a machine"
+    assert err.count("scoring: 30 in ") == 1
     report = json.loads(out)
     assert report["old"]["anomalous"] == 30 and report["new"]["anomalous"] <= 1
     assert [one["score"] for one in report["scores"]] == sorted(scores.values(), reverse=True)

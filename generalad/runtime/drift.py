@@ -32,14 +32,14 @@ RAISED_FROM, CLEARED_BELOW = 0.5, 0.35
 _CLEARED_SHARE = 0.7
 """Share of the least shifts below, under which a drift ends."""
 
-_LOOKS = 10
+_COMPARISONS = 10
 """Comparisons a window."""
 
 _NEW = 0.25
 """A picture counts if it looks different from the last that counted, by this share of the
 calibration's range (5 % to 95 %): a belt that stands still shows one part, not many."""
 
-_LOOK = ("brightness", "contrast", "sharpness")
+_APPEARANCE = ("brightness", "contrast", "sharpness")
 
 _SCORE = "score"
 
@@ -101,10 +101,10 @@ class DriftMonitor:
         self._reference = {_SCORE: reference.scores, **reference.statistics}
         self._names = [name for name in self._reference if name in {key for key, _ in _ADVICE}]
         self._columns = [Statistics._fields.index(n) for n in self._names if n != _SCORE]
-        self._looks = [self._names.index(name) for name in _LOOK]
-        self._new = np.array([_NEW * _range(self._reference[name]) for name in _LOOK])
+        self._appearance = [self._names.index(name) for name in _APPEARANCE]
+        self._new = np.array([_NEW * _range(self._reference[name]) for name in _APPEARANCE])
         self._window: deque[NDArray[np.float64]] = deque(maxlen=window)
-        self._every = max(1, window // _LOOKS)
+        self._every = max(1, window // _COMPARISONS)
         self._counted = 0
         self._changes: tuple[Change, ...] = ()
         self._state: DriftState = "learning"
@@ -134,16 +134,16 @@ class DriftMonitor:
         """
         values = np.array([score, *(statistics[column] for column in self._columns)])
         if self._window:
-            moved = np.abs(values - self._window[-1])[self._looks]
+            moved = np.abs(values - self._window[-1])[self._appearance]
             if bool((moved <= self._new).all()):
                 return None
         self._window.append(values)
         self._counted += 1
         if len(self._window) < (self._window.maxlen or 0) or self._counted % self._every:
             return None
-        return self._look()
+        return self._judge()
 
-    def _look(self) -> dict[str, Any] | None:
+    def _judge(self) -> dict[str, Any] | None:
         drifting = self._state == "drifting"
         self._changes = self._compare(ending=drifting)
         self._state = "drifting" if self._changes else "stable"

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from generalad import picture
 from generalad.calibration import calibrate
 from generalad.errors import DataError, UsageError
+from generalad.files import sha256_of_bytes
 from generalad.preprocess import resize
 from generalad.runtime.artifact_spec import copy_with_spec
 from generalad.runtime.faults import Limits
@@ -40,9 +39,19 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Scored:
-    """A picture that was given: its file or place, raw score, largest map value, statistics."""
+    """A picture that was given.
+
+    Attributes:
+        name: its file, or its video and number.
+        digest: of its pixels after the resize, hexadecimal.
+        score: raw.
+        peak: largest raw map value.
+        statistics: after the resize.
+        image_size: (height, width) before it.
+    """
 
     name: str
+    digest: str
     score: float
     peak: float
     statistics: picture.Statistics
@@ -128,7 +137,7 @@ def recalibrate(
             remedy="give more good pictures; 99 promise a false-alarm rate of 1 %",
         )
     goal = old.calibration.target if target is None else target
-    new = _proposed(old, pictures, goal, addresses, backend)
+    new = _proposed(old, pictures, goal, backend)
     by_score = tuple(sorted(pictures, key=lambda scored: -scored.score))
     return Proposal(Path(artifact), backend, old, new, by_score, copies)
 
@@ -150,26 +159,33 @@ def _score_all(
     total = sum(source.count() or 0 for source in sources)
     limits = Limits(session.spec.reference)
     pictures: list[Scored] = []
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     problems: list[str] = []
     done = copies = 0
     for frame in _frames(sources):
         done += 1
-        progress(done, max(done, total))
+        if done < total:
+            progress(done, total)
         name = frame.path if frame.rate is None else f"{frame.path}, frame {frame.index}"
         if frame.image is None:
             problems.append(frame.error or f"{name}: no picture")
             continue
         pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
-        digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+        digest = sha256_of_bytes(pixels.tobytes())
         if digest in seen:
             copies += 1
             continue
         seen.add(digest)
-        scored = _score(session, frame.image, pixels, name)
+        # One by one, as a camera sends them.
+        scores, maps = session.run(pixels[None])
+        size = (frame.image.shape[0], frame.image.shape[1])
+        scored = Scored(
+            name, digest, float(scores[0]), float(maps.max()), picture.statistics(pixels), size
+        )
         if fault := limits.fault(scored.statistics, scored.image_size):
             problems.append(f"{name}: {fault}")
         pictures.append(scored)
+    progress(done, done)
     if problems:
         _refuse(problems)
     return pictures, copies
@@ -178,15 +194,6 @@ def _score_all(
 def _frames(sources: Sequence[Source]) -> Iterator[Frame]:
     for source in sources:
         yield from source
-
-
-def _score(
-    session: Session, image: NDArray[np.uint8], pixels: NDArray[np.uint8], name: str
-) -> Scored:
-    """One by one, as a camera sends them."""
-    scores, maps = session.run(pixels[None])
-    size = (image.shape[0], image.shape[1])
-    return Scored(name, float(scores[0]), float(maps.max()), picture.statistics(pixels), size)
 
 
 def _refuse(problems: list[str]) -> None:
@@ -199,9 +206,7 @@ def _refuse(problems: list[str]) -> None:
     )
 
 
-def _proposed(
-    old: Spec, pictures: Sequence[Scored], target: float, addresses: Sequence[str], backend: str
-) -> Spec:
+def _proposed(old: Spec, pictures: Sequence[Scored], target: float, backend: str) -> Spec:
     import generalad
 
     scores = np.array([scored.score for scored in pictures], np.float32)
@@ -211,8 +216,8 @@ def _proposed(
         "generalad": generalad.__version__,
         "backend": backend,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "sources": list(addresses),
         "pictures": len(pictures),
+        "fingerprint": sha256_of_bytes("\n".join(sorted(p.digest for p in pictures)).encode()),
         "before": {
             "thresholds": dataclasses.asdict(old.thresholds),
             "calibration": dataclasses.asdict(old.calibration),
