@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
             sys.stderr.write(in_words(interruption.summary))
             raise
     sys.stderr.write(in_words(summary))
-    return 1 if summary.failed else 0
+    return 1 if summary.failed or summary.given_up else 0
 
 
 def _run_files(wanted: Plan, stack: contextlib.ExitStack) -> Summary:
@@ -163,4 +163,5 @@ def in_words(summary: Summary) -> str:
             for name, stage in summary.milliseconds.items()
         )
         lines.append(f"ms a picture, median (p95): {stages}")
+    lines += [f"given up: {name}" for name in summary.given_up]
     return "\n".join(lines) + "\n"

@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from generalad.cli.console import console
-from generalad.runtime.notice import Notice
-from generalad.runtime.view import Look, SinkView, StreamView, View
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+    from generalad.runtime.notice import Notice
+    from generalad.runtime.view import Look, SinkView, StreamView, View
 
 REFRESH = 4
 """Times a second."""

@@ -34,7 +34,7 @@ from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import LiveSource, Source
 from generalad.runtime.stream import Stream, as_streams
 from generalad.runtime.summary import Summary, Tally
-from generalad.runtime.view import Observer, View
+from generalad.runtime.view import GIVEN_UP, Observer, View
 from generalad.runtime.writer import OnNotice, OnProblem, OnResult, Writer
 
 MAX_WAIT = 0.01
@@ -182,7 +182,9 @@ class _Run:
                 self._fail(error)
         if self._error is not None:
             raise self._error
-        summary = self._tally.summary(self._session.backend)
+        views = [monitor.view() for monitor in self._monitors]
+        given_up = tuple(view.name for view in views if view.state == GIVEN_UP)
+        summary = self._tally.summary(self._session.backend, given_up)
         if self._signal is not None:
             raise Interrupted(summary, self._signal)
         return summary

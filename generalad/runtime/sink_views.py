@@ -20,6 +20,8 @@ def sink_views(sink: Sink) -> Iterator[SinkView]:
         yield _folder(kind, status)
     elif status is not None and hasattr(status, "connected"):
         yield _delivery(status)
+    elif lost := getattr(sink, "lost", 0):
+        yield SinkView(kind, None, "lines were lost", 0, 0, {"not written": lost})
 
 
 def _folder(name: str, status: FolderStatus) -> SinkView:

@@ -39,6 +39,7 @@ class Summary:
         milliseconds: for each field of `Milliseconds`, and "write" for the sinks; empty when
             nothing was processed.
         backend: what the session really ran on.
+        given_up: names of the cameras that no further attempt could have helped.
     """
 
     frames: int
@@ -50,6 +51,7 @@ class Summary:
     images_per_second: float
     milliseconds: dict[str, StageTime]
     backend: str
+    given_up: tuple[str, ...] = ()
 
 
 class Tally:
@@ -86,8 +88,8 @@ class Tally:
         """Since the run began."""
         return time.perf_counter() - self._began
 
-    def summary(self, backend: str) -> Summary:
-        """The counts up to now."""
+    def summary(self, backend: str, given_up: tuple[str, ...] = ()) -> Summary:
+        """The counts up to now; the arguments are those of `Summary`."""
         seconds = self.seconds
         stages = {}
         if self._times:
@@ -104,6 +106,7 @@ class Tally:
             images_per_second=self._processed / seconds,
             milliseconds=stages,
             backend=backend,
+            given_up=given_up,
         )
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+GIVEN_UP = "failed"
+"""The state of a camera that no further attempt can help; a value of `live.State`."""
+
 
 @dataclass(frozen=True)
 class StreamView:

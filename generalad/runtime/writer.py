@@ -7,9 +7,10 @@ counted, and said once.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from generalad.errors import StorageError
 from generalad.runtime.decision import Result
@@ -47,7 +48,7 @@ class Writer:
         self._on_notice = on_notice
         self._on_problem = on_problem
         self._opened: list[Sink] = []
-        self._failing: dict[int, str] = {}
+        self._failing: set[tuple[int, str]] = set()
         self._not_written: Counter[str] = Counter()
 
     @property
@@ -82,7 +83,8 @@ class Writer:
         anomaly_map = thing.map if result.score is not None else None
         began = time.perf_counter()
         for sink in self._sinks:
-            self._guard(sink, lambda sink=sink: sink.write(thing.frame, result, anomaly_map))  # type: ignore[misc]
+            with self._guard(sink, "results"):
+                sink.write(thing.frame, result, anomaly_map)
         for notice in notices:
             self._tell(notice)
         thing.monitor.settle(thing, result)
@@ -99,25 +101,28 @@ class Writer:
     def _tell(self, notice: Notice) -> None:
         for sink in self._sinks:
             if isinstance(sink, TakesNotices):
-                self._guard(sink, lambda sink=sink: sink.notice(notice))  # type: ignore[misc]
+                with self._guard(sink, "notices"):
+                    sink.notice(notice)
         if self._on_notice is not None:
             self._on_notice(notice)
 
-    def _guard(self, sink: Sink, write: Callable[[], None]) -> None:
-        """Let a sink take something; what it raises ends the run, or is counted and said once."""
-        key, name = id(sink), type(sink).__name__
+    @contextlib.contextmanager
+    def _guard(self, sink: Sink, what: str) -> Iterator[None]:
+        """What a sink raises within ends the run, or is counted and said once."""
+        key, name = (id(sink), what), type(sink).__name__
         try:
-            write()
+            yield
         except StorageError as error:
             if not self._lasting:
                 raise
             self._not_written[name] += 1
             if key not in self._failing:
+                self._failing.add(key)
                 self._say(f"{error}; the run goes on without it")
-            self._failing[key] = name
             return
-        if self._failing.pop(key, None) is not None:
-            self._say(f"{name} can be written again; {self._not_written[name]} were not")
+        if key in self._failing:
+            self._failing.remove(key)
+            self._say(f"{name} takes {what} again; {self._not_written[name]} were not written")
 
     def _say(self, text: str) -> None:
         if self._on_problem is not None:
