@@ -26,7 +26,7 @@ SHOW_AFTER = 0.5
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    given = parser().parse_args(arguments)
+    given = parser().parse_intermixed_args(arguments)  # sources may follow options
     if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
     wanted = plan(given, to_terminal=sys.stdout.isatty())

@@ -66,7 +66,7 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
             "pixel threshold": f"{spec['thresholds']['pixel']:.6g}",
             "false-alarm rate": (
                 f"at most {calibration['reached']:.2%}, target {calibration['target']:.2%},"
-                f" from {calibration['images']} held-out good images"
+                f" from {calibration['images']} good images"
             ),
             "method": calibration["method"],
         },

@@ -22,6 +22,9 @@ REFRESH = 4
 LOG_EVERY = 60.0
 """Seconds between two lines a stream where there is no terminal."""
 
+_WIDE = 100
+"""Columns from which there is room for remarks; the log lines above say them too."""
+
 _COLOURS = {
     "live": "green",
     "connecting": "yellow",
@@ -41,9 +44,10 @@ class LiveTable:
         """Show the table."""
         from rich.live import Live
 
+        out = console()
         self._live = Live(
-            console=console(),
-            get_renderable=lambda: render(look()),
+            console=out,
+            get_renderable=lambda: render(look(), out.width),
             refresh_per_second=REFRESH,
             transient=False,
         )
@@ -140,31 +144,35 @@ def in_words(notice: Notice) -> str:
     )
 
 
-def render(view: View) -> RenderableType:
-    """The table of a view."""
+def render(view: View, width: int) -> RenderableType:
+    """The table of a view, for a terminal of so many columns."""
     from rich.console import Group
     from rich.text import Text
 
     lines = [Text(f"{sink.name}: {_sink_state(sink)}", _sink_style(sink)) for sink in view.sinks]
     for kind, count in view.not_written.items():
         lines.append(Text(f"{kind}: {count} not written", "red"))
-    return Group(_table(view), *lines)
+    return Group(_table(view, remarks=width >= _WIDE), *lines)
 
 
-def _table(view: View) -> Table:
+def _table(view: View, *, remarks: bool) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption_justify="left", expand=True)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
     table.add_column("stream", ratio=3, no_wrap=True, overflow="ellipsis")
     table.add_column("state", min_width=12, no_wrap=True)
-    for name in ("fps", "ms", "p95", "frames", "dropped"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("score", min_width=5, justify="right", no_wrap=True)
+    table.add_column("fps", min_width=5, justify="right", no_wrap=True)
+    table.add_column("ms (p95)", min_width=9, justify="right", no_wrap=True)
+    table.add_column("frames", min_width=7, justify="right", no_wrap=True)
+    table.add_column("dropped", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
     table.add_column("events", justify="right", no_wrap=True)
-    table.add_column("", ratio=3, no_wrap=True, overflow="ellipsis")
+    if remarks:
+        table.add_column("", ratio=3, no_wrap=True, overflow="ellipsis")
     for stream in view.streams:
-        table.add_row(*_row(stream))
+        row = _row(stream)
+        table.add_row(*(row if remarks else row[:-1]))
     return table
 
 
@@ -177,7 +185,7 @@ def _row(stream: StreamView) -> list[RenderableType]:
         state, style, remark = "fault", "bold red", f"camera fault: {stream.fault}"
     elif stream.drift == "drifting":
         remark = "drifting, see the log"
-    times = (stream.median, stream.p95) if stream.processed else (None, None)
+    times = f"{stream.median:.0f} ({stream.p95:.0f})" if stream.processed else ""
     score = "" if stream.score is None else f"{stream.score:.2f}"
     alarm = stream.score is not None and stream.score >= 0.5
     dropped = sum(stream.dropped.values())
@@ -185,7 +193,7 @@ def _row(stream: StreamView) -> list[RenderableType]:
         stream.name,
         Text(state, style),
         f"{stream.fps:.1f}",
-        *("" if value is None else f"{value:.0f}" for value in times),
+        times,
         str(stream.processed),
         Text(str(dropped), "" if not dropped else "yellow"),
         Text(score, "bold red" if alarm else ""),

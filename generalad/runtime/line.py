@@ -26,7 +26,7 @@ from generalad.runtime.areas import Areas
 from generalad.runtime.decision import Rule
 from generalad.runtime.events import EventRule
 from generalad.runtime.faults import FROZEN_AFTER
-from generalad.runtime.sources import LiveSource, Source, is_live_address, open_sources
+from generalad.runtime.sources import WATCH, LiveSource, Source, is_live_address, open_sources
 from generalad.runtime.stream import Stream
 from generalad.runtime.table import Table, load_table
 
@@ -133,7 +133,9 @@ def _sources(table: Table, here: Path, state: Path | None) -> Sequence[Source]:
         return open_sources([str(here / address)])
     from generalad.runtime.live.open import open_live
 
-    if real_time:
+    if address.startswith(WATCH):
+        address = WATCH + str(here / address[len(WATCH) :]) if address != WATCH else address
+    elif real_time:
         address = str(here / address)
     return [open_live(address, name=name, stall_after=stall_after or 5.0, state=state)]
 

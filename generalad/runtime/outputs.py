@@ -94,7 +94,7 @@ def _samples(table: Table, here: Path, state: Path, report: Report) -> Sink:
 
 
 def _send(table: Table, here: Path, state: Path, report: Report) -> Sink:
-    # Loaded only where something is sent: sqlite, ssl and a broker's library take time.
+    # Loaded only where something is sent: SQLite and what opens connections take time.
     from generalad.runtime.delivery.sink import NOTICES, NetworkSink, open_transport
     from generalad.runtime.live.address import redacted
 
@@ -110,7 +110,7 @@ def _send(table: Table, here: Path, state: Path, report: Report) -> Sink:
     return NetworkSink(
         transport,
         queue=state / f"queue-{digest}.sqlite",
-        send=table.take("send", list) or NOTICES,
+        send=table.take("send", list, list(NOTICES)),
         per_minute=table.take("per_minute", float),
         report=report,
     )

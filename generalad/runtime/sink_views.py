@@ -31,7 +31,7 @@ def _folder(name: str, status: FolderStatus) -> SinkView:
 
 
 def _delivery(status: Any) -> SinkView:
-    """`DeliveryStatus`, whose module loads a broker's library."""
+    """Of a `DeliveryStatus`, whose module loads SQLite."""
     problem = "" if status.connected else status.reason
     return SinkView(
         name=status.name,
