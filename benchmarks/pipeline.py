@@ -1,0 +1,128 @@
+"""How much of the bare network's speed is left from end to end, and what a live stream adds.
+
+    python benchmarks/pipeline.py model.onnx
+
+Prints, from one process:
+  1. pictures a second of `infer` on a 1080p video over those of `Session.run` alone, in turn, for
+     one thread of the network and for all; with one thread the network is the bottleneck.
+  2. the time that a live stream adds to the network's own, from capture to decision.
+  3. the shares of eight streams of 10 pictures a second each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from generalad.data.synth import render_part
+from generalad.runtime import Result, Session, infer, open_session
+from generalad.runtime.view import Look, View
+
+FRAMES = 150
+ROUNDS = 5
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each live run")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        video = make_video(Path(folder) / "1080p.mp4")
+        for threads in (1, None):
+            with open_session(given.artifact, threads=threads) as session:
+                print_share(session, video, threads)
+    for count, rate in ((1, 10), (1, 25), (8, 10)):
+        with open_session(given.artifact) as session:
+            print_live(session, count, rate, given.seconds)
+
+
+def make_video(path: Path) -> Path:
+    """`FRAMES` frames of 1920 x 1080 with parts that move, MPEG-4 Part 2 at 25 a second."""
+    rng = np.random.default_rng(0)
+    part, _ = render_part("washer", rng, size=1080)
+    wide = np.concatenate([part, part[:, ::-1]], axis=1)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (1920, 1080))
+    for number in range(FRAMES):
+        frame = np.ascontiguousarray(np.roll(wide, 8 * number, axis=1)[:, :1920])
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def print_share(session: Session, video: Path, threads: int | None) -> None:
+    """End to end over bare, measured in turn."""
+    pixels = np.zeros((1, *session.spec.image_size, 3), np.uint8)
+    bare, whole = [], []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        for _ in range(FRAMES):
+            session.run(pixels)
+        bare.append(FRAMES / (time.perf_counter() - began))
+        summary = infer(session, [str(video)])
+        assert summary.processed == FRAMES
+        whole.append(summary.images_per_second)
+    share = statistics.median(w / b for w, b in zip(whole, bare, strict=True))
+    stages = {name: round(stage.median, 1) for name, stage in summary.milliseconds.items()}
+    print(
+        f"1080p video, {threads or 'all'} threads: {statistics.median(whole):.1f} of"
+        f" {statistics.median(bare):.1f} pictures/s, share {share:.3f}; ms {stages}"
+    )
+
+
+class _Kept:
+    """Keeps the last view."""
+
+    view: View
+
+    def begin(self, look: Look) -> None:
+        self._look = look
+
+    def end(self) -> None:
+        self.view = self._look()
+
+
+def print_live(session: Session, count: int, rate: int, seconds: float) -> None:
+    """Latency and shares of `count` streams."""
+    results: list[Result] = []
+    stop, kept = threading.Event(), _Kept()
+    threading.Timer(seconds, stop.set).start()
+    infer(
+        session,
+        [f"test://washer?rate={rate}&seed={seed}" for seed in range(count)],
+        batch_size=count,
+        stop=stop,
+        observers=[kept],
+        on_result=results.append,
+    )
+    settled = [r for r in results if r.index > rate and r.score is not None]
+    added = sorted(r.milliseconds.total - r.milliseconds.infer for r in settled)
+    total = sorted(r.milliseconds.total for r in settled)
+    streams = kept.view.streams
+    shares = [stream.processed for stream in streams]
+    dropped = sum(sum(stream.dropped.values()) for stream in streams)
+    shown = [
+        f"{count} streams at {rate}/s for {seconds:.0f} s",
+        f"processed {min(shares)} to {max(shares)} each",
+        f"{dropped} dropped of {sum(s.captured for s in streams)}",
+        f"ms, median (p95): capture to decision {_quantile(total, 0.5):.1f}"
+        f" ({_quantile(total, 0.95):.1f}), of these not in the network"
+        f" {_quantile(added, 0.5):.1f} ({_quantile(added, 0.95):.1f})",
+    ]
+    print(", ".join(shown))
+
+
+def _quantile(ascending: list[float], part: float) -> float:
+    return ascending[min(len(ascending) - 1, int(part * len(ascending)))]
+
+
+if __name__ == "__main__":
+    main()
