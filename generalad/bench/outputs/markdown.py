@@ -1,0 +1,148 @@
+"""The report as a comment on a pull request: the verdict first, the rest folded."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from generalad.bench.outputs import wording
+from generalad.bench.record import Estimate, Report, Times, Verdict
+
+MARK = "<!-- gad bench -->"
+"""The first line, by which a comment is found again to be replaced."""
+
+_SIGN: dict[Verdict | None, str] = {
+    "slower": "🔴",
+    "same": "⚪",
+    "faster": "🟢",
+    "cannot tell": "🟡",
+    None: "📏",
+}
+_GATE_SIGN = {True: "✅", False: "❌", None: "❔"}
+
+
+def markdown(report: Report) -> str:
+    """GitHub's Markdown, with a line feed at the end."""
+    parts = [MARK, _headline(report), *_gates(report), _short_table(report), _details(report)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _headline(report: Report) -> str:
+    verdict = report.verdict or "measured"
+    line = f"### {_SIGN[report.verdict]} {verdict}: {_code(wording.title(report))}"
+    return f"{line}\n\n{_plain(report.sentence)}" if report.sentence else line
+
+
+def _gates(report: Report) -> list[str]:
+    lines = [
+        f"- {_GATE_SIGN[gate.passed]} **{gate.name} {wording.gate_state(gate)}**: "
+        f"{_plain(gate.sentence)}"
+        for gate in report.gates
+    ]
+    return ["\n".join(lines)] if lines else []
+
+
+def _short_table(report: Report) -> str:
+    """Medians of every stage; of a comparison the change besides."""
+    if report.old is None:
+        rows = [
+            [row.stage, _median(row.new), _quantile(row.new.p95 if row.new else None)]
+            for row in wording.stage_rows(report)
+        ]
+        return _table(["ms a picture", "median", "p95"], rows)
+    rows = []
+    for row in wording.stage_rows(report):
+        found = row.comparison
+        rows.append(
+            [
+                row.stage,
+                _median(row.old),
+                _median(row.new),
+                wording.change(found.ratio) if found else "",
+                wording.change_interval(found.ratio) if found else "",
+                found.verdict if found else "",
+            ]
+        )
+    return _table(["ms a picture", "old", "new", "change", "95 % interval", ""], rows)
+
+
+def _details(report: Report) -> str:
+    parts = [_quantiles(report), _facts(report), "\n".join(f"- {line}" for line in _lines(report))]
+    inside = "\n\n".join(parts)
+    return f"<details>\n<summary>Details</summary>\n\n{inside}\n\n</details>"
+
+
+def _quantiles(report: Report) -> str:
+    rows = []
+    for row in wording.stage_rows(report):
+        for name, times in (("old", row.old), ("new", row.new)):
+            if times is not None:
+                cells = [_full(one) for one in (times.median, times.p90, times.p95, times.p99)]
+                label = [row.stage, name] if report.old else [row.stage]
+                rows.append([*label, *cells, str(times.samples)])
+    label = ["stage", "side"] if report.old else ["stage"]
+    return _table([*label, "median", "p90", "p95", "p99", "runs"], rows)
+
+
+def _facts(report: Report) -> str:
+    if report.old is None:
+        return _table(["", ""], [[fact.name, fact.new] for fact in wording.facts(report)])
+    return _table(
+        ["", "old", "new"], [[fact.name, fact.old, fact.new] for fact in wording.facts(report)]
+    )
+
+
+def _lines(report: Report) -> list[str]:
+    machine = wording.machine_in_words(report.machine)
+    lines = [f"machine: {machine}", f"settings: {wording.settings_in_words(report)}"]
+    for name, side in (("new", report.new), ("old", report.old)):
+        if side is not None:
+            ran = f"{side.precision} on {side.backend}, SHA-256 {side.sha256[:12]}"
+            lines.append(f"{name}: {wording.side_name(side)}, {ran}")
+    if report.new.limit is not None:
+        lines.append(wording.limit_in_words(report.new.limit))
+    if noise := wording.noise_in_words(report.machine):
+        lines.append(noise)
+    lines += [f"not measured: {why}" for why in wording.missing(report)]
+    lines.append(f"generalad {report.version}, {report.when}")
+    return [_plain(line) for line in lines]
+
+
+def _median(times: Times | None) -> str:
+    if times is None:
+        return ""
+    return f"{wording.number(times.median.value)} {wording.spread(times.median)}".rstrip()
+
+
+def _quantile(estimate: Estimate | None) -> str:
+    return wording.number(estimate.value) if estimate else ""
+
+
+def _full(estimate: Estimate | None) -> str:
+    return wording.with_interval(estimate) if estimate else "too few runs"
+
+
+def _table(names: list[str], rows: list[list[str]]) -> str:
+    """First column to the left, numbers to the right; `total` in bold."""
+    rule = ["---", *["---:"] * (len(names) - 1)]
+    lines = [names, rule]
+    for row in rows:
+        cells = [_plain(cell) for cell in row]
+        bold = row[0] == "total"
+        lines.append([f"**{cell}**" if bold and cell else cell for cell in cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _code(text: str) -> str:
+    """As inline code, whatever is in it."""
+    inside = " ".join(text.split())
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", inside)), default=0))
+    pad = " " if "`" in inside else ""
+    return f"{ticks}{pad}{inside}{pad}{ticks}"
+
+
+def _plain(text: str) -> str:
+    """As text: nothing in it is markup, a mention of somebody or a link to an issue."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    escaped = re.sub(r"([\\`*_\[\]|~])", r"\\\1", escaped)
+    return re.sub(r"([@#])(?=\w)", r"\1<!-- -->", escaped)

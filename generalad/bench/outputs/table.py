@@ -1,0 +1,138 @@
+"""The report on a terminal: stages first, then the rest, the verdict and the gates last.
+
+Nearest to the prompt stands what a person looks for. Fits into 80 columns, which is also what a
+build log has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from generalad.bench.outputs import wording
+from generalad.bench.record import Gate, Report, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+VERDICT_STYLE: dict[Verdict, str] = {
+    "slower": "bold red",
+    "same": "",
+    "faster": "green",
+    "cannot tell": "yellow",
+}
+
+_GATE_STYLE = {True: "green", False: "bold red", None: "yellow"}
+_GATE_SIGN = {True: "✓", False: "✗", None: "?"}
+
+
+def render(report: Report) -> RenderableType:
+    """What `console().print` shows of a report."""
+    from rich.console import Group
+    from rich.text import Text
+
+    stages = _compared(report) if report.old else _measured(report)
+    parts: list[RenderableType] = [_heading(report), Text(), stages, Text(), _facts(report)]
+    parts += [Text(), *_remarks(report)]
+    if report.sentence:
+        style = VERDICT_STYLE[report.verdict] if report.verdict else ""
+        parts += [Text(), Text(report.sentence, style)]
+    parts += [_gate(gate) for gate in report.gates]
+    return Group(*parts)
+
+
+def _heading(report: Report) -> Text:
+    from rich.text import Text
+
+    lines = Text.assemble((wording.title(report), "bold"))
+    new, old = report.new, report.old
+    ran = f"{new.precision} on {new.backend}"
+    before = f"{old.precision} on {old.backend}" if old else ran
+    lines.append(f"\n{ran if ran == before else f'{ran} against {before}'}", "dim")
+    lines.append(f"\n{wording.machine_in_words(report.machine)}", "dim")
+    lines.append(f"\n{wording.settings_in_words(report)}", "dim")
+    return lines
+
+
+def _compared(report: Report) -> Table:
+    from rich.text import Text
+
+    table = _table("ms", "old", "p95 ", "new", "p95 ", "change", "95 %")
+    table.add_column("", no_wrap=True)
+    for row in wording.stage_rows(report):
+        cells: list[RenderableType] = [row.stage]
+        for times in (row.old, row.new):
+            if times is None:
+                cells += ["", ""]
+                continue
+            median = f"{wording.number(times.median.value)} {wording.spread(times.median)}"
+            p95 = wording.number(times.p95.value) if times.p95 else ""
+            cells += [median.rstrip(), f"{p95} "]  # the space parts the sides
+        if (found := row.comparison) is not None:
+            style = VERDICT_STYLE[found.verdict]
+            cells.append(Text(wording.change(found.ratio), style))
+            cells.append(Text(wording.change_interval(found.ratio), style))
+            cells.append(Text(found.verdict, style))
+        table.add_row(*cells, style="bold" if row.stage == "total" else "")
+    return table
+
+
+def _measured(report: Report) -> Table:
+    table = _table("ms", "median", "95 %", "p90", "p95", "p99", "runs")
+    for stage, times in ((row.stage, row.new) for row in wording.stage_rows(report)):
+        if times is None:
+            continue
+        quantiles = [
+            "" if estimate is None else wording.number(estimate.value)
+            for estimate in (times.p90, times.p95, times.p99)
+        ]
+        median, between = wording.number(times.median.value), wording.interval(times.median)
+        style = "bold" if stage == "total" else ""
+        table.add_row(stage, median, between, *quantiles, str(times.samples), style=style)
+    return table
+
+
+def _facts(report: Report) -> Table:
+    table = _table("", "old", "new") if report.old else _table("", "")
+    for fact in wording.facts(report):
+        cells = [fact.old, fact.new] if report.old else [fact.new]
+        table.add_row(f"{fact.name} ", *(f" {cell}" for cell in cells))
+    return table
+
+
+def _remarks(report: Report) -> list[RenderableType]:
+    from rich.text import Text
+
+    remarks = []
+    if report.new.limit is not None:
+        remarks.append(wording.limit_in_words(report.new.limit))
+    remarks.append(wording.noise_in_words(report.machine))
+    remarks += [f"not measured: {why}" for why in wording.missing(report)]
+    return [Text(remark, "dim") for remark in remarks if remark]
+
+
+def _gate(gate: Gate) -> Text:
+    from rich.text import Text
+
+    style = _GATE_STYLE[gate.passed]
+    state = f"{_GATE_SIGN[gate.passed]} {gate.name} {wording.gate_state(gate)}: "
+    return Text.assemble((state, style), gate.sentence)
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        show_header=bool(first or any(others)),
+        padding=0,
+        pad_edge=False,
+        header_style="dim",
+    )
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

@@ -1,0 +1,193 @@
+"""What a person reads: the table on a terminal and the comment on a pull request."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+
+import pytest
+from bench_report_helpers import comparison, estimate, measurement, side, times
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, Group
+
+from generalad.bench.outputs import wording
+from generalad.bench.outputs.markdown import MARK, markdown
+from generalad.bench.outputs.table import render
+from generalad.bench.record import Comparison, Estimate, Gate, Report, Verdict
+
+BOTH = [comparison(), measurement()]
+
+
+def shown(report: Report, *, width: int = 80, colour: bool = False) -> str:
+    text = io.StringIO()
+    out = Console(file=text, width=width, force_terminal=colour, soft_wrap=True, highlight=False)
+    out.print(render(report))
+    return text.getvalue()
+
+
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def test_table_shows_both_sides_and_the_change() -> None:
+    line = line_of(shown(comparison(1.102)), "infer")
+    assert line.split() == [
+        *("infer", "10.6", "±1.5%", "13.2", "11.7", "±1.5%", "14.5"),
+        *("+10.2%", "+9.0…+11.5", "slower"),
+    ]
+
+
+def test_table_of_one_side_shows_its_quantiles() -> None:
+    report = measurement(new=side(stages={"total": times(13.04, samples=1000)}))
+    line = line_of(shown(report), "total")
+    assert line.split() == ["total", "13.0", "12.9…13.2", "15.0", "16.2", "20.9", "1000"]
+
+
+def test_the_verdict_and_the_gates_stand_last() -> None:
+    lines = shown(comparison()).rstrip().splitlines()
+    assert lines[-4].startswith("slower: new.onnx against old.onnx")
+    assert [line.split(":")[0] for line in lines[-3:]] == [
+        "✗ slowdown failed",
+        "✓ p95 passed",
+        "? memory cannot tell",
+    ]
+
+
+def test_what_was_not_measured_is_said_once() -> None:
+    text = shown(comparison())
+    assert text.count("not measured: energy: no sensor was found (NVML, Jetson)") == 1
+
+
+def test_a_stage_of_one_side_only_is_shown() -> None:
+    report = comparison()
+    assert report.old
+    stages = {**report.new.stages, "upload": times(0.8)}
+    report = dataclasses.replace(report, new=dataclasses.replace(report.new, stages=stages))
+    lines = shown(report).splitlines()
+    assert line_of(shown(report), "upload").split() == ["upload", "0.800", "±1.5%", "0.992"]
+    order = [line.split()[0] for line in lines if line.startswith(("pre", "upload", "infer"))]
+    assert order == ["preprocess", "upload", "infer"]
+    assert "| upload |  | 0.800 ±1.5% |  |  |  |" in markdown(report)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("slower", "1;31"), ("faster", "32"), ("cannot tell", "33"), ("same", "")]
+)
+def test_a_ratio_has_the_colour_of_its_verdict(verdict: Verdict, code: str) -> None:
+    found = (Comparison("infer", Estimate(1.0, 0.9, 1.1), 9, verdict),)
+    text = shown(
+        comparison(comparisons=found, gates=(), sentence="x", verdict=verdict), colour=True
+    )
+    line = line_of(text, "infer")
+    assert (f"\x1b[{code}m" in line) if code else ("\x1b[" not in line)
+
+
+positive = st.floats(1e-3, 8000)
+
+
+@given(st.lists(positive, min_size=2, max_size=2), st.floats(0, 0.9), st.floats(0.01, 9))
+def test_nothing_is_cut_off_in_a_build_log(
+    medians: list[float], share: float, factor: float
+) -> None:
+    new, old = (side(stages={"postprocess": times(m), "total": times(m)}) for m in medians)
+    spread = {
+        name: dataclasses.replace(t, median=estimate(t.median.value, share))
+        for name, t in new.stages.items()
+    }
+    ratio = Estimate(factor, factor * (1 - share), factor * (1 + share))
+    report = comparison(
+        new=dataclasses.replace(new, stages=spread),
+        old=old,
+        comparisons=(Comparison("postprocess", ratio, 9, "cannot tell"),),
+    )
+    line = line_of(shown(report), "postprocess")
+    assert line.rstrip().endswith("cannot tell")
+    assert "…" not in line.replace(wording.change_interval(ratio), "")
+
+
+@given(st.sampled_from(BOTH), st.text(max_size=30))
+def test_markup_in_names_and_sentences_is_text(report: Report, text: str) -> None:
+    name = f"[red]{text}[/red]"
+    report = dataclasses.replace(report, sentence=name, new=side(name))
+    assert isinstance(render(report), Group)
+    assert "[red]" in shown(report, width=200)
+
+
+@given(st.floats(1e-3, 99_999))
+def test_a_number_is_short_and_keeps_three_figures_or_decimals(value: float) -> None:
+    text = wording.number(value)
+    assert len(text) <= 5
+    assert float(text) == pytest.approx(value, rel=0.0051, abs=0.00051)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.0, "0.000"), (3e-5, "3e-05"), (9.996, "10.0"), (1234.5, "1234")]
+)
+def test_numbers(value: float, expected: str) -> None:
+    assert wording.number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(1.0, "0.0%"), (1.0499, "+5.0%"), (0.66, "-34.0%"), (3.4, "+240%"), (0.99999, "0.0%")],
+)
+def test_ratios_in_percent(ratio: float, expected: str) -> None:
+    assert wording.change(Estimate(ratio)) == expected
+    assert wording.change_interval(Estimate(ratio)) == ""
+
+
+def test_a_path_among_the_settings_loses_its_folders() -> None:
+    for place in ("/home/me/secret/line.mp4", r"C:\Users\me\line.mp4", "line.mp4"):
+        report = measurement(settings={"source": place, "seed": 0, "soak": None})
+        assert wording.settings_in_words(report) == "source line.mp4, seed 0, 41 s in all"
+        assert "me" not in markdown(report).partition("settings:")[2].split("in all")[0]
+
+
+def test_revisions_tell_checkouts_apart() -> None:
+    new, old = (side(revision=letter * 40) for letter in "ab")
+    title = wording.title(comparison(new=new, old=old))
+    assert title == "model.onnx at aaaaaaaaaaaa against model.onnx at bbbbbbbbbbbb"
+
+
+def test_markdown_says_the_verdict_first_and_folds_the_rest() -> None:
+    lines = markdown(comparison()).splitlines()
+    assert lines[0] == MARK
+    assert lines[2].startswith("### 🔴 slower: `new.onnx against old.onnx`")
+    assert "- ❌ **slowdown failed**: the median changed by 10.2 %, 5 % are allowed" in lines
+    fold = lines.index("<details>")
+    assert "| infer | 10.6 ±1.5% | 11.7 ±1.5% | +10.2% | +9.0…+11.5 | slower |" in lines[:fold]
+    assert any("SHA-256 abababababab" in line for line in lines[fold:])
+    assert lines.count("<details>") == lines.count("</details>") == 1
+
+
+def test_markdown_of_a_measurement() -> None:
+    text = markdown(measurement())
+    assert "### 📏 measured: `model.onnx`" in text
+    assert "| **total** | **13.0 ±1.5%** | **16.2** |" in text
+
+
+@pytest.mark.parametrize("report", BOTH)
+def test_all_rows_of_a_table_have_its_columns(report: Report) -> None:
+    tables = re.findall(r"(?:^\|.*\n?)+", markdown(report), re.MULTILINE)
+    assert len(tables) == 3
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+
+
+NASTY = "a|b`c`</details><img src=x> @someone #12 [x](y) *b*\n## c"
+
+
+def test_markdown_shows_foreign_text_as_text() -> None:
+    report = comparison(
+        new=side(NASTY), sentence=NASTY, gates=(Gate("p95", True, NASTY),), verdict="same"
+    )
+    text = markdown(report)
+    outside = re.sub(r"(?<!\\)(`+) .*? \1(?!`)", "", text)  # what is code is safe
+    assert "<img" not in outside
+    assert outside.count("</details>") == 1
+    assert not re.search(r"[@#]\w", outside)
+    assert "\n## c" not in text
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    assert all("a|b" not in line for line in tables)
