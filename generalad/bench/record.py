@@ -89,6 +89,8 @@ class Side:
         temperature: degrees Celsius at the end, None without a sensor.
         missing: sensors that were not there, and why.
         limit: None where the graph or the machine could not be measured.
+        waiting: share of the time that other programs had the cores, None where the system does not
+            tell. Ratios leave it out, times do not.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Side:
     temperature: float | None = None
     missing: tuple[str, ...] = ()
     limit: Limit | None = None
+    waiting: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,21 @@ class Gate:
     name: Literal["slowdown", "p95", "memory", "accuracy"]
     passed: bool | None
     sentence: str
+
+
+@dataclass(frozen=True)
+class Soak:
+    """How a long run changed, by robust regression; its first tenth is left out.
+
+    Attributes:
+        seconds: of the run.
+        latency: of the total, milliseconds a picture per hour.
+        memory: of the worker's process, megabytes per hour; None where the system does not tell.
+    """
+
+    seconds: float
+    latency: Estimate
+    memory: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +182,8 @@ class Report:
         sentence: the verdict in words, with the stage to look at.
         gates: in the order asked for.
         seconds: that the bench took.
+        notes: what else a reader should know, such as unrest of the machine.
+        soak: of a long run.
     """
 
     when: str
@@ -177,6 +197,8 @@ class Report:
     verdict: Verdict | None = None
     sentence: str = ""
     gates: tuple[Gate, ...] = ()
+    notes: tuple[str, ...] = ()
+    soak: Soak | None = None
     schema: int = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

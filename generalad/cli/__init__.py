@@ -36,6 +36,7 @@ COMMANDS = {
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),
+    "bench": Command("Deploy", "bench", "Measure latency, alone or in pairs against another one."),
     "calibrate": Command(
         "Deploy", "calibrate", "Set an artifact's thresholds anew from recent good pictures."
     ),

@@ -1,0 +1,92 @@
+"""How much of what was measured is the machine's unrest, and what it comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from generalad.bench.estimates import neighbours_differ
+from generalad.bench.process import Block
+from generalad.bench.turns import Recording
+
+NOISY = 0.10
+"""Median relative difference of neighbouring blocks of one side, above which a machine is noisy."""
+
+WAITING = 0.10
+"""Share of the time without a core, above which it is worth a word."""
+
+_STAT = Path("/proc/stat")
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Processor time of the whole machine so far, and what the host took of it."""
+
+    total: int
+    stolen: int
+
+
+def ticks(path: Path = _STAT) -> Ticks | None:
+    """Read the counters; None where the system has none."""
+    try:
+        line = path.read_text(encoding="ascii").split("\n", 1)[0]
+        values = [int(word) for word in line.split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return Ticks(sum(values), values[7]) if len(values) == 8 else None
+
+
+def noise(recordings: Sequence[Recording]) -> float | None:
+    """The largest over the sides; None where there are too few blocks."""
+    found = [
+        value
+        for recording in recordings
+        if (value := neighbours_differ(_medians(recording.blocks))) is not None
+    ]
+    return max(found, default=None)
+
+
+def waiting(blocks: Sequence[Block]) -> float | None:
+    """Share of the time that the side stood ready without a core; None where nobody knows."""
+    if any(block.waits is None for block in blocks):
+        return None
+    time = sum(sum(block.times["total"]) for block in blocks)
+    wait = sum(sum(block.waits["total"]) for block in blocks if block.waits is not None)
+    return min(1.0, wait / time)
+
+
+def notes(recordings: Sequence[Recording], before: Ticks | None, after: Ticks | None) -> list[str]:
+    """What a reader should know of the machine's unrest, one sentence each."""
+    found = []
+    differ = noise(recordings)
+    if differ is not None and differ > NOISY:
+        found.append(
+            f"this machine is noisy: neighbouring blocks of the same side differ by {differ:.0%}"
+            f" (median){_load()}"
+        )
+    waits = [value for r in recordings if (value := waiting(r.blocks)) is not None]
+    if waits and max(waits) > WAITING:
+        found.append(
+            f"other programs had the cores for {max(waits):.0%} of the time; ratios are of the time"
+            " without that waiting, quantiles are with it"
+        )
+    if before and after and after.total > before.total:
+        stolen = (after.stolen - before.stolen) / (after.total - before.total)
+        if stolen > 0.02:
+            found.append(f"the host took {stolen:.0%} of this virtual machine's processor time")
+    return found
+
+
+def _load() -> str:
+    try:
+        return f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    except (AttributeError, OSError):  # Windows
+        return ""
+
+
+def _medians(blocks: Sequence[Block]) -> list[float]:
+    return [float(np.median(block.own("total"))) for block in blocks]

@@ -1,0 +1,230 @@
+"""`Worker`: a side's process, as the bench sees it: commands, answers, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from generalad.errors import GadError, MissingExtraError, UsageError
+from generalad.runtime.sources import VIDEO_SUFFIXES
+
+PROGRAM = Path(__file__).with_name("worker.py")
+OWN_ROOT = Path(__file__).resolve().parents[2]
+
+PATIENCE = 120.0
+"""Seconds without an answer after which a worker hangs; opening a large engine takes its time."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that followed each other: milliseconds a picture by stage, one value a run.
+
+    Attributes:
+        times: by the clock.
+        waits: how much of them the thread stood ready without a core; None where the system does
+            not tell.
+    """
+
+    times: dict[str, list[float]]
+    waits: dict[str, list[float]] | None = None
+
+    def own(self, stage: str) -> list[float]:
+        """Times without the waiting, which was other programs' doing; at least a nanosecond."""
+        if self.waits is None:
+            return self.times[stage]
+        both = zip(self.times[stage], self.waits[stage], strict=True)
+        return [max(time - wait, 1e-6) for time, wait in both]
+
+
+class Subject(NamedTuple):
+    """What a worker runs: an artifact under a checkout of generalad.
+
+    Attributes:
+        name: for people.
+        artifact: its path.
+        root: folder that holds the package `generalad`.
+        revision: of that checkout, where two of them are compared.
+    """
+
+    name: str
+    artifact: Path
+    root: Path = OWN_ROOT
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the artifact is run: the pictures (files, or one video), and the session's options."""
+
+    pictures: Sequence[str]
+    batch: int = 1
+    threads: int | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker says once its artifact is open; times in milliseconds."""
+
+    backend: str
+    precision: str
+    image_size: tuple[int, int]
+    fixed_batch: int | None
+    load: float
+    cold: float
+
+
+class Worker:
+    """A process that has one artifact open and waits between commands; a context manager."""
+
+    def __init__(self, subject: Subject, order: Order, *, patience: float = PATIENCE) -> None:
+        """Start the process and open the artifact; a first picture has run afterwards.
+
+        Raises:
+            UsageError: the checkout is too old.
+            GadError: the artifact cannot be opened, or the process died or hangs.
+        """
+        self.subject = subject
+        self.batch = order.batch
+        self._patience = patience
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - until close
+        # Ctrl-C is for the bench, which then ends its workers.
+        self._process = subprocess.Popen(
+            [sys.executable, str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": str(subject.root)},
+            start_new_session=True,
+        )
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self.facts = self._open(order)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def run(self, runs: int) -> Block:
+        """Run so many batches."""
+        return Block(**self._ask({"do": "run", "runs": runs}))
+
+    def flow(self, sessions: int, seconds: float) -> float:
+        """Pictures a second of so many sessions side by side."""
+        answer = self._ask({"do": "flow", "sessions": sessions, "seconds": seconds})
+        return float(answer["pictures_per_second"])
+
+    def peak_rss(self) -> float | None:
+        """Largest memory so far, megabytes; None where the system does not tell."""
+        value = self._ask({"do": "memory"})["peak_rss"]
+        return None if value is None else float(value)
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._errors.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self, order: Order) -> Facts:
+        found = self._ask(
+            {
+                "do": "open",
+                "artifact": str(self.subject.artifact),
+                "pictures": list(order.pictures),
+                "videos": sorted(VIDEO_SUFFIXES),
+                "threads": order.threads,
+                "device": order.device,
+                "batch": order.batch,
+            }
+        )
+        if Path(found["package"]).resolve() != (self.subject.root / "generalad").resolve():
+            raise GadError(
+                f"{self._name}: expected its own generalad, the worker found {found['package']}",
+                remedy="remove other installations of generalad from this environment",
+            )
+        return Facts(
+            backend=found["backend"],
+            precision=found["precision"],
+            image_size=(found["image_size"][0], found["image_size"][1]),
+            fixed_batch=found["fixed_batch"],
+            load=found["load"],
+            cold=found["cold"],
+        )
+
+    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # told below, with the reason
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        try:
+            line = self._answers.get(timeout=self._patience)
+        except queue.Empty:
+            raise GadError(
+                f"{self._name}: its process has not answered for {self._patience:g} s",
+                remedy="check that the artifact runs at all with gad selftest",
+            ) from None
+        if not line:
+            raise GadError(f"{self._name}: its process died ({self._last_words()})")
+        answer: dict[str, Any] = json.loads(line)
+        self._raise(answer)
+        return answer
+
+    def _listen(self) -> None:
+        """Put each line on the queue, and an empty one at the end."""
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError):  # closed
+            for line in self._process.stdout:
+                self._answers.put(line)
+        self._answers.put(b"")
+
+    @property
+    def _name(self) -> str:
+        at = f" at {self.subject.revision}" if self.subject.revision else ""
+        return f"{self.subject.name}{at}"
+
+    def _raise(self, answer: dict[str, Any]) -> None:
+        if "too_old" in answer:
+            raise UsageError(
+                f"{self._name}: this revision is too old to be measured ({answer['too_old']})",
+                remedy="compare with a later revision",
+            )
+        if "error" in answer:
+            kind = UsageError if answer["exit_code"] == MissingExtraError.exit_code else GadError
+            raise kind(answer["error"], remedy=answer["remedy"])
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return f"exit code {code}: {lines[-1][:200]}" if lines else f"exit code {code}, no message"

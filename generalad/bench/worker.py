@@ -1,0 +1,322 @@
+"""The process that runs one side of a bench; a program of its own: `python worker.py`.
+
+It imports the generalad that PYTHONPATH names, which may be an older checkout, so nothing of
+generalad is used here but what every checkout has. Commands come on stdin and answers go to stdout,
+one JSON object a line; stderr is for what libraries print.
+
+    {"do": "open", "artifact": ..., "pictures": [...], "threads": ..., "device": ..., "batch": 1}
+    {"do": "run", "runs": 12}       -> times of each stage in each run, milliseconds a picture
+    {"do": "flow", "sessions": 2, "seconds": 0.2}                        -> pictures a second
+    {"do": "memory"}                                                     -> peak, megabytes
+"""
+
+# ruff: noqa: E402 - the path is set before anything else is imported
+
+from __future__ import annotations
+
+import os
+import sys
+
+# The folder of this file holds modules of generalad.bench, which must not hide others of that name.
+sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
+
+import functools
+import inspect
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Answer = dict[str, Any]
+Lap = tuple[dict[str, float], Any]
+"""Milliseconds a picture by stage of one run, and how much of them was waiting, or None."""
+
+
+class TooOld(Exception):
+    """The checkout lacks something that is needed here."""
+
+
+class Pictures:
+    """Encoded pictures in memory, or a video, in an endless round."""
+
+    def __init__(self, paths: list[str], videos: tuple[str, ...]) -> None:
+        from generalad.preprocess import decode_image
+
+        self._decode = decode_image
+        self._video = paths[0] if paths[0].lower().endswith(videos) else None
+        self._data: list[bytes] = []
+        if self._video is None:
+            for path in paths:
+                with open(path, "rb") as file:
+                    self._data.append(file.read())
+        self._next = 0
+        self._frames: Iterator[Any] = iter(())
+        self._ahead = 0
+
+    def prepare(self, count: int) -> None:
+        """Make sure that `count` pictures follow without a video being opened in between."""
+        if self._video is None or self._ahead >= count:
+            return
+        from generalad.runtime.sources import open_sources
+
+        source = open_sources([self._video])[0]
+        self._ahead = source.count() or 1
+        self._frames = iter(source)
+
+    def decode(self) -> Any:
+        """The next picture, (H, W, 3) uint8 RGB."""
+        if self._video is None:
+            self._next = (self._next + 1) % len(self._data)
+            return self._decode(self._data[self._next])
+        self._ahead -= 1
+        frame = next(self._frames, None)
+        if frame is None or frame.image is None:  # the container had promised more
+            self._ahead = 0
+            self.prepare(1)
+            frame = next(self._frames)
+        if frame.image is None:
+            raise ValueError(frame.error)
+        return frame.image
+
+
+class Side:
+    """An opened artifact and the way of a picture through it."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        from generalad.runtime import session as sessions
+
+        self._open = functools.partial(
+            sessions.open_session, order["artifact"], **_known(sessions.open_session, order)
+        )
+        self._batch = int(order["batch"])
+        self._pictures = functools.partial(Pictures, order["pictures"], tuple(order["videos"]))
+        self._pictures()  # read once already, so that the first run finds them in the file cache
+        began = time.perf_counter()
+        self._session = self._open()
+        self.load = (time.perf_counter() - began) * 1000
+        self.way = Way(self._session, self._pictures(), self._batch)
+        self.cold = self.way.run()[0]["total"]
+        self._more: list[Way] = [self.way]
+
+    def facts(self) -> Answer:
+        """What is known of it once it has run."""
+        import generalad
+
+        spec = self._session.spec
+        return {
+            "backend": self._session.backend,
+            "fixed_batch": self._session.fixed_batch,
+            "image_size": list(spec.image_size),
+            "precision": spec.precision,
+            "load": self.load,
+            "cold": self.cold,
+            "package": os.path.dirname(os.path.abspath(generalad.__file__)),
+            "version": getattr(generalad, "__version__", ""),
+        }
+
+    def run(self, runs: int) -> Answer:
+        """Times and waits by stage, one value a run."""
+        done = [self.way.run() for _ in range(runs)]
+        times, waits = zip(*done)  # noqa: B905
+        return {
+            "times": {stage: [run[stage] for run in times] for stage in times[0]},
+            "waits": waits[0] and {stage: [run[stage] for run in waits] for stage in waits[0]},
+        }
+
+    def flow(self, count: int, seconds: float) -> Answer:
+        """Pictures a second of `count` sessions, each in a thread of its own, side by side."""
+        while len(self._more) < count:
+            self._more.append(Way(self._open(), self._pictures(), self._batch))
+            self._more[-1].run()
+        done, begin = [0] * count, threading.Barrier(count + 1)
+        stop = threading.Event()
+
+        def loop(number: int) -> None:
+            begin.wait()
+            while not stop.is_set():
+                self._more[number].run()
+                done[number] += self._batch
+
+        threads = [threading.Thread(target=loop, args=(i,), daemon=True) for i in range(count)]
+        for thread in threads:
+            thread.start()
+        begin.wait()
+        began = time.perf_counter()
+        stop.wait(seconds)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        return {"pictures_per_second": sum(done) / (time.perf_counter() - began)}
+
+
+class Way:
+    """From an encoded picture to its decision, timed stage by stage."""
+
+    def __init__(self, session: Any, pictures: Pictures, batch: int) -> None:
+        from generalad import preprocess
+
+        self._session, self._pictures, self._batch = session, pictures, batch
+        self._resize = preprocess.resize
+        self._size = session.spec.image_size
+        self._decide = _decision(session.spec)
+        self._watch = Watch()
+
+    def run(self) -> Lap:
+        """One batch: each stage, and all of it."""
+        import numpy as np
+
+        watch = self._watch
+        self._pictures.prepare(self._batch)
+        ready, sizes = [], []
+        watch.start()
+        for _ in range(self._batch):
+            picture = self._pictures.decode()
+            watch.stage("decode")
+            ready.append(self._resize(picture, self._size))
+            sizes.append(picture.shape[:2])
+            watch.stage("preprocess")
+        images = np.ascontiguousarray(ready[0][None] if len(ready) == 1 else np.stack(ready))
+        watch.stage("preprocess")
+        scores, maps = self._session.run(images)
+        watch.stage("infer")
+        for score, values, size in zip(scores, maps, sizes):  # noqa: B905
+            self._decide(float(score), values, size)
+        watch.stage("postprocess")
+        return watch.stop(self._batch)
+
+
+class Watch:
+    """Times of stages, and how long the calling thread stood ready in them without a core.
+
+    The kernel knows the latter (Linux: run-queue delay). It is no work of the artifact's: whoever
+    else uses the machine caused it.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._file: int | None = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+            self._waited()
+        except (OSError, IndexError, ValueError):
+            self._file = None
+
+    def start(self) -> None:
+        """Begin a run."""
+        self._times: dict[str, float] = {}
+        self._waits: dict[str, float] = {}
+        self._looked = 0.0
+        self._wait = self._first_wait = self._waited()
+        self._began = self._mark = time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        """What passed since the last call belongs to a stage."""
+        now = time.perf_counter()
+        wait = self._waited()
+        self._times[name] = self._times.get(name, 0.0) + now - self._mark
+        self._waits[name] = self._waits.get(name, 0.0) + wait - self._wait
+        self._ended, self._wait = now, wait
+        self._mark = time.perf_counter()
+        self._looked += self._mark - now
+
+    def stop(self, batch: int) -> Lap:
+        """Milliseconds a picture by stage, and the waiting in them; None where nobody knows."""
+        looked = self._looked - (self._mark - self._ended)  # the last look lies behind the end
+        self._times["total"] = self._ended - self._began - looked
+        self._waits["total"] = self._wait - self._first_wait
+        times, waits = (
+            {name: value * 1000 / batch for name, value in values.items()}
+            for values in (self._times, self._waits)
+        )
+        return times, None if self._file is None else waits
+
+    def _waited(self) -> float:
+        if self._file is None:
+            return 0.0
+        return int(os.pread(self._file, 100, 0).split()[1]) / 1e9
+
+
+def _decision(spec: Any) -> Callable[[float, Any, tuple[int, int]], Any]:
+    """`decide` in the form that the checkout has."""
+    from generalad.runtime import decision
+
+    names = inspect.signature(decision.decide).parameters
+    if "rule" in names:
+        fixed: dict[str, Any] = {"rule": decision.Rule()}
+    elif "threshold" in names:
+        fixed = {"threshold": spec.thresholds.image}
+    else:
+        raise TooOld("its decide() takes neither a rule nor a threshold")
+    return lambda score, values, size: decision.decide(
+        score, values, spec, image_size=size, **fixed
+    )
+
+
+def _known(function: Callable[..., Any], order: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given; an older function may lack some."""
+    given = {name: order[name] for name in ("threads", "device") if order[name] is not None}
+    if missing := given.keys() - inspect.signature(function).parameters.keys():
+        raise TooOld(f"its open_session() has no {' and no '.join(sorted(missing))}")
+    return given
+
+
+def peak_rss() -> float | None:
+    """The largest memory of this process so far, megabytes (10^6 bytes)."""
+    try:
+        # What getrusage says on Linux includes the parent's memory before the program was loaded.
+        with open("/proc/self/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def answer(order: dict[str, Any], side: Side | None) -> tuple[Answer, Side | None]:
+    """Do what a command says."""
+    if order["do"] == "open":
+        side = Side(order)
+        return side.facts(), side
+    if side is None:
+        raise ValueError("open comes first")
+    if order["do"] == "run":
+        return side.run(int(order["runs"])), side
+    if order["do"] == "flow":
+        return side.flow(int(order["sessions"]), float(order["seconds"])), side
+    return {"peak_rss": peak_rss()}, side
+
+
+def failure(error: Exception) -> Answer:
+    """An error as an answer; that of generalad with its remedy and exit code."""
+    if isinstance(error, (ImportError, TooOld)):
+        return {"too_old": str(error)}
+    text = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+    return {
+        "error": text,
+        "remedy": getattr(error, "remedy", ""),
+        "exit_code": getattr(error, "exit_code", 1),
+    }
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries that print must not get between the answers
+    side: Side | None = None
+    for line in sys.stdin:
+        try:
+            found, side = answer(json.loads(line), side)
+        except Exception as error:
+            found = failure(error)
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
+    os._exit(0)  # the libraries' own shutdown can take long, and nothing is left to be saved
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""`gad bench`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from generalad.bench.bench import Progress
+    from generalad.bench.record import Report
+
+
+def bench(
+    artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
+    against: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Compare with this artifact.")
+    ] = None,
+    against_rev: Annotated[
+        str | None,
+        typer.Option(metavar="REV", help="Compare with an older revision of generalad."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Folder, pattern or video to run.", show_default="drawn parts"),
+    ] = None,
+    batch: Annotated[str, typer.Option(metavar="N[,N…]", help="Pictures a run.")] = "1",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads of the network.", show_default="all cores"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or tensorrt.", show_default="the best there is")
+    ] = None,
+    max_slowdown: Annotated[
+        str | None, typer.Option(metavar="5%", help="Exit 3 if it is surely slower than this.")
+    ] = None,
+    max_p95: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Exit 3 if p95 of a picture surely lies above."),
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(metavar="MB", help="Exit 3 if its process needs more.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(metavar="60s", help="Time at most; less where that is enough.")
+    ] = "60s",
+    soak: Annotated[
+        str | None, typer.Option(metavar="30m", help="Run so long; how latency and memory drift.")
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The report as JSON; - is stdout.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The report for a pull request.")
+    ] = None,
+    github: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON for github-action-benchmark.")
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Add the report here and draw index.html of all."),
+    ] = None,
+) -> None:
+    """Measure an artifact's latency, alone or against another one.
+
+    Two sides run in turns, each in a process of its own, until their ratio is known well enough.
+    Limits are judged by intervals: a limit that is surely exceeded gives exit code 3; "cannot tell"
+    is said and gives 0.
+    """
+    from generalad.bench.bench import Limits
+    from generalad.bench.bench import bench as run
+    from generalad.bench.quantities import batches, duration, share
+
+    with _progress() as progress:
+        report = run(
+            artifact,
+            against=against,
+            against_rev=against_rev,
+            source=source,
+            batches=batches(batch),
+            threads=threads,
+            device=device,
+            limits=Limits(
+                slowdown=None if max_slowdown is None else share(max_slowdown),
+                p95=max_p95,
+                memory=max_memory,
+            ),
+            budget=duration(budget),
+            soak_for=None if soak is None else duration(soak),
+            progress=progress,
+        )
+    _write(report, json, markdown, github, history)
+    _refuse(report)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar on a terminal, nothing elsewhere."""
+    from generalad.cli.console import console, progress
+
+    screen = console()
+    if not screen.is_terminal:
+        yield None
+        return
+    with progress(screen) as report:
+        yield report
+
+
+def _write(
+    report: Report,
+    json: str | None,
+    markdown: Path | None,
+    github: Path | None,
+    history: Path | None,
+) -> None:
+    """All outputs; the table is for people and goes to stderr."""
+    from generalad.bench.outputs import table
+    from generalad.cli.console import console
+
+    screen = console()
+    screen.print(table.render(report))
+    if json == "-" or (json is None and not sys.stdout.isatty()):
+        sys.stdout.write(report.to_json())
+        sys.stdout.flush()
+    elif json is not None:
+        _save(Path(json), report.to_json())
+    if markdown is not None:
+        from generalad.bench.outputs.markdown import markdown as to_markdown
+
+        _save(markdown, to_markdown(report))
+    if github is not None:
+        from generalad.bench.outputs.github_benchmark import github_benchmark
+
+        _save(github, github_benchmark(report))
+    if history is not None:
+        from generalad.bench.outputs.history import write_history
+
+        _save(history / f"{report.when.replace(':', '')}.json", report.to_json())
+        write_history(history, history / "index.html")
+        screen.print(f"history: [bold]{history / 'index.html'}[/bold]")
+
+
+def _save(path: Path, text: str) -> None:
+    from generalad.files import atomic_write
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _refuse(report: Report) -> None:
+    """Exit code 3 with the sentences of the gates that say no."""
+    from generalad.errors import GateError
+
+    failed = [gate for gate in report.gates if gate.passed is False]
+    if not failed:
+        return
+    reasons = [f"{gate.name}: {gate.sentence}" for gate in failed]
+    if report.sentence and any(gate.name == "slowdown" for gate in failed):
+        reasons[-1] += f"; {report.sentence}"
+    raise GateError("; ".join(reasons).rstrip("."))
