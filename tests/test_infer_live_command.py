@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeArtifact, MakePicture, WriteImage
+from delivery_helpers import Broker, free_port, needs, subscribed
 from live_helpers import PATIENCE
 
 from generalad.cli import main
@@ -99,17 +101,27 @@ def test_wrong_usage(
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def start(*arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "generalad", "infer", *arguments],
-        stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """`start(*arguments, stdin=...)`: a process of `gad infer`, which does not outlive the test."""
+    with contextlib.ExitStack() as stack:
+
+        def run(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "generalad", "infer", *arguments],
+                stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield run
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_drain_and_finish(
-    artifact: str, tmp_path: Path, number: signal.Signals, code: int
+    artifact: str, tmp_path: Path, start: Start, number: signal.Signals, code: int
 ) -> None:
     target = tmp_path / "out.jsonl"
     run = start(artifact, CAMERA, "--json", str(target))
@@ -125,7 +137,7 @@ def test_signals_drain_and_finish(
     assert found[-1]["state"] == "ended" and found[-1]["reason"] == "closed"
 
 
-def test_kill_leaves_whole_lines(artifact: str, tmp_path: Path) -> None:
+def test_kill_leaves_whole_lines(artifact: str, tmp_path: Path, start: Start) -> None:
     target = tmp_path / "out.jsonl"
     run = start(artifact, CAMERA, "--json", str(target))
     end = time.monotonic() + PATIENCE
@@ -138,7 +150,7 @@ def test_kill_leaves_whole_lines(artifact: str, tmp_path: Path) -> None:
 
 
 def test_a_list_on_stdin_is_read_as_it_comes(
-    artifact: str, tmp_path: Path, picture: MakePicture, write_image: WriteImage
+    artifact: str, tmp_path: Path, start: Start, picture: MakePicture, write_image: WriteImage
 ) -> None:
     first = write_image(tmp_path / "a.png", picture(50))
     run = start(artifact, "-", stdin=subprocess.PIPE)
@@ -166,3 +178,62 @@ def test_events_reach_a_folder(
     event = json.loads((folder / "event.json").read_text())
     assert event["ended_by"] == "camera ended" and event["phase"] == "end"
     assert (folder / "peak.png").stat().st_size > 0
+
+
+def test_a_killed_run_loses_no_event(
+    tmp_path: Path, make_artifact: MakeArtifact, start: Start
+) -> None:
+    """The broker is away, the process is killed; the next run delivers what the first promised."""
+    needs("mosquitto")
+    from generalad.spec import Thresholds
+
+    artifact = str(make_artifact(tmp_path, thresholds=Thresholds(image=0.0, pixel=0.9)))
+    camera = f"{CAMERA}&fault=disconnect@1+0.1"
+    broker, target = Broker(tmp_path), tmp_path / "out.jsonl"
+    send = f"mqtt://127.0.0.1:{broker.port}/hall"
+    run = start(artifact, camera, "--json", str(target), "--send", send, "--state", str(tmp_path))
+
+    def told() -> set[str]:
+        text = target.read_text().rpartition("\n")[0] if target.exists() else ""
+        return {row["id"] for row in rows(text) if "notice" in row}
+
+    end = time.monotonic() + PATIENCE
+    while len(told()) < 7:  # an event has ended with the connection, and another has begun
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    run.kill()
+    run.communicate()
+    promised = told()
+    broker.start()
+    try:
+        with subscribed(broker.port) as subscriber:
+            again = start(artifact, f"{camera}&frames=3", "--send", send, "--state", str(tmp_path))
+            again.communicate(timeout=PATIENCE)
+            received = {content.get("id") for _, content, _ in subscriber.received}
+            while not promised <= received:
+                assert time.monotonic() < end + PATIENCE, promised - received
+                time.sleep(0.05)
+                received = {content.get("id") for _, content, _ in subscriber.received}
+            assert [s for s in subscriber.states if s == "online"], "said when it was there"
+    finally:
+        broker.kill()
+
+
+def test_passwords_are_nowhere_to_be_seen(artifact: str, tmp_path: Path, start: Start) -> None:
+    pytest.importorskip("av")
+    target, port = tmp_path / "out.jsonl", free_port()
+    camera = f"rtsp://gad:s3cretword@127.0.0.1:{port}/cam"
+    run = start(
+        artifact, camera, "--json", str(target), "--send", f"http://u:s3cretword@127.0.0.1:{port}/",
+        "--state", str(tmp_path / "state"),
+    )  # fmt: skip
+    end = time.monotonic() + PATIENCE
+    while not (target.exists() and "reconnecting" in target.read_text()):
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(run.pid, signal.SIGTERM)
+    out, err = run.communicate(timeout=PATIENCE)
+    stored = b"".join(f.read_bytes() for f in (tmp_path / "state").rglob("*") if f.is_file())
+    for text in (out, err, target.read_text(), stored.decode(errors="replace")):
+        assert "s3cretword" not in text
+    assert "***@127.0.0.1" in err

@@ -1,12 +1,13 @@
 """Live sources: cameras that hang, break off and come back, without a frame lost unseen.
 
 `Reader` turns an address into frames and says what state it is in; `WatchedFolder` waits for
-pictures that other programs write. Not connected to `infer` yet.
+pictures that other programs write. `open_live` makes either a source of `infer`.
 """
 
 from generalad.runtime.live.address import Address, parse_address, redacted
 from generalad.runtime.live.camera import Camera, CameraFactory
 from generalad.runtime.live.lost import CameraLost, DamagedFrame
+from generalad.runtime.live.open import open_live
 from generalad.runtime.live.reader import Reader
 from generalad.runtime.live.state import Captured, Change, Policy, State, Status
 from generalad.runtime.live.timing import Backoff, Clock, SystemClock
@@ -29,6 +30,7 @@ __all__ = [
     "Status",
     "SystemClock",
     "WatchedFolder",
+    "open_live",
     "parse_address",
     "redacted",
 ]
