@@ -140,15 +140,15 @@ def test_points_say_what_they_are_and_lie_where_they_should() -> None:
 def test_ratios_have_the_class_of_their_verdict_and_the_limit_its_line() -> None:
     unsure = (Comparison("total", Estimate(1.02, 0.9, 1.2), 8, "cannot tell"),)
     text = page(
-        at(0, comparison(1.2, settings={"max_slowdown": 0.05})),
-        at(1, comparison(0.8, settings={"max_slowdown": 0.05})),
-        at(2, comparison(comparisons=unsure, settings={"max_slowdown": 0.05})),
+        at(0, comparison(1.2, settings={"limit": 0.05})),
+        at(1, comparison(0.8, settings={"limit": 0.05})),
+        at(2, comparison(comparisons=unsure, settings={"limit": 0.05})),
     )
     ratios = text[text.index('aria-label="Change of the total') :].partition("</svg>")[0]
     assert re.findall(r'<g class="(\w+)"><title>', ratios) == ["slower", "faster", "cannot"]
     assert "+20.0% (+18.8…+21.3), slower" in ratios
     assert 'class="level limit"' in ratios
-    assert 'class="level limit"' not in page(at(0))
+    assert 'class="level limit"' not in page(at(0, comparison(gates=())))
 
 
 def test_a_measurement_alone_has_no_ratios() -> None:
@@ -163,9 +163,9 @@ def test_stages_may_be_absent() -> None:
 
 
 def test_gates_are_in_the_table_with_the_reason_of_a_failure() -> None:
-    gates = (Gate("slowdown", False, f"too slow {NASTY}"), Gate("p95", True, "14 of 40 ms"))
+    gates = (Gate("slowdown", False, NASTY), Gate("p95", True, "14 of 40 ms"))
     text = checked(page(at(0, comparison(gates=gates))))
-    assert '<span class="failed">slowdown failed</span>: too slow &lt;script&gt;' in text
+    assert '<span class="failed">slowdown: &lt;script&gt;' in text
     assert '<span class="passed">p95 passed</span>' in text
     assert "14 of 40 ms" not in text
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rich.console import Console, Group
 
 from generalad.bench.outputs import wording
-from generalad.bench.outputs.markdown import MARK, markdown
+from generalad.bench.outputs.markdown import markdown
 from generalad.bench.outputs.table import render
-from generalad.bench.record import Comparison, Estimate, Gate, Report, Verdict
+from generalad.bench.record import Comparison, Estimate, Gate, Report, Soak, Verdict
 
 BOTH = [comparison(), measurement()]
 
@@ -47,17 +47,27 @@ def test_table_of_one_side_shows_its_quantiles() -> None:
 
 def test_the_verdict_and_the_gates_stand_last() -> None:
     lines = shown(comparison()).rstrip().splitlines()
-    assert lines[-4].startswith("slower: new.onnx against old.onnx")
-    assert [line.split(":")[0] for line in lines[-3:]] == [
-        "✗ slowdown failed",
-        "✓ p95 passed",
-        "? memory cannot tell",
+    assert lines[-4].startswith("new.onnx is slower than old.onnx by 10.2 %")
+    assert lines[-3:] == [
+        "✗ slowdown: 10.2 %, the limit is 5 %",
+        "✓ p95: 14.2 ms, within the limit of 40 ms",
+        "? memory: cannot tell, this system does not say (limit 300 MB)",
     ]
 
 
 def test_what_was_not_measured_is_said_once() -> None:
     text = shown(comparison())
     assert text.count("not measured: energy: no sensor was found (NVML, Jetson)") == 1
+
+
+def test_notes_and_a_soak_are_said() -> None:
+    soak = Soak(1800.0, Estimate(0.4, -0.1, 0.9), Estimate(3.0))
+    report = measurement(soak=soak, notes=("the host took 7 % of the processor time",))
+    said = "over 30 min: latency +0.4 (-0.1…+0.9) ms an hour, memory +3 MB an hour"
+    assert said in shown(report)
+    assert "note: the host took 7 %" in shown(report)
+    assert f"- {said}\n- the host took 7 %" in markdown(report)
+    assert "memory" not in wording.soak_in_words(Soak(60.0, Estimate(0.0)))
 
 
 def test_a_stage_of_one_side_only_is_shown() -> None:
@@ -145,17 +155,22 @@ def test_a_path_among_the_settings_loses_its_folders() -> None:
         assert "me" not in markdown(report).partition("settings:")[2].split("in all")[0]
 
 
+def test_settings_have_units_and_no_empty_ones() -> None:
+    settings = {"batch": 1, "device": None, "budget": 60.0, "limit": 0.05, "runs_a_block": 23}
+    said = wording.settings_in_words(measurement(settings=settings))
+    assert said == "batch 1, budget 60 s, limit 5 %, runs a block 23, 41 s in all"
+
+
 def test_revisions_tell_checkouts_apart() -> None:
-    new, old = (side(revision=letter * 40) for letter in "ab")
+    new, old = (side(revision=f"{letter * 9}+") for letter in "ab")
     title = wording.title(comparison(new=new, old=old))
-    assert title == "model.onnx at aaaaaaaaaaaa against model.onnx at bbbbbbbbbbbb"
+    assert title == "model.onnx at aaaaaaaaa+ against model.onnx at bbbbbbbbb+"
 
 
 def test_markdown_says_the_verdict_first_and_folds_the_rest() -> None:
     lines = markdown(comparison()).splitlines()
-    assert lines[0] == MARK
-    assert lines[2].startswith("### 🔴 slower: `new.onnx against old.onnx`")
-    assert "- ❌ **slowdown failed**: the median changed by 10.2 %, 5 % are allowed" in lines
+    assert lines[0].startswith("### 🔴 slower: `new.onnx against old.onnx`")
+    assert "- ❌ slowdown: 10.2 %, the limit is 5 %" in lines
     fold = lines.index("<details>")
     assert "| infer | 10.6 ±1.5% | 11.7 ±1.5% | +10.2% | +9.0…+11.5 | slower |" in lines[:fold]
     assert any("SHA-256 abababababab" in line for line in lines[fold:])

@@ -150,7 +150,7 @@ def _section(runs: Sequence[Run]) -> str:
     report = runs[-1].report
     machine = html.escape(wording.machine_in_words(report.machine))
     alike = [
-        f"{name} {wording.setting_in_words(report.settings[name])}"
+        f"{name} {wording.setting_in_words(name, report.settings[name])}"
         for name in ALIKE
         if report.settings.get(name) is not None
     ]
@@ -185,13 +185,13 @@ def _ratio_plot(runs: Sequence[Run]) -> str:
         )
         kind = found.verdict.split(maxsplit=1)[0]
         points.append(Point(at, _percent(found.ratio), title, kind))
-        limits.append(run.report.settings.get("max_slowdown"))
+        limits.append(_limit(run.report))
     if not points:
         return ""
     levels = [(0.0, "zero")]
     key = "<span>change of the median, in pairs</span>"
-    if isinstance(limits[-1], float):
-        levels.append((100 * limits[-1], "limit"))
+    if (limit := limits[-1]) is not None:
+        levels.append((100 * limit, "limit"))
         key += '<span><i class="limit"></i>limit of the last run</span>'
     dates = [_date(run.when)[:10] for run in runs]
     drawn = plot(
@@ -281,10 +281,17 @@ def _row(run: Run) -> str:
 
 
 def _gate(gate: Gate) -> str:
-    """Its answer, and why it is not "passed"."""
-    state = wording.gate_state(gate)
-    why = "" if gate.passed else f": {html.escape(gate.sentence)}"
-    return f'<span class="{state.split()[0]}">{gate.name} {state}</span>{why}'
+    """Its answer; the whole sentence where it is not "passed"."""
+    kind = {True: "passed", False: "failed", None: "cannot"}[gate.passed]
+    text = f"{gate.name} passed" if gate.passed else html.escape(wording.gate_in_words(gate))
+    return f'<span class="{kind}">{text}</span>'
+
+
+def _limit(report: Report) -> float | None:
+    """The slowdown that was allowed; None where there was no gate on it."""
+    limit = report.settings.get("limit")
+    gated = any(gate.name == "slowdown" for gate in report.gates)
+    return float(limit) if gated and isinstance(limit, (int, float)) else None
 
 
 def _compared(report: Report) -> Comparison | None:

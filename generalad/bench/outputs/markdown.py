@@ -8,9 +8,6 @@ import re
 from generalad.bench.outputs import wording
 from generalad.bench.record import Estimate, Report, Times, Verdict
 
-MARK = "<!-- gad bench -->"
-"""The first line, by which a comment is found again to be replaced."""
-
 _SIGN: dict[Verdict | None, str] = {
     "slower": "🔴",
     "same": "⚪",
@@ -23,8 +20,8 @@ _GATE_SIGN = {True: "✅", False: "❌", None: "❔"}
 
 def markdown(report: Report) -> str:
     """GitHub's Markdown, with a line feed at the end."""
-    parts = [MARK, _headline(report), *_gates(report), _short_table(report), _details(report)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts = [_headline(report), _gates(report), _notes(report), _short_table(report)]
+    return "\n\n".join(part for part in [*parts, _details(report)] if part) + "\n"
 
 
 def _headline(report: Report) -> str:
@@ -33,13 +30,16 @@ def _headline(report: Report) -> str:
     return f"{line}\n\n{_plain(report.sentence)}" if report.sentence else line
 
 
-def _gates(report: Report) -> list[str]:
-    lines = [
-        f"- {_GATE_SIGN[gate.passed]} **{gate.name} {wording.gate_state(gate)}**: "
-        f"{_plain(gate.sentence)}"
+def _gates(report: Report) -> str:
+    return "\n".join(
+        f"- {_GATE_SIGN[gate.passed]} {_plain(wording.gate_in_words(gate))}"
         for gate in report.gates
-    ]
-    return ["\n".join(lines)] if lines else []
+    )
+
+
+def _notes(report: Report) -> str:
+    soak = [wording.soak_in_words(report.soak)] if report.soak else []
+    return "\n".join(f"- {_plain(note)}" for note in (*soak, *report.notes))
 
 
 def _short_table(report: Report) -> str:
@@ -99,11 +99,7 @@ def _lines(report: Report) -> list[str]:
         if side is not None:
             ran = f"{side.precision} on {side.backend}, SHA-256 {side.sha256[:12]}"
             lines.append(f"{name}: {wording.side_name(side)}, {ran}")
-    if report.new.limit is not None:
-        lines.append(wording.limit_in_words(report.new.limit))
-    if noise := wording.noise_in_words(report.machine):
-        lines.append(noise)
-    lines += [f"not measured: {why}" for why in wording.missing(report)]
+    lines += wording.small_print(report)
     lines.append(f"generalad {report.version}, {report.when}")
     return [_plain(line) for line in lines]
 

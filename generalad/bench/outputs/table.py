@@ -33,13 +33,15 @@ def render(report: Report) -> RenderableType:
     from rich.text import Text
 
     stages = _compared(report) if report.old else _measured(report)
-    parts: list[RenderableType] = [_heading(report), Text(), stages, Text(), _facts(report)]
-    parts += [Text(), *_remarks(report)]
+    lines = [Text(line, "dim") for line in wording.small_print(report)]
+    lines += [Text(f"note: {note}", "yellow") for note in report.notes]
+    if report.soak is not None:
+        lines += [Text(), Text(wording.soak_in_words(report.soak))]
     if report.sentence:
         style = VERDICT_STYLE[report.verdict] if report.verdict else ""
-        parts += [Text(), Text(report.sentence, style)]
-    parts += [_gate(gate) for gate in report.gates]
-    return Group(*parts)
+        lines += [Text(), Text(report.sentence, style)]
+    lines += [_gate(gate) for gate in report.gates]
+    return Group(_heading(report), Text(), stages, Text(), _facts(report), Text(), *lines)
 
 
 def _heading(report: Report) -> Text:
@@ -101,23 +103,11 @@ def _facts(report: Report) -> Table:
     return table
 
 
-def _remarks(report: Report) -> list[RenderableType]:
-    from rich.text import Text
-
-    remarks = []
-    if report.new.limit is not None:
-        remarks.append(wording.limit_in_words(report.new.limit))
-    remarks.append(wording.noise_in_words(report.machine))
-    remarks += [f"not measured: {why}" for why in wording.missing(report)]
-    return [Text(remark, "dim") for remark in remarks if remark]
-
-
 def _gate(gate: Gate) -> Text:
     from rich.text import Text
 
     style = _GATE_STYLE[gate.passed]
-    state = f"{_GATE_SIGN[gate.passed]} {gate.name} {wording.gate_state(gate)}: "
-    return Text.assemble((state, style), gate.sentence)
+    return Text(f"{_GATE_SIGN[gate.passed]} {wording.gate_in_words(gate)}", style)
 
 
 def _table(first: str, *others: str) -> Table:

@@ -14,6 +14,7 @@ from generalad.bench.record import (
     Machine,
     Report,
     Side,
+    Soak,
     Times,
 )
 
@@ -64,6 +65,8 @@ def _facts(side: Side) -> dict[str, str]:
         found["GPU memory"] = f"{number(side.gpu_memory)} MB"
     if side.energy is not None:
         found["energy"] = f"{number(side.energy)} J a picture"
+    if side.waiting is not None:
+        found["waiting for cores"] = f"{100 * side.waiting:.1f} %"
     if side.temperature is not None:
         found["temperature"] = f"{number(side.temperature)} °C"
     for one in side.throughput:
@@ -91,45 +94,65 @@ def title(report: Report) -> str:
 
 def side_name(side: Side) -> str:
     """The artifact's name, with the project's revision where checkouts are compared."""
-    return f"{side.name} at {side.revision[:12]}" if side.revision else side.name
+    return f"{side.name} at {side.revision}" if side.revision else side.name
 
 
 def machine_in_words(machine: Machine) -> str:
     """One line about where it was measured."""
-    parts = [machine.cpu, f"{machine.cores} cores", machine.architecture, machine.system]
-    if machine.gpu:
-        parts.insert(0, machine.gpu)
-    if machine.threads:
-        parts.append(f"{machine.threads} threads")
-    return ", ".join([*parts, f"Python {machine.python}"])
+    parts = [machine.gpu, machine.cpu, f"{machine.cores} cores", machine.architecture]
+    parts += [machine.system, f"Python {machine.python}"]
+    return ", ".join(dict.fromkeys(part for part in parts if part))
 
 
 def settings_in_words(report: Report) -> str:
     """The settings that were given; of a path its last part only."""
     given = [
-        f"{name} {setting_in_words(value)}"
+        f"{name.replace('_', ' ')} {setting_in_words(name, value)}"
         for name, value in report.settings.items()
-        if _set(value)
+        if value is not None and value is not False and value != ""
     ]
     return ", ".join([*given, f"{report.seconds:.0f} s in all"])
+
+
+def setting_in_words(name: str, value: object) -> str:
+    """A setting with its unit, and without the folders of this machine."""
+    if name == "limit" and isinstance(value, float):
+        return f"{100 * value:g} %"
+    if name == "budget" and isinstance(value, (int, float)):
+        return f"{value:g} s"
+    text = str(value)
+    return PurePosixPath(PureWindowsPath(text).as_posix()).name or text
 
 
 def noise_in_words(machine: Machine) -> str:
     """How restless the machine was; empty where it was not measured."""
     if machine.noise is None:
         return ""
-    return f"neighbouring runs of the same thing differed by {100 * machine.noise:.1f} %"
+    return f"noise: neighbouring runs of the same thing differ by {100 * machine.noise:.1f} %"
 
 
-def missing(report: Report) -> list[str]:
-    """What could not be measured, each once."""
-    found = [*report.new.missing, *(report.old.missing if report.old else ())]
-    return list(dict.fromkeys(found))
+def soak_in_words(soak: Soak) -> str:
+    """How latency and memory drifted."""
+    latency = f"latency {_slope(soak.latency)} ms an hour"
+    memory = f", memory {_slope(soak.memory)} MB an hour" if soak.memory else ""
+    return f"over {soak.seconds / 60:.0f} min: {latency}{memory}"
 
 
-def gate_state(gate: Gate) -> str:
-    """A gate's answer in one or two words."""
-    return {True: "passed", False: "failed", None: "cannot tell"}[gate.passed]
+def small_print(report: Report) -> list[str]:
+    """What puts the figures into place: the limit of the machine, its noise, what is missing."""
+    limit = report.new.limit
+    missing = [*report.new.missing, *(report.old.missing if report.old else ())]
+    found = [
+        limit_in_words(limit) if limit else "",
+        noise_in_words(report.machine),
+        *(f"not measured: {why}" for why in dict.fromkeys(missing)),
+    ]
+    return [line for line in found if line]
+
+
+def gate_in_words(gate: Gate) -> str:
+    """Which limit, and why its answer is as it is."""
+    return f"{gate.name}: {gate.sentence}"
 
 
 def number(value: float) -> str:
@@ -174,6 +197,13 @@ def change_interval(ratio: Estimate) -> str:
     return f"{_signed(ratio.low)}…{_signed(ratio.high)}"
 
 
+def _slope(slope: Estimate) -> str:
+    ends = (
+        "" if slope.low is None or slope.high is None else f" ({slope.low:+.3g}…{slope.high:+.3g})"
+    )
+    return f"{slope.value:+.3g}{ends}"
+
+
 def _signed(ratio: float) -> str:
     percent = 100 * (ratio - 1)
     text = f"{percent:+.1f}" if abs(percent) < 99.95 else f"{percent:+.0f}"
@@ -185,17 +215,3 @@ def _scaled(value: float) -> str:
         if value >= size:
             return f"{number(value / size)} {letter}"
     return f"{number(value)} "
-
-
-def _set(value: object) -> bool:
-    return value is not None and value is not False and value != ""
-
-
-def setting_in_words(value: object) -> str:
-    """A setting without the folders of this machine."""
-    if isinstance(value, list):
-        return " ".join(setting_in_words(one) for one in value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    text = str(value)
-    return PurePosixPath(PureWindowsPath(text).as_posix()).name or text
