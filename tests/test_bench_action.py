@@ -1,0 +1,269 @@
+"""The GitHub action and workflow: their scripts run here, with doubles of gad and gh."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from bench_report_helpers import comparison, measurement
+
+from generalad.bench.outputs.markdown import markdown
+
+GITHUB = Path(__file__).resolve().parents[1] / ".github"
+ACTION = GITHUB / "actions" / "bench"
+
+if not ACTION.exists():
+    pytest.skip("runs from a checkout only", allow_module_level=True)
+if shutil.which("bash") is None:
+    pytest.skip("needs bash", allow_module_level=True)
+
+DOUBLE = """#!{python}
+import json, os, pathlib, shutil, sys
+here = pathlib.Path(__file__).parent
+with (here / "calls.jsonl").open("a") as file:
+    file.write(json.dumps(sys.argv) + "\\n")
+{body}
+"""
+
+GAD = """
+code = int(os.environ["DOUBLE_CODE"])
+if code in (0, 3):
+    for option in ("--json", "--markdown"):
+        target = sys.argv[sys.argv.index(option) + 1]
+        shutil.copy(here / ("given" + option), target)
+sys.exit(code)
+"""
+
+GH = """
+if "--jq" in sys.argv:
+    print(os.environ["DOUBLE_FOUND"])
+sys.exit(int(os.environ["DOUBLE_CODE"]))
+"""
+
+
+class Machine:
+    """A runner: its environment, and a folder of doubles before all other commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.commands = folder / "commands"
+        self.commands.mkdir()
+        (folder / "temp").mkdir()
+        self.output, self.summary = folder / "output", folder / "summary"
+        self.environment = {
+            "PATH": os.pathsep.join([str(self.commands), os.environ["PATH"]]),
+            "RUNNER_TEMP": str(folder / "temp"),
+            "GITHUB_OUTPUT": str(self.output),
+            "GITHUB_STEP_SUMMARY": str(self.summary),
+        }
+        os.symlink(sys.executable, self.commands / "python")
+
+    def double(self, name: str, body: str) -> None:
+        path = self.commands / name
+        path.write_text(DOUBLE.format(python=sys.executable, body=body), encoding="utf-8")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def run(self, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(ACTION / script)],
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def calls(self) -> list[list[str]]:
+        lines = (self.commands / "calls.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)[1:] for line in lines]
+
+    def outputs(self) -> dict[str, str]:
+        lines = self.output.read_text(encoding="utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def inputs(**given: str) -> dict[str, str]:
+    names = ("AGAINST", "MAX_SLOWDOWN", "MAX_P95", "MAX_MEMORY", "OPTIONS")
+    rest = {"ARTIFACT": "model.onnx", "BUDGET": "60s", "NAME": "bench", "DOUBLE_CODE": "0"}
+    return {**dict.fromkeys(names, ""), **rest, **given}
+
+
+def with_gad(machine: Machine) -> None:
+    machine.double("gad", GAD)
+    (machine.commands / "given--json").write_text(comparison().to_json(), encoding="utf-8")
+    (machine.commands / "given--markdown").write_text(markdown(comparison()), encoding="utf-8")
+
+
+def test_all_inputs_become_options(machine: Machine) -> None:
+    with_gad(machine)
+    done = machine.run(
+        "bench.sh",
+        **inputs(
+            ARTIFACT="a model.onnx",
+            AGAINST="old/a model.onnx",
+            MAX_SLOWDOWN="5%",
+            MAX_P95="40",
+            MAX_MEMORY="300",
+            OPTIONS="--threads 2  --batch 1",
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    (call,) = machine.calls()
+    folder = machine.outputs()["folder"]
+    assert call == [
+        *("bench", "a model.onnx", "--budget", "60s", "--against", "old/a model.onnx"),
+        *("--max-slowdown", "5%", "--max-p95", "40", "--max-memory", "300"),
+        *("--threads", "2", "--batch", "1"),
+        *("--json", f"{folder}/bench.json", "--markdown", f"{folder}/bench.md"),
+        *("--github", f"{folder}/github-action-benchmark.json"),
+    ]
+
+
+def test_empty_inputs_become_no_options(machine: Machine) -> None:
+    with_gad(machine)
+    assert machine.run("bench.sh", **inputs()).returncode == 0
+    (call,) = machine.calls()
+    assert [word for word in call if word.startswith("--")] == [
+        "--budget",
+        "--json",
+        "--markdown",
+        "--github",
+    ]
+
+
+def test_the_options_are_those_of_the_command(machine: Machine) -> None:
+    import typer
+    from typer.main import get_command
+
+    from generalad.cli.bench import bench
+
+    with_gad(machine)
+    machine.run("bench.sh", **inputs(AGAINST="a", MAX_SLOWDOWN="5%", MAX_P95="4", MAX_MEMORY="3"))
+    app = typer.Typer()
+    app.command()(bench)
+    known = {name for option in get_command(app).params for name in option.opts}
+    (call,) = machine.calls()
+    assert {word for word in call if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_gate_that_says_no_still_leaves_a_report(machine: Machine, code: int) -> None:
+    with_gad(machine)
+    assert machine.run("bench.sh", **inputs(DOUBLE_CODE=str(code))).returncode == 0
+    outputs = machine.outputs()
+    assert outputs["exit-code"] == str(code)
+    assert outputs["verdict"] == "slower"
+    assert Path(outputs["report"]).read_text(encoding="utf-8") == comparison().to_json()
+    assert machine.summary.read_text(encoding="utf-8") == markdown(comparison())
+
+
+def test_a_measurement_has_no_verdict(machine: Machine) -> None:
+    with_gad(machine)
+    (machine.commands / "given--json").write_text(measurement().to_json(), encoding="utf-8")
+    machine.run("bench.sh", **inputs())
+    assert machine.outputs()["verdict"] == ""
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_bench_that_fails_leaves_its_exit_code_alone(machine: Machine, code: int) -> None:
+    with_gad(machine)
+    assert machine.run("bench.sh", **inputs(DOUBLE_CODE=str(code))).returncode == 0
+    assert set(machine.outputs()) == {"exit-code", "folder"}
+    assert machine.outputs()["exit-code"] == str(code)
+    assert not machine.summary.exists()
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a b", "x;ls", 'a" b'])
+def test_a_name_that_is_no_file_name_is_refused(machine: Machine, name: str) -> None:
+    with_gad(machine)
+    done = machine.run("bench.sh", **inputs(NAME=name))
+    assert done.returncode == 2
+    assert "::error::name: expected letters" in done.stdout
+    assert not machine.output.exists()
+
+
+def comment(machine: Machine, tmp_path: Path, *, found: str, code: int = 0) -> Any:
+    (tmp_path / "bench.md").write_text("### the report\n", encoding="utf-8")
+    machine.double("gh", GH)
+    return machine.run(
+        "comment.sh",
+        NAME="bench",
+        FOLDER=str(tmp_path),
+        REPOSITORY="o/r",
+        PULL_REQUEST="7",
+        DOUBLE_FOUND=found,
+        DOUBLE_CODE=str(code),
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "request_"),
+    [
+        ("", ["--method", "POST", "repos/o/r/issues/7/comments"]),
+        ("11", ["--method", "PATCH", "repos/o/r/issues/comments/11"]),
+        ("11\n12", ["--method", "PATCH", "repos/o/r/issues/comments/11"]),
+    ],
+)
+def test_a_comment_is_made_or_replaced(
+    machine: Machine, tmp_path: Path, found: str, request_: list[str]
+) -> None:
+    done = comment(machine, tmp_path, found=found)
+    assert done.returncode == 0, done.stderr
+    look, write = machine.calls()
+    assert look[1] == "repos/o/r/issues/7/comments"
+    assert write == ["api", *request_, "-F", f"body=@{tmp_path / 'comment.md'}"]
+    text = (tmp_path / "comment.md").read_text(encoding="utf-8")
+    assert text == "<!-- gad bench: bench -->\n\n### the report\n"
+    assert text.splitlines()[0] in look[-1]
+
+
+def test_a_token_that_may_not_comment_is_a_warning(machine: Machine, tmp_path: Path) -> None:
+    done = comment(machine, tmp_path, found="", code=1)
+    assert done.returncode == 0
+    assert "::warning::" in done.stdout
+
+
+def load(path: Path) -> dict[Any, Any]:
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_workflow_gives_only_inputs_that_the_action_has() -> None:
+    action = load(ACTION / "action.yml")
+    workflow = load(GITHUB / "workflows" / "bench.yml")
+    steps = workflow["jobs"]["bench"]["steps"]
+    (step,) = (one for one in steps if one.get("id") == "bench")
+    assert set(step["with"]) <= set(action["inputs"])
+    required = {name for name, one in action["inputs"].items() if one.get("required")}
+    assert required <= set(step["with"])
+    assert step["uses"].removeprefix("./.generalad/") == str(ACTION.relative_to(GITHUB.parent))
+
+
+def test_the_action_hands_its_scripts_what_they_read() -> None:
+    steps = load(ACTION / "action.yml")["runs"]["steps"]
+    for script in ACTION.glob("*.sh"):
+        (step,) = (one for one in steps if script.name in one.get("run", ""))
+        text = script.read_text(encoding="utf-8")
+        assert all(
+            f"${name}" in text or f"{{{name}" in text for name in step["env"] if name != "GH_TOKEN"
+        )
+
+
+def test_no_input_is_pasted_into_a_script() -> None:
+    for path in (ACTION / "action.yml", GITHUB / "workflows" / "bench.yml"):
+        document = load(path)
+        steps = document.get("runs", document.get("jobs", {}).get("bench"))["steps"]
+        assert not [step["run"] for step in steps if "${{" in step.get("run", "")]
