@@ -27,6 +27,7 @@ LIMIT = 0.05
 NARROW = 0.25
 """Half of the interval that is narrow enough, as a share of the limit."""
 
+LOOK_EVERY = 10
 MIN_TURNS = 40
 """More than one round, so that at least two sets of processes are compared."""
 
@@ -51,11 +52,11 @@ def narrow_enough(new: Recording, old: Recording, limit: float) -> bool:
     Stopping by where the interval lies would be looking again and again until noise brings it to
     the wrong side of the limit.
     """
-    turns = len(new.blocks)
-    # Every tenth turn, because the look costs some milliseconds.
-    if turns < MIN_TURNS or turns % 10:
+    # Not every turn, because a look costs some milliseconds.
+    if len(new.blocks) < MIN_TURNS or len(new.blocks) % LOOK_EVERY:
         return False
-    return estimates.half_width(ratio(new.blocks, old.blocks, "total")) <= NARROW * limit
+    found = ratio_of(log_ratios(new.blocks, old.blocks, "total"))
+    return estimates.half_width(found) <= NARROW * limit
 
 
 def compare(new: Recording, old: Recording, *, limit: float = LIMIT) -> Compared:
@@ -81,7 +82,18 @@ def ratio(
     new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
 ) -> Estimate:
     """New over old of one stage, over pairs of blocks of the same turn."""
-    logs = np.log(_medians(new, stage, waiting)) - np.log(_medians(old, stage, waiting))
+    return ratio_of(log_ratios(new, old, stage, waiting=waiting))
+
+
+def log_ratios(
+    new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
+) -> estimates.Floats:
+    """Of each turn, the logarithm of the ratio of the two blocks' medians."""
+    return np.log(_medians(new, stage, waiting)) - np.log(_medians(old, stage, waiting))
+
+
+def ratio_of(logs: estimates.Floats) -> Estimate:
+    """The median over turns, with its bootstrap interval."""
     found = estimates.bootstrap(logs, lambda values: np.median(values, axis=-1))
     low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
     return Estimate(math.exp(found.value), low, high)

@@ -42,37 +42,37 @@ def quantile(blocks: Sequence[Sequence[float]], q: float) -> Estimate | None:
     """
     ordered = np.sort(np.concatenate([np.asarray(block, float) for block in blocks]))
     value = float(np.quantile(ordered, q))
-    worth = _worth(blocks, value, q)
-    ranks = _ranks(int(worth), q)
+    worth = _worth(blocks, value)
+    ranks = _ranks(worth, q)
     if ranks is None:
         return None
-    scale = len(ordered) / int(worth)
+    scale = len(ordered) / worth
     low = max(math.floor((ranks[0] - 1) * scale), 0)
     high = min(math.ceil(ranks[1] * scale), len(ordered)) - 1
     # Interpolation can put the value itself just outside, where there are few.
     return Estimate(value, min(value, float(ordered[low])), max(value, float(ordered[high])))
 
 
-def _worth(blocks: Sequence[Sequence[float]], value: float, q: float) -> float:
+def _worth(blocks: Sequence[Sequence[float]], value: float) -> int:
     """How many independent values have as sure a share above `value` as these blocks.
 
     The share's variance is taken from how it differs between blocks, and compared with that of
-    independent values, q (1 - q) / n: the design effect of sampling in clusters.
+    independent values: the design effect of sampling in clusters.
     """
     sizes = np.array([len(block) for block in blocks], float)
     above = np.array([np.mean(np.asarray(block) > value) for block in blocks])
-    total = float(sizes.sum())
-    if len(blocks) < 2:
-        return total
+    total, count = float(sizes.sum()), len(blocks)
+    share = float(np.sum(sizes * above) / total)
+    independent = share * (1 - share) / max(1.0, total - 1)
+    if count < 2 or independent == 0:
+        return int(total)
     weights = sizes / total
-    variance = float(np.sum(weights**2 * (above - (1 - q)) ** 2)) * len(blocks) / (len(blocks) - 1)
-    return total / max(1.0, variance / (q * (1 - q) / total))
+    variance = float(np.sum(weights**2 * (above - share) ** 2)) * count / (count - 1)
+    return max(1, int(total / max(1.0, variance / independent - 1e-9)))
 
 
 def _ranks(count: int, q: float) -> tuple[int, int] | None:
     """Ranks from 1 of the order statistics that enclose the q-quantile of `count` values."""
-    if count < 1:
-        return None
     k = np.arange(count + 1)
     log_choose = (
         math.lgamma(count + 1)

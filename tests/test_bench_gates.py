@@ -1,0 +1,82 @@
+"""Limits of `gad bench`, and the quantities they are written in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generalad.bench.gates import memory_gate, p95_gate, slowdown_gate
+from generalad.bench.quantities import batches, duration, in_words, share
+from generalad.bench.record import Estimate
+from generalad.errors import UsageError
+
+
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(0.1, 100))
+def test_p95_is_judged_by_its_interval(one: float, other: float, limit: float) -> None:
+    low, high = sorted((one, other))
+    gate = p95_gate(Estimate((low + high) / 2, low, high), limit)
+    assert gate.passed == (False if low > limit else True if high <= limit else None)
+    assert f"{limit:g} ms" in gate.sentence
+    assert ("cannot tell" in gate.sentence) == (gate.passed is None)
+
+
+def test_no_interval_is_no_pass() -> None:
+    assert p95_gate(None, 10).passed is None
+    assert p95_gate(Estimate(5.0), 10).passed is None
+    assert slowdown_gate(Estimate(1.0), 0.05).passed is None
+    assert memory_gate(None, 100).passed is None
+
+
+def test_slowdown_is_said_as_a_change() -> None:
+    gate = slowdown_gate(Estimate(1.1, 1.08, 1.12), 0.05)
+    assert gate.passed is False
+    assert gate.sentence == "+10.0 % (95 %: +8.0 % to +12.0 %), above the limit of 5 %"
+    assert slowdown_gate(Estimate(1.04, 1.03, 1.06), 0.05).passed is None
+    assert slowdown_gate(Estimate(0.5, 0.4, 0.6), 0.05).passed is True
+
+
+def test_memory() -> None:
+    assert memory_gate(100.0, 100).passed is True
+    assert memory_gate(100.1, 100).passed is False
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("60s", 60), ("5m", 300), ("1.5 h", 5400), ("250ms", 0.25), ("2min", 120)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["60", "0s", "-5s", "5 d", "s", "", "1e3s", "nan s", "5%"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(UsageError, match="60s"):
+        duration(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("5%", 0.05), ("0.5 %", 0.005), ("99%", 0.99)])
+def test_shares(text: str, value: float) -> None:
+    assert share(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["5", "0.05", "0%", "100%", "-5%", "%", "five%"])
+def test_no_shares(text: str) -> None:
+    with pytest.raises(UsageError, match="5%"):
+        share(text)
+
+
+def test_batches() -> None:
+    assert batches("1") == (1,)
+    assert batches("8, 1") == (8, 1)
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "1,1", "-1", "1.5", "x", "9999999"])
+def test_no_batches(text: str) -> None:
+    with pytest.raises(UsageError):
+        batches(text)
+
+
+def test_in_words() -> None:
+    assert in_words(59.7) == "60 s"
+    assert in_words(600) == "10 min"

@@ -1,0 +1,154 @@
+"""How sides take turns, with made-up workers and a clock that they move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from generalad.bench import turns
+from generalad.bench.process import Block, Facts, Order, Subject
+from generalad.bench.turns import Plan, Recording, take_turns
+from generalad.errors import UsageError
+
+ORDER = Order(["a.png"])
+OLD, NEW = Subject("old", Path("old.onnx")), Subject("new", Path("new.onnx"))
+
+
+class Stage:
+    """What fake workers share: the time, and the log of what they did."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+        self.alive: list[str] = []
+        self.start = 0.5
+        self.milliseconds = 10.0
+        self.sizes = {"old": (64, 64), "new": (64, 64)}
+
+    def clock(self) -> float:
+        return self.now
+
+    def worker(self, subject: Subject, order: Order) -> FakeWorker:
+        return FakeWorker(self, subject, order)
+
+
+class FakeWorker:
+    """Takes its time by moving the clock."""
+
+    pid = 1
+
+    def __init__(self, stage: Stage, subject: Subject, order: Order) -> None:
+        self._stage, self.subject, self.batch = stage, subject, order.batch
+        stage.now += stage.start
+        stage.alive.append(subject.name)
+        stage.log.append(f"open {subject.name}")
+        size = stage.sizes[subject.name]
+        self.facts = Facts("fake", "fp32", size, None, load=stage.start * 1000, cold=20.0)
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stage.alive.remove(self.subject.name)
+
+    def run(self, runs: int) -> Block:
+        self._stage.now += runs * self._stage.milliseconds / 1000
+        self._stage.log.append(self.subject.name)
+        return Block({"total": [self._stage.milliseconds / self.batch] * runs})
+
+    def peak_rss(self) -> float:
+        return 100.0
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    found = Stage()
+    monkeypatch.setattr(turns, "Worker", found.worker)
+    return found
+
+
+def after(count: int) -> Callable[[Sequence[Recording]], bool]:
+    return lambda recordings: len(recordings[0].blocks) >= count
+
+
+def run(stage: Stage, plan: Plan, *subjects: Subject, order: Order = ORDER) -> list[Recording]:
+    return take_turns(subjects or (NEW, OLD), order, plan, clock=stage.clock)
+
+
+def test_each_turn_has_each_side_once_in_random_order(stage: Stage) -> None:
+    plan = Plan(budget=1000, enough=after(30), rounds=False)
+    new, old = run(stage, plan)
+    assert len(new.blocks) == len(old.blocks) == 30
+    pairs = [tuple(stage.log[-60:][i : i + 2]) for i in range(0, 60, 2)]
+    assert set(pairs) == {("new", "old"), ("old", "new")}
+    # Both orders about equally often.
+    assert 7 <= pairs.count(("new", "old")) <= 23
+
+
+def test_the_order_is_that_of_the_seed(stage: Stage) -> None:
+    logs = []
+    for seed in (1, 1, 2):
+        stage.log.clear()
+        run(stage, Plan(budget=1000, enough=after(30), seed=seed, rounds=False))
+        logs.append(list(stage.log))
+    assert logs[0] == logs[1] != logs[2]
+
+
+def test_a_block_takes_its_time_whatever_a_run_takes(stage: Stage) -> None:
+    for milliseconds, runs in ((10.0, 5), (1.0, 50), (400.0, 1)):
+        stage.milliseconds = milliseconds
+        new, _ = run(stage, Plan(budget=1000, enough=after(1)))
+        assert len(new.blocks[0].times["total"]) == runs
+
+
+def test_a_block_of_batches_too(stage: Stage) -> None:
+    new, _ = run(stage, Plan(budget=1000, enough=after(1)), order=Order(["a.png"], batch=10))
+    assert len(new.blocks[0].times["total"]) == 5
+    assert new.blocks[0].times["total"][0] == pytest.approx(1.0)
+
+
+def test_processes_are_replaced_after_a_round(stage: Stage) -> None:
+    stage.start = 0.01
+    new, old = run(stage, Plan(budget=1000, enough=after(3 * turns.ROUND_TURNS)))
+    assert len(new.load) == len(old.cold) == 3
+    assert stage.log.count("open new") == stage.log.count("open old") == 3
+    assert stage.alive == []
+
+
+def test_slow_starts_are_made_up_for_by_longer_rounds(stage: Stage) -> None:
+    stage.start = 20.0
+    new, _ = run(stage, Plan(budget=2000, enough=lambda recordings: False))
+    starting = 2 * stage.start * len(new.load)
+    assert len(new.load) > 1
+    assert starting < 0.3 * 2000
+
+
+def test_the_budget_ends_it(stage: Stage) -> None:
+    told: list[float] = []
+    run(stage, Plan(budget=10, enough=lambda recordings: False, progress=told.append))
+    assert 10 <= stage.now < 12
+    assert told == sorted(told)
+    assert told[-1] == 10
+
+
+def test_a_budget_without_room_for_a_turn_is_refused(stage: Stage) -> None:
+    stage.start = 3.0
+    with pytest.raises(UsageError, match="budget of 5 s is too short: starting"):
+        run(stage, Plan(budget=5, enough=lambda recordings: False))
+    assert stage.alive == []
+
+
+def test_different_inputs_are_refused(stage: Stage) -> None:
+    stage.sizes["new"] = (128, 128)
+    with pytest.raises(UsageError, match="new takes 128 x 128 pixels and old takes 64 x 64"):
+        run(stage, Plan(budget=5, enough=lambda recordings: False))
+    assert stage.alive == []
+
+
+def test_what_comes_between_is_told_the_processes(stage: Stage) -> None:
+    seen: list[list[int]] = []
+    plan = Plan(budget=100, enough=after(3), between=lambda pids: seen.append(list(pids)))
+    run(stage, plan, NEW)
+    assert seen == [[1], [1], [1]]
