@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo install test check clean
+.PHONY: help demo install test check bench clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
@@ -23,6 +23,9 @@ check: $(INSTALLED)   ## ruff and mypy
 	@# The last numpy for Python 3.10 has other type stubs than the ones the code is written against.
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 		echo $(BIN)/mypy; $(BIN)/mypy; else echo "mypy: skipped on Python 3.10"; fi
+
+bench: $(INSTALLED)   ## export and pipeline against the last commit; prints, never fails on noise
+	$(BIN)/python benchmarks/change.py
 
 clean:           ## remove what make made
 	rm -rf $(VENV) demo dist build
