@@ -1,0 +1,158 @@
+"""Judging a bench by a baseline that was made elsewhere or at another time.
+
+    ratio of a stage = its multiple of the reference kernels, here over there
+
+What the kernels share with the network cancels: the speed of the processor, its clock, who else was
+there. The interval holds the uncertainty of both measurements and of the way between them; where
+the kernels contradict each other there is no judgement, but the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from generalad.bench.baseline import Baseline, Conditions, check_rest, conditions_of
+from generalad.bench.comparison import verdict
+from generalad.bench.quantities import percent
+from generalad.bench.record import Comparison, Estimate, Report, Verdict
+from generalad.errors import UsageError
+
+RESIDUAL = 0.02
+"""Standard deviation, of the logarithm, of a network's time over the kernels' on one machine in
+different states; `benchmarks/travel.py` measures it."""
+
+DISAGREE = 0.25
+"""Largest range of the kernels' logarithmic factors that a single factor may stand for."""
+
+_NORMAL = 1.96
+"""Standard deviations of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A bench against a baseline.
+
+    Attributes:
+        comparisons: of each stage that both have; ratios are corrected for the machine's speed.
+        verdict: on `total`.
+        sentence: the verdict in words.
+        speed: of this machine, now, relative to the baseline's: 2 is twice as fast.
+        travel: half of the interval, relative, that comes from the way between the two alone.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    verdict: Verdict
+    sentence: str
+    speed: float
+    travel: float
+
+
+def judge(
+    report: Report, relative: Mapping[str, Estimate], baseline: Baseline, limit: float
+) -> Judgement:
+    """Judge the report's new side by a baseline.
+
+    Args:
+        report: with `machine.reference`.
+        relative: see `relative_times`, of the same run.
+        baseline: made here or on another machine.
+        limit: share by which the total may take longer, 0.05 for 5 %.
+
+    Raises:
+        UsageError: the two cannot be compared, with every reason.
+    """
+    _check_conditions(conditions_of(report), baseline)
+    check_rest(report)
+    factors = _factors(report, baseline)
+    apart = max(factors.values()) - min(factors.values())
+    if apart > DISAGREE:
+        raise _refused(
+            baseline,
+            "no single factor describes this machine: it runs "
+            + ", ".join(f"{name} {math.exp(-f):.2f}" for name, f in factors.items())
+            + " times as fast",
+        )
+    # Where the kernels disagree, the network may follow any of them.
+    deviation = math.hypot(RESIDUAL, apart / 2)
+    comparisons = tuple(
+        _compared(stage, relative[stage], old, report, deviation, limit)
+        for stage, old in baseline.relative.items()
+        if stage in relative
+    )
+    total = next((c for c in comparisons if c.stage == "total"), None)
+    if total is None:
+        raise _refused(baseline, "one of the two holds no time of the total")
+    speed = math.exp(-sum(factors.values()) / len(factors))
+    travel = math.exp(_NORMAL * deviation) - 1
+    sentence = _sentence(total, baseline, speed, travel, limit)
+    return Judgement(comparisons, total.verdict, sentence, speed, travel)
+
+
+def _compared(
+    stage: str,
+    new: Estimate,
+    old: Estimate,
+    report: Report,
+    deviation: float,
+    limit: float,
+) -> Comparison:
+    value = math.log(new.value / old.value)
+    parts = (_deviation(new), _deviation(old), deviation)
+    if None in parts:
+        ratio = Estimate(math.exp(value))
+    else:
+        half = _NORMAL * math.hypot(*(part for part in parts if part is not None))
+        ratio = Estimate(math.exp(value), math.exp(value - half), math.exp(value + half))
+    samples = report.new.stages[stage].samples
+    return Comparison(stage, ratio, samples, verdict(ratio, limit))
+
+
+def _deviation(estimate: Estimate) -> float | None:
+    """Standard deviation of the logarithm, from a 95 % interval."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return math.log(estimate.high / estimate.low) / (2 * _NORMAL)
+
+
+def _factors(report: Report, baseline: Baseline) -> dict[str, float]:
+    """How much longer each kernel takes here, as logarithms."""
+    here, there = report.machine.reference, baseline.reference
+    if not here or here.keys() != there.keys():
+        raise _refused(baseline, "other reference kernels were run")
+    return {name: math.log(here[name].value / there[name].value) for name in there}
+
+
+def _check_conditions(here: Conditions, baseline: Baseline) -> None:
+    differ = [
+        f"{field.name.replace('_', ' ')} is {_words(found)}, the baseline's {_words(expected)}"
+        for field in fields(Conditions)
+        if (found := getattr(here, field.name))
+        != (expected := getattr(baseline.conditions, field.name))
+    ]
+    if differ:
+        raise _refused(baseline, "; ".join(differ))
+
+
+def _refused(baseline: Baseline, why: str) -> UsageError:
+    return UsageError(
+        f"the baseline of {baseline.when[:10]} ({baseline.artifact}) cannot judge this run: {why}",
+        remedy="make a baseline under these conditions, or compare with --against",
+    )
+
+
+def _words(value: object) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value or "none")
+
+
+def _sentence(
+    total: Comparison, baseline: Baseline, speed: float, travel: float, limit: float
+) -> str:
+    ratio = total.ratio
+    interval = "" if ratio.low is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
+    return (
+        f"{total.verdict}: total takes {ratio.value:.3f} times{interval} as long as the baseline of"
+        f" {baseline.when[:10]}, on a machine {speed:.2f} times as fast; the way between them"
+        f" accounts for {percent(round(travel, 3))}, the limit is {percent(limit)}"
+    )
