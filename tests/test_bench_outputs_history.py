@@ -13,7 +13,8 @@ from bench_report_helpers import comparison, estimate, machine, measurement, sid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench.outputs.history import SHOWN, History, Run, read_history, render, write_history
+from generalad.bench.outputs.history import SHOWN, render, write_history
+from generalad.bench.outputs.history_folder import History, Run, read_history
 from generalad.bench.outputs.history_plots import Line, Point, plot
 from generalad.bench.record import Comparison, Estimate, Gate, Report
 from generalad.errors import DataError, StorageError
@@ -155,6 +156,11 @@ def test_a_measurement_alone_has_no_ratios() -> None:
     text = checked(page(at(0, measurement())))
     assert "Change of the total" not in text
     assert text.count("<svg") == len(measurement().new.stages)
+
+
+def test_runs_of_one_day_are_told_apart_by_their_time() -> None:
+    assert ">03-01 00:00</text>" in page(at(0))
+    assert ">2026-03-02</text>" in page(at(0), at(1))
 
 
 def test_stages_may_be_absent() -> None:

@@ -155,10 +155,25 @@ def test_a_path_among_the_settings_loses_its_folders() -> None:
         assert "me" not in markdown(report).partition("settings:")[2].split("in all")[0]
 
 
+def test_a_baseline_has_changes_but_no_other_side() -> None:
+    report = comparison(old=None)
+    line = line_of(shown(report), "infer")
+    assert line.split() == ["infer", "11.7", "±1.5%", "14.5", "+10.2%", "+9.0…+11.5", "slower"]
+    text = markdown(report)
+    assert text.startswith("### 🔴 slower: `new.onnx against a baseline`")
+    assert "| infer | 11.7 ±1.5% | +10.2% | +9.0…+11.5 | slower |" in text
+
+
+def test_an_interval_that_tells_nothing_is_short() -> None:
+    assert wording.spread(Estimate(0.1, 0.09, 15.0)) == "±>10x"
+    assert wording.spread(Estimate(0.1, 0.09, 0.9)) == "±800%"
+    assert wording.spread(Estimate(0.1)) == ""
+
+
 def test_settings_have_units_and_no_empty_ones() -> None:
-    settings = {"batch": 1, "device": None, "budget": 60.0, "limit": 0.05, "runs_a_block": 23}
+    settings = {"batch": 1, "device": None, "budget": 60.0, "limit": 0.05, "image_size": [64, 32]}
     said = wording.settings_in_words(measurement(settings=settings))
-    assert said == "batch 1, budget 60 s, limit 5 %, runs a block 23, 41 s in all"
+    assert said == "batch 1, budget 60 s, limit 5 %, image size 64 x 32, 41 s in all"
 
 
 def test_revisions_tell_checkouts_apart() -> None:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import datetime
 import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from generalad.bench.outputs import wording
+from generalad.bench.outputs.history_folder import History, Run, read_history
 from generalad.bench.outputs.history_plots import Line, Point, plot
-from generalad.bench.outputs.read import read_report
 from generalad.bench.record import STAGES, Comparison, Estimate, Gate, Report, Times
-from generalad.errors import DataError, GadError
 from generalad.files import atomic_write
 
 ALIKE = ("batch", "threads", "source")
@@ -26,28 +24,6 @@ ALIKE = ("batch", "threads", "source")
 
 SHOWN = 30
 """Runs in a table before the rest is folded."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A report with its time, and the name of its file within the folder."""
-
-    name: str
-    when: datetime.datetime
-    report: Report
-
-
-@dataclass(frozen=True)
-class History:
-    """What was found in a folder.
-
-    Attributes:
-        runs: in the order of their time.
-        skipped: file names of what is no report, each with the reason.
-    """
-
-    runs: tuple[Run, ...]
-    skipped: tuple[tuple[str, str], ...]
 
 
 def write_history(folder: Path, page: Path) -> History:
@@ -61,40 +37,6 @@ def write_history(folder: Path, page: Path) -> History:
     with atomic_write(page) as temporary:
         temporary.write_text(render(history), encoding="utf-8", errors="replace")
     return history
-
-
-def read_history(folder: Path) -> History:
-    """All `*.json` at and below `folder`; those that are no reports are skipped.
-
-    Raises:
-        DataError: there is no such folder, or no report in it.
-    """
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}", remedy="give the folder of the reports")
-    runs, skipped = [], []
-    for path in sorted(folder.rglob("*.json")):
-        name = path.relative_to(folder).as_posix()
-        try:
-            report = read_report(path)
-            runs.append(Run(name, _moment(report), report))
-        except GadError as error:
-            skipped.append((name, error.message))
-    if not runs:
-        found = f"{len(skipped)} JSON files that are none" if skipped else "no JSON file"
-        raise DataError(
-            f"there is no bench report in {folder}: {found}",
-            remedy="write reports with gad bench --json",
-        )
-    runs.sort(key=lambda run: (run.when, run.name))
-    return History(tuple(runs), tuple(skipped))
-
-
-def _moment(report: Report) -> datetime.datetime:
-    try:
-        found = datetime.datetime.fromisoformat(report.when.replace("Z", "+00:00"))
-    except ValueError:
-        raise DataError(f"it has no time but {report.when[:40]!r}") from None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)
 
 
 def render(history: History) -> str:
@@ -193,7 +135,7 @@ def _ratio_plot(runs: Sequence[Run]) -> str:
     if (limit := limits[-1]) is not None:
         levels.append((100 * limit, "limit"))
         key += '<span><i class="limit"></i>limit of the last run</span>'
-    dates = [_date(run.when)[:10] for run in runs]
+    dates = _labels(runs)
     drawn = plot(
         [Line("", points)],
         dates,
@@ -237,9 +179,14 @@ def _times_plot(runs: Sequence[Run], stage: str, width: int, height: int) -> str
     values = [point.estimate.value for line in lines for point in line.points]
     if not values:
         return '<p class="note">not measured</p>'
-    dates = [_date(run.when)[:10] for run in runs]
-    least = 0.1 * max(values)
-    return plot(lines, dates, f"{stage} over time", width=width, height=height, least=least)
+    return plot(
+        lines,
+        _labels(runs),
+        f"{stage} over time",
+        width=width,
+        height=height,
+        least=0.1 * max(values),
+    )
 
 
 def _table(runs: Sequence[Run]) -> str:
@@ -301,6 +248,13 @@ def _compared(report: Report) -> Comparison | None:
 def _percent(ratio: Estimate) -> Estimate:
     ends = (None if end is None else 100 * (end - 1) for end in (ratio.low, ratio.high))
     return Estimate(100 * (ratio.value - 1), *ends)
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Dates for the axis, or times of day where all runs are of one."""
+    moments = [_date(run.when) for run in runs]
+    one_day = len({moment[:10] for moment in moments}) == 1
+    return [moment[5:] if one_day else moment[:10] for moment in moments]
 
 
 def _date(when: datetime.datetime) -> str:

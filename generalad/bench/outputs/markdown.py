@@ -43,27 +43,24 @@ def _notes(report: Report) -> str:
 
 
 def _short_table(report: Report) -> str:
-    """Medians of every stage; of a comparison the change besides."""
-    if report.old is None:
-        rows = [
-            [row.stage, _median(row.new), _quantile(row.new.p95 if row.new else None)]
-            for row in wording.stage_rows(report)
-        ]
-        return _table(["ms a picture", "median", "p95"], rows)
-    rows = []
-    for row in wording.stage_rows(report):
-        found = row.comparison
-        rows.append(
-            [
-                row.stage,
-                _median(row.old),
-                _median(row.new),
-                wording.change(found.ratio) if found else "",
-                wording.change_interval(found.ratio) if found else "",
-                found.verdict if found else "",
-            ]
-        )
-    return _table(["ms a picture", "old", "new", "change", "95 % interval", ""], rows)
+    """Medians of every stage; of a comparison the change besides, else p95."""
+    rows = wording.stage_rows(report)
+    if not report.comparisons:
+        cells = [[row.stage, _median(row.new), _p95(row.new)] for row in rows]
+        return _table(["ms a picture", "median", "p95"], cells)
+    old = ["old"] if report.old else []
+    cells = [
+        [row.stage, *([_median(row.old)] if old else []), _median(row.new), *_change(row)]
+        for row in rows
+    ]
+    return _table(["ms a picture", *old, "new", "change", "95 % interval", ""], cells)
+
+
+def _change(row: wording.StageRow) -> list[str]:
+    found = row.comparison
+    if found is None:
+        return ["", "", ""]
+    return [wording.change(found.ratio), wording.change_interval(found.ratio), found.verdict]
 
 
 def _details(report: Report) -> str:
@@ -110,8 +107,8 @@ def _median(times: Times | None) -> str:
     return f"{wording.number(times.median.value)} {wording.spread(times.median)}".rstrip()
 
 
-def _quantile(estimate: Estimate | None) -> str:
-    return wording.number(estimate.value) if estimate else ""
+def _p95(times: Times | None) -> str:
+    return wording.number(times.p95.value) if times and times.p95 else ""
 
 
 def _full(estimate: Estimate | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from generalad.bench.outputs import wording
-from generalad.bench.record import Gate, Report, Verdict
+from generalad.bench.record import Comparison, Gate, Report, Times, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,9 +32,9 @@ def render(report: Report) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    stages = _compared(report) if report.old else _measured(report)
+    stages = _compared(report) if report.comparisons or report.old else _measured(report)
     lines = [Text(line, "dim") for line in wording.small_print(report)]
-    lines += [Text(f"note: {note}", "yellow") for note in report.notes]
+    lines += [Text(f"note: {note}") for note in report.notes]
     if report.soak is not None:
         lines += [Text(), Text(wording.soak_in_words(report.soak))]
     if report.sentence:
@@ -58,26 +58,35 @@ def _heading(report: Report) -> Text:
 
 
 def _compared(report: Report) -> Table:
-    from rich.text import Text
-
-    table = _table("ms", "old", "p95 ", "new", "p95 ", "change", "95 %")
+    """Both sides, or one where the other is a baseline, and the change."""
+    sides = ("old", "new") if report.old else ("new",)
+    quantiles = [name for side in sides for name in (side, "p95 ")]
+    table = _table("ms", *quantiles, "change", "95 %")
     table.add_column("", no_wrap=True)
     for row in wording.stage_rows(report):
         cells: list[RenderableType] = [row.stage]
-        for times in (row.old, row.new):
-            if times is None:
-                cells += ["", ""]
-                continue
-            median = f"{wording.number(times.median.value)} {wording.spread(times.median)}"
-            p95 = wording.number(times.p95.value) if times.p95 else ""
-            cells += [median.rstrip(), f"{p95} "]  # the space parts the sides
-        if (found := row.comparison) is not None:
-            style = VERDICT_STYLE[found.verdict]
-            cells.append(Text(wording.change(found.ratio), style))
-            cells.append(Text(wording.change_interval(found.ratio), style))
-            cells.append(Text(found.verdict, style))
+        for times in (row.old, row.new) if report.old else (row.new,):
+            cells += _median_and_p95(times)
+        cells += _change(row.comparison)
         table.add_row(*cells, style="bold" if row.stage == "total" else "")
     return table
+
+
+def _median_and_p95(times: Times | None) -> list[str]:
+    if times is None:
+        return ["", ""]
+    median = f"{wording.number(times.median.value)} {wording.spread(times.median)}"
+    p95 = wording.number(times.p95.value) if times.p95 else ""
+    return [median.rstrip(), f"{p95} "]  # the space parts the sides
+
+
+def _change(found: Comparison | None) -> list[Text]:
+    from rich.text import Text
+
+    if found is None:
+        return []
+    words = (wording.change(found.ratio), wording.change_interval(found.ratio), found.verdict)
+    return [Text(word, VERDICT_STYLE[found.verdict]) for word in words]
 
 
 def _measured(report: Report) -> Table:

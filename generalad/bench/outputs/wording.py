@@ -78,18 +78,18 @@ def _facts(side: Side) -> dict[str, str]:
 
 
 def limit_in_words(limit: Limit) -> str:
-    """What was counted, and how far the machine is from its own ceiling."""
-    return (
-        f"{_scaled(limit.flops)}FLOP and {_scaled(limit.bytes)}B a picture; this machine reaches "
-        f"{_scaled(limit.flops_ceiling)}FLOP/s and {_scaled(limit.bytes_ceiling)}B/s. "
-        f"{limit.bound.capitalize()} binds, {100 * limit.share:.0f} % of the limit is reached"
-    )
+    """What was counted, what binds, and how much of it is reached."""
+    counted = f"{_scaled(limit.flops)}FLOP and {_scaled(limit.bytes)}B a picture"
+    reached = f"{100 * limit.share:.0f} % of the limit is reached"
+    return f"limit: {counted}; {limit.bound} binds, {reached}"
 
 
 def title(report: Report) -> str:
     """What was measured, against what."""
     new = side_name(report.new)
-    return f"{new} against {side_name(report.old)}" if report.old else new
+    if report.old is not None:
+        return f"{new} against {side_name(report.old)}"
+    return f"{new} against a baseline" if report.comparisons else new
 
 
 def side_name(side: Side) -> str:
@@ -120,6 +120,8 @@ def setting_in_words(name: str, value: object) -> str:
         return f"{100 * value:g} %"
     if name == "budget" and isinstance(value, (int, float)):
         return f"{value:g} s"
+    if isinstance(value, list):
+        return " x ".join(str(one) for one in value)
     text = str(value)
     return PurePosixPath(PureWindowsPath(text).as_posix()).name or text
 
@@ -182,6 +184,8 @@ def spread(estimate: Estimate) -> str:
         return ""
     wider = max(estimate.high - estimate.value, estimate.value - estimate.low)
     share = 100 * wider / estimate.value
+    if share >= 999.5:
+        return "±>10x"
     return f"±{share:.0f}%" if share >= 9.95 else f"±{share:.1f}%"
 
 
