@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -143,19 +144,22 @@ def test_empty_inputs_become_no_options(machine: Machine) -> None:
     ]
 
 
-def test_the_options_are_those_of_the_command(machine: Machine) -> None:
+def known_options() -> set[str]:
     import typer
     from typer.main import get_command
 
     from generalad.cli.bench import bench
 
-    with_gad(machine)
-    machine.run("bench.sh", **inputs(AGAINST="a", MAX_SLOWDOWN="5%", MAX_P95="4", MAX_MEMORY="3"))
     app = typer.Typer()
     app.command()(bench)
-    known = {name for option in get_command(app).params for name in option.opts}
+    return {name for option in get_command(app).params for name in option.opts}
+
+
+def test_the_options_are_those_of_the_command(machine: Machine) -> None:
+    with_gad(machine)
+    machine.run("bench.sh", **inputs(AGAINST="a", MAX_SLOWDOWN="5%", MAX_P95="4", MAX_MEMORY="3"))
     (call,) = machine.calls()
-    assert {word for word in call if word.startswith("--")} <= known
+    assert {word for word in call if word.startswith("--")} <= known_options()
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -267,3 +271,16 @@ def test_no_input_is_pasted_into_a_script() -> None:
         document = load(path)
         steps = document.get("runs", document.get("jobs", {}).get("bench"))["steps"]
         assert not [step["run"] for step in steps if "${{" in step.get("run", "")]
+
+
+def test_the_page_names_only_options_and_inputs_that_there_are() -> None:
+    text = (GITHUB.parent / "docs" / "bench.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"--[a-z][a-z0-9-]+", text)) <= known_options()
+    workflow, action = (yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", text, re.S))
+    job = workflow["jobs"]["latency"]
+    called = load(GITHUB / "workflows" / "bench.yml")[True]["workflow_call"]  # YAML's "on"
+    assert set(job["with"]) <= set(called["inputs"])
+    assert set(action[0]["with"]) <= set(load(ACTION / "action.yml")["inputs"])
+    for used in (job["uses"], action[0]["uses"]):
+        place = used.removeprefix("OWNER/generalad/").removesuffix("@v1")
+        assert (GITHUB.parent / place).exists()
