@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console, Group
 
 from generalad.bench.outputs import wording
+from generalad.bench.outputs.github_benchmark import github_benchmark
 from generalad.bench.outputs.markdown import markdown
 from generalad.bench.outputs.table import render
 from generalad.bench.record import Comparison, Estimate, Gate, Report, Soak, Verdict
@@ -164,6 +165,12 @@ def test_a_baseline_has_changes_but_no_other_side() -> None:
     assert "| infer | 11.7 ±1.5% | +10.2% | +9.0…+11.5 | slower |" in text
 
 
+def test_memory_that_is_not_known_is_not_nought() -> None:
+    report = measurement(new=side(peak_rss=0.0))
+    assert "peak memory" not in shown(report)
+    assert "peak memory" not in github_benchmark(report)
+
+
 def test_an_interval_that_tells_nothing_is_short() -> None:
     assert wording.spread(Estimate(0.1, 0.09, 15.0)) == "±>10x"
     assert wording.spread(Estimate(0.1, 0.09, 0.9)) == "±800%"
@@ -172,8 +179,9 @@ def test_an_interval_that_tells_nothing_is_short() -> None:
 
 def test_settings_have_units_and_no_empty_ones() -> None:
     settings = {"batch": 1, "device": None, "budget": 60.0, "limit": 0.05, "image_size": [64, 32]}
-    said = wording.settings_in_words(measurement(settings=settings))
+    said = wording.settings_in_words(comparison(settings=settings))
     assert said == "batch 1, budget 60 s, limit 5 %, image size 64 x 32, 41 s in all"
+    assert "limit" not in wording.settings_in_words(measurement(settings=settings))
 
 
 def test_revisions_tell_checkouts_apart() -> None:

@@ -43,7 +43,8 @@ def entries(report: Report) -> list[Entry]:
             found.append((f"{stage}, p95", "ms", times.p95, runs))
     found.append(("load", "ms", new.load, ""))
     found.append(("first picture", "ms", new.cold, ""))
-    found.append(("peak memory", "MB", Estimate(new.peak_rss), ""))
+    if new.peak_rss:  # 0 where the system does not tell
+        found.append(("peak memory", "MB", Estimate(new.peak_rss), ""))
     if new.gpu_memory is not None:
         found.append(("GPU memory", "MB", Estimate(new.gpu_memory), ""))
     if new.energy is not None:

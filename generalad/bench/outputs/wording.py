@@ -59,8 +59,9 @@ def _facts(side: Side) -> dict[str, str]:
     found = {
         "load": f"{with_interval(side.load)} ms",
         "first picture": f"{with_interval(side.cold)} ms",
-        "peak memory": f"{number(side.peak_rss)} MB",
     }
+    if side.peak_rss:  # 0 where the system does not tell
+        found["peak memory"] = f"{number(side.peak_rss)} MB"
     if side.gpu_memory is not None:
         found["GPU memory"] = f"{number(side.gpu_memory)} MB"
     if side.energy is not None:
@@ -105,11 +106,11 @@ def machine_in_words(machine: Machine) -> str:
 
 
 def settings_in_words(report: Report) -> str:
-    """The settings that were given; of a path its last part only."""
+    """The settings that were given and that mattered; of a path its last part only."""
     given = [
         f"{name.replace('_', ' ')} {setting_in_words(name, value)}"
         for name, value in report.settings.items()
-        if value is not None and value is not False and value != ""
+        if value is not None and (name != "limit" or report.comparisons)
     ]
     return ", ".join([*given, f"{report.seconds:.0f} s in all"])
 
