@@ -6,53 +6,48 @@ pictures -> take_turns (a process for each side) -> compare -> gates -> Report
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
-import platform
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 import generalad
-from generalad.bench import comparison, estimates, gates, noise
+from generalad.bench import comparison, gates, noise
+from generalad.bench.baseline import (
+    Baseline,
+    load_baseline,
+    make_baseline,
+    reference_times,
+    relative_times,
+)
+from generalad.bench.baseline import save_baseline as save
+from generalad.bench.beside import Beside
+from generalad.bench.ceilings import Device
 from generalad.bench.checkout import checkout, own_revision
-from generalad.bench.machine import usable_cores
+from generalad.bench.gates import Limits
+from generalad.bench.judgement import judge as judge_baseline
+from generalad.bench.limit import limit_of
+from generalad.bench.machine import describe_machine
 from generalad.bench.pictures import DRAWN, pictures
 from generalad.bench.process import Order, Subject
-from generalad.bench.record import Comparison, Gate, Machine, Report, Side, Verdict
-from generalad.bench.side import side_of, throughput
-from generalad.bench.soak import MemoryLog, soak
+from generalad.bench.record import Estimate, Machine, Report
+from generalad.bench.sensors import read_sensors
+from generalad.bench.side import flow, side_of
+from generalad.bench.soak import soak
+from generalad.bench.stopping import stopping
 from generalad.bench.turns import Plan, Recording, take_turns
-from generalad.errors import UsageError
+from generalad.errors import GadError, UsageError
 from generalad.runtime.interrupt import on_interrupt
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, seconds passed, seconds in all)."""
 
 BUDGET = 60.0
-NARROW_MEDIAN = 0.02
-"""Half of the median's interval, relative, that is narrow enough where nothing is compared."""
-
-NARROW_P95 = 0.05
-"""The same of the 95 % quantile where it has a limit."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is judged; None is not.
-
-    Attributes:
-        slowdown: largest share by which the total may take longer, 0.05 for 5 %.
-        p95: milliseconds a picture that 95 % of runs may take at most.
-        memory: megabytes that the process may have at most.
-    """
-
-    slowdown: float | None = None
-    p95: float | None = None
-    memory: float | None = None
-
-
 NO_LIMITS = Limits()
 
 
@@ -61,6 +56,8 @@ def bench(
     *,
     against: str | Path | None = None,
     against_rev: str | None = None,
+    baseline: str | Path | None = None,
+    save_baseline: str | Path | None = None,
     source: str | None = None,
     batches: Sequence[int] = (1,),
     threads: int | None = None,
@@ -78,12 +75,15 @@ def bench(
         against: another artifact of the same input size; the old side.
         against_rev: a revision of this project, which must be a git checkout; the same artifact is
             run by it as the old side.
+        baseline: a file that stands for the old side; made here or on another machine.
+        save_baseline: write such a file of this run.
         source: a folder, pattern or video; None takes drawn parts.
         batches: pictures a run. Stages are those of the first; throughput is measured at each.
         threads: as `open_session` takes them.
         device: the same.
         limits: which gates there are.
-        budget: seconds at most, but for finishing what has begun.
+        budget: seconds of the turns at most; throughput and the machine's ceilings, which are
+            measured where nothing is compared, take some more.
         soak_for: seconds of a long run, whose drift is reported; takes the place of the budget.
         seed: of the order of the sides.
         progress: told of every second.
@@ -91,35 +91,37 @@ def bench(
     Raises:
         UsageError: options exclude each other, the inputs differ, the budget is too short, or the
             revision cannot be had.
-        GadError: an artifact cannot be opened, or a process died or hangs.
+        ArtifactError: the baseline is none, or of another schema.
+        GadError: the GPU is busy, an artifact cannot be opened, or a process died or hangs.
     """
-    _check(against, against_rev, batches, limits, soak_for)
-    began = time.monotonic()
-    before = noise.ticks()
+    _check(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
+    began, before = time.monotonic(), noise.ticks()
+    stored = None if baseline is None else load_baseline(Path(baseline))
+    beside = Beside(
+        threads=threads,
+        references=stored is not None or save_baseline is not None,
+        memory=soak_for is not None,
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_interrupt(_interrupted))
         subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
         order = Order(stack.enter_context(pictures(source)), batches[0], threads, device)
-        memory = MemoryLog()
+        _check_gpu(device)
         plan = Plan(
             budget=soak_for or budget,
-            enough=_enough(limits, soak_for),
-            between=memory.look if soak_for else lambda pids: None,
+            enough=stopping(limits, soak_for),
+            between=beside,
             progress=_seconds(progress, soak_for or budget),
             seed=seed,
             rounds=soak_for is None,
         )
         recordings = take_turns(subjects, order, plan)
-        rates = throughput(subjects[0], order, batches) if len(subjects) == 1 else []
+        flowing = flow(subjects[0], order, batches) if len(subjects) == 1 else None
     new = recordings[0]
-    found = _Found(side_of(new, rates))
-    if len(recordings) == 2:
-        found.compare(new, recordings[1], limits)
-    found.judge(limits)
-    return Report(
+    report = Report(
         when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         version=generalad.__version__,
-        machine=_machine(threads, noise.noise(recordings)),
+        machine=_machine(threads, recordings, beside),
         settings={
             "batch": batches[0],
             "threads": threads,
@@ -127,75 +129,120 @@ def bench(
             "budget": budget,
             "limit": limits.slowdown or comparison.LIMIT,
             "source": DRAWN if source is None else Path(source).name,
+            "image_size": list(new.facts.image_size),
             "seed": seed,
             "runs_a_block": len(new.blocks[0].times["total"]),
         },
-        new=found.new,
-        old=found.old,
-        comparisons=found.comparisons,
-        verdict=found.verdict,
-        sentence=found.sentence,
-        gates=tuple(found.gates),
-        notes=tuple(found.notes + noise.notes(recordings, before, noise.ticks())),
-        soak=soak(new, memory.megabytes) if soak_for else None,
+        new=side_of(new, flowing),
+        notes=tuple(noise.notes(recordings, before, noise.ticks())),
+        soak=soak(new, beside.megabytes) if soak_for else None,
+        seconds=0.0,
+    )
+    report = _compared(report, recordings, limits)
+    if stored is not None or save_baseline is not None:
+        relative = relative_times(_own_medians(new), beside.references)
+        if save_baseline is not None:
+            save(Path(save_baseline), make_baseline(report, relative))
+        if stored is not None:
+            report = _travelled(report, relative, stored)
+    if len(recordings) == 1 and soak_for is None:
+        own = float(np.median(_own_medians(new)["infer"]))
+        report = _with_limit(report, own, Path(artifact), threads, batches[0])
+    return dataclasses.replace(
+        report,
+        gates=gates.judge(limits, report.new, report.comparisons),
         seconds=round(time.monotonic() - began, 1),
     )
 
 
-class _Found:
-    """What is said about the sides, as it comes together."""
+def _compared(report: Report, recordings: Sequence[Recording], limits: Limits) -> Report:
+    """With ratios and verdict, if there are two sides."""
+    if len(recordings) < 2:
+        return report
+    new, old = recordings
+    found = comparison.compare(new, old, limit=report.settings["limit"])
+    counted = "ratios include the waiting for cores, because one side waits more than the other"
+    return dataclasses.replace(
+        report,
+        old=side_of(old),
+        comparisons=found.comparisons,
+        verdict=found.verdict,
+        sentence=found.sentence,
+        notes=(*report.notes, counted) if found.waiting_counts else report.notes,
+    )
 
-    def __init__(self, new: Side) -> None:
-        self.new = new
-        self.old: Side | None = None
-        self.comparisons: tuple[Comparison, ...] = ()
-        self.verdict: Verdict | None = None
-        self.sentence = ""
-        self.gates: list[Gate] = []
-        self.notes: list[str] = []
 
-    def compare(self, new: Recording, old: Recording, limits: Limits) -> None:
-        """Ratios, verdict, and the gate on it."""
-        limit = limits.slowdown or comparison.LIMIT
-        found = comparison.compare(new, old, limit=limit)
-        self.old = side_of(old)
-        self.comparisons, self.verdict = found.comparisons, found.verdict
-        self.sentence = found.sentence
-        if found.waiting_counts:
-            self.notes.append("ratios include the waiting for cores, because one side waits more")
-        if limits.slowdown is not None:
-            self.gates.append(gates.slowdown_gate(found.comparisons[-1].ratio, limit))
+def _travelled(report: Report, relative: dict[str, Estimate], stored: Baseline) -> Report:
+    """With ratios and verdict against a baseline."""
+    found = judge_baseline(report, relative, stored, report.settings["limit"])
+    return dataclasses.replace(
+        report,
+        comparisons=found.comparisons,
+        verdict=found.verdict,
+        sentence=found.sentence,
+    )
 
-    def judge(self, limits: Limits) -> None:
-        """The gates on the new side alone."""
-        if limits.p95 is not None:
-            self.gates.append(gates.p95_gate(self.new.stages["total"].p95, limits.p95))
-        if limits.memory is not None:
-            self.gates.append(gates.memory_gate(self.new.peak_rss or None, limits.memory))
+
+def _own_medians(recording: Recording) -> dict[str, list[float]]:
+    """By stage, one value a turn."""
+    return {
+        stage: [float(np.median(block.own(stage))) for block in recording.blocks]
+        for stage in recording.blocks[0].times
+    }
+
+
+def _with_limit(
+    report: Report, infer: float, artifact: Path, threads: int | None, batch: int
+) -> Report:
+    """With what the machine could do at best; `infer` is without the waiting."""
+    device: Device = "cpu" if report.machine.gpu is None else "cuda"
+    limit, words = limit_of(artifact, infer, threads, batch=batch, device=device)
+    if limit is None:
+        side = dataclasses.replace(report.new, missing=(*report.new.missing, words))
+        return dataclasses.replace(report, new=side)
+    side = dataclasses.replace(report.new, limit=limit)
+    return dataclasses.replace(report, new=side, notes=(*report.notes, words))
 
 
 def _check(
     against: str | Path | None,
     against_rev: str | None,
+    baseline: str | Path | None,
+    save_baseline: str | Path | None,
     batches: Sequence[int],
     limits: Limits,
     soak_for: float | None,
 ) -> None:
     """Refuse what cannot be asked for together."""
-    if against is not None and against_rev is not None:
-        raise UsageError("compare with an artifact or with a revision, not with both")
+    others = {"an artifact": against, "a revision": against_rev, "a baseline": baseline}
+    named = [name for name, value in others.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(
+            f"a bench compares with one thing only, found {' and '.join(named)}",
+            remedy="leave all but one out",
+        )
     paired = against is not None or against_rev is not None
-    if paired and soak_for is not None:
+    if soak_for is not None and (named or save_baseline is not None):
         raise UsageError("a soak watches one artifact", remedy="leave the comparison out")
+    if paired and save_baseline is not None:
+        raise UsageError("a baseline is made of one artifact", remedy="leave the comparison out")
     if paired and len(batches) > 1:
         raise UsageError(
             "a comparison is made at one batch size", remedy="run it once for each batch size"
         )
-    if limits.slowdown is not None and not paired:
+    if limits.slowdown is not None and not named:
         raise UsageError(
             "a slowdown needs something to compare with",
             remedy="add --against, --against-rev or --baseline",
         )
+
+
+def _check_gpu(device: str | None) -> None:
+    """Refuse a GPU that others use, before anything of ours is on it."""
+    if device == "cpu":
+        return
+    if (why := read_sensors().gpu_is_busy()) is not None:
+        raise GadError(why, remedy="wait for them to end, or measure with --device cpu")
 
 
 @contextlib.contextmanager
@@ -214,49 +261,24 @@ def _subjects(
     yield [Subject(path.name, path.absolute()) for path in sides]
 
 
-def _enough(limits: Limits, soak_for: float | None) -> Callable[[Sequence[Recording]], bool]:
-    """When more turns are not needed; judged by widths alone, see `narrow_enough`."""
-    limit = limits.slowdown or comparison.LIMIT
-
-    def enough(recordings: Sequence[Recording]) -> bool:
-        new = recordings[0]
-        turns = len(new.blocks)
-        if soak_for is not None or turns < comparison.MIN_TURNS or turns % 10:
-            return False
-        if limits.p95 is not None and not _narrow(new, 0.95, NARROW_P95):
-            return False
-        if len(recordings) == 2:
-            return comparison.narrow_enough(new, recordings[1], limit)
-        return _narrow(new, 0.5, NARROW_MEDIAN)
-
-    return enough
-
-
-def _narrow(recording: Recording, q: float, width: float) -> bool:
-    found = estimates.quantile([block.times["total"] for block in recording.blocks], q)
-    return found is not None and estimates.half_width(found) <= width
-
-
 def _seconds(progress: Progress | None, budget: float) -> Callable[[float], None]:
     if progress is None:
         return lambda seconds: None
     return lambda seconds: progress("measuring", int(seconds), int(budget))
 
 
-def _machine(threads: int | None, noise: float | None) -> Machine:
-    return Machine(
-        cpu=platform.processor() or platform.machine(),
-        cores=usable_cores(),
-        architecture=platform.machine(),
-        system=platform.platform(terse=True),
-        python=platform.python_version(),
-        threads=threads,
-        noise=noise,
+def _machine(threads: int | None, recordings: Sequence[Recording], beside: Beside) -> Machine:
+    backend = recordings[0].facts.backend
+    gpu = read_sensors().gpu if "CPU" not in backend else None
+    return dataclasses.replace(
+        describe_machine(threads, gpu),
+        noise=noise.noise(recordings),
+        reference=reference_times(beside.references) if beside.references else {},
     )
 
 
 def _interrupted(number: int) -> None:
     """Unwinds at once, which ends the workers and removes the temporary folders."""
-    interruption: Any = KeyboardInterrupt("interrupted")
-    interruption.signal_number = number
-    raise interruption
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)

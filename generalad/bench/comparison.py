@@ -134,6 +134,11 @@ def _sentence(
     total = found["total"]
     names = _names(new, old)
     interval = f"{turns} pairs" if total.low is None else f"{between(total)}, {turns} pairs"
+    if judged == "cannot tell" and total.high is not None and total.high <= 1 + limit:
+        return (
+            f"{names[0]} is not slower than {names[1]} by {percent(limit)}, whether it is faster "
+            f"cannot be told: {_times(total.value)} the time ({interval})."
+        )
     if judged == "cannot tell":
         return (
             f"Cannot tell in the time given whether {names[0]} is slower than {names[1]}: "

@@ -5,13 +5,42 @@ An interval is judged, not a value: a gate says no only if the whole interval li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from generalad.bench.quantities import percent
-from generalad.bench.record import Estimate, Gate
+from generalad.bench.record import Comparison, Estimate, Gate, Side
 
 Name = Literal["slowdown", "p95", "memory", "accuracy"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is judged; None is not.
+
+    Attributes:
+        slowdown: largest share by which the total may take longer, 0.05 for 5 %.
+        p95: milliseconds a picture that 95 % of runs may take at most.
+        memory: megabytes that the process may have at most.
+    """
+
+    slowdown: float | None = None
+    p95: float | None = None
+    memory: float | None = None
+
+
+def judge(limits: Limits, new: Side, comparisons: Sequence[Comparison]) -> tuple[Gate, ...]:
+    """All gates that were asked for."""
+    found = []
+    if limits.slowdown is not None:
+        total = next(one for one in comparisons if one.stage == "total")
+        found.append(slowdown_gate(total.ratio, limits.slowdown))
+    if limits.p95 is not None:
+        found.append(p95_gate(new.stages["total"].p95, limits.p95))
+    if limits.memory is not None:
+        found.append(memory_gate(new.peak_rss or None, limits.memory))
+    return tuple(found)
 
 
 def slowdown_gate(ratio: Estimate, limit: float) -> Gate:

@@ -21,7 +21,9 @@ def duration(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     value = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not (value > 0 and math.isfinite(value)):
-        raise UsageError(f"expected a duration such as 60s or 5m, found {text!r}")
+        raise UsageError(
+            f"expected a duration, found {text!r}", remedy="write it such as 60s or 5m"
+        )
     return value
 
 
@@ -34,7 +36,10 @@ def share(text: str) -> float:
     match = _SHARE.fullmatch(text.strip())
     value = float(match[1]) / 100 if match else 0.0
     if not 0 < value < 1:
-        raise UsageError(f"expected a share such as 5%, above 0% and below 100%, found {text!r}")
+        raise UsageError(
+            f"expected a share above 0% and below 100%, found {text!r}",
+            remedy="write it such as 5%",
+        )
     return value
 
 
@@ -42,10 +47,10 @@ def batches(text: str) -> tuple[int, ...]:
     """The batch sizes of "1,8,32"; raises UsageError for anything else."""
     words = text.split(",")
     if not all(re.fullmatch(r"\s*0*[1-9]\d{0,5}\s*", word) for word in words):
-        raise UsageError(f"expected batch sizes such as 1 or 1,8, found {text!r}")
+        raise UsageError(f"expected batch sizes, found {text!r}", remedy="write them such as 1,8")
     found = tuple(int(word) for word in words)
     if len(set(found)) < len(found):
-        raise UsageError(f"a batch size is named twice in {text!r}")
+        raise UsageError(f"a batch size is named twice in {text!r}", remedy="name it once")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from generalad.bench import estimates
 from generalad.bench.noise import waiting
 from generalad.bench.process import Order, Subject, Worker
 from generalad.bench.record import STAGES, Estimate, Side, Throughput
+from generalad.bench.sensors import energy_between, read_sensors
 from generalad.bench.turns import Recording, warm_up
 from generalad.files import sha256_of_file
 
@@ -24,8 +26,8 @@ WINDOW = 0.25
 """Seconds."""
 
 
-def side_of(recording: Recording, throughput: Sequence[Throughput] = ()) -> Side:
-    """Sum up a recording."""
+def side_of(recording: Recording, flow: Flow | None = None) -> Side:
+    """Sum up a recording, and the flow where it was measured."""
     blocks, facts = recording.blocks, recording.facts
     present = [stage for stage in STAGES if stage in blocks[0].times]
     return Side(
@@ -37,7 +39,11 @@ def side_of(recording: Recording, throughput: Sequence[Throughput] = ()) -> Side
         stages={
             stage: estimates.times([block.times[stage] for block in blocks]) for stage in present
         },
-        throughput=tuple(throughput),
+        throughput=flow.rates if flow else (),
+        gpu_memory=flow.gpu_memory if flow else None,
+        energy=flow.energy if flow else None,
+        temperature=flow.temperature if flow else None,
+        missing=flow.missing if flow else (),
         load=_median(recording.load),
         cold=_median(recording.cold),
         peak_rss=max(recording.peak_rss, default=0.0),
@@ -45,17 +51,47 @@ def side_of(recording: Recording, throughput: Sequence[Throughput] = ()) -> Side
     )
 
 
-def throughput(subject: Subject, order: Order, batches: Sequence[int]) -> list[Throughput]:
-    """Pictures a second at each batch size, of one session and of two side by side."""
-    found = []
+@dataclass(frozen=True)
+class Flow:
+    """What a side does when pictures never end.
+
+    Attributes:
+        rates: at each batch size, of one session and of two side by side.
+        gpu_memory, energy, temperature, missing: see `Side`.
+    """
+
+    rates: tuple[Throughput, ...]
+    gpu_memory: float | None
+    energy: float | None
+    temperature: float | None
+    missing: tuple[str, ...]
+
+
+def flow(subject: Subject, order: Order, batches: Sequence[int]) -> Flow:
+    """Run pictures without a pause; sensors are read around the first batch size."""
+    rates: list[Throughput] = []
+    before = after = read_sensors()
+    pictures = 0.0
     for batch in batches:
         with Worker(subject, dataclasses.replace(order, batch=batch)) as worker:
             warm_up(worker)
             for sessions in SESSIONS:
                 worker.flow(sessions, WINDOW)  # opens the sessions
-                rates = [worker.flow(sessions, WINDOW) for _ in range(WINDOWS)]
-                found.append(Throughput(batch, sessions, _median(rates)))
-    return found
+                first = not rates
+                before = read_sensors(worker.pid) if first else before
+                found = [worker.flow(sessions, WINDOW) for _ in range(WINDOWS)]
+                if first:
+                    after = read_sensors(worker.pid)
+                    pictures = sum(found) * WINDOW
+                rates.append(Throughput(batch, sessions, _median(found)))
+    joules, _ = energy_between(before, after)
+    return Flow(
+        rates=tuple(rates),
+        gpu_memory=after.gpu_memory,
+        energy=None if joules is None else joules / pictures,
+        temperature=after.temperature,
+        missing=after.missing,
+    )
 
 
 def _median(values: Sequence[float]) -> Estimate:

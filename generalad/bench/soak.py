@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -18,23 +17,6 @@ SKIPPED = 0.1
 """Share of the run at its beginning, in which memory is still being claimed."""
 
 HOUR = 3600.0
-
-
-class MemoryLog:
-    """Memory of a process over time; `look` is called between its blocks."""
-
-    def __init__(self) -> None:
-        self.megabytes: list[float] = []
-
-    def look(self, pids: Sequence[int]) -> None:
-        """Note the present memory, where the system tells it."""
-        try:
-            text = Path(f"/proc/{pids[0]}/status").read_text(encoding="ascii")
-        except OSError:
-            return
-        for line in text.splitlines():
-            if line.startswith("VmRSS:"):
-                self.megabytes.append(int(line.split()[1]) * 1024 / 1e6)
 
 
 def soak(recording: Recording, memory: Sequence[float]) -> Soak:

@@ -24,6 +24,13 @@ def bench(
         str | None,
         typer.Option(metavar="REV", help="Compare with an older revision of generalad."),
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare with this one, made here or elsewhere."),
+    ] = None,
+    save_baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a baseline of this run.")
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(help="Folder, pattern or video to run.", show_default="drawn parts"),
@@ -47,7 +54,7 @@ def bench(
         float | None, typer.Option(metavar="MB", help="Exit 3 if its process needs more.")
     ] = None,
     budget: Annotated[
-        str, typer.Option(metavar="60s", help="Time at most; less where that is enough.")
+        str, typer.Option(metavar="60s", help="Time of the turns at most; less if that will do.")
     ] = "60s",
     soak: Annotated[
         str | None, typer.Option(metavar="30m", help="Run so long; how latency and memory drift.")
@@ -72,8 +79,8 @@ def bench(
     Limits are judged by intervals: a limit that is surely exceeded gives exit code 3; "cannot tell"
     is said and gives 0.
     """
-    from generalad.bench.bench import Limits
     from generalad.bench.bench import bench as run
+    from generalad.bench.gates import Limits
     from generalad.bench.quantities import batches, duration, share
 
     with _progress() as progress:
@@ -81,6 +88,8 @@ def bench(
             artifact,
             against=against,
             against_rev=against_rev,
+            baseline=baseline,
+            save_baseline=save_baseline,
             source=source,
             batches=batches(batch),
             threads=threads,

@@ -1,0 +1,279 @@
+"""`gad bench` from end to end, on tiny artifacts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeArtifact, MakePicture, WriteImage
+from test_cli import gad, one_line
+from test_layering import BLOCKED, import_all
+
+from generalad.bench.checkout import checkout
+from generalad.bench.process import OWN_ROOT
+from generalad.errors import UsageError
+
+Capture = pytest.CaptureFixture[str]
+QUICK = ("--budget", "3s", "--threads", "1")
+
+
+@pytest.fixture
+def source(tmp_path: Path, picture: MakePicture, write_image: WriteImage) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        write_image(folder / f"{number}.png", picture(60 + number))
+    return folder
+
+
+@pytest.fixture
+def artifact(tmp_path: Path, make_artifact: MakeArtifact) -> Path:
+    return make_artifact(tmp_path, name="new.onnx")
+
+
+def report(out: str) -> dict[str, Any]:
+    found = json.loads(out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_one_artifact(capsys: Capture, artifact: Path, source: Path) -> None:
+    code, out, err = gad(capsys, "bench", artifact, "--source", source, "--batch", "1,2", *QUICK)
+    assert code == 0
+    found = report(out)
+    assert found["new"]["name"] == "new.onnx"
+    assert found["old"] is None and found["verdict"] is None
+    stages = found["new"]["stages"]
+    assert list(stages) == ["decode", "preprocess", "infer", "postprocess", "total"]
+    total = stages["total"]
+    assert total["median"]["low"] <= total["median"]["value"] <= total["median"]["high"]
+    assert total["median"]["value"] >= stages["infer"]["median"]["value"]
+    rates = {(rate["batch"], rate["concurrency"]) for rate in found["new"]["throughput"]}
+    assert rates == {(1, 1), (1, 2), (2, 1), (2, 2)}
+    assert found["settings"]["source"] == "pictures"
+    assert str(source.parent) not in out
+    assert "total" in err
+
+
+def test_a_heavier_artifact_is_stopped_and_its_stage_named(
+    capsys: Capture, tmp_path: Path, artifact: Path, source: Path
+) -> None:
+    heavy = planted(artifact, tmp_path / "heavy.onnx")
+    words = ("bench", heavy, "--against", artifact, "--source", source, *QUICK)
+    code, out, err = gad(capsys, *words, "--max-slowdown", "5%")
+    found = report(out)
+    assert code == 3
+    assert found["verdict"] == "slower"
+    assert found["gates"][0]["passed"] is False
+    last = err.splitlines()[-1]
+    assert last.startswith("gad: slowdown: +")
+    assert "infer takes" in last
+    # Without the option nothing is refused, and the other way round it is faster.
+    assert gad(capsys, *words)[0] == 0
+    code, out, _ = gad(
+        capsys, "bench", artifact, "--against", heavy, "--source", source, *QUICK,
+        "--max-slowdown", "5%",
+    )  # fmt: skip
+    assert (code, report(out)["verdict"]) == (0, "faster")
+
+
+def planted(artifact: Path, slower: Path) -> Path:
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+    try:
+        from planted import planted_artifact
+    finally:
+        sys.path.pop()
+    return planted_artifact(artifact, slower, rows=20000)
+
+
+def test_an_artifact_with_another_input_is_2(
+    capsys: Capture, tmp_path: Path, make_artifact: MakeArtifact, artifact: Path, source: Path
+) -> None:
+    other = make_artifact(tmp_path, name="big.onnx", image_size=(128, 128), map_size=(32, 32))
+    code, out, err = gad(capsys, "bench", artifact, "--against", other, "--source", source)
+    assert (code, out) == (2, "")
+    assert "big.onnx takes 128 x 128 pixels" in one_line(err)
+
+
+def test_limits_on_p95_and_memory(capsys: Capture, artifact: Path, source: Path) -> None:
+    words = ("bench", artifact, "--source", source, *QUICK)
+    code, out, err = gad(capsys, *words, "--max-p95", "100000", "--max-memory", "1")
+    assert code == 3
+    assert [gate["passed"] for gate in report(out)["gates"]] == [True, False]
+    assert "above the limit of 1 MB" in err.splitlines()[-1]
+    assert "p95" not in err.splitlines()[-1]
+
+
+def test_a_soak_has_slopes(capsys: Capture, artifact: Path, source: Path) -> None:
+    code, out, _ = gad(capsys, "bench", artifact, "--source", source, "--soak", "8s")
+    soak = report(out)["soak"]
+    assert code == 0
+    assert soak["seconds"] >= 8
+    assert soak["latency"]["low"] <= soak["latency"]["value"] <= soak["latency"]["high"]
+    assert sys.platform != "linux" or soak["memory"] is not None
+
+
+def test_every_output(capsys: Capture, tmp_path: Path, artifact: Path, source: Path) -> None:
+    out = tmp_path / "out"
+    code, stdout, _ = gad(
+        capsys, "bench", artifact, "--against", artifact, "--source", source, *QUICK,
+        "--json", out / "r.json", "--markdown", out / "r.md", "--github", out / "g.json",
+        "--history", out / "history",
+    )  # fmt: skip
+    assert (code, stdout) == (0, "")
+    assert report((out / "r.json").read_text())["old"]["name"] == "new.onnx"
+    assert "new.onnx" in (out / "r.md").read_text()
+    assert json.loads((out / "g.json").read_text())
+    assert len(list((out / "history").glob("*.json"))) == 1
+    assert "<svg" in (out / "history" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--max-slowdown", "5%"), "something to compare with"),
+        (("--against", "a.onnx", "--against-rev", "HEAD"), "one thing only"),
+        (("--against", "a.onnx", "--soak", "1m"), "a soak watches one artifact"),
+        (("--against", "a.onnx", "--batch", "1,2"), "one batch size"),
+        (("--budget", "10"), "such as 60s"),
+        (("--max-slowdown", "5", "--against", "a.onnx"), "such as 5%"),
+        (("--source", "rtsp://camera"), "record a video"),
+        (("--against-rev", "no-such-revision"), "no revision 'no-such-revision'"),
+    ],
+)
+def test_wrong_usage_is_2(
+    capsys: Capture, artifact: Path, words: tuple[str, ...], expected: str
+) -> None:
+    if "--against-rev" in words and not (OWN_ROOT / ".git").exists():
+        pytest.skip("the tests run outside a git checkout")
+    code, out, err = gad(capsys, "bench", artifact, *words)
+    assert (code, out) == (2, "")
+    assert expected in one_line(err)
+
+
+def test_what_is_not_there_is_1(capsys: Capture, tmp_path: Path, artifact: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words in ((tmp_path / "none.onnx",), (artifact, "--source", empty)):
+        code, out, err = gad(capsys, "bench", *words)
+        assert (code, out) == (1, "")
+        one_line(err)
+
+
+def test_a_damaged_picture_is_named(capsys: Capture, artifact: Path, source: Path) -> None:
+    (source / "1.png").write_bytes(b"no picture")
+    code, _, err = gad(capsys, "bench", artifact, "--source", source)
+    assert code == 1
+    assert "1.png" in one_line(err)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two commits: one without the package, one with a stub of it."""
+    root = tmp_path / "repository"
+    root.mkdir()
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(("git", *who, *words), cwd=root, check=True, capture_output=True)
+
+    git("init", "-q")
+    (root / "README").write_text("x")
+    git("add", "README")
+    git("commit", "-q", "-m", "nothing yet")
+    git("tag", "empty")
+    (root / "generalad").mkdir()
+    (root / "generalad" / "__init__.py").write_text("stub = True")
+    git("add", "generalad")
+    git("commit", "-q", "-m", "package")
+    return root
+
+
+def test_a_checkout_is_laid_out_and_removed(repository: Path) -> None:
+    with checkout("HEAD", root=repository) as (folder, commit):
+        assert (folder / "generalad" / "__init__.py").read_text() == "stub = True"
+        assert len(commit) == 9
+    assert not folder.exists()
+    assert not list((repository / ".git").glob("worktrees/*"))
+
+
+@pytest.mark.parametrize("revision", ["nowhere", "-h", "--all", ""])
+def test_no_such_revision(repository: Path, revision: str) -> None:
+    with pytest.raises(UsageError, match="no revision"), checkout(revision, root=repository):
+        pass
+
+
+def test_a_revision_without_the_package(repository: Path) -> None:
+    with pytest.raises(UsageError, match="has no folder"), checkout("empty", root=repository):
+        pass
+
+
+def test_no_checkout_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="git checkout"), checkout("HEAD", root=tmp_path):
+        pass
+
+
+def test_against_a_revision(capsys: Capture, artifact: Path, source: Path) -> None:
+    if not (OWN_ROOT / ".git").exists():
+        pytest.skip("the tests run outside a git checkout")
+    code, out, _ = gad(
+        capsys, "bench", artifact, "--against-rev", "HEAD", "--source", source, *QUICK
+    )
+    found = report(out)
+    assert code == 0
+    assert found["new"]["revision"].startswith(found["old"]["revision"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_bench_leaves_nothing_behind(
+    tmp_path: Path, artifact: Path, number: signal.Signals
+) -> None:
+    """With drawn parts, so that there is a temporary folder."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = f"-m generalad bench {artifact} --against {artifact} --budget 10m"
+    process = subprocess.Popen(
+        [sys.executable, *command.split()],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        workers: list[int] = []
+        deadline = time.monotonic() + 60
+        while len(workers) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            workers = children(process.pid)
+        assert len(workers) == 2
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + number
+    assert number != signal.SIGINT or err.splitlines()[-1] == "gad: interrupted"
+    assert "Traceback" not in err
+    assert list(temporary.glob("gad-bench-*")) == []
+    assert not [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists()]
+
+
+def children(pid: int) -> list[int]:
+    """Ids of the workers of a process."""
+    done = subprocess.run(("ps", "-o", "pid=", "--ppid", str(pid)), capture_output=True, text=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_it_needs_no_training_side() -> None:
+    loaded = import_all(["generalad.bench"], BLOCKED)
+    assert "generalad.bench.bench" in loaded
+    assert not [name for name in loaded if name.startswith(("generalad.model", "generalad.train"))]
