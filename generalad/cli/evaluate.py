@@ -24,6 +24,10 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="A detector's backbone weights, if they moved.")
     ] = None,
+    min_image_auroc: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="0.95", help="Exit 3 if the image AUROC lies below."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda …", show_default="the best there is")
     ] = None,
@@ -67,6 +71,33 @@ def evaluate(
         },
         wanted=json,
     )
+    if min_image_auroc is not None:
+        check_image_auroc(done, min_image_auroc)
+
+
+def check_image_auroc(done: Evaluated, least: float) -> None:
+    """Refuse an artifact that tells defects worse than was asked for.
+
+    The value is judged, not its interval: the same pictures give the same value again.
+
+    Raises:
+        GateError: it lies below `least`.
+        DataError: there is none.
+    """
+    from generalad.errors import DataError, GateError
+
+    found = done.evaluation.image_auroc
+    if math.isnan(found.value):
+        raise DataError(
+            "an image AUROC needs good and defective test images",
+            remedy="leave --min-image-auroc out, or add what is missing",
+        )
+    if found.value < least:
+        raise GateError(
+            f"image AUROC: {found.value:.4f} (95 %: {found.low:.3f} to {found.high:.3f}), below the"
+            f" limit of {least:g}",
+            remedy="train or export again, or look at the report of --html",
+        )
 
 
 def table(done: Evaluated) -> Table:
