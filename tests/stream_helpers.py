@@ -16,7 +16,7 @@ from generalad.runtime.fake import FakeSession
 from generalad.runtime.live.camera_source import CameraSource
 from generalad.runtime.notice import Notice
 from generalad.runtime.stream import Stream
-from generalad.runtime.view import Look, View
+from generalad.runtime.view import Look, StreamView, View
 from generalad.spec import Spec
 
 Image = NDArray[np.uint8]
@@ -56,6 +56,28 @@ def stream(name: str, *scripts: Sequence[Step], frozen_after: float = 1e9) -> St
         camera_faults=True,
         frozen_after=frozen_after,
     )
+
+
+STREAM = StreamView(
+    name="line-1",
+    live=True,
+    state="live",
+    reason="512 x 512",
+    captured=20,
+    processed=12,
+    dropped={"newer frame": 5, "camera fault: black": 2},
+    in_flight=1,
+    anomalous=3,
+    reconnects=4,
+    fps=9.5,
+    median=8.0,
+    p95=12.0,
+    score=0.25,
+    events=2,
+    in_event=True,
+    fault=None,
+    drift="stable",
+)
 
 
 class Endless:

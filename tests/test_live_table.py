@@ -8,31 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 from sink_helpers import START
+from stream_helpers import STREAM
 
 from generalad.cli.live_table import LogLines, in_a_line, in_words, render
 from generalad.runtime.notice import Notice, NoticeKind
 from generalad.runtime.view import SinkView, StreamView, View
-
-STREAM = StreamView(
-    name="line-1",
-    live=True,
-    state="live",
-    reason="1920 x 1080",
-    captured=20,
-    processed=12,
-    dropped={"newer frame": 7},
-    in_flight=1,
-    anomalous=3,
-    reconnects=4,
-    fps=24.9,
-    median=8.2,
-    p95=12.4,
-    score=0.25,
-    events=2,
-    in_event=False,
-    fault=None,
-    drift="stable",
-)
 
 
 def shown(*streams: StreamView, sinks: tuple[SinkView, ...] = (), width: int = 120) -> str:
@@ -48,7 +28,7 @@ def changed(**changes: Any) -> StreamView:
 
 def test_a_row_holds_what_people_look_for() -> None:
     row = next(line for line in shown(STREAM).splitlines() if "line-1" in line)
-    assert " ".join(row.split()) == "line-1 live 24.9 8 (12) 12 7 0.25 2 1920 x 1080"
+    assert " ".join(row.split()) == "line-1 live 9.5 8 (12) 12 7 0.25 2 ● 512 x 512"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +38,7 @@ def test_a_row_holds_what_people_look_for() -> None:
         (changed(fault="black"), ["fault", "camera fault: black"]),
         (changed(drift="drifting"), ["live", "drifting"]),
         (changed(in_event=True), ["2 ●"]),
+        (changed(score=0.5), ["0.50"]),
         (changed(processed=0, score=None), ["live"]),
     ],
 )
@@ -125,7 +106,7 @@ def test_notices_in_words(kind: NoticeKind, data: dict[str, Any], words: str) ->
 def test_a_stream_in_a_line() -> None:
     text = in_a_line(changed(fault="black", drift="drifting"))
     assert text == (
-        "line-1: live, 12 frames, 24.9 fps, 8 ms (p95 12), 7 dropped, 2 events,"
+        "line-1: live, 12 frames, 9.5 fps, 8 ms (p95 12), 7 dropped, 2 events,"
         " camera fault: black, drifting"
     )
 

@@ -126,9 +126,16 @@ def test_black_pictures_are_faults_and_not_anomalies() -> None:
 
 def test_counts_add_up_at_every_moment() -> None:
     looking = Looking()
+
+    def wait_for_a_look() -> None:
+        seen, end = len(looking.views), time.monotonic() + PATIENCE
+        while len(looking.views) < seen + 2:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
     streams = [stream(f"line-{n}", [*parts("gakg" * 60), None]) for n in range(3)]
-    infer(Gated(lambda: time.sleep(0.001)), streams, observers=[looking])
-    assert len(looking.views) > 5
+    infer(Gated(wait_for_a_look), streams, observers=[looking])
+    assert any(line.in_flight for view in looking.views for line in view.streams)
     for view in looking.views:
         for line in view.streams:
             dropped = sum(line.dropped.values())

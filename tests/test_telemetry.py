@@ -9,33 +9,14 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from stream_helpers import STREAM
 
 from generalad.errors import UsageError
 from generalad.runtime.telemetry import Telemetry, exposition, hanging, not_ready
-from generalad.runtime.view import SinkView, StreamView, View
+from generalad.runtime.view import SinkView, View
 
 pytest.importorskip("prometheus_client")
 
-STREAM = StreamView(
-    name='line "1"',
-    live=True,
-    state="live",
-    reason="512 x 512",
-    captured=20,
-    processed=12,
-    dropped={"newer frame": 5, "camera fault: black": 2},
-    in_flight=1,
-    anomalous=3,
-    reconnects=4,
-    fps=9.5,
-    median=8.0,
-    p95=12.0,
-    score=0.25,
-    events=2,
-    in_event=True,
-    fault=None,
-    drift="stable",
-)
 SINK = SinkView("mqtt://broker", True, "", kept=7, waiting=3, dropped={"queue full": 1})
 VIEW = View((STREAM,), (SINK,), {"Csv": 6}, seconds=100.0, busy=0.0, backend="fake")
 
@@ -58,7 +39,7 @@ def samples(view: View) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_metrics_hold_every_number_of_a_stream() -> None:
-    found, name = samples(VIEW), 'line "1"'
+    found, name = samples(VIEW), "line-1"
     assert found["gad_frames_captured_total", (name,)] == 20
     assert found["gad_frames_processed_total", (name,)] == 12
     assert found["gad_frames_in_flight", (name,)] == 1
@@ -87,17 +68,17 @@ def test_metrics_hold_every_number_of_a_sink() -> None:
 
 
 def test_a_stream_without_a_score_has_none() -> None:
-    assert ("gad_score", ('line "1"',)) not in samples(changed(score=None))
+    assert ("gad_score", ("line-1",)) not in samples(changed(score=None))
 
 
 def test_a_camera_that_is_down_is_not_ready_but_no_reason_to_start_anew() -> None:
     down = changed(state="reconnecting", reason="refused")
     assert not hanging(down)
-    assert not_ready(down) == ['line "1": reconnecting: refused']
+    assert not_ready(down) == ["line-1: reconnecting: refused"]
 
 
 def test_a_fault_and_a_lost_broker_are_told() -> None:
-    assert not_ready(changed(fault="black")) == ['line "1": camera fault: black']
+    assert not_ready(changed(fault="black")) == ["line-1: camera fault: black"]
     lost = dataclasses.replace(SINK, connected=False, problem="refused")
     assert not_ready(dataclasses.replace(VIEW, sinks=(lost,))) == ["mqtt://broker: refused"]
 
@@ -134,7 +115,7 @@ def test_pages(served: tuple[str, list[View]]) -> None:
     assert get(f"{address}/health")[0] == 200
     code, body = get(f"{address}/ready")
     assert code == 503
-    assert json.loads(body)["problems"] == ['line "1": stalled: no frame for 5 s']
+    assert json.loads(body)["problems"] == ["line-1: stalled: no frame for 5 s"]
     views[0] = dataclasses.replace(VIEW, busy=1e6)
     assert get(f"{address}/health")[0] == 503
 

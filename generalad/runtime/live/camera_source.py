@@ -10,6 +10,7 @@ from pathlib import Path
 from generalad.runtime.live.address import Address
 from generalad.runtime.live.camera import CameraFactory
 from generalad.runtime.live.reader import Reader
+from generalad.runtime.live.source import FramesAlone
 from generalad.runtime.live.state import Captured, Change, Status
 from generalad.runtime.notice import Notice
 from generalad.runtime.sources import Frame
@@ -18,11 +19,10 @@ _LOOK = 0.1
 """Seconds after which a change of state is told when no frame comes."""
 
 
-class CameraSource:
+class CameraSource(FramesAlone):
     """The newest frames of a `Reader`, and notices where its state changes."""
 
     folder: Path | None = None
-    live = True
 
     def __init__(
         self,
@@ -51,17 +51,6 @@ class CameraSource:
         )
         self.address = name or self._reader.name
         self._handed_out: dict[int, Captured] = {}
-
-    def count(self) -> int | None:
-        """Not known."""
-        return None
-
-    def __iter__(self) -> Iterator[Frame]:
-        """The frames alone; each counts as processed when the next one is asked for."""
-        for thing in self.read():
-            if isinstance(thing, Frame):
-                yield thing
-                self.settle(thing, dropped=None)
 
     def read(self) -> Iterator[Frame | Notice]:
         """See `LiveSource`; ends with the camera, or after `stop`."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from generalad.errors import DataError
+from generalad.runtime.live.source import FramesAlone
 from generalad.runtime.live.state import State, Status
 from generalad.runtime.live.watch import Arrived, WatchedFolder
 from generalad.runtime.notice import Notice
@@ -17,10 +18,8 @@ from generalad.runtime.sources import Frame
 _LOOK_EVERY = 0.2
 
 
-class WatchedSource:
+class WatchedSource(FramesAlone):
     """Pictures that other programs write into a folder, each once; none is left out."""
-
-    live = True
 
     def __init__(
         self, folder: Path, *, name: str | None = None, memory: Path | None = None
@@ -42,17 +41,6 @@ class WatchedSource:
         self._captured = self._processed = self._returns = 0
         self._dropped: Counter[str] = Counter()
         self._size: tuple[int, int] | None = None
-
-    def count(self) -> int | None:
-        """Not known."""
-        return None
-
-    def __iter__(self) -> Iterator[Frame]:
-        """The pictures alone; each counts as processed when the next one is asked for."""
-        for thing in self.read():
-            if isinstance(thing, Frame):
-                yield thing
-                self.settle(thing, dropped=None)
 
     def read(self) -> Iterator[Frame | Notice]:
         """See `LiveSource`; ends after `stop`."""
