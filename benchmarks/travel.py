@@ -2,8 +2,8 @@
 
     python benchmarks/travel.py ARTIFACT [--seconds S] [--rounds N] [--threads 1 2]
 
-One process for each state of the machine: alone, beside programs that compute or copy, on one core,
-stopped half of the time. Printed are the times by the clock, without the waiting for a core, and
+One process for each state of the machine: alone, beside programs that compute or copy, on one core.
+Printed are the times by the clock, without the waiting for a core, and
 over the kernels', and how far each strays over the states (standard deviation of the logarithm):
 what is left of it in the last is what a travelling baseline must allow for. Linux only.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -36,16 +35,15 @@ LOADS = {
     "copies": "import numpy as np; a = np.ones(64 << 20, 'u1'); b = a + 1\n"
     "while True: np.copyto(b, a)",
 }
-STATES = {
-    # Programs beside it, cores it may use, whether it is stopped half of the time.
-    "alone": ([], None, False),
-    "beside a busy one": (["busy"], None, False),
-    "beside products": (["products"], None, False),
-    "beside copies": (["copies"], None, False),
-    "beside two busy ones": (["busy", "busy"], None, False),
-    "on one core": ([], {0}, False),
-    "on one core, beside products": (["products"], {0}, False),
-    "stopped half of the time": ([], None, True),
+STATES: dict[str, tuple[list[str], set[int] | None]] = {
+    # Programs beside it, and the cores that all of them may use.
+    "alone": ([], None),
+    "beside a busy one": (["busy"], None),
+    "beside products": (["products"], None),
+    "beside copies": (["copies"], None),
+    "beside two busy ones": (["busy", "busy"], None),
+    "on one core": ([], {0}),
+    "on one core, beside products": (["products"], {0}),
 }
 RUNS = 6
 COMBINATIONS = {
@@ -88,16 +86,12 @@ def main() -> None:
 
 def under(state: str, options: argparse.Namespace, threads: int) -> Row:
     """Measure in a process of its own while the machine is in a state."""
-    loads, cores, stopped = STATES[state]
+    loads, cores = STATES[state]
     command = [sys.executable, __file__, str(options.artifact), "--inside", str(threads)]
     with ExitStack() as stack:
         for load in loads:
             stack.enter_context(running([sys.executable, "-c", LOADS[load]], cores))
         inside = stack.enter_context(running([*command, "--seconds", str(options.seconds)], cores))
-        while stopped and inside.poll() is None:
-            for number in (signal.SIGSTOP, signal.SIGCONT):
-                inside.send_signal(number)
-                time.sleep(0.05)
         values = json.loads(inside.communicate()[0].splitlines()[-1])
     return Row(*values)
 

@@ -156,7 +156,7 @@ def load_baseline(path: Path) -> Baseline:
         )
     try:
         return _from_dict(raw)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: a damaged baseline ({type(error).__name__}: {error})",
             remedy="make it again with --save-baseline",

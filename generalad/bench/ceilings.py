@@ -12,7 +12,7 @@ import functools
 import importlib.util
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,7 +59,7 @@ class _Kernel:
 
 
 @functools.lru_cache
-def arithmetic(precision: Precision, threads: int, device: Device = "cpu") -> Ceiling | None:
+def arithmetic(precision: Precision, threads: int, device: Device) -> Ceiling | None:
     """Floating-point operations a second; about one second for each library, then remembered.
 
     A precision that a processor has no instructions for is computed in float32 by the libraries, so
@@ -87,7 +87,7 @@ def arithmetic(precision: Precision, threads: int, device: Device = "cpu") -> Ce
 
 
 @functools.lru_cache
-def bandwidth(size: int, threads: int, device: Device = "cpu") -> Ceiling:
+def bandwidth(size: int, threads: int, device: Device) -> Ceiling:
     """Bytes a second of reading `size` bytes again and again: from a cache where they fit into one.
 
     Weights are read that way, run after run, so a graph that fits into a cache is not held to the
@@ -201,7 +201,10 @@ def _in_eight_bits(
 # Libraries
 
 
-def _libraries(device: Device) -> Iterator[tuple[str, Callable[[_Kernel, int], Run]]]:
+_Start = Callable[[_Kernel, int], Run]
+
+
+def _libraries(device: Device) -> Iterable[tuple[str, _Start]]:
     """Those that run artifacts on a device here."""
     if device == "cuda":
         yield "ONNX Runtime, CUDA", _onnxruntime_cuda
