@@ -21,7 +21,7 @@ from pathlib import Path
 import onnx
 from rich.console import Console
 
-from generalad.bench.bench import bench
+from generalad.bench import bench
 from generalad.bench.checkout import checkout, own_revision
 from generalad.bench.outputs.table import render
 from generalad.bench.quantities import duration

@@ -18,6 +18,7 @@ from test_layering import BLOCKED, import_all
 
 from generalad.bench.checkout import checkout
 from generalad.bench.process import OWN_ROOT
+from generalad.bench.sensors import Sensors
 from generalad.errors import UsageError
 
 Capture = pytest.CaptureFixture[str]
@@ -174,6 +175,47 @@ def test_a_damaged_picture_is_named(capsys: Capture, artifact: Path, source: Pat
     assert "1.png" in one_line(err)
 
 
+def test_a_busy_gpu_is_refused_unless_it_is_not_used(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, artifact: Path, source: Path
+) -> None:
+    busy = Sensors(0.0, gpu="NVIDIA L4", gpu_others=(7,), gpu_used=80.0)
+    monkeypatch.setattr("generalad.bench.measure.read_sensors", lambda: busy)
+    words = ("bench", artifact, "--source", source, *QUICK)
+    code, out, err = gad(capsys, *words)
+    assert (code, out) == (1, "")
+    assert "NVIDIA L4 is busy: 80 % used (other processes: 7)" in one_line(err)
+    assert gad(capsys, *words, "--device", "cpu", "--soak", "1s")[0] == 0
+
+
+def test_padding_is_said(
+    capsys: Capture, tmp_path: Path, make_artifact: MakeArtifact, source: Path
+) -> None:
+    fixed = make_artifact(tmp_path, name="fixed.onnx", batch=4)
+    code, out, _ = gad(capsys, "bench", fixed, "--source", source, "--soak", "1s")
+    assert code == 0
+    assert any("batches of 4, others are padded" in note for note in report(out)["notes"])
+
+
+def test_a_baseline_judges_or_says_why_not(
+    capsys: Capture, tmp_path: Path, artifact: Path, source: Path
+) -> None:
+    file = tmp_path / "baseline.json"
+    words = ("bench", artifact, "--source", source, *QUICK)
+    code, _, _ = gad(capsys, *words, "--save-baseline", file)
+    assert code == 0
+    code, out, err = gad(capsys, *words, "--baseline", file, "--max-slowdown", "50%")
+    assert code in (0, 2)  # 2 where this machine's state has changed too much in between
+    if code == 0:
+        assert report(out)["gates"][0]["name"] == "slowdown"
+        assert report(out)["comparisons"]
+    else:
+        assert "cannot judge this run" in one_line(err)
+    file.write_text("{}")
+    code, _, err = gad(capsys, *words, "--baseline", file)
+    assert code == 1
+    assert "not a baseline" in one_line(err)
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """Two commits: one without the package, one with a stub of it."""
@@ -275,5 +317,5 @@ def children(pid: int) -> list[int]:
 
 def test_it_needs_no_training_side() -> None:
     loaded = import_all(["generalad.bench"], BLOCKED)
-    assert "generalad.bench.bench" in loaded
+    assert "generalad.bench.measure" in loaded
     assert not [name for name in loaded if name.startswith(("generalad.model", "generalad.train"))]

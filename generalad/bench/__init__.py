@@ -1,7 +1,15 @@
 """`gad bench`: latency that is compared in pairs, with its own uncertainty.
 
-    worker (a process for each side) -> pairs (interleaved, random order) -> comparison -> gates
+    worker (a process for each side) -> turns (interleaved, random order) -> comparison -> gates
 
 A ratio of two things measured side by side means something on a noisy machine; a number measured
 alone does not. Never imports torch.
 """
+
+from __future__ import annotations
+
+from generalad.bench.gates import Limits
+from generalad.bench.measure import bench
+from generalad.bench.record import Report
+
+__all__ = ["Limits", "Report", "bench"]

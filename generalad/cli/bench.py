@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from generalad.bench.bench import Progress
+    from generalad.bench.measure import Progress
     from generalad.bench.record import Report
 
 
@@ -79,8 +79,8 @@ def bench(
     Limits are judged by intervals: a limit that is surely exceeded gives exit code 3; "cannot tell"
     is said and gives 0.
     """
-    from generalad.bench.bench import bench as run
     from generalad.bench.gates import Limits
+    from generalad.bench.measure import bench as run
     from generalad.bench.quantities import batches, duration, share
 
     with _progress() as progress:

@@ -134,7 +134,7 @@ def bench(
             "runs_a_block": len(new.blocks[0].times["total"]),
         },
         new=side_of(new, flowing),
-        notes=tuple(noise.notes(recordings, before, noise.ticks())),
+        notes=(*_padded(recordings, batches), *noise.notes(recordings, before, noise.ticks())),
         soak=soak(new, beside.megabytes) if soak_for else None,
         seconds=0.0,
     )
@@ -265,6 +265,15 @@ def _seconds(progress: Progress | None, budget: float) -> Callable[[float], None
     if progress is None:
         return lambda seconds: None
     return lambda seconds: progress("measuring", int(seconds), int(budget))
+
+
+def _padded(recordings: Sequence[Recording], batches: Sequence[int]) -> list[str]:
+    """Artifacts of a fixed batch size whose batches are filled up; that costs time."""
+    return [
+        f"{r.subject.name} is made for batches of {r.facts.fixed_batch}, others are padded to it"
+        for r in recordings
+        if r.facts.fixed_batch is not None and any(b % r.facts.fixed_batch for b in batches)
+    ]
 
 
 def _machine(threads: int | None, recordings: Sequence[Recording], beside: Beside) -> Machine:
