@@ -21,7 +21,7 @@ from generalad.bench.baseline import (
     relative_times,
     save_baseline,
 )
-from generalad.bench.judgement import DISAGREE, RESIDUAL, judge
+from generalad.bench.judgement import DISAGREE, OTHER_CPU, RESIDUAL, SAME_CPU, judge
 from generalad.bench.machine import describe_machine, usable_cores
 from generalad.bench.record import Estimate, Machine, Report, Side, Times
 from generalad.errors import ArtifactError, UsageError
@@ -124,17 +124,21 @@ def test_the_interval_is_never_narrower_than_travelling() -> None:
     assert "accounts for" in found.sentence
 
 
-@given(apart=st.floats(0, 2 * DISAGREE))
-def test_kernels_that_disagree_widen_the_interval_until_they_refuse(apart: float) -> None:
+@given(apart=st.floats(0, 2 * DISAGREE), same=st.booleans())
+def test_kernels_that_disagree_widen_the_interval_until_they_refuse(
+    apart: float, same: bool
+) -> None:
     baseline = make_baseline(*run(spread=1e-9))
     kernels = {**KERNELS, "copy": KERNELS["copy"] * math.exp(apart)}
-    report, relative = run(spread=1e-9, kernels=kernels)
+    cpu = "cpu" if same else "another"
+    report, relative = run(spread=1e-9, kernels=kernels, cpu=cpu)
     if apart > DISAGREE * 1.001:
         with pytest.raises(UsageError, match="no single factor describes this machine"):
             judge(report, relative, baseline, 0.05)
     elif apart < DISAGREE * 0.999:
+        share = SAME_CPU if same else OTHER_CPU
         travel = judge(report, relative, baseline, 0.05).travel
-        assert travel == pytest.approx(math.expm1(1.96 * math.hypot(RESIDUAL, apart / 2)))
+        assert travel == pytest.approx(math.expm1(1.96 * math.hypot(RESIDUAL, share * apart)))
 
 
 @pytest.mark.parametrize(

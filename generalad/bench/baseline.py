@@ -57,6 +57,7 @@ class Baseline:
 
     Attributes:
         artifact, when, version: of the report it was made from.
+        cpu: name of the processor; another one is no reason to refuse, but travels farther.
         conditions: see there.
         reference: milliseconds of the kernels, by name.
         relative: of each stage, its time over the sum of the kernels'.
@@ -65,6 +66,7 @@ class Baseline:
     artifact: str
     when: str
     version: str
+    cpu: str
     conditions: Conditions
     reference: dict[str, Estimate]
     relative: dict[str, Estimate]
@@ -127,6 +129,7 @@ def make_baseline(report: Report, relative: Mapping[str, Estimate]) -> Baseline:
         artifact=report.new.name,
         when=report.when,
         version=report.version,
+        cpu=report.machine.cpu,
         conditions=conditions_of(report),
         reference=dict(report.machine.reference),
         relative=dict(relative),
