@@ -176,6 +176,16 @@ def test_what_cannot_be_counted_is_a_reason(name: str, words: str, tmp_path: Pat
     assert "\n" not in reason
 
 
+def test_a_library_that_fails_without_a_word_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_machine(monkeypatch, Cost({"fp32": 1e9}, 1.0), {"fp32": 1e11}, 1e10)
+
+    def fails(*_: object) -> Ceiling:
+        raise RuntimeError
+
+    monkeypatch.setattr(ceilings, "bandwidth", fails)
+    assert limit_of(Path("a.onnx"), 1.0, 1) == (None, "limit: cannot be measured (RuntimeError)")
+
+
 def test_an_engine_whose_onnx_file_was_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,8 @@ from generalad.runtime.engine_record import read_record
 from generalad.spec import Spec
 
 _TOO_FAST = 1.05
-"""A share above this says that the ceilings are wrong: measured while the machine was busier."""
+"""A share above this says that the ceilings are wrong: measured while the machine was busier. Below
+it, more than 1 is the scatter of the measurement."""
 
 
 def limit_of(
@@ -52,8 +53,9 @@ def limit_of(
         memory = ceilings.bandwidth(size, threads or usable_cores(), device)
     except (ArtifactError, MissingExtraError) as error:
         return None, f"limit: {error}"
-    except Exception as error:  # a library that refuses a kernel, in any of its own words
-        return None, f"limit: the ceilings cannot be measured ({str(error).splitlines()[0]})"
+    except Exception as error:  # a library that refuses a kernel, or a file that is not there
+        lines = str(error).splitlines() or [type(error).__name__]
+        return None, f"limit: cannot be measured ({lines[0]})"
     return _limit(cost, reached, memory, measured, words)
 
 
