@@ -184,14 +184,14 @@ def test_a_busy_gpu_is_refused_unless_it_is_not_used(
     code, out, err = gad(capsys, *words)
     assert (code, out) == (1, "")
     assert "NVIDIA L4 is busy: 80 % used (other processes: 7)" in one_line(err)
-    assert gad(capsys, *words, "--device", "cpu", "--soak", "1s")[0] == 0
+    assert gad(capsys, *words, "--device", "cpu", "--soak", "5s")[0] == 0
 
 
 def test_padding_is_said(
     capsys: Capture, tmp_path: Path, make_artifact: MakeArtifact, source: Path
 ) -> None:
     fixed = make_artifact(tmp_path, name="fixed.onnx", batch=4)
-    code, out, _ = gad(capsys, "bench", fixed, "--source", source, "--soak", "1s")
+    code, out, _ = gad(capsys, "bench", fixed, "--source", source, "--soak", "5s")
     assert code == 0
     assert any("batches of 4, others are padded" in note for note in report(out)["notes"])
 

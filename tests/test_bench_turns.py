@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,14 @@ def test_different_inputs_are_refused(stage: Stage) -> None:
     with pytest.raises(UsageError, match="new takes 128 x 128 pixels and old takes 64 x 64"):
         run(stage, Plan(budget=5, enough=lambda recordings: False))
     assert stage.alive == []
+
+
+def test_a_long_run_keeps_blocks_evenly(stage: Stage) -> None:
+    plan = Plan(budget=100, enough=lambda recordings: False, rounds=False, spacing=5.0)
+    (new,) = run(stage, plan, NEW)
+    assert 18 <= len(new.blocks) <= 21
+    assert stage.log.count("new") > 1000  # it never stood still
+    assert all(5 <= b - a < 5.2 for a, b in pairwise(new.moments))
 
 
 def test_what_comes_between_is_told_the_processes(stage: Stage) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import math
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 import generalad
 from generalad.bench import comparison, gates, noise
@@ -35,9 +36,9 @@ from generalad.bench.limit import limit_of
 from generalad.bench.machine import describe_machine
 from generalad.bench.pictures import DRAWN, pictures
 from generalad.bench.process import Order, Subject
-from generalad.bench.record import Estimate, Machine, Report
+from generalad.bench.record import Estimate, Report
 from generalad.bench.sensors import read_sensors
-from generalad.bench.side import flow, side_of
+from generalad.bench.side import Flow, flow, side_of
 from generalad.bench.soak import soak
 from generalad.bench.stopping import stopping
 from generalad.bench.turns import Plan, Recording, take_turns
@@ -45,9 +46,13 @@ from generalad.errors import GadError, UsageError
 from generalad.runtime.interrupt import on_interrupt
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what, seconds passed, seconds in all)."""
+"""Called with (stage, done, total); the stage "measuring" counts seconds."""
 
 BUDGET = 60.0
+
+SOAK_BLOCKS = 4000
+"""Blocks of a soak that are kept, evenly over its time."""
+
 NO_LIMITS = Limits()
 
 
@@ -86,7 +91,7 @@ def bench(
             measured where nothing is compared, take some more.
         soak_for: seconds of a long run, whose drift is reported; takes the place of the budget.
         seed: of the order of the sides.
-        progress: told of every second.
+        progress: told how far each stage is.
 
     Raises:
         UsageError: options exclude each other, the inputs differ, the budget is too short, or the
@@ -96,6 +101,7 @@ def bench(
     """
     _check(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
     began, before = time.monotonic(), noise.ticks()
+    tell = progress or (lambda stage, done, total: None)
     stored = None if baseline is None else load_baseline(Path(baseline))
     beside = Beside(
         threads=threads,
@@ -111,43 +117,39 @@ def bench(
             budget=soak_for or budget,
             enough=stopping(limits, soak_for),
             between=beside,
-            progress=_seconds(progress, soak_for or budget),
+            progress=lambda seconds: tell("measuring", int(seconds), math.ceil(plan.budget)),
             seed=seed,
             rounds=soak_for is None,
+            spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,
         )
         recordings = take_turns(subjects, order, plan)
-        flowing = flow(subjects[0], order, batches) if len(subjects) == 1 else None
-    new = recordings[0]
-    report = Report(
-        when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        version=generalad.__version__,
-        machine=_machine(threads, recordings, beside),
-        settings={
-            "batch": batches[0],
-            "threads": threads,
-            "device": device,
-            "budget": budget,
-            "limit": limits.slowdown or comparison.LIMIT,
-            "source": DRAWN if source is None else Path(source).name,
-            "image_size": list(new.facts.image_size),
-            "seed": seed,
-            "runs_a_block": len(new.blocks[0].times["total"]),
-        },
-        new=side_of(new, flowing),
-        notes=(*_padded(recordings, batches), *noise.notes(recordings, before, noise.ticks())),
-        soak=soak(new, beside.megabytes) if soak_for else None,
-        seconds=0.0,
-    )
-    report = _compared(report, recordings, limits)
+        unrest = noise.notes(recordings, before, noise.ticks())
+        tell("measuring", math.ceil(plan.budget), math.ceil(plan.budget))
+        alone = len(subjects) == 1
+        flowing = flow(subjects[0], order, batches, progress=tell) if alone else None
+    settings = {
+        "batch": batches[0],
+        "threads": threads,
+        "device": device,
+        "budget": budget,
+        "limit": limits.slowdown or comparison.LIMIT,
+        "source": DRAWN if source is None else Path(source).name,
+        "seed": seed,
+    }
+    report = _compared(_report(recordings, flowing, beside, settings, unrest), recordings)
     if stored is not None or save_baseline is not None:
-        relative = relative_times(_own_medians(new), beside.references)
+        relative = relative_times(recordings[0].own_medians(), beside.references)
         if save_baseline is not None:
             save(Path(save_baseline), make_baseline(report, relative))
         if stored is not None:
             report = _travelled(report, relative, stored)
-    if len(recordings) == 1 and soak_for is None:
-        own = float(np.median(_own_medians(new)["infer"]))
-        report = _with_limit(report, own, Path(artifact), threads, batches[0])
+    if soak_for is not None:
+        report = dataclasses.replace(report, soak=soak(recordings[0], beside.megabytes))
+    elif alone:
+        tell("ceilings", 0, 1)
+        own = statistics.median(recordings[0].own_medians()["infer"])
+        report = _with_limit(report, own, Path(artifact))
+        tell("ceilings", 1, 1)
     return dataclasses.replace(
         report,
         gates=gates.judge(limits, report.new, report.comparisons),
@@ -155,7 +157,37 @@ def bench(
     )
 
 
-def _compared(report: Report, recordings: Sequence[Recording], limits: Limits) -> Report:
+def _report(
+    recordings: Sequence[Recording],
+    flowing: Flow | None,
+    beside: Beside,
+    settings: dict[str, Any],
+    unrest: Sequence[str],
+) -> Report:
+    """What was measured of the new side, without any judgement."""
+    new = recordings[0]
+    gpu = None if "CPU" in new.facts.backend else read_sensors().gpu
+    machine = dataclasses.replace(
+        describe_machine(settings["threads"], gpu),
+        noise=noise.noise(recordings),
+        reference=reference_times(beside.references) if beside.references else {},
+    )
+    return Report(
+        when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        version=generalad.__version__,
+        machine=machine,
+        settings={
+            **settings,
+            "image_size": list(new.facts.image_size),
+            "runs_a_block": len(new.blocks[0].times["total"]),
+        },
+        new=side_of(new, flowing),
+        notes=(*_padded(recordings, settings["batch"]), *unrest),
+        seconds=0.0,
+    )
+
+
+def _compared(report: Report, recordings: Sequence[Recording]) -> Report:
     """With ratios and verdict, if there are two sides."""
     if len(recordings) < 2:
         return report
@@ -183,19 +215,10 @@ def _travelled(report: Report, relative: dict[str, Estimate], stored: Baseline) 
     )
 
 
-def _own_medians(recording: Recording) -> dict[str, list[float]]:
-    """By stage, one value a turn."""
-    return {
-        stage: [float(np.median(block.own(stage))) for block in recording.blocks]
-        for stage in recording.blocks[0].times
-    }
-
-
-def _with_limit(
-    report: Report, infer: float, artifact: Path, threads: int | None, batch: int
-) -> Report:
+def _with_limit(report: Report, infer: float, artifact: Path) -> Report:
     """With what the machine could do at best; `infer` is without the waiting."""
     device: Device = "cpu" if report.machine.gpu is None else "cuda"
+    threads, batch = report.settings["threads"], report.settings["batch"]
     limit, words = limit_of(artifact, infer, threads, batch=batch, device=device)
     if limit is None:
         side = dataclasses.replace(report.new, missing=(*report.new.missing, words))
@@ -261,29 +284,13 @@ def _subjects(
     yield [Subject(path.name, path.absolute()) for path in sides]
 
 
-def _seconds(progress: Progress | None, budget: float) -> Callable[[float], None]:
-    if progress is None:
-        return lambda seconds: None
-    return lambda seconds: progress("measuring", int(seconds), int(budget))
-
-
-def _padded(recordings: Sequence[Recording], batches: Sequence[int]) -> list[str]:
+def _padded(recordings: Sequence[Recording], batch: int) -> list[str]:
     """Artifacts of a fixed batch size whose batches are filled up; that costs time."""
     return [
         f"{r.subject.name} is made for batches of {r.facts.fixed_batch}, others are padded to it"
         for r in recordings
-        if r.facts.fixed_batch is not None and any(b % r.facts.fixed_batch for b in batches)
+        if r.facts.fixed_batch is not None and batch % r.facts.fixed_batch
     ]
-
-
-def _machine(threads: int | None, recordings: Sequence[Recording], beside: Beside) -> Machine:
-    backend = recordings[0].facts.backend
-    gpu = read_sensors().gpu if "CPU" not in backend else None
-    return dataclasses.replace(
-        describe_machine(threads, gpu),
-        noise=noise.noise(recordings),
-        reference=reference_times(beside.references) if beside.references else {},
-    )
 
 
 def _interrupted(number: int) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from generalad.bench.estimates import neighbours_differ
 from generalad.bench.process import Block
 from generalad.bench.turns import Recording
@@ -45,7 +43,7 @@ def noise(recordings: Sequence[Recording]) -> float | None:
     found = [
         value
         for recording in recordings
-        if (value := neighbours_differ(_medians(recording.blocks))) is not None
+        if (value := neighbours_differ(recording.own_medians()["total"])) is not None
     ]
     return max(found, default=None)
 
@@ -86,7 +84,3 @@ def _load() -> str:
         return f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     except (AttributeError, OSError):  # Windows
         return ""
-
-
-def _medians(blocks: Sequence[Block]) -> list[float]:
-    return [float(np.median(block.own("total"))) for block in blocks]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,13 @@ class Flow:
     missing: tuple[str, ...]
 
 
-def flow(subject: Subject, order: Order, batches: Sequence[int]) -> Flow:
+def flow(
+    subject: Subject,
+    order: Order,
+    batches: Sequence[int],
+    *,
+    progress: Callable[[str, int, int], None],
+) -> Flow:
     """Run pictures without a pause; sensors are read around the first batch size."""
     rates: list[Throughput] = []
     before = after = read_sensors()
@@ -84,6 +90,7 @@ def flow(subject: Subject, order: Order, batches: Sequence[int]) -> Flow:
                     after = read_sensors(worker.pid)
                     pictures = sum(found) * WINDOW
                 rates.append(Throughput(batch, sessions, _median(found)))
+                progress("throughput", len(rates), len(batches) * len(SESSIONS))
     joules, _ = energy_between(before, after)
     return Flow(
         rates=tuple(rates),

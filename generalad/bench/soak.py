@@ -9,6 +9,7 @@ import numpy as np
 from generalad.bench import estimates
 from generalad.bench.record import Estimate, Soak
 from generalad.bench.turns import Recording
+from generalad.errors import UsageError
 
 WINDOWS = 120
 """Points of the regression, each the median of its share of the run."""
@@ -16,11 +17,19 @@ WINDOWS = 120
 SKIPPED = 0.1
 """Share of the run at its beginning, in which memory is still being claimed."""
 
+LEAST = 10
+"""Blocks of a run that has a slope at all."""
+
 HOUR = 3600.0
 
 
 def soak(recording: Recording, memory: Sequence[float]) -> Soak:
     """Slopes of a recording; `memory` has one value a block, or none."""
+    if len(recording.blocks) < LEAST:
+        raise UsageError(
+            f"the soak was too short for a slope: {len(recording.blocks)} blocks",
+            remedy="let it run for longer, such as --soak 30m",
+        )
     latency = [float(np.median(block.times["total"])) for block in recording.blocks]
     moments = recording.moments
     return Soak(

@@ -8,6 +8,7 @@ little for as long as they live, by where their memory happens to lie.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -48,6 +49,13 @@ class Recording:
     cold: list[float] = field(default_factory=list)
     peak_rss: list[float] = field(default_factory=list)
 
+    def own_medians(self) -> dict[str, list[float]]:
+        """By stage, the median of each block without the waiting."""
+        return {
+            stage: [float(np.median(block.own(stage))) for block in self.blocks]
+            for stage in self.blocks[0].times
+        }
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,6 +68,8 @@ class Plan:
         progress: told the seconds that have passed.
         seed: of the order within turns.
         rounds: False keeps the first processes to the end.
+        spacing: seconds between blocks that are kept; what runs in between is not recorded, so that
+            a run of days fits into memory.
     """
 
     budget: float
@@ -68,6 +78,7 @@ class Plan:
     progress: Callable[[float], None] = lambda seconds: None
     seed: int = 0
     rounds: bool = True
+    spacing: float = 0.0
 
 
 def take_turns(
@@ -92,6 +103,7 @@ class _Bench:
         self._began = clock()
         self._recordings: list[Recording] = []
         self._runs = 0
+        self._kept = -math.inf
 
     def run(self) -> list[Recording]:
         """Rounds to the end."""
@@ -134,6 +146,10 @@ class _Bench:
             recording.cold.append(worker.facts.cold)
 
     def _turn(self, workers: Sequence[Worker]) -> None:
+        while self._clock() - self._kept < self._plan.spacing:
+            for worker in workers:
+                worker.run(self._runs)
+        self._kept = self._clock()
         self._plan.between([worker.pid for worker in workers])
         for index in self._random.sample(range(len(workers)), len(workers)):
             recording = self._recordings[index]

@@ -149,7 +149,8 @@ def _write(
     if history is not None:
         from generalad.bench.outputs.history import write_history
 
-        _save(history / f"{report.when.replace(':', '')}.json", report.to_json())
+        name = f"{report.when.replace(':', '')}-{Path(report.new.name).stem}.json"
+        _save(history / name, report.to_json())
         write_history(history, history / "index.html")
         screen.print(f"history: [bold]{history / 'index.html'}[/bold]")
 
