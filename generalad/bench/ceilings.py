@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -107,15 +106,13 @@ def bandwidth(size: int, threads: int, device: Device) -> Ceiling:
 def _fastest(run: Run) -> float:
     """Seconds of the fastest run."""
     run()
-    best, end = float("inf"), time.perf_counter() + _SECONDS
-    for number in itertools.count():
+    runs, best, end = 0, float("inf"), time.perf_counter() + _SECONDS
+    while runs < _FEWEST or time.perf_counter() < end:
         began = time.perf_counter()
         run()
-        now = time.perf_counter()
-        best = min(best, now - began)
-        if number + 1 >= _FEWEST and now > end:
-            return best
-    raise AssertionError
+        best = min(best, time.perf_counter() - began)
+        runs += 1
+    return best
 
 
 # Kernels
