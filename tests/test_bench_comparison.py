@@ -119,11 +119,11 @@ def test_few_turns_cannot_tell() -> None:
 @given(st.floats(0.2, 5), st.integers(0, 5))
 def test_stopping_does_not_depend_on_the_ratio(factor: float, seed: int) -> None:
     """The rule looks at the width alone, which is relative: a multiple stops as early."""
-    old = recording(np.random.default_rng(seed), turns=40, noise=0.02)
+    old = recording(np.random.default_rng(seed), turns=60, noise=0.02)
     new, other = (
         recording(
             np.random.default_rng(seed + 100),
-            turns=40,
+            turns=60,
             noise=0.02,
             slower=dict.fromkeys(STAGES, value),
         )
@@ -135,9 +135,9 @@ def test_stopping_does_not_depend_on_the_ratio(factor: float, seed: int) -> None
 
 def test_it_stops_when_narrow_and_not_before() -> None:
     random = np.random.default_rng(0)
-    quiet = [recording(random, turns=40, noise=0.005) for _ in range(2)]
-    noisy = [recording(random, turns=40, noise=0.9) for _ in range(2)]
-    early = [recording(random, turns=30, noise=0.0) for _ in range(2)]
+    quiet = [recording(random, turns=60, noise=0.005) for _ in range(2)]
+    noisy = [recording(random, turns=60, noise=0.9) for _ in range(2)]
+    early = [recording(random, turns=50, noise=0.0) for _ in range(2)]
     assert narrow_enough(quiet[0], quiet[1], LIMIT)
     assert not narrow_enough(noisy[0], noisy[1], LIMIT)
     assert not narrow_enough(early[0], early[1], LIMIT)

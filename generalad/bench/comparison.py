@@ -28,8 +28,8 @@ NARROW = 0.25
 """Half of the interval that is narrow enough, as a share of the limit."""
 
 LOOK_EVERY = 10
-MIN_TURNS = 40
-"""More than one round, so that at least two sets of processes are compared."""
+MIN_TURNS = 60
+"""More than one round where starting is quick, so that two sets of processes are compared."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ BLOCK = 50.0
 ROUND_TURNS = 30
 """Turns with the same processes, or more where starting takes long."""
 
-STARTING_SHARE = 0.25
+STARTING_SHARE = 0.15
 """Of a round's time that starting the processes may take."""
 
 WARM_UP = 3.0
