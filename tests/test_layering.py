@@ -38,7 +38,8 @@ def import_all(modules: list[str], blocked: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["runtime", "metrics", "data", "spec", "preprocess", "config", "overlay", "cli"]
+    "module",
+    ["runtime", "metrics", "data", "spec", "preprocess", "config", "overlay", "cli", "bench"],
 )
 def test_imports_without_the_training_side(module: str) -> None:
     loaded = import_all([f"generalad.{module}"], BLOCKED)

@@ -55,7 +55,7 @@ class Limit:
 
     Attributes:
         flops: floating-point operations a picture, counted from the graph.
-        bytes: moved at least, weights and activations.
+        bytes: moved at least: weights once, pictures in, scores and maps out.
         flops_ceiling: measured, a second.
         bytes_ceiling: measured, a second.
         bound: what the lower bound of the time comes from.
