@@ -131,7 +131,7 @@ def bench(
         "batch": batches[0],
         "threads": threads,
         "device": device,
-        "budget": budget,
+        "budget": plan.budget,
         "limit": limits.slowdown or comparison.LIMIT,
         "source": DRAWN if source is None else Path(source).name,
         "seed": seed,

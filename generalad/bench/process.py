@@ -99,13 +99,14 @@ class Worker:
         self.batch = order.batch
         self._patience = patience
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - until close
+        paths = [str(subject.root), *filter(None, [os.environ.get("PYTHONPATH")])]
         # Ctrl-C is for the bench, which then ends its workers.
         self._process = subprocess.Popen(
             [sys.executable, str(PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": str(subject.root)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,
         )
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
