@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalad.bench.estimates import (
+    MANY,
+    _ranks,
     bootstrap,
     half_width,
     neighbours_differ,
@@ -56,6 +58,14 @@ def test_too_few_samples_have_no_quantile(q: float, least: int) -> None:
     values = [[float(i)] for i in range(least)]
     assert quantile(values[:-1], q) is None
     assert quantile(values, q) is not None
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
+def test_ranks_of_many_values_continue_those_of_fewer(q: float) -> None:
+    exact, normal = _ranks(MANY, q), _ranks(MANY + 1, q)
+    assert exact is not None and normal is not None
+    assert abs(exact[0] - normal[0]) <= 3
+    assert abs(exact[1] - normal[1]) <= 3
 
 
 def coverage(blocks: int, size: int, shared: float, q: float) -> float:

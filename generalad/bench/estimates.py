@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 
 COVERAGE = 0.95
 RESAMPLES = 2000
+MANY = 5000
+"""More values than this have a binomial distribution that is as good as normal."""
+
 MIN_BLOCKS = 6
 """Fewer blocks or pairs have no interval: even their extremes would not cover at 95 %."""
 
@@ -73,6 +76,9 @@ def _worth(blocks: Sequence[Sequence[float]], value: float) -> int:
 
 def _ranks(count: int, q: float) -> tuple[int, int] | None:
     """Ranks from 1 of the order statistics that enclose the q-quantile of `count` values."""
+    if count > MANY:
+        middle, spread = count * q, 1.96 * math.sqrt(count * q * (1 - q))
+        return math.floor(middle - spread), math.ceil(middle + spread) + 1
     k = np.arange(count + 1)
     log_choose = (
         math.lgamma(count + 1)
