@@ -64,7 +64,7 @@ def notes(recordings: Sequence[Recording], before: Ticks | None, after: Ticks | 
     if differ is not None and differ > NOISY:
         found.append(
             f"this machine is noisy: neighbouring blocks of the same side differ by {differ:.0%}"
-            f" (median){_load()}"
+            f" (median){_load()}; --threads 1 is disturbed less"
         )
     waits = [value for r in recordings if (value := waiting(r.blocks)) is not None]
     if waits and max(waits) > WAITING:
