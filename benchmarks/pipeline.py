@@ -2,9 +2,10 @@
 
     python benchmarks/pipeline.py model.onnx
 
-Prints, from one process:
-  1. pictures a second of `infer` on a 1080p video over those of `Session.run` alone, in turn, for
-     one thread of the network and for all; with one thread the network is the bottleneck.
+Prints, from one process, for sessions as `infer` opens them (`spinning=False`):
+  1. pictures a second of `infer` on a 1080p video, of `Session.run` alone, and of reading and
+     resizing alone, in turn, for one thread of the network and for all; the share is that of the
+     slower of the two. With all threads they want the same cores.
   2. the time that a live stream adds to the network's own, from capture to decision.
   3. the shares of eight streams of 10 pictures a second each.
 """
@@ -22,7 +23,10 @@ import cv2
 import numpy as np
 
 from generalad.data.synth import render_part
+from generalad.preprocess import resize
 from generalad.runtime import Result, Session, infer, open_session
+from generalad.runtime.live import open_live
+from generalad.runtime.sources import VideoFile
 from generalad.runtime.view import Look, View
 
 FRAMES = 150
@@ -38,10 +42,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         video = make_video(Path(folder) / "1080p.mp4")
         for threads in (1, None):
-            with open_session(given.artifact, threads=threads) as session:
+            with open_session(given.artifact, threads=threads, spinning=False) as session:
                 print_share(session, video, threads)
     for count, rate in ((1, 10), (1, 25), (8, 10)):
-        with open_session(given.artifact) as session:
+        with open_session(given.artifact, spinning=False) as session:
             print_live(session, count, rate, given.seconds)
 
 
@@ -59,22 +63,29 @@ def make_video(path: Path) -> Path:
 
 
 def print_share(session: Session, video: Path, threads: int | None) -> None:
-    """End to end over bare, measured in turn."""
-    pixels = np.zeros((1, *session.spec.image_size, 3), np.uint8)
-    bare, whole = [], []
+    """End to end over the slower of network and reading, measured in turn."""
+    size = session.spec.image_size
+    pixels = np.zeros((1, *size, 3), np.uint8)
+    speeds: dict[str, list[float]] = {"network": [], "reading": [], "end to end": []}
     for _ in range(ROUNDS):
         began = time.perf_counter()
         for _ in range(FRAMES):
             session.run(pixels)
-        bare.append(FRAMES / (time.perf_counter() - began))
+        speeds["network"].append(FRAMES / (time.perf_counter() - began))
+        began = time.perf_counter()
+        for frame in VideoFile(video):
+            assert frame.image is not None
+            resize(frame.image, size)
+        speeds["reading"].append(FRAMES / (time.perf_counter() - began))
         summary = infer(session, [str(video)])
         assert summary.processed == FRAMES
-        whole.append(summary.images_per_second)
-    share = statistics.median(w / b for w, b in zip(whole, bare, strict=True))
-    stages = {name: round(stage.median, 1) for name, stage in summary.milliseconds.items()}
+        speeds["end to end"].append(summary.images_per_second)
+    rounds = zip(*speeds.values(), strict=True)
+    share = statistics.median(whole / min(bare, read) for bare, read, whole in rounds)
+    shown = {name: round(statistics.median(values), 1) for name, values in speeds.items()}
+    slower = min(("network", "reading"), key=shown.__getitem__)
     print(
-        f"1080p video, {threads or 'all'} threads: {statistics.median(whole):.1f} of"
-        f" {statistics.median(bare):.1f} pictures/s, share {share:.3f}; ms {stages}"
+        f"1080p video, {threads or 'all'} threads: pictures/s {shown}, {share:.3f} of the {slower}"
     )
 
 
@@ -97,7 +108,7 @@ def print_live(session: Session, count: int, rate: int, seconds: float) -> None:
     threading.Timer(seconds, stop.set).start()
     infer(
         session,
-        [f"test://washer?rate={rate}&seed={seed}" for seed in range(count)],
+        [open_live(f"test://washer?rate={rate}", name=f"line-{n}") for n in range(count)],
         batch_size=count,
         stop=stop,
         observers=[kept],

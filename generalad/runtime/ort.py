@@ -24,13 +24,19 @@ class OrtSession(LibrarySession):
         path: of the artifact.
         threads: CPU threads; None leaves the choice to ONNX Runtime.
         device: see `ort_providers.wanted`.
+        spinning: see `open_session`.
     """
 
     def __init__(
-        self, path: Path, *, threads: int | None = None, device: str | None = None
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        device: str | None = None,
+        spinning: bool = True,
     ) -> None:
         ort = library()
-        self._session: Any = _load(ort, path, threads, device)
+        self._session: Any = _load(ort, path, threads, device, spinning)
         self._spec = _read_spec(self._session, path)
         check_spec(self._spec, name=str(path))
         self._fixed_batch = _check_graph(self._session, self._spec, path)
@@ -93,12 +99,14 @@ def library() -> Any:
     return onnxruntime
 
 
-def _load(ort: Any, path: Path, threads: int | None, device: str | None) -> Any:
+def _load(ort: Any, path: Path, threads: int | None, device: str | None, spinning: bool) -> Any:
     options = ort.SessionOptions()
     # What goes wrong arrives as an exception; the library's own log would repeat it.
     options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ort_providers.wanted(ort, path, device)
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=providers)

@@ -173,7 +173,11 @@ KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cu
 
 
 def open_session(
-    path: str | Path, *, threads: int | None = None, device: str | None = None
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    spinning: bool = True,
 ) -> Session:
     """Open an artifact for inference.
 
@@ -183,6 +187,8 @@ def open_session(
         threads: CPU threads for one run; None leaves the choice to the backend.
         device: "cpu", "cuda", or "tensorrt" for ONNX Runtime's TensorRT provider; None for the best
             that is there. One that was named is used or refused.
+        spinning: whether ONNX Runtime's threads keep their cores busy while they wait. It makes
+            one run after another faster, and takes the cores from whatever else there is to do.
 
     Raises:
         ArtifactError: missing, not an artifact, cut off, of a newer format, or made for another
@@ -208,7 +214,7 @@ def open_session(
         return TrtSession(path, threads=threads)
     from generalad.runtime.ort import OrtSession
 
-    return OrtSession(path, threads=threads, device=device)
+    return OrtSession(path, threads=threads, device=device, spinning=spinning)
 
 
 def _kind(path: Path) -> str:
