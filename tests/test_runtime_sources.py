@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import MakePicture, WriteImage, WriteVideo
 
-from generalad.errors import DataError
+from generalad.errors import DataError, UsageError
 from generalad.runtime import Frame, open_sources
+from generalad.runtime.sources import Listed
 
 
 def frames(*addresses: Path | str) -> list[Frame]:
@@ -143,6 +144,23 @@ def test_no_address() -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    with pytest.raises(DataError) as caught:
-        open_sources(["rtsp://me:secret@camera/1"])
+    with pytest.raises(UsageError) as caught:
+        open_sources(["ftp://me:secret@camera/1"])
     assert "secret" not in str(caught.value)
+
+
+def test_a_camera_is_named_without_its_password() -> None:
+    (source,) = open_sources(["http://me:secret@camera/1"])
+    assert source.address == "http://***@camera/1"
+
+
+def test_a_list_is_read_line_by_line(
+    tmp_path: Path, picture: MakePicture, write_image: WriteImage
+) -> None:
+    first = write_image(tmp_path / "one" / "a.png", picture(10))
+    second = write_image(tmp_path / "two" / "a.png", picture(20))
+    found = list(Listed([f"{first}\n", "\n", f"{second}\r\n", str(tmp_path / "none.png")]))
+    assert [(frame.source, frame.index) for frame in found] == [("-", 0), ("-", 1), ("-", 2)]
+    assert [frame.error is None for frame in found] == [True, True, False]
+    assert len({frame.name for frame in found}) == 3
+    assert not any(Path(frame.name).is_absolute() or ".." in frame.name for frame in found)
