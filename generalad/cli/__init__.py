@@ -32,7 +32,7 @@ COMMANDS = {
     "export": Command(
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),
-    "infer": Command("Deploy", "infer", "Run an artifact on images, folders and videos."),
+    "infer": Command("Deploy", "infer", "Run an artifact on images, videos and cameras."),
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),
@@ -46,7 +46,7 @@ COMMANDS = {
 
 USAGE = "gad [--debug] COMMAND [OPTIONS]"
 EXIT_CODES = """\
-  0 done   1 the work failed   2 wrong usage   3 a gate said no   130 interrupted"""
+  0 done   1 the work failed   2 wrong usage   3 a gate said no   130, 143 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

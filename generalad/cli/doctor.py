@@ -24,7 +24,13 @@ PACKAGES = {
     "openvino": ("run and export OpenVINO models", "openvino"),
     "nncf": ("export int8 for OpenVINO", "int8"),
     "tensorrt": ("build and run TensorRT engines", "trt11"),
+    "av": ("read network cameras", "streams"),
+    "paho": ("send to MQTT brokers", "streams"),
+    "prometheus_client": ("serve --metrics", "streams"),
 }
+
+DISTRIBUTIONS = {"paho": "paho-mqtt", "prometheus_client": "prometheus-client"}
+"""Where a module has another name than its distribution."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def _package(name: str, purpose: str, extra: str) -> Finding:
     if importlib.util.find_spec(name) is None:
         remedy = f"pip install 'generalad[{extra}]'"
         return Finding(name, False, f"not installed, needed to {purpose}", remedy)
-    for distribution in (name, f"{name}-gpu"):
+    for distribution in (DISTRIBUTIONS.get(name, name), f"{name}-gpu"):
         try:
             return Finding(name, True, importlib.metadata.version(distribution))
         except importlib.metadata.PackageNotFoundError:
