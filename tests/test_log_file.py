@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sink_helpers import (
     LiveSource,
@@ -81,6 +81,7 @@ def test_a_file_with_other_columns_is_put_aside(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(["\udc80", "\ud800"])
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n"), max_size=30), max_size=40))
 def test_what_is_put_aside_and_what_is_there_are_the_newest_lines(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str]
@@ -102,7 +103,7 @@ def test_what_is_put_aside_and_what_is_there_are_the_newest_lines(
     texts = [path.read_bytes().decode() for path in files]
     assert all(text.startswith("header\n") for text in texts)
     found = "".join(text.removeprefix("header\n") for text in texts)
-    written = "".join(line + "\n" for line in lines)
+    written = "".join(line + "\n" for line in lines).encode(errors="backslashreplace").decode()
     assert written.endswith(found) and (len(files) == 4 or written == found)
 
 

@@ -38,7 +38,8 @@ class Lane:
         self._image_size = image_size
         self._keep_images = keep_images
         self._on_frame = on_frame
-        self._stopping = False
+        self.stopping = False
+        """Whether files are to be read no further; may be set in a signal handler."""
 
     @property
     def name(self) -> str:
@@ -47,7 +48,7 @@ class Lane:
 
     def stop(self) -> None:
         """Read no further; what a camera has given already is still handed on."""
-        self._stopping = True
+        self.stopping = True
         for monitor in self.monitors:
             if isinstance(monitor.stream.source, LiveSource):
                 monitor.stream.source.stop()
@@ -55,14 +56,14 @@ class Lane:
     def run(self, number: int, intake: Intake[Item | Message]) -> None:
         """Read all streams to their ends, or until `stop`; raises BrokenOff."""
         for monitor in self.monitors:
-            if self._stopping and not self.live:
+            if self.stopping and not self.live:
                 break
             monitor.began()
             with contextlib.closing(_timed(monitor.stream.source)) as things:
                 for thing, began, read in things:
                     for ready in self._ready(monitor, thing, began, read):
                         intake.put(number, ready)
-                    if self._stopping and not self.live:
+                    if self.stopping and not self.live:
                         break
             monitor.ended()
         intake.end(number)

@@ -194,6 +194,8 @@ class _Run:
 
     def _interrupt(self, number: int) -> None:
         self._signal = number
+        for lane in self._lanes:
+            lane.stopping = True
 
     def _look(self) -> View:
         return View(
@@ -215,6 +217,8 @@ class _Run:
             for name, stage in stages
         ]
         try:
+            if stop.is_set() or self._signal is not None:
+                self._stop_reading()
             for thread in threads:
                 thread.start()
             for thread in threads:

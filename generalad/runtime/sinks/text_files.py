@@ -42,6 +42,10 @@ class Lines(Protocol):
         """End it; not complete: the run broke off."""
 
 
+_ODD = "backslashreplace"
+"""Names of files that are no UTF-8 become \\udc80, which in JSON stands for the same."""
+
+
 class PartFile:
     """A text file that grows line by line beside its final name."""
 
@@ -52,7 +56,7 @@ class PartFile:
         self._path = _text_path(target)
         self._part = part_of(self._path)
         try:
-            self._file: IO[str] = self._part.open("w", encoding="utf-8", newline="\n")
+            self._file: IO[str] = self._part.open("w", encoding="utf-8", errors=_ODD, newline="\n")
         except OSError as error:
             raise files.storage_error(error, self._path) from error
         if header is not None:
@@ -121,7 +125,7 @@ class LogFile:
     def append(self, line: str) -> None:
         """Write one line through to the operating system, or count it as lost."""
         try:
-            self._write((line + "\n").encode(errors="surrogateescape"))
+            self._write((line + "\n").encode(errors=_ODD))
         except OSError as error:
             self.lost += 1
             if not self._in_trouble:
@@ -204,7 +208,7 @@ class StandardOutput:
     def append(self, line: str) -> None:
         """Write one line through to whoever listens."""
         try:
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(line.encode(errors=_ODD).decode() + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             raise  # the reader went away, as `| head` does: no failure of a disk
