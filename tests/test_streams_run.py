@@ -255,9 +255,7 @@ def test_a_run_with_cameras_survives_a_failing_sink() -> None:
     )
     assert [result.index for result in moody.results] == [3, 4]
     assert len(problems) == 2, "said once, and once that it is over"
-    assert (
-        "disk is full" in problems[0] and "takes results again; 3 were not written" in problems[1]
-    )
+    assert "disk is full" in problems[0] and "results are written again; 3 were not" in problems[1]
     assert looking.views[-1].not_written == {"Moody": 3}
 
 
@@ -299,6 +297,21 @@ def test_a_watched_folder_is_remembered(
         seen.append([Path(result.path).name for result in sink.results])
         write_image(folder / "b.png", picture(51))
     assert seen == [["a.png"], ["b.png"]]
+
+
+def test_a_watched_folder_goes_on_where_nothing_can_be_remembered(
+    tmp_path: Path, picture: MakePicture, write_image: WriteImage
+) -> None:
+    folder, state = tmp_path / "in", tmp_path / "state"
+    state.write_text("a file where a folder should be")
+    for number in range(3):
+        write_image(folder / f"{number}.png", picture(50 + number))
+    stop, problems = threading.Event(), list[str]()
+    sink = Recorder(lambda result: stop.set() if result.index == 2 else None)
+    source = open_live(f"watch:{folder}", state=state)
+    infer(FakeSession(), [source], sinks=[sink], stop=stop, on_problem=problems.append)
+    assert len(sink.results) == 3
+    assert len(problems) == 1 and "the run goes on without it" in problems[0]
 
 
 def test_a_black_camera_at_the_start_is_a_fault() -> None:

@@ -53,7 +53,7 @@ class Writer:
 
     @property
     def not_written(self) -> Mapping[str, int]:
-        """Results and notices that sinks could not take, by kind of sink."""
+        """Results and notices that sinks could not take, by kind of sink, and marks of sources."""
         return dict(self._not_written)
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
@@ -87,7 +87,8 @@ class Writer:
                 sink.write(thing.frame, result, anomaly_map)
         for notice in notices:
             self._tell(notice)
-        thing.monitor.settle(thing, result)
+        with self._guard(thing.monitor.stream.source, "marks of what is done"):
+            thing.monitor.settle(thing, result)
         self._tally.add(result, (time.perf_counter() - began) * 1000)
         if self._on_result is not None:
             self._on_result(result)
@@ -107,9 +108,9 @@ class Writer:
             self._on_notice(notice)
 
     @contextlib.contextmanager
-    def _guard(self, sink: Sink, what: str) -> Iterator[None]:
-        """What a sink raises within ends the run, or is counted and said once."""
-        key, name = (id(sink), what), type(sink).__name__
+    def _guard(self, owner: object, what: str) -> Iterator[None]:
+        """What a sink or source raises within ends the run, or is counted and said once."""
+        key, name = (id(owner), what), type(owner).__name__
         try:
             yield
         except StorageError as error:
@@ -122,7 +123,7 @@ class Writer:
             return
         if key in self._failing:
             self._failing.remove(key)
-            self._say(f"{name} takes {what} again; {self._not_written[name]} were not written")
+            self._say(f"{name}: {what} are written again; {self._not_written[name]} were not")
 
     def _say(self, text: str) -> None:
         if self._on_problem is not None:
