@@ -55,6 +55,7 @@ class FolderStatus:
     """A folder at one moment.
 
     Attributes:
+        path: which one.
         kept: entries in it.
         bytes: of their content.
         removed: entries removed in this run because of the bounds.
@@ -62,6 +63,7 @@ class FolderStatus:
         problem: why the last one could not be, None if it could.
     """
 
+    path: Path
     kept: int
     bytes: int
     removed: int
@@ -113,7 +115,12 @@ class BoundedFolder:
     def status(self) -> FolderStatus:
         """Counts of this moment."""
         return FolderStatus(
-            len(self._entries), self._bytes, self._removed, self._not_kept, self._problem
+            path=self.path,
+            kept=len(self._entries),
+            bytes=self._bytes,
+            removed=self._removed,
+            not_kept=self._not_kept,
+            problem=self._problem,
         )
 
     def open(self) -> None:

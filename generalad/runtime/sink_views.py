@@ -12,22 +12,22 @@ from generalad.runtime.view import SinkView
 
 def sink_views(sink: Sink) -> Iterator[SinkView]:
     """One view for each place of a sink; none where it has no `status`."""
-    status, kind = getattr(sink, "status", None), type(sink).__name__
+    status = getattr(sink, "status", None)
     if isinstance(status, Mapping):
-        for stream, folder in status.items():
-            yield _folder(f"{kind} of {stream}", folder)
+        for folder in status.values():
+            yield _folder(folder)
     elif isinstance(status, FolderStatus):
-        yield _folder(kind, status)
+        yield _folder(status)
     elif status is not None and hasattr(status, "connected"):
         yield _delivery(status)
     elif lost := getattr(sink, "lost", 0):
-        yield SinkView(kind, None, "lines were lost", 0, 0, {"not written": lost})
+        yield SinkView(type(sink).__name__, None, "lines were lost", 0, 0, {"not written": lost})
 
 
-def _folder(name: str, status: FolderStatus) -> SinkView:
+def _folder(status: FolderStatus) -> SinkView:
     dropped = {"quota": status.removed, "not written": status.not_kept}
     counted = {reason: count for reason, count in dropped.items() if count}
-    return SinkView(name, None, status.problem or "", status.kept, 0, counted)
+    return SinkView(str(status.path), None, status.problem or "", status.kept, 0, counted)
 
 
 def _delivery(status: Any) -> SinkView:
