@@ -27,6 +27,7 @@ from generalad.preprocess import resize
 from generalad.runtime import Result, Session, infer, open_session
 from generalad.runtime.live import open_live
 from generalad.runtime.sources import VideoFile
+from generalad.runtime.summary import quantile
 from generalad.runtime.view import Look, View
 
 FRAMES = 150
@@ -124,15 +125,11 @@ def print_live(session: Session, count: int, rate: int, seconds: float) -> None:
         f"{count} streams at {rate}/s for {seconds:.0f} s",
         f"processed {min(shares)} to {max(shares)} each",
         f"{dropped} dropped of {sum(s.captured for s in streams)}",
-        f"ms, median (p95): capture to decision {_quantile(total, 0.5):.1f}"
-        f" ({_quantile(total, 0.95):.1f}), of these not in the network"
-        f" {_quantile(added, 0.5):.1f} ({_quantile(added, 0.95):.1f})",
+        f"ms, median (p95): capture to decision {quantile(total, 0.5):.1f}"
+        f" ({quantile(total, 0.95):.1f}), of these not in the network"
+        f" {quantile(added, 0.5):.1f} ({quantile(added, 0.95):.1f})",
     ]
     print(", ".join(shown))
-
-
-def _quantile(ascending: list[float], part: float) -> float:
-    return ascending[min(len(ascending) - 1, int(part * len(ascending)))]
 
 
 if __name__ == "__main__":

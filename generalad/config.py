@@ -7,14 +7,13 @@ start from. An unknown key is an error that names the nearest known one.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generalad.errors import ConfigError
+from generalad.errors import ConfigError, key_hint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -153,9 +152,7 @@ class Config:
         clean = {}
         for key, value in changes.items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-                raise ConfigError(f"unknown configuration key {key!r}", remedy=hint)
+                raise ConfigError(f"unknown configuration key {key!r}", remedy=key_hint(key, known))
             clean[key] = _coerce(key, value, getattr(self, key))
         return dataclasses.replace(self, **clean)
 

@@ -8,6 +8,7 @@ command line prints both on one line each and exits with `exit_code`; a tracebac
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection
 
 
 class GadError(Exception):
@@ -74,3 +75,11 @@ def require_extra(needed_for: str, extra: str, *modules: str) -> None:
     """
     if not all(importlib.util.find_spec(module) for module in modules):
         raise MissingExtraError(needed_for, extra)
+
+
+def key_hint(key: str, known: Collection[str]) -> str:
+    """A remedy for an unknown key: the nearest known one, or all of them."""
+    import difflib  # only where something went wrong
+
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from generalad.errors import GadError, MissingExtraError, UsageError
+from generalad.runtime.session import Closing
 from generalad.runtime.sources import VIDEO_SUFFIXES
 
 PROGRAM = Path(__file__).with_name("worker.py")
@@ -85,7 +85,7 @@ class Facts:
     cold: float
 
 
-class Worker:
+class Worker(Closing):
     """A process that has one artifact open and waits between commands; a context manager."""
 
     def __init__(self, subject: Subject, order: Order, *, patience: float = PATIENCE) -> None:
@@ -145,17 +145,6 @@ class Worker:
                 with contextlib.suppress(OSError):
                     stream.close()
         self._errors.close()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self, order: Order) -> Facts:
         found = self._ask(

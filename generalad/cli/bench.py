@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from generalad.cli.options import Device, Threads
+
 if TYPE_CHECKING:
     from generalad.bench.measure import Progress
     from generalad.bench.record import Report
@@ -36,13 +38,8 @@ def bench(
         typer.Option(help="Folder, pattern or video to run.", show_default="drawn parts"),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="N[,N…]", help="Pictures a run.")] = "1",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads of the network.", show_default="all cores"),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or tensorrt.", show_default="the best there is")
-    ] = None,
+    threads: Threads = None,
+    device: Device = None,
     max_slowdown: Annotated[
         str | None, typer.Option(metavar="5%", help="Exit 3 if it is surely slower than this.")
     ] = None,

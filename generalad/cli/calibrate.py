@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from generalad.cli.options import Device, Json, Threads
+
 if TYPE_CHECKING:
     from generalad.runtime.recalibrate import Proposal
 
@@ -29,16 +31,9 @@ def calibrate(
     yes: Annotated[
         bool, typer.Option("--yes", help="All pictures were looked at and show good parts.")
     ] = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads of the network.", show_default="all cores"),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or tensorrt.", show_default="the best there is")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
-    ] = False,
+    threads: Threads = None,
+    device: Device = None,
+    json: Json = False,
 ) -> None:
     """Set the thresholds of an artifact anew, from recent pictures of good parts.
 

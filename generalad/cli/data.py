@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from generalad.cli.options import Json
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -19,9 +21,7 @@ app = typer.Typer(
 @app.command()
 def check(
     data: Annotated[Path, typer.Argument(help="Folder of images, MVTec class folder, or CSV.")],
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Read every file once and list what is wrong, with the remedy.
 

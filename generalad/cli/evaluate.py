@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from generalad.cli.options import Json
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -31,9 +33,7 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda …", show_default="the best there is")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Measure a detector or artifact on test images.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from generalad.cli.options import Json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -64,9 +66,7 @@ def export(
     weights: Annotated[
         Path | None, typer.Option(help="Backbone weights, if they moved since training.")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Turn a detector into one file that is proven to decide as it does.
 

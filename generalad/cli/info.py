@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from generalad.cli.options import Json
+
 
 def info(
     artifact: Annotated[Path, typer.Argument(help="Exported file, or folder of a detector.")],
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Show what is inside a detector or artifact: what it expects, decides, promises, came from."""
     from generalad.cli.console import console, print_json

@@ -8,19 +8,14 @@ from typing import Annotated
 
 import typer
 
+from generalad.cli.options import Device, Json, Threads
+
 
 def selftest(
     artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads of the network.", show_default="all cores"),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or tensorrt.", show_default="the best there is")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
-    ] = False,
+    threads: Threads = None,
+    device: Device = None,
+    json: Json = False,
 ) -> None:
     """Check that this device computes what the export verified.
 

@@ -25,5 +25,9 @@ def safe_name(stream: str) -> str:
     reserved = re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", name, re.IGNORECASE)  # by Windows
     if name == stream and name and not reserved:
         return name
-    digest = hashlib.sha256(stream.encode(errors="surrogateescape")).hexdigest()
-    return f"{name}-{digest[:6]}".lstrip("-")
+    return f"{name}-{digest(stream)[:6]}".lstrip("-")
+
+
+def digest(text: str) -> str:
+    """Twelve digits that stand for a text, such as an address, in a file's name."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from generalad.errors import ConfigError, GadError
+from generalad.runtime.names import digest
 from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
 from generalad.runtime.table import Table
 
@@ -105,11 +105,10 @@ def _send(table: Table, here: Path, state: Path, report: Report) -> Sink:
         token=table.take("token", str),
         **{name: None if path is None else here / path for name, path in paths.items()},
     )
-    # Another password is the same receiver.
-    digest = hashlib.sha256(redacted(address).encode()).hexdigest()[:12]
     return NetworkSink(
         transport,
-        queue=state / f"queue-{digest}.sqlite",
+        # Another password is the same receiver.
+        queue=state / f"queue-{digest(redacted(address))}.sqlite",
         send=table.take("send", list, list(NOTICES)),
         per_minute=table.take("per_minute", float),
         report=report,

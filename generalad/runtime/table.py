@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from generalad.errors import ConfigError
+from generalad.errors import ConfigError, key_hint
 
 T = TypeVar("T")
 
@@ -74,11 +74,9 @@ class Table:
     def finish(self) -> None:
         """Refuse what was not taken; raises ConfigError with the nearest known key."""
         for key in self._values:
-            import difflib  # every run of gad infer loads this module, few come here
-
-            near = difflib.get_close_matches(key, self._known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(self._known)}"
-            raise ConfigError(f"{self.where}: unknown key {key!r}", remedy=hint)
+            raise ConfigError(
+                f"{self.where}: unknown key {key!r}", remedy=key_hint(key, self._known)
+            )
 
 
 def load_table(file: Path) -> Table:

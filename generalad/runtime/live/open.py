@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from generalad.errors import DataError, UsageError
@@ -11,6 +10,7 @@ from generalad.runtime.live.address import parse_address
 from generalad.runtime.live.camera_source import CameraSource
 from generalad.runtime.live.video import VideoCamera
 from generalad.runtime.live.watched_source import WatchedSource
+from generalad.runtime.names import digest
 from generalad.runtime.sources import VIDEO_SUFFIXES, WATCH, LiveSource
 
 
@@ -54,5 +54,4 @@ def open_live(
 def _memory(folder: Path, state: Path | None) -> Path | None:
     if state is None:
         return None
-    digest = hashlib.sha256(str(folder.resolve()).encode(errors="surrogateescape")).hexdigest()
-    return state / f"watched-{digest[:12]}.jsonl"
+    return state / f"watched-{digest(str(folder.resolve()))}.jsonl"

@@ -20,11 +20,8 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-class JsonLines:
-    """One JSON object a line, to a file or, for "-", to standard output.
-
-    Results come as `Result.to_dict`, notices as `Notice.to_dict`, which has the key "notice".
-    """
+class _TextFile:
+    """What sinks that write lines share."""
 
     needs_image = False
 
@@ -38,6 +35,17 @@ class JsonLines:
     def lost(self) -> int:
         """Lines that could not be written to the file of live sources."""
         return self._lines.lost
+
+    def close(self, *, complete: bool) -> None:
+        """Give the file its name."""
+        self._lines.close(complete=complete)
+
+
+class JsonLines(_TextFile):
+    """One JSON object a line, to a file or, for "-", to standard output.
+
+    Results come as `Result.to_dict`, notices as `Notice.to_dict`, which has the key "notice".
+    """
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Create the file's part, or go on with the file of live sources."""
@@ -54,26 +62,9 @@ class JsonLines:
         """Append one line, visible at once."""
         self._lines.append(json.dumps(notice.to_dict(), ensure_ascii=False, allow_nan=False))
 
-    def close(self, *, complete: bool) -> None:
-        """Give the file its name."""
-        self._lines.close(complete=complete)
 
-
-class Csv:
+class Csv(_TextFile):
     """One line a frame with a header; `regions` is their number."""
-
-    needs_image = False
-
-    def __init__(self, target: str | Path, *, report: Report | None = None) -> None:
-        """`report` is told of trouble with the file of live sources, see `LogFile`."""
-        self._target = str(target)
-        self._report = report
-        self._lines: Lines = StandardOutput()
-
-    @property
-    def lost(self) -> int:
-        """Lines that could not be written to the file of live sources."""
-        return self._lines.lost
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Create the file's part, or go on with the file of live sources, and see to the header."""
@@ -84,10 +75,6 @@ class Csv:
         values = [getattr(result, name) for name in CSV_COLUMNS]
         values[CSV_COLUMNS.index("regions")] = len(result.regions)
         self._lines.append(_csv_line(values))
-
-    def close(self, *, complete: bool) -> None:
-        """Give the file its name."""
-        self._lines.close(complete=complete)
 
 
 def _open(
