@@ -87,7 +87,7 @@ def run_trials(artifact: Path, trials_file: Path, count: int, budget: float) -> 
         order, folder = Order(paths), Path(name)
         sides = {0.0: artifact}
         for share in SLOWDOWNS[1:]:
-            rows = rows_for(artifact, folder, order, share=share, seconds=2 * budget)
+            rows = rows_for(artifact, folder, order, share=share, seconds=6 * budget)
             target = folder / f"slower-{share:.2f}.onnx"
             sides[share] = planted_artifact(artifact, target, rows=rows)
             print(f"{share:.0%} slower by {rows} rows", flush=True)

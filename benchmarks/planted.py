@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from generalad.bench.comparison import ratio
+from generalad.bench.comparison import narrow_enough, ratio
 from generalad.bench.process import Order, Subject
 from generalad.bench.turns import Plan, take_turns
 
 SIDE = 256
 ROWS_TO_DOUBLE = 15000
 """First guess of the rows that cost as much as the embedded network."""
+
+ROUNDS = 3
+PRECISE = 0.01
+"""A limit whose intervals, a quarter of it to each side, are narrow enough for planting."""
 
 
 def planted_artifact(artifact: Path, slower: Path, *, rows: int) -> Path:
@@ -59,15 +63,19 @@ def planted_artifact(artifact: Path, slower: Path, *, rows: int) -> Path:
 
 
 def rows_for(artifact: Path, folder: Path, order: Order, *, share: float, seconds: float) -> int:
-    """Rows that make the artifact slower by a share of its own time, found by trying twice.
+    """Rows that make the artifact slower by a share of its own time.
 
-    Twice, because small products cost more a row than large ones.
+    Found by measuring and correcting, because small products cost more a row than large ones; the
+    last of the rounds only has to correct what the ones before left over.
     """
     rows = ROWS_TO_DOUBLE * share
-    for _ in range(2):
+    for _ in range(ROUNDS):
         slower = planted_artifact(artifact, folder / "trial.onnx", rows=round(rows))
         subjects = [Subject("slower", slower), Subject("plain", artifact)]
-        plan = Plan(budget=seconds / 2, enough=lambda recordings: False)
+        plan = Plan(
+            budget=seconds / ROUNDS,
+            enough=lambda sides: narrow_enough(sides[0], sides[1], PRECISE),
+        )
         new, old = take_turns(subjects, order, plan)
         found = ratio(new.blocks, old.blocks, "total").value - 1
         rows *= min(2.0, max(0.5, share / max(found, 1e-3)))
