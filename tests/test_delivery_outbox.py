@@ -70,6 +70,22 @@ def test_the_same_id_is_kept_once(tmp_path: Path) -> None:
     outbox.close()
 
 
+def test_a_will_is_put_by_the_next_process_unless_it_came_true(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "q")
+    outbox.put(message(1), will=message(2))
+    outbox.put(message(3), will=message(4))
+    outbox.put(message(4))
+    assert outbox.tally.promised == 3, "a will is no promise yet"
+    outbox.close()
+    for _ in range(2):  # once, however often it is opened
+        outbox = Outbox(tmp_path / "q")
+        assert outbox.tally.promised == 4
+        outbox.close()
+    outbox = Outbox(tmp_path / "q")
+    assert drain(outbox) == ["m1", "m3", "m4", "m2"]
+    outbox.close()
+
+
 def test_what_is_too_large_is_dropped_and_counted(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "q", limits=Limits(bytes=100))
     outbox.put(message(1, size=101))
@@ -144,9 +160,9 @@ def test_another_database_is_not_touched(tmp_path: Path) -> None:
     newer = tmp_path / "newer"
     Outbox(newer).close()
     with sqlite3.connect(newer) as file:
-        file.execute("PRAGMA user_version=2")
+        file.execute("PRAGMA user_version=99")
     file.close()
-    with pytest.raises(UsageError, match="a newer queue"):
+    with pytest.raises(UsageError, match="a queue of version 99"):
         Outbox(newer)
 
 
@@ -430,6 +446,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.taken: str | None = None
         self.promised = self.delivered = 0
         self.dropped: Counter[str] = Counter()
+        self.wills: list[str] = []
         self.saved = self.state()
         self.start()
 
@@ -437,9 +454,24 @@ class OutboxMachine(RuleBasedStateMachine):
         limits = Limits(messages=self.LIMIT, unsaved_messages=self.UNSAVED)
         self.outbox = Outbox(self.path, limits=limits, clock=self.clock)
         self.disk = FailingStore(self.outbox._store)
+        for will in self.wills:  # the process before this one said nothing
+            self.promised += 1
+            self.enter(will, IMPORTANCE["event"])
+        self.wills.clear()
+        self.written()
 
-    def state(self) -> tuple[list[tuple[str, int]], int, int, Counter[str]]:
-        return list(self.waiting), self.promised, self.delivered, self.dropped.copy()
+    def state(self) -> tuple[list[tuple[str, int]], int, int, Counter[str], list[str]]:
+        dropped, wills = self.dropped.copy(), list(self.wills)
+        return list(self.waiting), self.promised, self.delivered, dropped, wills
+
+    def enter(self, id: str, importance: int) -> None:
+        self.waiting.append((id, importance))
+        self.unsaved.add(id)
+        if len(self.waiting) > self.LIMIT:
+            self.give_up([w for w in self.waiting if w[0] != self.taken], "queue full")
+        if self.disk.full and len(self.unsaved) > self.UNSAVED:
+            left = [w for w in self.waiting if w[0] in self.unsaved and w[0] != self.taken]
+            self.give_up(left, "not stored")
 
     def written(self) -> None:
         """What the outbox must have done at the end of every change."""
@@ -461,13 +493,29 @@ class OutboxMachine(RuleBasedStateMachine):
         self.number += 1
         self.outbox.put(message(self.number, kind))
         self.promised += 1
-        self.waiting.append((f"m{self.number}", IMPORTANCE[kind]))
-        self.unsaved.add(f"m{self.number}")
-        if len(self.waiting) > self.LIMIT:
-            self.give_up([w for w in self.waiting if w[0] != self.taken], "queue full")
-        if self.disk.full and len(self.unsaved) > self.UNSAVED:
-            left = [w for w in self.waiting if w[0] in self.unsaved and w[0] != self.taken]
-            self.give_up(left, "not stored")
+        self.enter(f"m{self.number}", IMPORTANCE[kind])
+        self.written()
+
+    @rule()
+    def begin(self) -> None:
+        """Something that will end: its end is left as a will."""
+        self.clock.now += 10
+        self.number += 2
+        self.outbox.put(message(self.number - 1), will=message(self.number))
+        self.promised += 1
+        self.wills.append(f"m{self.number}")
+        self.enter(f"m{self.number - 1}", IMPORTANCE["event"])
+        self.written()
+
+    @precondition(lambda self: self.wills)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """It ends, in the process that told of its beginning."""
+        self.clock.now += 10
+        id = self.wills.pop(data.draw(st.integers(0, len(self.wills) - 1)))
+        self.outbox.put(message(int(id[1:])))
+        self.promised += 1
+        self.enter(id, IMPORTANCE["event"])
         self.written()
 
     @rule()
@@ -521,8 +569,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.outbox.close()
         self.path, self.taken = copy, None
         self.unsaved.clear()
-        waiting, self.promised, self.delivered, self.dropped = self.saved
-        self.waiting, self.dropped = list(waiting), self.dropped.copy()
+        waiting, self.promised, self.delivered, dropped, wills = self.saved
+        self.waiting, self.dropped, self.wills = list(waiting), dropped.copy(), list(wills)
         self.start()
 
     @invariant()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from delivery_helpers import HOST, QUICK, Broker, FakeTransport, free_port, subscribed, until
 
@@ -19,6 +22,7 @@ from generalad.errors import StorageError, UsageError
 from generalad.runtime.decision import Milliseconds, Result
 from generalad.runtime.delivery.message import IMPORTANCE, Message
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
+from generalad.runtime.events import EventTracker
 from generalad.runtime.fake import fake_spec
 from generalad.runtime.notice import Notice, TakesNotices
 from generalad.runtime.sinks import Sink
@@ -154,6 +158,30 @@ def test_killed_process_leaves_its_events_to_the_next(tmp_path: Path) -> None:
             assert subscriber.numbers in ([*range(promised)], [*range(promised + 1)])
     finally:
         broker.kill()
+
+
+def test_an_event_that_a_kill_cut_off_is_ended_by_the_next_process(tmp_path: Path) -> None:
+    queue = tmp_path / "q"
+    tracker = EventTracker("line")
+    frame = dataclasses.replace(FRAME, image=np.zeros((4, 6, 3), np.uint8))
+    anomalous = dataclasses.replace(RESULT, score=3.0, normalised=0.9, anomalous=True)
+    (begin,) = tracker.add(frame, anomalous, np.zeros((2, 3), np.float32))
+    with opened(queue) as (sink, transport):
+        sink.notice(begin)
+        until(lambda: transport.delivered == [begin.id])
+        copy = tmp_path / "as-killed"  # what lies on the disk at this moment
+        for suffix in ("", "-wal"):
+            shutil.copyfile(f"{queue}{suffix}", f"{copy}{suffix}")
+        (end,) = tracker.close("camera lost")
+        sink.notice(end)
+    with opened(copy) as (_, transport):
+        until(lambda: end.id in transport.delivered)
+    told = json.loads(transport.messages[-1].payload)
+    assert (told["id"], told["event"], told["phase"]) == (end.id, end.data["event"], "end")
+    assert told["ended_by"] == "gad was killed" and told["begin"] <= told["end"]
+    with opened(queue) as (_, transport):
+        pass
+    assert not transport.messages, "this one was ended by its own process"
 
 
 def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:

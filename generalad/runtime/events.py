@@ -29,6 +29,9 @@ from generalad.runtime.sources import Frame
 NORMAL = "normal"
 """`Event.ended_by` where the pictures became normal again."""
 
+KILLED = "gad was killed"
+"""`Event.ended_by` where the process ended without a word; what is told is of the beginning."""
+
 _MOST_FRAMES = 1000
 
 
@@ -222,7 +225,9 @@ class EventTracker:
         )
         self._held_at = candidate.peak.time
         queue.clear()
-        return [self._notice(self._event, "begin", self._time)]
+        begin = self._notice(self._event, "begin", self._time)
+        killed = dataclasses.replace(self._event, end=self._held_at, ended_by=KILLED)
+        return [dataclasses.replace(begin, will=self._notice(killed, "end", self._time))]
 
     def _during(self, event: Event, candidate: _Candidate | None, holds: bool) -> list[Notice]:
         if candidate is not None:

@@ -37,6 +37,8 @@ class Notice:
         data: what happened, as JSON values without secrets.
         evidence: the peak picture at the end of an event, else None.
         id: of this notice; the same one twice is one delivery repeated.
+        will: what is to be told later in place of this process, should it be killed before it has
+            told a notice of that id itself.
     """
 
     kind: NoticeKind
@@ -45,9 +47,10 @@ class Notice:
     data: dict[str, Any]
     evidence: Evidence | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    will: Notice | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it but the pictures, for JSON."""
+        """All of it but the pictures and the will, for JSON."""
         return {
             "notice": self.kind,
             "id": self.id,

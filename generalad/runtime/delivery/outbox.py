@@ -72,6 +72,8 @@ class Outbox:
         self._unsaved: dict[str, Message] = {}
         self._unsaved_bytes = 0
         self._gone: dict[int, str] = {}  # to be removed from the file, with how they ended
+        self._wills: dict[str, Message] = {}
+        self._wills_saved = True
         self._taken: str | None = None
         self._failed_at: float | None = None
         self._load()
@@ -84,6 +86,9 @@ class Outbox:
         with self.changed:
             self._make_room()  # limits may be smaller than last time
             self._save(durable=False)
+            for will in self._store.wills():
+                self._wills[will.id] = will
+                self.put(will)
 
     @property
     def name(self) -> str:
@@ -112,14 +117,22 @@ class Outbox:
                 len(self._unsaved),
             )
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Message, *, will: Message | None = None) -> None:
         """Return when the message is on disk, in memory while the disk is full, or dropped.
 
-        One that waits already, by its id, is kept once.
+        One that waits already, by its id, is kept once. A `will` is put when the file is opened
+        again, unless it has been put before: what is to be said in place of a killed process.
         """
         with self.changed:
-            if self._closed or message.id in self._entries:
+            if self._closed:
                 return
+            if self._wills.pop(message.id, None) is not None:
+                self._wills_saved = False
+            if message.id in self._entries:
+                return
+            if will is not None:
+                self._wills[will.id] = will
+                self._wills_saved = False
             self._counts[_PROMISED] += 1
             size = len(message.payload)
             if size > self._limits.bytes:
@@ -289,12 +302,17 @@ class Outbox:
         counts = self._counts.copy()
         counts[_PROMISED] -= len(self._unsaved) - len(new)
         counts.subtract(list(self._gone.values())[len(gone) :])
+        # With the last of the messages, so that no end is left for a beginning that is not there.
+        last = len(gone) == len(self._gone) and len(new) == len(self._unsaved)
+        wills = None if self._wills_saved or not last else list(self._wills.values())
         self._store.write(
             gone=gone,
             new={self._entries[id].number: self._unsaved[id] for id in new},
             counts=counts,
+            wills=wills,
             durable=durable,
         )
+        self._wills_saved = self._wills_saved or wills is not None
         for number in gone:
             del self._gone[number]
         for id in new:
@@ -314,5 +332,6 @@ class Outbox:
         for id in [id for id in self._entries if id not in self._unsaved]:
             self._leave(id, _DROPPED + DAMAGED)
         self._gone.clear()
+        self._wills_saved = False
         self._failed_at, self.problem = None, ""
         return True

@@ -104,12 +104,12 @@ class Sender:
         """Return at once; a receiver that is down is the same as one that goes down later."""
         self._thread.start()
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Message, *, will: Message | None = None) -> None:
         """Put into the outbox; a result that the rate limit would drop anyway is not written."""
         if message.kind == "result" and self._saturated:
             self._outbox.drop(RATE_LIMIT)
         else:
-            self._outbox.put(message)
+            self._outbox.put(message, will=will)
 
     @property
     def status(self) -> DeliveryStatus:

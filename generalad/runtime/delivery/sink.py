@@ -150,12 +150,12 @@ class NetworkSink:
             content = {"id": id, **result.to_dict()}
             # The address of a camera may hold its password.
             content["source"], content["path"] = redacted(result.source), redacted(result.path)
-            self._put(id, "result", content["source"], content)
+            self._put(_message(id, "result", content["source"], content))
 
     def notice(self, notice: Notice) -> None:
         """Promise one notice, if its kind is sent."""
         if notice.kind in self._send:
-            self._put(notice.id, notice.kind, notice.stream, notice.to_dict())
+            self._put(_of_notice(notice), None if notice.will is None else _of_notice(notice.will))
 
     def close(self, *, complete: bool) -> None:
         """Deliver for a moment, and leave the rest for the next run.
@@ -172,12 +172,22 @@ class NetworkSink:
         """State and counts; None before `open`."""
         return self._sender.status if self._sender is not None else None
 
-    def _put(self, id: str, kind: MessageKind, stream: str, content: dict[str, Any]) -> None:
+    def _put(self, message: Message | None, will: Message | None = None) -> None:
         assert self._sender is not None and self._outbox is not None, "not open"
-        try:
-            text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-            payload = text.encode()
-        except (TypeError, ValueError):
+        if message is None:
             self._outbox.drop(NOT_JSON)  # counted and said; a line does not stop for it
-            return
-        self._sender.put(Message(id, kind, f"{safe_level(stream)}/{kind}", payload))
+        else:
+            self._sender.put(message, will=will)
+
+
+def _of_notice(notice: Notice) -> Message | None:
+    return _message(notice.id, notice.kind, notice.stream, notice.to_dict())
+
+
+def _message(id: str, kind: MessageKind, stream: str, content: dict[str, Any]) -> Message | None:
+    """None where the content is not JSON."""
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        return Message(id, kind, f"{safe_level(stream)}/{kind}", text.encode())
+    except (TypeError, ValueError):
+        return None

@@ -20,7 +20,7 @@ from generalad.files import make_folder, storage_error
 from generalad.runtime.delivery.message import Message, MessageKind
 
 _APPLICATION = 0x67616471  # tells our files from other databases
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL, kind TEXT NOT NULL, topic TEXT NOT NULL,
@@ -28,6 +28,9 @@ CREATE TABLE messages (
 );
 CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE wills (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
+);
 """
 
 
@@ -84,6 +87,11 @@ class Store:
         """All of them."""
         return dict(self._db.execute("SELECT name, value FROM counts").fetchall())
 
+    def wills(self) -> list[Message]:
+        """Messages that a process which ended without a word has left to be sent, in order."""
+        rows = self._db.execute("SELECT id, kind, topic, payload FROM wills ORDER BY rowid")
+        return [Message(*row) for row in rows]
+
     def message(self, number: int) -> Message:
         """One with its payload."""
         row = self._db.execute(
@@ -99,11 +107,13 @@ class Store:
         gone: Iterable[int],
         new: Mapping[int, Message],
         counts: Mapping[str, int],
+        wills: Iterable[Message] | None,
         durable: bool,
     ) -> None:
         """One transaction: remove, add and set; all of it or nothing.
 
-        With `durable` it survives a loss of power, otherwise only the end of the process.
+        `wills` take the place of those in the file; None leaves them. With `durable` it survives a
+        loss of power, otherwise only the end of the process.
         """
         db = self._db
         db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -115,6 +125,12 @@ class Store:
                 ((n, m.id, m.kind, m.topic, m.payload) for n, m in new.items()),
             )
             db.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?)", counts.items())
+            if wills is not None:
+                db.execute("DELETE FROM wills")
+                db.executemany(
+                    "INSERT INTO wills VALUES (?, ?, ?, ?)",
+                    ((m.id, m.kind, m.topic, m.payload) for m in wills),
+                )
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -172,9 +188,10 @@ def _is_new(db: sqlite3.Connection, path: Path) -> bool:
     if not application and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return True
     if application != _APPLICATION or version != _VERSION:
+        ours = application == _APPLICATION
+        found = f"a queue of version {version}" if ours else "another database"
         raise UsageError(
-            f"{path} is {'a newer queue' if application == _APPLICATION else 'another database'}, "
-            f"expected a queue of version {_VERSION}",
+            f"{path} is {found}, expected a queue of version {_VERSION}",
             remedy="name another file for the queue",
         )
     return False
