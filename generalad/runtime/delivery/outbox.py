@@ -11,14 +11,14 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from generalad.errors import GadError, StorageError
 from generalad.runtime.delivery.limits import Limits, Tally
 from generalad.runtime.delivery.message import IMPORTANCE, Message
 from generalad.runtime.delivery.store import Store, damaged, reason
+from generalad.runtime.delivery.waiting import Entry, Waiting
 
 QUEUE_FULL = "queue full"
 TOO_LARGE = "too large"
@@ -32,13 +32,6 @@ _AT_ONCE = 64  # messages a transaction; each needs room in the journal
 _PROMISED = "promised"
 _DELIVERED = "delivered"
 _DROPPED = "dropped: "
-
-
-@dataclass(frozen=True)
-class _Entry:
-    number: int  # order in the queue
-    size: int  # bytes of the payload
-    importance: int
 
 
 class Outbox:
@@ -66,9 +59,7 @@ class Outbox:
         self._clock = clock
         self._store = Store(Path(path))
         self._closed = False
-        self._entries: dict[str, _Entry] = {}
-        self._by_importance: list[dict[str, None]] = [{} for _ in range(3)]  # ids, oldest first
-        self._bytes = 0
+        self._waiting = Waiting()
         self._unsaved: dict[str, Message] = {}
         self._unsaved_bytes = 0
         self._gone: dict[int, str] = {}  # to be removed from the file, with how they ended
@@ -81,8 +72,8 @@ class Outbox:
     def _load(self) -> None:
         self._counts = Counter(self._store.counts())
         for row in self._store.messages():
-            self._enter(row.id, _Entry(row.number, row.size, IMPORTANCE[row.kind]))
-        self._next_number = 1 + max((entry.number for entry in self._entries.values()), default=0)
+            self._waiting.add(row.id, Entry(row.number, row.size, IMPORTANCE[row.kind]))
+        self._next_number = 1 + max((self._waiting[id].number for id in self._waiting), default=0)
         with self.changed:
             self._make_room()  # limits may be smaller than last time
             self._save(durable=False)
@@ -113,7 +104,7 @@ class Outbox:
                 self._counts[_PROMISED],
                 self._counts[_DELIVERED],
                 dropped,
-                len(self._entries),
+                len(self._waiting),
                 len(self._unsaved),
             )
 
@@ -128,7 +119,7 @@ class Outbox:
                 return
             if self._wills.pop(message.id, None) is not None:
                 self._wills_saved = False
-            if message.id in self._entries:
+            if message.id in self._waiting:
                 return
             if will is not None:
                 self._wills[will.id] = will
@@ -138,7 +129,10 @@ class Outbox:
             if size > self._limits.bytes:
                 self._counts[_DROPPED + TOO_LARGE] += 1
             else:
-                self._enter(message.id, _Entry(self._number(), size, IMPORTANCE[message.kind]))
+                self._waiting.add(
+                    message.id, Entry(self._next_number, size, IMPORTANCE[message.kind])
+                )
+                self._next_number += 1
                 self._unsaved[message.id] = message
                 self._unsaved_bytes += size
                 self._make_room()
@@ -158,7 +152,7 @@ class Outbox:
         Until then it is not dropped to make room.
         """
         with self.changed:
-            while not self._closed and (first := self._first()) is not None:
+            while not self._closed and (first := self._waiting.first()) is not None:
                 try:
                     message = self._read(first)
                 except sqlite3.Error as error:
@@ -219,23 +213,12 @@ class Outbox:
 
     # Order and room
 
-    def _number(self) -> int:
-        self._next_number += 1
-        return self._next_number - 1
-
-    def _enter(self, id: str, entry: _Entry) -> None:
-        self._entries[id] = entry
-        self._by_importance[entry.importance][id] = None
-        self._bytes += entry.size
-
     def _leave(self, id: str, end: str) -> bool:
         """Remove a message from memory and, later, from the file; False if it is not there."""
-        if self._closed or id not in self._entries:
+        if self._closed or id not in self._waiting:
             return False
-        entry = self._entries.pop(id)
+        entry = self._waiting.remove(id)
         self._counts[end] += 1
-        del self._by_importance[entry.importance][id]
-        self._bytes -= entry.size
         if self._taken == id:
             self._taken = None
         if self._unsaved.pop(id, None) is None:
@@ -244,18 +227,15 @@ class Outbox:
             self._unsaved_bytes -= entry.size
         return True
 
-    def _first(self) -> str | None:
-        heads = [next(iter(ids)) for ids in self._by_importance if ids]
-        return min(heads, key=lambda id: self._entries[id].number, default=None)
-
-    def _least(self) -> Iterator[str]:
-        """From the oldest of the least important to the youngest of the most important."""
-        for ids in self._by_importance:
-            yield from (id for id in ids if id != self._taken)
+    def _victim(self, *, unsaved: bool = False) -> str | None:
+        """What is given up first, of all or of what is only in memory."""
+        some = (id for id in self._waiting.least() if not unsaved or id in self._unsaved)
+        return next((id for id in some if id != self._taken), None)
 
     def _make_room(self) -> None:
-        while len(self._entries) > self._limits.messages or self._bytes > self._limits.bytes:
-            victim = next(self._least(), None)
+        limits = self._limits
+        while len(self._waiting) > limits.messages or self._waiting.bytes > limits.bytes:
+            victim = self._victim()
             if victim is None or not self._leave(victim, _DROPPED + QUEUE_FULL):
                 return  # only the one that is being delivered is left
 
@@ -265,14 +245,14 @@ class Outbox:
             len(self._unsaved) > limits.unsaved_messages
             or self._unsaved_bytes > limits.unsaved_bytes
         ):
-            victim = next((id for id in self._least() if id in self._unsaved), None)
+            victim = self._victim(unsaved=True)
             if victim is None or not self._leave(victim, _DROPPED + NOT_STORED):
                 return
 
     # The file
 
     def _read(self, id: str) -> Message:
-        return self._unsaved.get(id) or self._store.message(self._entries[id].number)
+        return self._unsaved.get(id) or self._store.message(self._waiting[id].number)
 
     def _save(self, *, durable: bool) -> None:
         if self._closed:
@@ -307,7 +287,7 @@ class Outbox:
         wills = None if self._wills_saved or not last else list(self._wills.values())
         self._store.write(
             gone=gone,
-            new={self._entries[id].number: self._unsaved[id] for id in new},
+            new={self._waiting[id].number: self._unsaved[id] for id in new},
             counts=counts,
             wills=wills,
             durable=durable,
@@ -329,7 +309,7 @@ class Outbox:
         except GadError as failure:
             self.problem = failure.message
             return False
-        for id in [id for id in self._entries if id not in self._unsaved]:
+        for id in [id for id in self._waiting if id not in self._unsaved]:
             self._leave(id, _DROPPED + DAMAGED)
         self._gone.clear()
         self._wills_saved = False
