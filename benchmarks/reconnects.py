@@ -10,6 +10,7 @@ fifth, in which libraries are loaded and pictures drawn. Needs the packages of t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -17,12 +18,11 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from live_servers import SYSTEM_PYTHON, Server
 
+from generalad.bench.estimates import slope
 from generalad.runtime.live import Backoff, Reader
 
 EVERY = 10.0  # seconds between lines
@@ -59,7 +59,9 @@ def main() -> None:
         server.kill()
         for reader in readers:
             reader.close(timeout=30)
-    print(json.dumps({"slope_mb_per_hour": slope(samples), **counts(readers)}))
+    kept = samples[len(samples) // 5 :]
+    memory = slope([s["seconds"] / 3600 for s in kept], [s["rss_mb"] for s in kept])
+    print(json.dumps({"slope_mb_per_hour": dataclasses.asdict(memory), **counts(readers)}))
     until = time.monotonic() + 30
     while threading.active_count() > 1 and time.monotonic() < until:
         time.sleep(0.1)
@@ -106,15 +108,6 @@ def measure() -> dict[str, float]:
         "threads": len(os.listdir("/proc/self/task")),
         "files": len(os.listdir("/proc/self/fd")),
     }
-
-
-def slope(samples: list[dict[str, float]]) -> float | None:
-    """Growth of memory, MB an hour, by least squares."""
-    kept = samples[len(samples) // 5 :]
-    if len(kept) < 3:
-        return None
-    line = np.polyfit([s["seconds"] for s in kept], [s["rss_mb"] for s in kept], 1)
-    return round(float(line[0]) * 3600, 2)
 
 
 if __name__ == "__main__":

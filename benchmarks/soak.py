@@ -14,6 +14,7 @@ whether all frames add up. Needs the packages of the tests of RTSP and MQTT.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -26,13 +27,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from delivery_helpers import Broker, Gate, Subscriber
 from live_servers import SYSTEM_PYTHON, Server
+
+from generalad.bench.estimates import slope
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY = 10.0  # seconds between lines
@@ -146,9 +146,8 @@ def print_end(
 ) -> None:
     """Slope of the memory, counts before and after, events written and delivered."""
     kept = samples[len(samples) // 5 :]
-    times = np.array([sample["seconds"] for sample in kept]) / 3600
-    memory = np.array([sample["rss_mb"] for sample in kept])
-    low, middle, high = slope(times, memory)
+    hours = [sample["seconds"] / 3600 for sample in kept]
+    memory = slope(hours, [sample["rss_mb"] for sample in kept])
     lines = (folder / "results" / "results.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     told = {row["id"] for row in rows if row.get("notice") == "event"}
@@ -157,7 +156,7 @@ def print_end(
         json.dumps(
             {
                 "exit": code,
-                "slope_mb_per_hour": [round(value, 1) for value in (low, middle, high)],
+                "slope_mb_per_hour": dataclasses.asdict(memory),
                 "threads": [kept[0]["threads"], kept[-1]["threads"]],
                 "files": [kept[0]["files"], kept[-1]["files"]],
                 "missing_frames": max(sample["missing"] for sample in samples),
@@ -168,25 +167,6 @@ def print_end(
             }
         )
     )
-
-
-def slope(times: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Theil-Sen slope with the 95 % interval of a bootstrap over blocks of a minute."""
-    rng = np.random.default_rng(0)
-
-    def theil_sen(t: NDArray[np.float64], v: NDArray[np.float64]) -> float:
-        first, second = np.triu_indices(len(t), 1)
-        different = t[first] != t[second]
-        rises = (v[second] - v[first])[different] / (t[second] - t[first])[different]
-        return float(np.median(rises))
-
-    blocks = np.array_split(np.arange(len(times)), max(2, len(times) // 6))
-    found = []
-    for _ in range(300):
-        chosen = np.concatenate([blocks[i] for i in rng.integers(0, len(blocks), len(blocks))])
-        found.append(theil_sen(times[chosen], values[chosen]))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), theil_sen(times, values), float(high)
 
 
 if __name__ == "__main__":
