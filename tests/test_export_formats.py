@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,15 @@ from onnx import numpy_helper
 from training_helpers import write_parts
 
 from generalad.cli.export import batch_sizes
-from generalad.errors import ArtifactError, DataError, GadError, GateError, StorageError, UsageError
+from generalad.errors import (
+    ArtifactError,
+    DataError,
+    GadError,
+    GateError,
+    MissingExtraError,
+    StorageError,
+    UsageError,
+)
 from generalad.export import candidates as candidates_module
 from generalad.export import export as module
 from generalad.export import gate as gate_module
@@ -227,7 +236,7 @@ def test_a_fixed_batch(format: str, trained: Trained, tmp_path: Path) -> None:
 
 def test_batch_in_words() -> None:
     assert (batch_sizes(None), batch_sizes("4"), batch_sizes(" 1..16")) == (None, (4, 4), (1, 16))
-    for text in ("", "x", "1-16", "-1", "1.."):
+    for text in ("", "x", "1-16", "-1", "1..", "0", "4..2"):
         with pytest.raises(UsageError, match="expected a size or a range"):
             batch_sizes(text)
 
@@ -249,6 +258,43 @@ def test_what_cannot_be_asked_for(
     with pytest.raises(UsageError) as caught:
         export_detector(trained, tmp_path / "model.onnx", **arguments)
     assert words in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def refuse_to_load(trained: Trained) -> None:
+    raise AssertionError("work began")
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "words"),
+    [
+        ("openvino", {"format": "openvino"}, r"generalad\[openvino\]"),
+        ("tensorrt", {"format": "tensorrt"}, r"generalad\[trt10\]"),
+    ],
+)
+def test_a_missing_library_is_said_before_any_work(
+    missing: str,
+    arguments: dict[str, Any],
+    words: str,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr(Trained, "calibration_images", refuse_to_load)
+    with pytest.raises(MissingExtraError, match=words):
+        export_detector(trained, **arguments)
+
+
+def test_a_place_that_cannot_be_written_is_said_before_any_work(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.onnx").mkdir()
+    monkeypatch.setattr(Trained, "calibration_images", refuse_to_load)
+    with pytest.raises(StorageError, match="a file of that name is in the way"):
+        export_detector(trained, tmp_path / "file" / "model.onnx")
+    with pytest.raises(StorageError, match="it is a folder"):
+        export_detector(trained, tmp_path / "folder.onnx")
 
 
 @pytest.mark.usefixtures("quick")

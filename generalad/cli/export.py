@@ -121,9 +121,10 @@ def batch_sizes(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text.strip())
-    if found is None:
+    sizes = found and (int(found[1]), int(found[2] or found[1]))
+    if not sizes or not 1 <= sizes[0] <= sizes[1]:
         raise UsageError(f"--batch: expected a size or a range such as 1..16, found {text!r}")
-    return int(found[1]), int(found[2] or found[1])
+    return sizes
 
 
 def engine_options(

@@ -15,13 +15,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from generalad.errors import UsageError
+from generalad.errors import UsageError, require_extra
 from generalad.export.engine import EngineOptions
 from generalad.export.magnitudes import magnitudes
 from generalad.export.parity import LIMITS
 from generalad.export.precision import ladder, lower, too_large
 from generalad.export.quantise import Coverage, coverages, quantise
 from generalad.export.to_onnx import write_model
+from generalad.runtime import ov, trt_library
 from generalad.spec import Spec
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
@@ -76,21 +77,33 @@ class Material:
     report: Report
 
 
-def candidates(format: str, precision: str, material: Material) -> Iterator[Candidate]:
-    """Everything to try for a format and precision, in order.
+def check(format: str, precision: str) -> None:
+    """Refuse at once what is not known, or cannot be made here.
 
     Raises:
-        UsageError: no such format or precision.
+        GadError: TensorRT cannot be loaded, or there is no graphics card for it.
         MissingExtraError: the library of the format is not installed.
+        UsageError: no such format or precision.
     """
-    makers = {"onnx": _onnx, "openvino": _openvino, "tensorrt": _tensorrt}
     for kind, value, known in (
-        ("format", format, tuple(makers)),
+        ("format", format, tuple(FORMATS)),
         ("precision", precision, PRECISIONS),
     ):
         if value not in known:
             raise UsageError(f"unknown {kind} {value!r}", remedy=f"choose {' or '.join(known)}")
-    return makers[format](precision, material)
+    if format == "openvino":
+        ov.library()
+        if precision == "int8":
+            require_extra("int8 for OpenVINO", "int8", "nncf")
+    elif format == "tensorrt":
+        trt_library.machine(trt_library.library())
+
+
+def candidates(format: str, precision: str, material: Material) -> Iterator[Candidate]:
+    """Everything to try for a format and precision that passed `check`, in order."""
+    return {"onnx": _onnx, "openvino": _openvino, "tensorrt": _tensorrt}[format](
+        precision, material
+    )
 
 
 def _onnx(precision: str, material: Material) -> Iterator[Candidate]:

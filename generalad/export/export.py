@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 import generalad
 from generalad.errors import GateError, UsageError
-from generalad.export.candidates import FORMATS, Candidate, Material, Report, candidates
+from generalad.export.candidates import FORMATS, Candidate, Material, Report, candidates, check
 from generalad.export.engine import EngineOptions
 from generalad.export.gate import Gate, Passed, Refused, run_sets
 from generalad.export.parity import Parity
 from generalad.export.pictures import Pictures, picture_sets
 from generalad.export.precision import OPSET
 from generalad.export.to_onnx import fix_batch, to_onnx
+from generalad.files import check_writable
 from generalad.metrics.ranking import auroc
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
@@ -86,7 +87,8 @@ def export_detector(
 
     Raises:
         ArtifactError: no detector, or its calibration pictures are missing.
-        GadError: the last candidate could not be made or run at all, such as an engine.
+        GadError: the last candidate could not be made or run at all, such as an engine; or there
+            is no graphics card for one.
         GateError: no candidate decides as the detector does; nothing was written.
         MissingExtraError: the library of the format is not installed.
         StorageError: the artifact cannot be written; an older one is still there.
@@ -94,12 +96,14 @@ def export_detector(
     """
     tell = report or (lambda stage, done, total: None)
     sizes = _batch_sizes(batch)
+    check(format, precision)
     trained = (
         detector
         if isinstance(detector, Trained)
         else load_detector(Path(detector), weights=weights)
     )
     path = _target(trained.folder, out, format, precision)
+    check_writable(path)
     trained.detector.cpu()
     sets = picture_sets(trained.calibration_images(), verify_on)
     tell("translate", 0, 1)
@@ -183,8 +187,6 @@ def _batch_sizes(batch: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def _target(folder: Path, out: str | Path | None, format: str, precision: str) -> Path:
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}", remedy=f"choose {' or '.join(FORMATS)}")
     suffix = FORMATS[format]
     if out is None:
         return folder / f"model{'' if precision == 'fp32' else f'-{precision}'}{suffix}"

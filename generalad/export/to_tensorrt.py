@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from generalad.errors import ArtifactError, GateError, UsageError, require_extra
 from generalad.export.engine import Engine, EngineOptions, Progress, build
-from generalad.files import make_folder, sha256_of_bytes, sha256_of_file, storage_error
+from generalad.files import (
+    check_writable,
+    make_folder,
+    sha256_of_bytes,
+    sha256_of_file,
+    storage_error,
+)
 from generalad.runtime.engine_record import EngineRecord, read_record, record_path
 from generalad.runtime.golden import selftest
 from generalad.runtime.onnx_hash import check_unchanged
@@ -116,6 +122,7 @@ def build_engine(
             f"{onnx}: carries no golden samples, so the engine could not be verified",
             remedy="export the detector again with gad export",
         )
+    check_writable(path)
     engine = build(onnx, options or EngineOptions(), progress=progress)
     with _draft(path) as draft:
         _write_pair(engine, draft, spec)
