@@ -1,7 +1,8 @@
 """A double of `cuda.bindings.runtime`: fake device memory, one real queue, graphs that replay.
 
 Work runs when its stream is synchronised, so that a forgotten `synchronize` shows. Device addresses
-point nowhere, so that a host address used for one, or the reverse, is an error.
+point nowhere, so that a host address used for one, or the reverse, is an error. The device's clock
+moves with the work on it only: events tell what lay between them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 Operation = Callable[[], None]
 TEXTS = {0: b"no error", 1: b"invalid argument", 2: b"out of memory", 901: b"capture invalidated"}
+COPY = {1: 0.25, 2: 0.125}
+"""Milliseconds of a copy to the device, and from it."""
 
 
 class Handle:
@@ -27,9 +30,17 @@ class Handle:
         self.queue: list[Operation] = []
         self.captured: list[Operation] | None = None
         self.invalid = False
+        self.events: list[EventDouble] = []
+        """Those that happen when the captured graph runs."""
 
     def __int__(self) -> int:
         return self.number
+
+
+class EventDouble:
+    """Knows the device's time when it happened last, and none while it is still to happen."""
+
+    at: float | None = None
 
 
 class CudaDouble:
@@ -40,6 +51,9 @@ class CudaDouble:
         self.host: dict[int, Any] = {}
         self.streams: dict[int, Handle] = {}
         self.graphs: dict[int, Handle] = {}
+        self.events: list[EventDouble] = []
+        self.time = 0.0
+        """The device's clock, milliseconds."""
         self.fail: dict[str, int] = {}
         self.calls: Counter[str] = Counter()
         self.name, self.capability = "NVIDIA L4", (8, 9)
@@ -48,7 +62,8 @@ class CudaDouble:
     @property
     def held(self) -> int:
         """How many things on the device are not freed."""
-        return len(self.device) + len(self.host) + len(self.streams) + len(self.graphs)
+        things = (self.device, self.host, self.streams, self.graphs, self.events)
+        return sum(len(kind) for kind in things)
 
     def module(self) -> ModuleType:
         """What `import cuda.bindings.runtime` is to find."""
@@ -58,7 +73,11 @@ class CudaDouble:
         kinds = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
         modes = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
         vars(module).update(
-            cudaMemcpyKind=kinds, cudaStreamCaptureMode=modes, cudaStreamNonBlocking=1
+            cudaMemcpyKind=kinds,
+            cudaStreamCaptureMode=modes,
+            cudaStreamNonBlocking=1,
+            cudaEventRecordDefault=0,
+            cudaEventRecordExternal=1,
         )
         return module
 
@@ -162,6 +181,7 @@ class CudaDouble:
             return (1,)
 
         def copy() -> None:
+            self.time += COPY[kind]
             memory = self.memory(device, count)
             block = np.ctypeslib.as_array((ctypes.c_ubyte * count).from_address(host))
             if kind == 1:
@@ -174,13 +194,14 @@ class CudaDouble:
     def cudaStreamBeginCapture(self, stream: Handle, mode: int) -> tuple[int]:
         assert stream.captured is None
         assert mode == 1
-        stream.captured, stream.invalid = [], False
+        stream.captured, stream.invalid, stream.events = [], False, []
         return (0,)
 
     def cudaStreamEndCapture(self, stream: Handle) -> tuple[int, Handle | None]:
         assert stream.captured is not None
         graph = Handle(self._address(1))
         graph.queue, stream.captured = stream.captured, None
+        graph.events = stream.events
         if stream.invalid:
             return 901, None
         self.graphs[graph.number] = graph
@@ -188,13 +209,15 @@ class CudaDouble:
 
     def cudaGraphInstantiate(self, graph: Handle, flags: int) -> tuple[int, Handle]:
         ready = Handle(self._address(1))
-        ready.queue = list(graph.queue)
+        ready.queue, ready.events = list(graph.queue), list(graph.events)
         self.graphs[ready.number] = ready
         return 0, ready
 
     def cudaGraphLaunch(self, graphExec: Handle, stream: Handle) -> tuple[int]:
         assert graphExec.number in self.graphs
         stream.queue.extend(graphExec.queue)
+        for event in graphExec.events:
+            event.at = None
         return (0,)
 
     def cudaGraphExecDestroy(self, graphExec: Handle) -> tuple[int]:
@@ -203,4 +226,34 @@ class CudaDouble:
 
     def cudaGraphDestroy(self, graph: Handle) -> tuple[int]:
         del self.graphs[graph.number]
+        return (0,)
+
+    def cudaEventCreate(self) -> tuple[int, EventDouble]:
+        self.events.append(EventDouble())
+        return 0, self.events[-1]
+
+    def cudaEventRecordWithFlags(
+        self, event: EventDouble, stream: Handle, flags: int
+    ) -> tuple[int]:
+        def happen() -> None:
+            event.at = self.time
+
+        capturing, external = stream.captured is not None, flags == 1
+        if external and not capturing:
+            return (1,)
+        if capturing and not external:  # only orders the captured work
+            return (0,)
+        if capturing:
+            stream.events.append(event)
+        else:
+            event.at = None
+        return (0 if self.submit(int(stream), happen) else 901,)
+
+    def cudaEventElapsedTime(self, start: EventDouble, end: EventDouble) -> tuple[int, float]:
+        if start.at is None or end.at is None:
+            return 600, 0.0
+        return 0, end.at - start.at
+
+    def cudaEventDestroy(self, event: EventDouble) -> tuple[int]:
+        self.events.remove(event)
         return (0,)

@@ -146,6 +146,42 @@ def test_bound_buffers_give_the_same_numbers(
     bound.close()
 
 
+def test_stages_of_a_run_on_a_device(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the three calls into ONNX Runtime falls into its own stage."""
+    on_cpu(monkeypatch)
+    offer(monkeypatch, CUDA)
+    ticks = [0.0]
+    monkeypatch.setattr("generalad.runtime.ort.time.perf_counter", lambda: ticks[0])
+
+    def slow(name: str, seconds: float) -> None:
+        real = getattr(_Bound, name)
+
+        def step(self: _Bound, given: Any) -> Any:
+            ticks[0] += seconds
+            return real(self, given)
+
+        monkeypatch.setattr(_Bound, name, step)
+
+    for name, seconds in (("_upload", 0.001), ("_infer", 0.02), ("_download", 0.003)):
+        slow(name, seconds)
+    with OrtSession(artifact, device="cuda", timed=True) as session, OrtSession(artifact) as plain:
+        height, width = session.spec.image_size
+        images = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+        for runs in (1, 2):
+            found, expected = session.run(images), plain.run(images)
+            np.testing.assert_array_equal(found.scores, expected.scores)
+            per_run = {stage: total / runs for stage, total in session.stages.items()}
+            assert per_run == pytest.approx({"upload": 1, "infer": 20, "download": 3})
+        assert plain.stages == {}, "unless asked for"
+
+
+def test_a_run_on_the_cpu_is_one_stage(artifact: Path) -> None:
+    with OrtSession(artifact, device="cpu", timed=True) as session:
+        height, width = session.spec.image_size
+        session.run(np.zeros((1, height, width, 3), np.uint8))
+        assert session.stages == {}
+
+
 def test_names_of_devices_are_those_of_open_session() -> None:
     from generalad.runtime.session import KINDS
 

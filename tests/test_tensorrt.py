@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import MakeArtifact
-from tensorrt_double import World
+from cuda_double import COPY
+from tensorrt_double import NETWORK, World
 from tensorrt_helpers import OPTIONS, make_golden, pictures, same
 
 from generalad.errors import (
@@ -21,6 +22,7 @@ from generalad.export.to_tensorrt import (
 )
 from generalad.runtime.engine_record import read_record
 from generalad.runtime.ort import OrtSession
+from generalad.runtime.session import STAGES, open_session
 from generalad.runtime.trt import TrtSession
 
 pytest_plugins = ["tensorrt_fixtures", "training_fixtures"]
@@ -137,3 +139,60 @@ def test_error_while_running_is_one_line(world: World, model: Path) -> None:
         world.cuda.fail = {"cudaStreamSynchronize": 2}
         with pytest.raises(GadError, match="out of memory"):
             session.run(pictures(1))
+
+
+def device_times(session: TrtSession, batch: int) -> dict[str, float]:
+    """What a run adds to `stages`."""
+    before = dict(session.stages)
+    session.run(pictures(batch))
+    return {stage: session.stages[stage] - before[stage] for stage in STAGES}
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_stages_are_timed_by_the_device(world: World, model: Path, captured: bool) -> None:
+    """Within the first run, the launches of a graph, and runs without one."""
+    path = build_engine(model, options=OPTIONS)
+    world.no_capture = not captured
+    with TrtSession(path, timed=True) as session, OrtSession(model) as ort:
+        for batch, runs in ((1, 1), (1, 1), (3, 1), (4, 1), (9, 3), (1, 1)):
+            found = device_times(session, batch)
+            assert found["infer"] == pytest.approx(runs * NETWORK), "by the device's clock alone"
+            # Copies into and out of pinned memory are added by the clock of the processor.
+            assert runs * COPY[1] < found["upload"] < runs * COPY[1] + 500
+            assert runs * 2 * COPY[2] < found["download"] < runs * 2 * COPY[2] + 500
+            same(session, ort, pictures(batch))
+        assert session.backend.endswith("without CUDA graphs") != captured
+    assert world.cuda.held == 0
+
+
+def test_a_padded_run_is_timed_too(world: World, model: Path) -> None:
+    path = build_engine(model, options=EngineOptions(batch=(2, 3, 3)))
+    with TrtSession(path, timed=True) as session:
+        for _ in range(2):
+            assert device_times(session, 4)["infer"] == pytest.approx(2 * NETWORK)
+
+
+def test_nothing_is_timed_unless_asked_for(world: World, model: Path) -> None:
+    path = build_engine(model, options=OPTIONS)
+    with TrtSession(path) as session:
+        for batch in (1, 1, 3, 9):
+            session.run(pictures(batch))
+        assert session.stages == {}
+    assert not any(name.startswith("cudaEvent") for name in world.cuda.calls)
+    with open_session(path, timed=True) as timed:
+        timed.run(pictures(1))
+        assert world.cuda.calls["cudaEventRecordWithFlags"] == 8, "a run, and its capture"
+
+
+@pytest.mark.parametrize("function", ["cudaEventCreate", "cudaEventRecordWithFlags"])
+def test_events_that_fail_are_one_line_and_free_all(
+    world: World, model: Path, function: str
+) -> None:
+    path = build_engine(model)
+    world.cuda.fail = {function: 2}
+    with (
+        pytest.raises(GadError, match=f"{function}: out of memory"),
+        TrtSession(path, timed=True) as session,
+    ):
+        session.run(pictures(1))
+    assert world.cuda.held == 0

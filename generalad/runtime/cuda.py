@@ -1,4 +1,4 @@
-"""The few CUDA calls a session needs: the device, its memory, one stream and captured graphs."""
+"""The few CUDA calls a session needs: the device, its memory, one stream, its graphs and events."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from generalad.errors import GadError, MissingExtraError
 
 Graph = Any
 """A captured graph, ready to be launched."""
+
+Event = Any
+"""A point on a stream that knows when the device came to it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def device() -> Device:
 
 
 class Stream:
-    """One CUDA stream with the memory and the graphs that belong to it; all freed on `close`.
+    """One CUDA stream with the memory, graphs and events that belong to it; all freed on `close`.
 
     Raises:
         GadError: from every method, when CUDA reports an error.
@@ -79,6 +82,8 @@ class Stream:
         self._device_memory: list[int] = []
         self._host_memory: list[int] = []
         self._graphs: list[Graph] = []
+        self._events: list[Event] = []
+        self._capturing = False
         # Work on the default stream would wait for that of every other library in the process.
         self._stream = self._do("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking)
 
@@ -116,6 +121,24 @@ class Stream:
         direction = getattr(self._cuda.cudaMemcpyKind, kind)
         self._do("cudaMemcpyAsync", to, source, size, direction, self._stream)
 
+    def event(self) -> Event:
+        """For `record`."""
+        event = self._do("cudaEventCreate")
+        self._events.append(event)
+        return event
+
+    def record(self, event: Event) -> None:
+        """Queue an event; one that is captured happens at every launch of the graph."""
+        # Without the flag, an event in a graph orders its work and knows no time; outside of a
+        # capture the flag is an error.
+        external, plain = self._cuda.cudaEventRecordExternal, self._cuda.cudaEventRecordDefault
+        flag = external if self._capturing else plain
+        self._do("cudaEventRecordWithFlags", event, self._stream, flag)
+
+    def milliseconds(self, start: Event, end: Event) -> float:
+        """From one event to another, to half a microsecond, after `synchronize`."""
+        return float(self._do("cudaEventElapsedTime", start, end))
+
     def synchronize(self) -> None:
         """Wait until all that was queued is done."""
         self._do("cudaStreamSynchronize", self._stream)
@@ -128,6 +151,7 @@ class Stream:
         # Other threads may use the device during the capture, unlike with the global mode.
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._do("cudaStreamBeginCapture", self._stream, mode)
+        self._capturing = True
         try:
             queue()
         except BaseException:
@@ -135,6 +159,8 @@ class Stream:
             self._destroy_graph(self._cuda.cudaStreamEndCapture(self._stream)[1])
             self._cuda.cudaGetLastError()
             raise
+        finally:
+            self._capturing = False
         recorded = self._do("cudaStreamEndCapture", self._stream)
         try:
             graph = self._do("cudaGraphInstantiate", recorded, 0)
@@ -159,12 +185,15 @@ class Stream:
         self._cuda.cudaStreamSynchronize(self._stream)
         for graph in self._graphs:
             self._cuda.cudaGraphExecDestroy(graph)
+        for event in self._events:
+            self._cuda.cudaEventDestroy(event)
         for address in self._device_memory:
             self._cuda.cudaFree(address)
         for address in self._host_memory:
             self._cuda.cudaFreeHost(address)
         self._cuda.cudaStreamDestroy(self._stream)
-        self._graphs, self._device_memory, self._host_memory = [], [], []
+        self._graphs, self._events = [], []
+        self._device_memory, self._host_memory = [], []
         self._stream = None
 
 

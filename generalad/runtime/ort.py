@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
 from generalad.runtime import ort_providers
-from generalad.runtime.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
+from generalad.runtime.session import EXPORT_AGAIN, STAGES, LibrarySession, Outputs, check_spec
 from generalad.spec import METADATA_KEY, Spec
 
 Tensor = tuple[str, str, list[Any]]
@@ -25,6 +26,7 @@ class OrtSession(LibrarySession):
         threads: CPU threads; None leaves the choice to ONNX Runtime.
         device: see `ort_providers.wanted`.
         spinning: see `open_session`.
+        timed: fill `stages`, see `open_session` and `_TimedBound`.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class OrtSession(LibrarySession):
         threads: int | None = None,
         device: str | None = None,
         spinning: bool = True,
+        timed: bool = False,
     ) -> None:
         ort = library()
         self._session: Any = _load(ort, path, threads, device, spinning)
@@ -42,7 +45,9 @@ class OrtSession(LibrarySession):
         self._fixed_batch = _check_graph(self._session, self._spec, path)
         provider = ort_providers.in_use(self._session, device)
         self._backend = f"onnxruntime {ort.__version__}, {provider}"
-        self._bound = None if provider == "CPU" else _Bound(ort, self._session, self._spec)
+        kind = _TimedBound if timed else _Bound
+        self._bound = None if provider == "CPU" else kind(ort, self._session, self._spec)
+        self.stages = {} if self._bound is None else self._bound.stages
 
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
         if self._bound is not None:
@@ -66,15 +71,26 @@ class _Bound:
 
     def __init__(self, ort: Any, session: Any, spec: Spec, *, device: str = "cuda") -> None:
         self._ort, self._session, self._spec, self._device = ort, session, spec, device
+        self.stages: dict[str, float] = {}
         self._bindings: dict[int, tuple[Any, Any]] = {}
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Scores and maps, copied to the CPU."""
+        binding = self._upload(images)
+        self._infer(binding)
+        return self._download(binding)
+
+    def _upload(self, images: NDArray[np.uint8]) -> Any:
         if len(images) not in self._bindings:
             self._bindings[len(images)] = self._bind(images)
         binding, value = self._bindings[len(images)]
         value.update_inplace(images)
+        return binding
+
+    def _infer(self, binding: Any) -> None:
         self._session.run_with_iobinding(binding)
+
+    def _download(self, binding: Any) -> list[NDArray[np.float32]]:
         return [np.array(output) for output in binding.copy_outputs_to_cpu()]
 
     def _bind(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:
@@ -84,6 +100,32 @@ class _Bound:
         for name in self._spec.output_names:
             binding.bind_output(name, self._device)
         return binding, value
+
+
+class _TimedBound(_Bound):
+    """Adds the milliseconds of every run to `stages`, by the processor's clock.
+
+    Each of the three calls returns when the device is done: ONNX Runtime copies from and to NumPy
+    arrays synchronously, and waits for its stream at the end of a run. So infer includes launching
+    the kernels, upload and download the staging of memory that is not pinned.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.stages = dict.fromkeys(STAGES, 0.0)
+
+    def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """See `_Bound.run`."""
+        moments = [time.perf_counter()]
+        binding = self._upload(images)
+        moments.append(time.perf_counter())
+        self._infer(binding)
+        moments.append(time.perf_counter())
+        outputs = self._download(binding)
+        moments.append(time.perf_counter())
+        for stage, began, ended in zip(STAGES, moments, moments[1:], strict=False):
+            self.stages[stage] += 1e3 * (ended - began)
+        return outputs
 
 
 def library() -> Any:

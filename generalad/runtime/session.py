@@ -20,6 +20,9 @@ from generalad.spec import Spec
 
 EXPORT_AGAIN = "export the detector again with gad export"
 
+STAGES = ("upload", "infer", "download")
+"""Of a run on a GPU: pictures to the device, the network, scores and maps back."""
+
 S = TypeVar("S", bound="Session")
 
 
@@ -178,6 +181,7 @@ def open_session(
     threads: int | None = None,
     device: str | None = None,
     spinning: bool = True,
+    timed: bool = False,
 ) -> Session:
     """Open an artifact for inference.
 
@@ -189,6 +193,9 @@ def open_session(
             that is there. One that was named is used or refused.
         spinning: whether ONNX Runtime's threads keep their cores busy while they wait. It makes
             one run after another faster, and takes the cores from whatever else there is to do.
+        timed: whether a session on a GPU has `stages`: a dict with the milliseconds that its runs
+            spent in each of `STAGES` so far. What they are made of stands with each backend. It
+            costs a little, so only a bench asks for it; on a CPU there is one stage, the run.
 
     Raises:
         ArtifactError: missing, not an artifact, cut off, of a newer format, or made for another
@@ -211,10 +218,10 @@ def open_session(
     if suffix == ".engine":
         from generalad.runtime.trt import TrtSession
 
-        return TrtSession(path, threads=threads)
+        return TrtSession(path, threads=threads, timed=timed)
     from generalad.runtime.ort import OrtSession
 
-    return OrtSession(path, threads=threads, device=device, spinning=spinning)
+    return OrtSession(path, threads=threads, device=device, spinning=spinning, timed=timed)
 
 
 def _kind(path: Path) -> str:

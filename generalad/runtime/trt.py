@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from generalad.runtime import cuda
 from generalad.runtime.engine_record import load_checked, rebuild_command
 from generalad.runtime.session import (
     EXPORT_AGAIN,
+    STAGES,
     Closing,
     Outputs,
     check_images,
@@ -34,12 +37,13 @@ class TrtSession(Closing):
     Requests above the engine's largest batch are cut, those below its smallest are padded.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, timed: bool = False) -> None:
         """Open an engine.
 
         Args:
             path: `model.engine`, with `model.engine.json` beside it.
             threads: of no meaning on a graphics card; accepted as by every session.
+            timed: fill `stages`, see `open_session` and `_TimedRunner`.
 
         Raises:
             ArtifactError: the engine or its record is missing, damaged, or not of this machine.
@@ -54,7 +58,9 @@ class TrtSession(Closing):
         self._name = f"tensorrt {here.tensorrt}, {here.gpu}"
         runtime, engine = _load(trt, data, path, version_compatible=record.version_compatible)
         self._low, self._high = _check_engine(trt, engine, self._spec, path)
-        self._runner: _Runner | None = _Runner(trt, runtime, engine, self._spec, self._high)
+        kind = _TimedRunner if timed else _Runner
+        self._runner: _Runner | None = kind(trt, runtime, engine, self._spec, self._high)
+        self.stages = self._runner.stages
         self._graphs_failed = False
 
     @property
@@ -107,6 +113,7 @@ class _Runner:
         self._trt, self._runtime, self._engine, self._spec = trt, runtime, engine, spec
         self._log = logger(trt)
         self.graphs_failed = False
+        self.stages: dict[str, float] = {}
         self._contexts: dict[int, Any] = {}
         self._graphs: dict[int, cuda.Graph] = {}
         self._stream = cuda.Stream()
@@ -141,21 +148,24 @@ class _Runner:
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Run a batch that the engine takes as it is."""
         batch = len(images)
-        self._host[self._spec.input_name][:batch] = images
+        self._copy_in(images)
         if batch in self._graphs:
             self._stream.launch(self._graphs[batch])
-            return self._outputs(batch)
-        context = self._contexts.get(batch)
-        if context is not None:
-            self._queue(context, batch)
-            return self._outputs(batch)
+            self._wait()
+        elif batch in self._contexts:
+            self._queue(self._contexts[batch], batch)
+            self._wait()
+        else:
+            self._run_first(batch)
+        return self._copy_out(batch)
+
+    def _run_first(self, batch: int) -> None:
         context = self._context(batch)
         self._queue(context, batch)
-        outputs = self._outputs(batch)
+        self._wait()
         self._contexts[batch] = context
         # After the first run, because TensorRT puts off work that a capture must not hold.
         self._capture(context, batch)
-        return outputs
 
     def _context(self, batch: int) -> Any:
         self._log.clear()
@@ -176,14 +186,26 @@ class _Runner:
         """Put copies and inference of one batch on the stream."""
         inputs = self._spec.input_name
         self._log.clear()
+        self._mark(0)
         self._stream.upload(self._device[inputs], self._host[inputs][:batch])
+        self._mark(1)
         if not context.execute_async_v3(self._stream.handle):
             raise self._failed(batch)
+        self._mark(2)
         for name in self._spec.output_names:
             self._stream.download(self._host[name][:batch], self._device[name])
+        self._mark(3)
 
-    def _outputs(self, batch: int) -> Outputs:
+    def _mark(self, number: int) -> None:
+        """Begin of the upload, end of it, of the network, of the download; for those who time."""
+
+    def _wait(self) -> None:
         self._stream.synchronize()
+
+    def _copy_in(self, images: NDArray[np.uint8]) -> None:
+        self._host[self._spec.input_name][: len(images)] = images
+
+    def _copy_out(self, batch: int) -> Outputs:
         scores, maps = (self._host[name][:batch].copy() for name in self._spec.output_names)
         return Outputs(scores, maps)
 
@@ -202,6 +224,44 @@ class _Runner:
             f" ({self._log.reason()})",
             remedy="when memory is short, build the engine with a smaller batch",
         )
+
+
+class _TimedRunner(_Runner):
+    """A runner that adds the milliseconds of every run to `stages`.
+
+    infer: the network, between CUDA events on the stream, which are part of the graph.
+    upload, download: the same around the copies over the bus, and by the processor's clock the
+    copies into pinned memory and out of it.
+    Launching, and waking up when the device is done, are in none of them.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.stages = dict.fromkeys(STAGES, 0.0)
+        try:
+            self._marks: Sequence[cuda.Event] = [self._stream.event() for _ in range(4)]
+        except BaseException:
+            self.close()
+            raise
+
+    def _mark(self, number: int) -> None:
+        self._stream.record(self._marks[number])
+
+    def _wait(self) -> None:
+        super()._wait()
+        for stage, start, end in zip(STAGES, self._marks, self._marks[1:], strict=False):
+            self.stages[stage] += self._stream.milliseconds(start, end)
+
+    def _copy_in(self, images: NDArray[np.uint8]) -> None:
+        began = time.perf_counter()
+        super()._copy_in(images)
+        self.stages["upload"] += 1e3 * (time.perf_counter() - began)
+
+    def _copy_out(self, batch: int) -> Outputs:
+        began = time.perf_counter()
+        outputs = super()._copy_out(batch)
+        self.stages["download"] += 1e3 * (time.perf_counter() - began)
+        return outputs
 
 
 def _load(trt: Any, data: bytes, path: Path, *, version_compatible: bool) -> tuple[Any, Any]:
