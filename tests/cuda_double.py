@@ -241,12 +241,12 @@ class CudaDouble:
         capturing, external = stream.captured is not None, flags == 1
         if external and not capturing:
             return (1,)
+        if not capturing or not external:
+            event.at = None
         if capturing and not external:  # only orders the captured work
             return (0,)
         if capturing:
             stream.events.append(event)
-        else:
-            event.at = None
         return (0 if self.submit(int(stream), happen) else 901,)
 
     def cudaEventElapsedTime(self, start: EventDouble, end: EventDouble) -> tuple[int, float]:
