@@ -100,6 +100,16 @@ def test_what_a_card_lacks_is_a_line(function: str, line: str, tmp_path: Path) -
     assert card.open == 0
 
 
+def test_a_card_that_is_not_used_is_not_claimed(tmp_path: Path) -> None:
+    """A network on the processor: its energy is the processor's, and nothing is said of the GPU."""
+    package(tmp_path, 0, 1_000_000)
+    write(tmp_path / "class/thermal/thermal_zone0", temp=48500)
+    found = read_sensors(7, gpu=False, sys=tmp_path, nvml=Card())
+    assert (found.gpu, found.gpu_memory, found.gpu_used, found.gpu_others) == (None, None, None, ())
+    assert (found.temperature, set(found.energy)) == (48.5, {"package-0"})
+    assert found.missing == ()
+
+
 def test_a_process_that_is_not_seen(tmp_path: Path) -> None:
     found = read_sensors(1, sys=tmp_path, nvml=Card())
     assert found.gpu_memory is None
@@ -195,6 +205,37 @@ def test_a_jetson(tmp_path: Path) -> None:
     joules, words = energy_between(found, later)
     assert joules == pytest.approx(30.0)
     assert words == "from the power of VDD_IN"
+
+
+def test_a_jetson_whose_gpu_is_not_used(tmp_path: Path) -> None:
+    jetson(tmp_path)
+    found = read_sensors(gpu=False, sys=tmp_path)
+    assert (found.gpu, found.gpu_used, found.power) == (None, None, {"VDD_IN": 10.0})
+
+
+@pytest.mark.parametrize(
+    "place", ["gpu.0", "platform/gpu.0", "platform/17000000.gpu", "platform/bus@0/17000000.gpu"]
+)
+def test_where_jetsons_show_the_load_of_their_gpu(place: str, tmp_path: Path) -> None:
+    write(tmp_path / "devices" / place, load=730)
+    found = read_sensors(sys=tmp_path, nvml=Card(broken=("nvmlInit",)))
+    assert (found.gpu, found.gpu_used) == ("Jetson", 73.0)
+
+
+def test_rails_of_an_agx_orin(tmp_path: Path) -> None:
+    """Two monitors without an input rail; one feeds the memory, and channels are switched off."""
+    drivers = tmp_path / "bus/i2c/drivers/ina3221"
+    monitors = {
+        "1-0040/hwmon/hwmon3": (("VDD_GPU_SOC", 3), ("VDD_CPU_CV", 2), ("VIN_SYS_5V0", 5)),
+        "1-0041/hwmon/hwmon4": (("NC", None), ("VDDQ_VDD2_1V8AO", 1), ("NC", None)),
+    }
+    for place, channels in monitors.items():
+        for number, (name, watts) in enumerate(channels, start=1):
+            volts = "" if watts is None else 5000
+            readings = {f"in{number}_input": volts, f"curr{number}_input": 200 * (watts or 0)}
+            write(drivers / place, **{f"in{number}_label": name}, **readings)
+    found = read_sensors(sys=tmp_path, nvml=Card(broken=("nvmlInit",)))
+    assert found.power == pytest.approx({"VDD_GPU_SOC": 3, "VDD_CPU_CV": 2, "VIN_SYS_5V0": 5})
 
 
 def test_a_jetson_without_a_monitor(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from generalad.bench import turns
 from generalad.bench.process import Block, Facts, Order, Subject
+from generalad.bench.sensors import Sensors
 from generalad.bench.turns import Plan, Recording, take_turns
 from generalad.errors import UsageError
 
@@ -27,12 +28,19 @@ class Stage:
         self.start = 0.5
         self.milliseconds = 10.0
         self.sizes = {"old": (64, 64), "new": (64, 64)}
+        self.on_gpu: set[str] = set()
+        self.can_time: set[str] = set()
 
     def clock(self) -> float:
         return self.now
 
     def worker(self, subject: Subject, order: Order) -> FakeWorker:
         return FakeWorker(self, subject, order)
+
+    def sensors(self, pid: int, *, gpu: bool) -> Sensors:
+        """Read while the processes are there, of which each has 200 MB on the GPU."""
+        assert self.alive
+        return Sensors(self.now, gpu_memory=200.0 * pid if gpu else None)
 
 
 class FakeWorker:
@@ -46,7 +54,9 @@ class FakeWorker:
         stage.alive.append(subject.name)
         stage.log.append(f"open {subject.name}")
         size = stage.sizes[subject.name]
-        self.facts = Facts("fake", "fp32", size, None, load=stage.start * 1000, cold=20.0)
+        backend = "GPU" if subject.name in stage.on_gpu else "CPU"
+        timed = order.timed and subject.name in stage.can_time
+        self.facts = Facts(backend, "fp32", size, None, stage.start * 1000, 20.0, timed)
 
     def __enter__(self) -> FakeWorker:
         return self
@@ -57,7 +67,9 @@ class FakeWorker:
     def run(self, runs: int) -> Block:
         self._stage.now += runs * self._stage.milliseconds / 1000
         self._stage.log.append(self.subject.name)
-        return Block({"total": [self._stage.milliseconds / self.batch] * runs})
+        stages = ("upload", "infer", "download") if self.facts.timed else ("infer",)
+        times = [self._stage.milliseconds / self.batch] * runs
+        return Block(dict.fromkeys((*stages, "total"), times))
 
     def peak_rss(self) -> float:
         return 100.0
@@ -67,6 +79,7 @@ class FakeWorker:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     found = Stage()
     monkeypatch.setattr(turns, "Worker", found.worker)
+    monkeypatch.setattr(turns, "read_sensors", found.sensors)
     return found
 
 
@@ -161,3 +174,30 @@ def test_what_comes_between_is_told_the_processes(stage: Stage) -> None:
     plan = Plan(budget=100, enough=after(3), between=lambda pids: seen.append(list(pids)))
     run(stage, plan, NEW)
     assert seen == [[1], [1], [1]]
+
+
+@pytest.mark.parametrize("timed", [{"new", "old"}, set()])
+def test_sides_that_are_alike_are_opened_once_a_round(stage: Stage, timed: set[str]) -> None:
+    stage.can_time = timed
+    new, old = run(stage, Plan(budget=1000, enough=after(3)))
+    assert stage.log.count("open new") == stage.log.count("open old") == 1
+    assert ("upload" in new.blocks[0].times) == ("upload" in old.blocks[0].times) == bool(timed)
+
+
+@pytest.mark.parametrize("able", ["new", "old"])
+def test_a_network_is_not_compared_with_a_whole_run(stage: Stage, able: str) -> None:
+    """If one side cannot tell its stages apart, neither does, from the first turn to the last."""
+    stage.can_time = {able}
+    new, old = run(stage, Plan(budget=1000, enough=after(200)))
+    for recording in (new, old):
+        assert all(set(block.times) == {"infer", "total"} for block in recording.blocks)
+        # Processes that were given up at once leave no trace.
+        assert len(recording.load) == stage.log.count("open old") - 1 > 1
+    assert not stage.alive
+
+
+def test_each_side_has_its_own_memory_of_the_gpu(stage: Stage) -> None:
+    stage.on_gpu = {"new"}
+    new, old = run(stage, Plan(budget=1000, enough=after(3)))
+    assert new.sensors is not None and new.sensors.gpu_memory == 200.0
+    assert old.sensors is not None and old.sensors.gpu_memory is None

@@ -7,13 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import MakeArtifact, MakePicture, WriteImage, WriteVideo
 
 from generalad.bench import process, worker
 from generalad.bench.process import Block, Order, Subject, Worker
 from generalad.errors import GadError, UsageError
+from generalad.runtime import session as sessions
+from generalad.runtime.fake import FakeSession
+from generalad.runtime.session import Outputs
 
 STAGES = {"decode", "preprocess", "infer", "postprocess", "total"}
 
@@ -194,3 +199,67 @@ def test_the_program_needs_nothing_of_the_present_checkout() -> None:
     text = process.PROGRAM.read_text()
     assert "generalad.bench import" not in text
     assert "from generalad.bench" not in text
+
+
+class OnGpu(FakeSession):
+    """Says that each run spends 1 ms, 20 ms and 3 ms in its stages."""
+
+    def __init__(self, *, timed: bool) -> None:
+        super().__init__()
+        self.stages = dict.fromkeys(sessions.STAGES, 0.0) if timed else {}
+
+    def run(self, images: np.typing.NDArray[np.uint8]) -> Outputs:
+        for stage, milliseconds in zip(self.stages, (1.0, 20.0, 3.0), strict=False):
+            self.stages[stage] += milliseconds
+        return super().run(images)
+
+
+def command(order: Order, timed: bool = True) -> dict[str, Any]:
+    """As `Worker` gives it."""
+    options = {"batch": order.batch, "threads": 2, "device": None, "timed": timed}
+    pictures = {"pictures": list(order.pictures), "videos": []}
+    return {"do": "open", "artifact": "model.engine", **pictures, **options}
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("timed", [True, False])
+def test_stages_of_a_gpu_are_told_apart(
+    order: Order, monkeypatch: pytest.MonkeyPatch, batch: int, timed: bool
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def opened(
+        path: str, *, threads: int, spinning: bool = True, timed: bool = False
+    ) -> FakeSession:
+        asked.append({"threads": threads, "spinning": spinning, "timed": timed})
+        return OnGpu(timed=timed)
+
+    monkeypatch.setattr(sessions, "open_session", opened)
+    facts, side = worker.answer(command(Order(order.pictures, batch=batch), timed), None)
+    found, _ = worker.answer({"do": "run", "runs": 3}, side)
+    # As `gad infer` opens it.
+    assert asked == [{"threads": 2, "spinning": False, "timed": timed}]
+    assert facts["timed"] == timed
+    if not timed:
+        assert set(found["times"]) == STAGES
+        return
+    assert set(found["times"]) == STAGES | {"upload", "download"}
+    for stage, milliseconds in zip(sessions.STAGES, (1.0, 20.0, 3.0), strict=True):
+        assert found["times"][stage] == pytest.approx([milliseconds / batch] * 3)
+        assert found["waits"] is None or found["waits"][stage] == [0.0] * 3
+    # The total is by the clock, which knows nothing of what the device says.
+    assert all(total < 20 * 60 for total in found["times"]["total"])
+    assert set(found["waits"] or found["times"]) == set(found["times"])
+
+
+def test_an_older_checkout_is_opened_with_what_it_has(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sessions, "open_session", lambda path, threads=None: FakeSession() if threads else None
+    )
+    facts, side = worker.answer(command(order), None)
+    found, _ = worker.answer({"do": "run", "runs": 1}, side)
+    assert (facts["timed"], set(found["times"])) == (False, STAGES)
+    with pytest.raises(worker.TooOld, match="has no device"):
+        worker.answer({**command(order), "device": "cpu"}, None)

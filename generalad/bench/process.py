@@ -65,17 +65,28 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True)
 class Order:
-    """How the artifact is run: the pictures (files, or one video), and the session's options."""
+    """How the artifact is run.
+
+    Attributes:
+        pictures: files, or one video.
+        batch: pictures a run.
+        threads, device: see `open_session`.
+        timed: whether a run on a GPU is told apart into upload, network and download.
+    """
 
     pictures: Sequence[str]
     batch: int = 1
     threads: int | None = None
     device: str | None = None
+    timed: bool = True
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a worker says once its artifact is open; times in milliseconds."""
+    """What a worker says once its artifact is open; times in milliseconds.
+
+    `timed` is whether its runs are told apart, which needs a GPU and a checkout that can.
+    """
 
     backend: str
     precision: str
@@ -83,6 +94,12 @@ class Facts:
     fixed_batch: int | None
     load: float
     cold: float
+    timed: bool = False
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network runs on one."""
+        return "CPU" not in self.backend
 
 
 class Worker(Closing):
@@ -156,6 +173,7 @@ class Worker(Closing):
                 "threads": order.threads,
                 "device": order.device,
                 "batch": order.batch,
+                "timed": order.timed,
             }
         )
         if Path(found["package"]).resolve() != (self.subject.root / "generalad").resolve():
@@ -170,6 +188,7 @@ class Worker(Closing):
             fixed_batch=found["fixed_batch"],
             load=found["load"],
             cold=found["cold"],
+            timed=found["timed"],
         )
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Sensors:
 
     Attributes:
         time: seconds of a monotonic clock.
-        gpu: name of the GPU.
+        gpu: name of the GPU, None where there is none or it was not asked for.
         gpu_memory: of the process asked for, megabytes; None without a GPU or a reading.
         gpu_others: ids of other processes that compute on the GPU.
         gpu_used: percent of the last moments in which the GPU worked, whoever for.
@@ -66,17 +66,22 @@ class Sensors:
         return f"{self.gpu} is busy: {self.gpu_used:.0f} % used (other processes: {others})"
 
 
-def read_sensors(pid: int | None = None, *, sys: Path = SYS, nvml: Any = None) -> Sensors:
+def read_sensors(
+    pid: int | None = None, *, gpu: bool = True, sys: Path = SYS, nvml: Any = None
+) -> Sensors:
     """Read everything that is there; a few milliseconds.
 
     Args:
         pid: the process whose GPU memory is wanted.
+        gpu: False where the network runs on the processor: the GPU is then not looked at, and the
+            energy is the processor's.
         sys: the folder where the kernel shows devices.
         nvml: the module `pynvml`; None imports it.
     """
     found = _Found()
-    _read(found, "GPU", lambda: _nvidia(found, pid, nvml))
-    _read(found, "Jetson", lambda: _jetson(found, sys))
+    if gpu:
+        _read(found, "GPU", lambda: _nvidia(found, pid, nvml))
+    _read(found, "Jetson", lambda: _jetson(found, sys, gpu))
     _read(found, "energy of the processor", lambda: _rapl(found, sys))
     _read(found, "temperature", lambda: _thermal(found, sys))
     hottest = max(found.temperatures, default=None)
@@ -199,15 +204,18 @@ def _card(found: _Found, nvml: Any, card: Any, pid: int | None) -> None:
 # Jetson
 
 
-def _jetson(found: _Found, sys: Path) -> None:
+def _jetson(found: _Found, sys: Path, gpu: bool) -> None:
     """Rails of the board's power monitor and the load of its GPU, which NVML does not show."""
-    loads = [*sys.glob("devices/gpu.0/load"), *sys.glob("devices/platform/*gpu*/load")]
-    rails = list(_rails(sys))
+    # JetPack 5, where gpu.0 may be a link; JetPack 6.
+    places = ("gpu.0", "platform/*gpu*", "platform/*.ga10b", "platform/bus@0/*gpu*")
+    loads = [path for place in places for path in sys.glob(f"devices/{place}/load")]
+    rails = _rails(sys)
     if not loads and not rails:
         return  # another machine: nothing is missing
-    found.values.setdefault("gpu", "Jetson")
-    if loads:
-        found.values["gpu_used"] = _number(loads[0]) / 10
+    if gpu:
+        found.values.setdefault("gpu", "Jetson")
+    if gpu and loads:
+        found.values["gpu_used"] = _number(loads[0]) / 10  # of 1000
     for name, watts in rails:
         found.values["power"][name] = watts
     if not rails:
@@ -215,15 +223,20 @@ def _jetson(found: _Found, sys: Path) -> None:
 
 
 def _rails(sys: Path) -> Sequence[tuple[str, float]]:
-    """Name and watts of the rails of INA3221 monitors: the board's input if it is told apart."""
+    """Name and watts of the rails of INA3221 monitors that no other rail feeds."""
     rails = []
-    for label in sorted(sys.glob("bus/i2c/drivers/ina3221*/*/hwmon/hwmon*/in[1-3]_label")):
+    for label in sorted(sys.glob("bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[1-3]_label")):
         channel = label.name[len("in") : -len("_label")]
-        volts = _number(label.with_name(f"in{channel}_input")) / 1e3
-        amperes = _number(label.with_name(f"curr{channel}_input")) / 1e3
+        try:
+            volts = _number(label.with_name(f"in{channel}_input")) / 1e3
+            amperes = _number(label.with_name(f"curr{channel}_input")) / 1e3
+        except (OSError, ValueError):
+            continue  # a channel that is switched off, or not connected
         rails.append((label.read_text().strip(), volts * amperes))
-    # The input feeds all the others, which would be counted twice.
-    return [rail for rail in rails if "VDD_IN" in rail[0]] or rails
+    # Orin NX and Nano: the module's input feeds all the others. AGX Orin has no such rail; its
+    # memory is fed by the 5 V rail.
+    inputs = [rail for rail in rails if rail[0] == "VDD_IN"]
+    return inputs or [rail for rail in rails if not rail[0].startswith("VDDQ")]
 
 
 # Processors

@@ -27,8 +27,11 @@ WINDOW = 0.25
 
 
 def side_of(recording: Recording, flow: Flow | None = None) -> Side:
-    """Sum up a recording, and the flow where it was measured."""
-    blocks, facts = recording.blocks, recording.facts
+    """Sum up a recording, and the flow where it was measured.
+
+    Sides that take turns have no energy: counters are renewed about as seldom as the sides change.
+    """
+    blocks, facts, sensors = recording.blocks, recording.facts, recording.sensors
     present = [stage for stage in STAGES if stage in blocks[0].times]
     return Side(
         name=recording.subject.name,
@@ -40,10 +43,14 @@ def side_of(recording: Recording, flow: Flow | None = None) -> Side:
             stage: estimates.times([block.times[stage] for block in blocks]) for stage in present
         },
         throughput=flow.rates if flow else (),
-        gpu_memory=flow.gpu_memory if flow else None,
+        gpu_memory=sensors.gpu_memory if sensors else None,
         energy=flow.energy if flow else None,
-        temperature=flow.temperature if flow else None,
-        missing=flow.missing if flow else (),
+        temperature=sensors.temperature if sensors else None,
+        missing=tuple(
+            line
+            for line in (sensors.missing if sensors else ())
+            if flow or not line.startswith("energy")
+        ),
         load=_median(recording.load),
         cold=_median(recording.cold),
         peak_rss=max(recording.peak_rss, default=0.0),
@@ -57,14 +64,11 @@ class Flow:
 
     Attributes:
         rates: at each batch size, of one session and of two side by side.
-        gpu_memory, energy, temperature, missing: see `Side`.
+        energy: see `Side`; of one session and the first batch size.
     """
 
     rates: tuple[Throughput, ...]
-    gpu_memory: float | None
     energy: float | None
-    temperature: float | None
-    missing: tuple[str, ...]
 
 
 def flow(
@@ -74,31 +78,23 @@ def flow(
     *,
     progress: Callable[[str, int, int], None],
 ) -> Flow:
-    """Run pictures without a pause; sensors are read around the first batch size."""
+    """Run pictures without a pause; energy is read around the first rate."""
     rates: list[Throughput] = []
-    before = after = read_sensors()
-    pictures = 0.0
+    energy: float | None = None
     for batch in batches:
         with Worker(subject, dataclasses.replace(order, batch=batch)) as worker:
             warm_up(worker)
             for sessions in SESSIONS:
                 worker.flow(sessions, WINDOW)  # opens the sessions
-                first = not rates
-                before = read_sensors(worker.pid) if first else before
+                before = read_sensors(gpu=worker.facts.on_gpu)
                 found = [worker.flow(sessions, WINDOW) for _ in range(WINDOWS)]
-                if first:
-                    after = read_sensors(worker.pid)
-                    pictures = sum(found) * WINDOW
+                if not rates:
+                    after = read_sensors(gpu=worker.facts.on_gpu)
+                    joules, _ = energy_between(before, after)
+                    energy = None if joules is None else joules / (sum(found) * WINDOW)
                 rates.append(Throughput(batch, sessions, _median(found)))
                 progress("throughput", len(rates), len(batches) * len(SESSIONS))
-    joules, _ = energy_between(before, after)
-    return Flow(
-        rates=tuple(rates),
-        gpu_memory=after.gpu_memory,
-        energy=None if joules is None else joules / pictures,
-        temperature=after.temperature,
-        missing=after.missing,
-    )
+    return Flow(tuple(rates), energy)
 
 
 def _median(values: Sequence[float]) -> Estimate:

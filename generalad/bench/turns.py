@@ -8,6 +8,7 @@ little for as long as they live, by where their memory happens to lie.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import random
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from generalad.bench.process import Block, Facts, Order, Subject, Worker
+from generalad.bench.sensors import Sensors, read_sensors
 from generalad.errors import UsageError
 
 BLOCK = 50.0
@@ -39,7 +41,10 @@ Clock = Callable[[], float]
 
 @dataclass
 class Recording:
-    """What was seen of one side; `load` and `cold` in milliseconds, one value a process."""
+    """What was seen of one side; `load` and `cold` in milliseconds, one value a process.
+
+    `sensors` were read last, when a process had done its work and was still there.
+    """
 
     subject: Subject
     facts: Facts
@@ -48,6 +53,7 @@ class Recording:
     load: list[float] = field(default_factory=list)
     cold: list[float] = field(default_factory=list)
     peak_rss: list[float] = field(default_factory=list)
+    sensors: Sensors | None = None
 
     def own_medians(self) -> dict[str, list[float]]:
         """By stage, the median of each block without the waiting."""
@@ -115,7 +121,7 @@ class _Bench:
         """Turns with one set of processes; returns whether it was the last."""
         began = self._clock()
         with contextlib.ExitStack() as stack:
-            workers = [stack.enter_context(Worker(s, self._order)) for s in self._subjects]
+            workers = self._open(stack)
             self._opened(workers)
             medians = [warm_up(worker, clock=self._clock) for worker in workers]
             if not self._runs:
@@ -135,7 +141,18 @@ class _Bench:
             for recording, worker in zip(self._recordings, workers, strict=True):
                 if (memory := worker.peak_rss()) is not None:
                     recording.peak_rss.append(memory)
+                recording.sensors = read_sensors(worker.pid, gpu=worker.facts.on_gpu)
         return last
+
+    def _open(self, stack: contextlib.ExitStack) -> list[Worker]:
+        workers = [stack.enter_context(Worker(s, self._order)) for s in self._subjects]
+        if len({worker.facts.timed for worker in workers}) == 1:
+            return workers
+        # One side is not told apart, by an older checkout or on a CPU. Then none is: its whole run
+        # is called infer, and is not to be compared with the network alone.
+        stack.close()
+        self._order = dataclasses.replace(self._order, timed=False)
+        return self._open(stack)
 
     def _opened(self, workers: Sequence[Worker]) -> None:
         if not self._recordings:

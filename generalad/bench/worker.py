@@ -4,7 +4,8 @@ It imports the generalad that PYTHONPATH names, which may be an older checkout, 
 generalad is used here but what every checkout has. Commands come on stdin and answers go to stdout,
 one JSON object a line; stderr is for what libraries print.
 
-    {"do": "open", "artifact": ..., "pictures": [...], "threads": ..., "device": ..., "batch": 1}
+    {"do": "open", "artifact": ..., "pictures": [...], "threads": ..., "device": ..., "batch": 1,
+     "timed": true}
     {"do": "run", "runs": 12}       -> times of each stage in each run, milliseconds a picture
     {"do": "flow", "sessions": 2, "seconds": 0.2}                        -> pictures a second
     {"do": "memory"}                                                     -> peak, megabytes
@@ -107,6 +108,7 @@ class Side:
         return {
             "backend": self._session.backend,
             "fixed_batch": self._session.fixed_batch,
+            "timed": bool(stages_of(self._session)),
             "image_size": list(spec.image_size),
             "precision": spec.precision,
             "load": self.load,
@@ -157,6 +159,7 @@ class Way:
         from generalad import preprocess
 
         self._session, self._pictures, self._batch = session, pictures, batch
+        self._stages = stages_of(session)
         self._resize = preprocess.resize
         self._size = session.spec.image_size
         self._decide = _decision(session.spec)
@@ -178,8 +181,9 @@ class Way:
             watch.stage("preprocess")
         images = np.ascontiguousarray(ready[0][None] if len(ready) == 1 else np.stack(ready))
         watch.stage("preprocess")
+        before = dict(self._stages)
         scores, maps = self._session.run(images)
-        watch.stage("infer")
+        watch.stage("infer", {name: self._stages[name] - before[name] for name in before})
         for score, values, size in zip(scores, maps, sizes):  # noqa: B905
             self._decide(float(score), values, size)
         watch.stage("postprocess")
@@ -208,15 +212,26 @@ class Watch:
         self._wait = self._first_wait = self._waited()
         self._began = self._mark = time.perf_counter()
 
-    def stage(self, name: str) -> None:
-        """What passed since the last call belongs to a stage."""
+    def stage(self, name: str, parts: dict[str, float] | None = None) -> None:
+        """What passed since the last call belongs to a stage.
+
+        `parts`, if there are any, stand in its place: milliseconds that somebody else measured, on
+        a GPU. How they waited for a core is not known, so only the total has the waiting.
+        """
         now = time.perf_counter()
         wait = self._waited()
-        self._times[name] = self._times.get(name, 0.0) + now - self._mark
-        self._waits[name] = self._waits.get(name, 0.0) + wait - self._wait
+        if parts:
+            for part, milliseconds in parts.items():
+                self._add(part, milliseconds / 1000, 0.0)
+        else:
+            self._add(name, now - self._mark, wait - self._wait)
         self._ended, self._wait = now, wait
         self._mark = time.perf_counter()
         self._looked += self._mark - now
+
+    def _add(self, name: str, seconds: float, waited: float) -> None:
+        self._times[name] = self._times.get(name, 0.0) + seconds
+        self._waits[name] = self._waits.get(name, 0.0) + waited
 
     def stop(self, batch: int) -> Lap:
         """Milliseconds a picture by stage, and the waiting in them; None where nobody knows."""
@@ -252,11 +267,18 @@ def _decision(spec: Any) -> Callable[[float, Any, tuple[int, int]], Any]:
 
 
 def _known(function: Callable[..., Any], order: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given; an older function may lack some."""
+    """The options that were given, and those of `gad infer`; an older function may lack some."""
+    known = inspect.signature(function).parameters.keys()
     given = {name: order[name] for name in ("threads", "device") if order[name] is not None}
-    if missing := given.keys() - inspect.signature(function).parameters.keys():
+    if missing := given.keys() - known:
         raise TooOld(f"its open_session() has no {' and no '.join(sorted(missing))}")
-    return given
+    ours = {"spinning": False, "timed": order["timed"]}
+    return {**given, **{name: value for name, value in ours.items() if name in known}}
+
+
+def stages_of(session: Any) -> dict[str, float]:
+    """Milliseconds so far of upload, network and download; empty where they are one stage."""
+    return getattr(session, "stages", {})
 
 
 def peak_rss() -> float | None:
