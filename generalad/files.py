@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +63,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.part{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -95,11 +93,15 @@ def read_json(path: Path) -> Any:
 
 def sha256_of_bytes(data: bytes) -> str:
     """Hex SHA-256 of `data`."""
+    import hashlib  # not at the start of every command
+
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_of_file(path: Path) -> str:
     """Hex SHA-256 of a file, read in blocks."""
+    import hashlib
+
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -90,3 +90,43 @@ def test_ctrl_c(tmp_path: Path, make_artifact: MakeArtifact, picture: MakePictur
     assert [int(row["index"]) for row in rows] == list(range(len(rows)))
     assert 0 < len(rows) < 4999 and f"{len(rows)} pictures" in err
     json.loads(out.splitlines()[-1])  # no line is torn
+
+
+def test_a_start_loads_nothing_that_only_cameras_need(
+    folder: Path, tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    code = (
+        "import sys; from generalad.cli.infer import main; code = main(sys.argv[1:]);"
+        "print(code, *sorted(sys.modules))"
+    )
+    words = (make_artifact(tmp_path), folder, "--json", tmp_path / "out.jsonl")
+    command = (sys.executable, "-c", code, *map(str, words))
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    code_, *loaded = done.stdout.split()
+    assert code_ == "0"
+    unwanted = ("rich", "typer", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
+                "generalad.runtime.events", "generalad.runtime.drift",
+                "generalad.runtime.live")  # fmt: skip
+    assert not {*unwanted} & {*loaded}
+
+
+def test_results_survive_the_quick_end_of_the_process(
+    folder: Path, tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    (folder / "3.png").write_bytes(b"x")
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        command = (*GAD, "infer", str(make_artifact(tmp_path)), str(folder))
+        code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
+    assert code == 1
+    assert len((tmp_path / "out").read_text().splitlines()) == 3
+    assert "3 pictures" in (tmp_path / "err").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes a descriptor as a shell does")
+def test_a_service_may_start_it_with_closed_outputs(
+    folder: Path, tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    words = (make_artifact(tmp_path), folder, "--csv", tmp_path / "out.csv")
+    command = ("sh", "-c", 'exec "$@" >&- 2>&-', "sh", *GAD, "infer", *map(str, words))
+    assert subprocess.run(command, check=False).returncode == 0
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3

@@ -50,7 +50,13 @@ EXIT_CODES = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `gad`; ends the process with the documented exit code."""
+    """Entry point of `gad`; ends the process with the documented exit code.
+
+    With `arguments` given, from within a program, by SystemExit.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # a service may be started with them closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words[:1] or bool(os.environ.get("GAD_DEBUG"))
     if words[:1] == ["--debug"]:
@@ -65,9 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     if words[0] not in COMMANDS:
         _unknown(words[0])
-    from generalad.cli.run import guarded
+    from generalad.cli.run import end_process, guarded
 
-    sys.exit(guarded(lambda: _call(words[0], words[1:]), debug=debug))
+    code = guarded(lambda: _call(words[0], words[1:]), debug=debug)
+    if words[0] == "infer" and arguments is None:
+        end_process(code)
+    sys.exit(code)
 
 
 def _call(name: str, arguments: list[str]) -> int:

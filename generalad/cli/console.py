@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
+SILENCE = 10.0
+"""Seconds that a log waits for news of a stage that goes on."""
+
 
 def console() -> Console:
     """A console on stderr; stdout is for machines."""
@@ -32,9 +35,12 @@ def print_json(value: Any, *, wanted: bool) -> None:
 
 @contextlib.contextmanager
 def progress(out: Console) -> Iterator[Report]:
-    """Show stages as bars on a terminal, and as one line a finished stage elsewhere."""
+    """Show stages as bars on a terminal, and elsewhere, in a log, as `ProgressLines`.
+
+    A total of 0 stands for one that is not known.
+    """
     if not out.is_terminal:
-        yield _lines(out)
+        yield ProgressLines()
         return
     from rich.progress import (
         BarColumn,
@@ -58,19 +64,62 @@ def progress(out: Console) -> Iterator[Report]:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+                tasks[stage] = bars.add_task(stage, total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None)
 
         yield report
 
 
-def _lines(out: Console) -> Report:
-    started: dict[str, float] = {}
+class ProgressLines:
+    """A plain line for each stage that ends, and one now and then while a stage goes on.
 
-    def report(stage: str, done: int, total: int) -> None:
-        started.setdefault(stage, time.monotonic())
-        if done >= total:
-            seconds = time.monotonic() - started.pop(stage)
-            out.print(f"{stage}: {total} in {seconds:.1f} s")
+    A stage begins where the one before has ended, so that loading and the like is counted too.
+    """
 
-    return report
+    def __init__(
+        self,
+        say: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`say` takes a line, by default to stderr; `clock` counts seconds."""
+        self._say = say or _to_stderr
+        self._clock = clock
+        self._ended = self._said = clock()
+        self._first: dict[str, tuple[float, int]] = {}
+        """Of each stage that goes on: when it was first heard of, and how much was done then."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Take the news of a stage, see `Report`."""
+        now = self._clock()
+        self._first.setdefault(stage, (now, done))
+        if total and done >= total:
+            del self._first[stage]
+            line = f"{stage}: {total} in {now - self._ended:.1f} s"
+            self._ended = now
+        elif now - self._said >= SILENCE:
+            line = f"{stage}: {_so_far(done, total)}{self._left(stage, done, total, now)}"
+        else:
+            return
+        self._said = now
+        self._say(line)
+
+    def _left(self, stage: str, done: int, total: int, now: float) -> str:
+        """How long it will take at the rate so far; nothing while that cannot be said."""
+        began, before = self._first[stage]
+        if not total or done <= before:
+            return ""
+        return f", {_in_words((total - done) * (now - began) / (done - before))} left"
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _so_far(done: int, total: int) -> str:
+    return f"{done} of {total}" if total else f"{done} so far"
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

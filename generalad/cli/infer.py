@@ -6,6 +6,7 @@ Typer's start-up would cost as much as the whole run of one picture.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 import time
@@ -13,11 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generalad.cli.console import ProgressLines
 from generalad.cli.infer_options import Plan, parser, plan
 
 if TYPE_CHECKING:
+    from generalad.cli.console import Report
     from generalad.cli.live_table import LiveTable, LogLines
-    from generalad.runtime import Result, Sink, Summary
+    from generalad.runtime import Result, Session, Sink, Summary
     from generalad.runtime.view import Observer
 
 SHOW_AFTER = 0.5
@@ -29,12 +32,17 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_intermixed_args(arguments)  # sources may follow options
     if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
+    opening = _open(given)
     wanted = plan(given, to_terminal=sys.stdout.isatty())
     from generalad.runtime import Interrupted
 
     with contextlib.ExitStack() as stack:
+        artifact = wanted.artifact if opening is None else stack.enter_context(opening())
         try:
-            summary = _run_live(wanted) if wanted.live else _run_files(wanted, stack)
+            if wanted.live:
+                summary = _run_live(wanted, artifact)
+            else:
+                summary = _run_files(wanted, artifact, stack)
         except Interrupted as interruption:
             stack.close()
             sys.stderr.write(in_words(interruption.summary))
@@ -43,11 +51,20 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if summary.failed or summary.given_up else 0
 
 
-def _run_files(wanted: Plan, stack: contextlib.ExitStack) -> Summary:
+def _open(given: argparse.Namespace) -> Callable[[], Session] | None:
+    """Load the network while the rest of the program is loaded, if options alone say which."""
+    if given.artifact is None or given.config is not None:
+        return None
+    from generalad.runtime.opening import open_in_background
+
+    return open_in_background(given.artifact, threads=given.threads, device=given.device)
+
+
+def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitStack) -> Summary:
     from generalad.runtime import infer
 
     return infer(
-        wanted.artifact,
+        artifact,
         wanted.sources,
         sinks=_sinks(wanted, _complain),
         batch_size=wanted.batch,
@@ -58,7 +75,7 @@ def _run_files(wanted: Plan, stack: contextlib.ExitStack) -> Summary:
     )
 
 
-def _run_live(wanted: Plan) -> Summary:
+def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
     from generalad.cli.live_table import LiveTable, LogLines, in_words
     from generalad.runtime import infer
 
@@ -72,7 +89,7 @@ def _run_live(wanted: Plan) -> Summary:
             display.say(result.error)
 
     return infer(
-        wanted.artifact,
+        artifact,
         wanted.sources,
         sinks=_sinks(wanted, display.say),
         batch_size=wanted.batch,
@@ -123,15 +140,17 @@ def _rebuild(artifact: Path) -> None:
 
 
 class _Progress:
-    """Reports failures at once, and progress on a terminal once a run takes longer."""
+    """Reports failures at once; and progress, once a run takes longer."""
 
     def __init__(self, wanted: Plan, stack: contextlib.ExitStack) -> None:
         self._sources = [stream.source for stream in wanted.sources]
         self._stack = stack
         self._began = time.monotonic()
-        # A bar would be torn up by results that go to the same terminal.
-        self._wanted = sys.stderr.isatty() and not sys.stdout.isatty()
-        self._total = 0
+        # Results that go to the same terminal are progress enough, and would tear up a bar.
+        self._wanted = not (sys.stderr.isatty() and sys.stdout.isatty())
+        self._to_log = not sys.stderr.isatty()
+        self._report: Report | None = ProgressLines() if self._to_log else None
+        self._total: int | None = None
         self._done = 0
 
     def __call__(self, result: Result) -> None:
@@ -141,12 +160,16 @@ class _Progress:
             _complain(result.error)
         if not self._wanted or time.monotonic() - self._began < SHOW_AFTER:
             return
-        if not self._total:
+        if self._total is None:
+            self._total = sum(source.count() or 0 for source in self._sources)
+        if self._to_log and self._done == self._total:
+            return  # the summary follows
+        if self._report is None:
             from generalad.cli.console import console, progress
 
-            self._total = sum(source.count() or 0 for source in self._sources)
             self._report = self._stack.enter_context(progress(console()))
-        self._report("pictures", self._done, max(self._total, self._done))
+        # The count of a video may be an estimate.
+        self._report("pictures", self._done, self._total if self._done <= self._total else 0)
 
 
 def in_words(summary: Summary) -> str:

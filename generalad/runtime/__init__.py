@@ -3,20 +3,65 @@
 `infer` runs an artifact over files, folders, videos and cameras; a `Stream` says how the pictures
 of one are judged. For single pictures in your own program:
 `open_session`, `preprocess.resize`, `Session.run`, `decide`.
-`golden.selftest` checks that this device computes what an artifact's export recorded; it is not
-loaded with the rest, which every start of `gad infer` would pay for.
+`golden.selftest` checks that this device computes what an artifact's export recorded.
+
+A name is loaded when it is first used, so that a start pays for no part that its run does without.
 """
 
-from generalad.runtime.areas import Areas
-from generalad.runtime.decision import Decision, Milliseconds, Region, Result, Rule, decide, regions
-from generalad.runtime.events import EventRule
-from generalad.runtime.notice import Notice
-from generalad.runtime.pipeline import Interrupted, infer
-from generalad.runtime.session import Outputs, Session, open_session
-from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
-from generalad.runtime.sources import Frame, LiveSource, Source, open_sources
-from generalad.runtime.stream import Stream
-from generalad.runtime.summary import StageTime, Summary
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from generalad.runtime.areas import Areas
+    from generalad.runtime.decision import (
+        Decision,
+        Milliseconds,
+        Region,
+        Result,
+        Rule,
+        decide,
+        regions,
+    )
+    from generalad.runtime.events import EventRule
+    from generalad.runtime.notice import Notice
+    from generalad.runtime.pipeline import Interrupted, infer
+    from generalad.runtime.session import Outputs, Session, open_session
+    from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
+    from generalad.runtime.sources import Frame, LiveSource, Source, open_sources
+    from generalad.runtime.stream import Stream
+    from generalad.runtime.summary import StageTime, Summary
+
+_HOMES = {
+    "AnnotatedVideo": "sinks",
+    "Areas": "areas",
+    "Csv": "sinks",
+    "Decision": "decision",
+    "EventRule": "events",
+    "Frame": "sources",
+    "Interrupted": "pipeline",
+    "JsonLines": "sinks",
+    "LiveSource": "sources",
+    "Milliseconds": "decision",
+    "Notice": "notice",
+    "Outputs": "session",
+    "Overlays": "sinks",
+    "Region": "decision",
+    "Result": "decision",
+    "Rule": "decision",
+    "Session": "session",
+    "Sink": "sinks",
+    "Source": "sources",
+    "StageTime": "summary",
+    "Stream": "stream",
+    "Summary": "summary",
+    "decide": "decision",
+    "infer": "pipeline",
+    "open_session": "session",
+    "open_sources": "sources",
+    "regions": "decision",
+}
 
 __all__ = [
     "AnnotatedVideo",
@@ -47,3 +92,13 @@ __all__ = [
     "open_sources",
     "regions",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'generalad.runtime' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"generalad.runtime.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

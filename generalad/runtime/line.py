@@ -20,15 +20,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from generalad.errors import ConfigError, GadError
 from generalad.runtime.areas import Areas
 from generalad.runtime.decision import Rule
-from generalad.runtime.events import EventRule
 from generalad.runtime.faults import FROZEN_AFTER
 from generalad.runtime.sources import WATCH, LiveSource, Source, is_live_address, open_sources
 from generalad.runtime.stream import Stream
 from generalad.runtime.table import Table, load_table
+
+if TYPE_CHECKING:
+    from generalad.runtime.events import EventRule
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,7 @@ def _streams(table: Table, here: Path, state: Path | None) -> Sequence[Stream]:
             min_area=table.take("min_area", float, 0.0),
         )
         live = all(isinstance(source, LiveSource) for source in sources)
-        event = _event_rule(table)
-        usual = EventRule() if live else None
+        event = _event_rule(table, live=live)
         faults = table.take("camera_faults", bool, live)
         frozen_after = table.take("frozen_after", float, FROZEN_AFTER)
         drift = table.take("drift", bool, live)
@@ -114,7 +116,7 @@ def _streams(table: Table, here: Path, state: Path | None) -> Sequence[Stream]:
         Stream(
             source,
             rule,
-            events=event or usual,
+            events=event,
             camera_faults=faults,
             frozen_after=frozen_after,
             drift=drift,
@@ -148,11 +150,13 @@ def _areas(table: Table) -> Areas | None:
     return Areas(tuple(inspect), tuple(ignore))  # type: ignore[arg-type]  # it checks them
 
 
-def _event_rule(table: Table) -> EventRule | None:
-    values = table.take("event", dict)
+def _event_rule(table: Table, *, live: bool) -> EventRule | None:
+    from generalad.runtime.events import EventRule  # not for a run without a line's file
+
+    values, usual = table.take("event", dict), EventRule()
     if values is None:
-        return None
-    inner, usual = Table(values, f"{table.where}: event"), EventRule()
+        return usual if live else None
+    inner = Table(values, f"{table.where}: event")
     rule = dataclasses.replace(
         usual,
         frames=inner.take("frames", int, usual.frames),

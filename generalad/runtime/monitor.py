@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from generalad.picture import statistics
 from generalad.runtime.decision import Milliseconds, Result, decide
-from generalad.runtime.drift import DriftMonitor
-from generalad.runtime.events import EventTracker
 from generalad.runtime.faults import FaultDetector
 from generalad.runtime.notice import Notice
 from generalad.runtime.sources import LiveSource
@@ -23,6 +21,8 @@ from generalad.runtime.view import StreamView
 from generalad.spec import Spec
 
 if TYPE_CHECKING:
+    from generalad.runtime.drift import DriftMonitor
+    from generalad.runtime.events import EventTracker
     from generalad.runtime.item import Item
 
 _RECENT = 300
@@ -46,9 +46,8 @@ class Monitor:
             if stream.camera_faults
             else None
         )
-        self._events = None if stream.events is None else EventTracker(self.name, stream.events)
-        reference = spec.reference if stream.drift else None
-        self._drift = None if reference is None else DriftMonitor(reference)
+        self._events = _event_tracker(stream)
+        self._drift = _drift_monitor(stream, spec)
         self._lock = threading.Lock()
         self._began = self._ended = False
         self._captured = self._processed = self._anomalous = 0
@@ -197,6 +196,25 @@ class Monitor:
             fault=None if self._faults is None else self._faults.state,
             drift=None if self._drift is None else self._drift.state,
         )
+
+
+# A run over files starts without what the next two load.
+
+
+def _event_tracker(stream: Stream) -> EventTracker | None:
+    if stream.events is None:
+        return None
+    from generalad.runtime.events import EventTracker
+
+    return EventTracker(stream.name, stream.events)
+
+
+def _drift_monitor(stream: Stream, spec: Spec) -> DriftMonitor | None:
+    if not stream.drift or spec.reference is None:
+        return None
+    from generalad.runtime.drift import DriftMonitor
+
+    return DriftMonitor(spec.reference)
 
 
 def _dropped(result: Result) -> str | None:

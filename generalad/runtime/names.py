@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from datetime import datetime, timedelta, timezone
 
@@ -30,4 +29,6 @@ def safe_name(stream: str) -> str:
 
 def digest(text: str) -> str:
     """Twelve digits that stand for a text, such as an address, in a file's name."""
+    import hashlib  # not at the start of every command
+
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -46,7 +46,7 @@ class Notice:
     time: float
     data: dict[str, Any]
     evidence: Evidence | None = None
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: os.urandom(16).hex())
     will: Notice | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.item import Item, Message, takes_a_place
 from generalad.runtime.lane import Lane
 from generalad.runtime.monitor import Monitor
-from generalad.runtime.session import Session, open_session
+from generalad.runtime.opening import open_for_pipeline
+from generalad.runtime.session import Session
 from generalad.runtime.sink_views import sink_views
 from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import LiveSource, Source
@@ -94,9 +95,8 @@ def infer(
     streams = [stream for item in sources for stream in as_streams(item, threshold)]
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
-            # Spinning threads would take the cores from decoding: a third of a video's speed.
             session = stack.enter_context(
-                open_session(artifact, threads=threads, device=device, spinning=False)
+                open_for_pipeline(artifact, threads=threads, device=device)
             )
         else:
             session = artifact

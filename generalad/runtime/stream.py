@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from generalad.runtime.decision import Rule
-from generalad.runtime.events import EventRule
 from generalad.runtime.faults import FROZEN_AFTER
 from generalad.runtime.sources import LiveSource, Source, open_sources
+
+if TYPE_CHECKING:
+    from generalad.runtime.events import EventRule
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,12 @@ class Stream:
     @classmethod
     def of(cls, source: Source, rule: Rule | None = None) -> Stream:
         """With what suits the source: live ones have events, camera faults and drift."""
-        live = isinstance(source, LiveSource)
-        return cls(
-            source,
-            rule or Rule(),
-            events=EventRule() if live else None,
-            camera_faults=live,
-            drift=live,
-        )
+        rule = rule or Rule()
+        if not isinstance(source, LiveSource):
+            return cls(source, rule)
+        from generalad.runtime.events import EventRule
+
+        return cls(source, rule, events=EventRule(), camera_faults=True, drift=True)
 
 
 def as_streams(item: str | Source | Stream, threshold: float | None) -> list[Stream]:
