@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,13 +68,17 @@ class Sample(NamedTuple):
 
 @dataclass
 class Row:
-    """One way to run the model, or (no session) why there is none."""
+    """One way to run the model, or (no session) why there is none.
+
+    `opened` opens the same artifact once more; None where the way is no artifact.
+    """
 
     name: str
     session: Session | None
     note: str
     events: Events | None = None
     done: Exported | None = None
+    opened: Callable[..., Session] | None = None
     samples: dict[int, list[Sample]] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
 
@@ -165,11 +170,12 @@ def onnx_rows(judge: Judge, kind: str, options: argparse.Namespace, folder: Path
         try:
             if isinstance(done, Exception):
                 raise done
-            session, judged = open_session(done.path, device=device), done
+            opened = functools.partial(open_session, done.path, device=device)
+            session, judged = opened(), done
             if device == "tensorrt":  # which may change types; the gate ran on CUDA
                 found = judge.compare(session, done.spec.precision, done.spec)
                 judged = dataclasses.replace(done, parity=found)
-            rows.append(Row(name, session, parity(judged), done=judged))
+            rows.append(Row(name, session, parity(judged), done=judged, opened=opened))
         except Exception as error:
             rows.append(Row(name, None, phrase(error)))
     return rows
@@ -189,8 +195,9 @@ def engine_row(trained: Trained, kind: str, options: argparse.Namespace, folder:
             verify_on=options.data,
             engine=engine,
         )
-        session = open_session(done.path)
-        return Row(name, session, parity(done), launches(session), done)
+        opened = functools.partial(open_session, done.path)
+        session = opened()
+        return Row(name, session, parity(done), launches(session), done, opened)
     except Exception as error:
         return Row(name, None, phrase(error))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cuda_double import COPY
 from numpy.typing import NDArray
-from tensorrt_double import World
+from tensorrt_double import NETWORK, World
 from tensorrt_helpers import OPTIONS, pictures
 from training_helpers import TINY, body, tiny_config
 
@@ -40,6 +42,10 @@ pytest_plugins = ["tensorrt_fixtures"]
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FACTS = {"GPU": "G", "compute capability": "9.0", "driver": "580", "torch": "2", "onnxruntime": "1"}
+STAGES = [
+    {"way": "device", "batch": 8, "upload": 1, "infer": 2, "download": 0.5, "timed": 4, "plain": 3},
+    {"way": "native int8", "why": "out of memory"},
+]
 SPEED = {"epoch_seconds": 0.25, "fill_seconds": 1.5, "images": 40, "batch": 16, "dtype": "bfloat16"}
 
 
@@ -214,7 +220,7 @@ def test_the_table_and_the_json(
             raise WeightsError("the weights are of another model")
         products = gpu.timed(rows, (64, 64), options.batches, options.rounds)
         figures = [gpu.figures(row, products, 64.0) for row in rows]
-        return {"gflop": 6.4, "training": SPEED, "rows": figures}
+        return {"gflop": 6.4, "training": SPEED, "rows": figures, "stages": STAGES}
 
     monkeypatch.setattr(gpu, "measured", measured)
     file = tmp_path / "figures.json"
@@ -226,7 +232,8 @@ def test_the_table_and_the_json(
         " tensorrt none, 6.4 GFLOP a picture"
     )
     assert lines[1].startswith("training: 0.250 s an epoch from cached features in bfloat16 (40 p")
-    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    tables = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    table, stages = tables[:-4], tables[-4:]
     note = "fp16, LayerNorm in fp32; 2.0e-02; +1.00; 3/80"
     assert table[2:] == [
         ["device", "1", "3.00", "80.80", "events", "111", "0.04", note],
@@ -236,6 +243,10 @@ def test_the_table_and_the_json(
         ["native int8", "", "", "", "", "", "", "gate refused int8: not faster"],
     ]
     assert all(len(row) == len(table[0]) for row in table)
+    assert stages[0][1:] == ["batch", "upload", "infer", "download", "timed", "plain"]
+    assert stages[2] == ["device", "8", "1.000", "2.000", "0.500", "4.000", "3.000"]
+    assert (stages[3][0], stages[3][-1]) == ("native int8", "out of memory")
+    assert all(len(row) == len(stages[0]) for row in stages)
     assert lines[-1] == "vit_small: the weights are of another model"
     first, second = json.loads(file.read_text(encoding="utf-8"))
     assert second["why"] == "the weights are of another model"
@@ -314,6 +325,28 @@ def test_native_engines_are_timed_on_their_stream(gpu: Any, world: World, model:
         world.no_capture = True
         assert gpu.measure(session, events, pictures(2)).clock == "wall"
         assert gpu.measure(session, events, pictures(2)).clock == "wall", "runs without a graph"
+
+
+def test_stages_of_artifacts(gpu: Any, world: World, model: Path) -> None:
+    ways, told = ways_module(), importlib.import_module("gpu_stages")
+    path = build_engine(model, options=OPTIONS)
+    rows = [
+        ways.Row("torch", FakeSession(), "no artifact"),
+        ways.Row("refused", None, "gate refused int8"),
+        ways.Row("engine", FakeSession(), "", opened=functools.partial(TrtSession, path)),
+        ways.Row("on the CPU", FakeSession(), "", opened=lambda **_: FakeSession()),
+    ]
+    rows[2].failed[4] = "out of memory"
+    one, two, failed = told.stages(rows, (64, 64), [1, 2, 4], 3)
+    assert [(found["way"], found["batch"]) for found in (one, two)] == [
+        ("engine", 1),
+        ("engine", 2),
+    ]
+    assert one["infer"] == pytest.approx(NETWORK), "by the device's clock"
+    assert COPY[1] < one["upload"] and 2 * COPY[2] < one["download"]
+    assert one["timed"] > 0 and one["plain"] > 0
+    assert failed["why"].startswith("AttributeError"), "it has no stages"
+    assert world.cuda.held == 0
 
 
 def test_torch_computes_what_the_detector_does(gpu: Any, tmp_path: Path) -> None:
