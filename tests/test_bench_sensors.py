@@ -113,7 +113,7 @@ def test_a_card_that_is_not_used_is_not_claimed(tmp_path: Path) -> None:
 def test_a_process_that_is_not_seen(tmp_path: Path) -> None:
     found = read_sensors(1, sys=tmp_path, nvml=Card())
     assert found.gpu_memory is None
-    assert any("process 1 is not seen" in line for line in found.missing)
+    assert "memory of the process on the GPU: it is not seen on the card" in found.missing[0]
 
 
 @pytest.mark.parametrize(("used", "busy"), [(3.0, False), (80.0, True)])

@@ -180,7 +180,7 @@ def _card(found: _Found, nvml: Any, card: Any, pid: int | None) -> None:
         found.values["gpu_others"] = tuple(sorted(p.pid for p in running if p.pid != pid))
         own = [p.usedGpuMemory for p in running if p.pid == pid]
         if pid is not None and not own:
-            raise _Missing(f"process {pid} is not seen on the card, as in most containers")
+            raise _Missing("it is not seen on the card, as in most containers")
         if own and own[0] is not None:
             found.values["gpu_memory"] = own[0] / 1e6
 
