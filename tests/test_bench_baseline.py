@@ -21,10 +21,11 @@ from generalad.bench.baseline import (
     relative_times,
     save_baseline,
 )
+from generalad.bench.gates import slowdown_gate
 from generalad.bench.judgement import DISAGREE, OTHER_CPU, RESIDUAL, SAME_CPU, judge
 from generalad.bench.machine import describe_machine, usable_cores
 from generalad.bench.record import Estimate, Machine, Report, Side, Times
-from generalad.errors import ArtifactError, UsageError
+from generalad.errors import ArtifactError, GadError
 
 KERNELS = {"matmul": 2.0, "copy": 1.5, "convolution": 1.5}
 STAGES = ("infer", "total")
@@ -100,6 +101,11 @@ def test_the_speed_of_the_machine_cancels(speed: float, slowdown: float, seed: i
     assert found.speed == pytest.approx(speed, rel=0.5)  # the median turn of each strays
     total = found.comparisons[-1]
     assert total.stage == "total"
+    assert total.verdict == found.verdict
+    gate = slowdown_gate(total.ratio, 0.05)
+    assert (gate.passed is None) == found.sentence.startswith("Cannot tell from this baseline")
+    slower = found.sentence.startswith("model.onnx is slower than the baseline of 2025-06-01: ")
+    assert (gate.passed is False) == slower
     assert total.ratio.low is not None
     assert total.ratio.high is not None
     # Five deviations of what the turns leave open; travelling itself is not random here.
@@ -133,7 +139,7 @@ def test_kernels_that_disagree_widen_the_interval_until_they_refuse(
     cpu = "cpu" if same else "another"
     report, relative = run(spread=1e-9, kernels=kernels, cpu=cpu)
     if apart > DISAGREE * 1.001:
-        with pytest.raises(UsageError, match="no single factor describes this machine"):
+        with pytest.raises(GadError, match="no single factor describes this machine"):
             judge(report, relative, baseline, 0.05)
     elif apart < DISAGREE * 0.999:
         share = SAME_CPU if same else OTHER_CPU
@@ -158,7 +164,7 @@ def test_kernels_that_disagree_widen_the_interval_until_they_refuse(
 )
 def test_other_conditions_are_refused(changes: dict[str, Any], words: str) -> None:
     baseline = make_baseline(*run())
-    with pytest.raises(UsageError, match="cannot judge this run") as caught:
+    with pytest.raises(GadError, match="cannot judge this run") as caught:
         judge(*run(**changes), baseline, 0.05)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -167,22 +173,22 @@ def test_other_conditions_are_refused(changes: dict[str, Any], words: str) -> No
 def test_every_difference_is_named_and_small_versions_are_none() -> None:
     baseline = make_baseline(*run())
     judge(*run(backend="onnxruntime 1.40.2, CPU", cpu="another"), baseline, 0.05)
-    with pytest.raises(UsageError, match=r"precision is .*; batch is"):
+    with pytest.raises(GadError, match=r"precision is .*; batch is"):
         judge(*run(batch=2, precision="fp16"), baseline, 0.05)
 
 
 @pytest.mark.parametrize("unrest", [{"waiting": 0.2}, {"noise": 0.2}])
 def test_several_threads_need_a_quiet_machine(unrest: dict[str, Any]) -> None:
     baseline = make_baseline(*run(threads=2, waiting=0.01, noise=0.01))
-    with pytest.raises(UsageError, match="20 %"):
+    with pytest.raises(GadError, match="20 %"):
         make_baseline(*run(threads=2, **unrest))
-    with pytest.raises(UsageError, match="not quiet"):
+    with pytest.raises(GadError, match="not quiet"):
         judge(*run(threads=2, **unrest), baseline, 0.05)
     make_baseline(*run(threads=1, **unrest))
 
 
 def test_too_short_runs() -> None:
-    with pytest.raises(UsageError, match="too short"):
+    with pytest.raises(GadError, match="too short"):
         make_baseline(*run(turns=3))
     found = judge(*run(turns=3, spread=1e-9), make_baseline(*run()), 0.05)
     assert found.verdict == "cannot tell"
@@ -229,6 +235,7 @@ def test_no_baseline(content: str, tmp_path: Path) -> None:
         ({"relative": {"total": {"value": -1.0, "low": 1.0, "high": 1.0}}}, "positive"),
         ({"relative": {"total": {"value": "1"}}}, "positive"),
         ({"relative": []}, "damaged"),
+        ({"relative": {"infer": {"value": 1.0, "low": 1.0, "high": 1.0}}}, "no time of the total"),
         ({"reference": {"copy": 1.0}}, "damaged"),
     ],
 )

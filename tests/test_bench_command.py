@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from test_cli import gad, one_line
 from test_layering import BLOCKED, import_all
 
 from generalad.bench.checkout import checkout
+from generalad.bench.machine import describe_machine
 from generalad.bench.process import OWN_ROOT
 from generalad.bench.sensors import Sensors
 from generalad.errors import UsageError
@@ -204,16 +207,100 @@ def test_a_baseline_judges_or_says_why_not(
     code, _, _ = gad(capsys, *words, "--save-baseline", file)
     assert code == 0
     code, out, err = gad(capsys, *words, "--baseline", file, "--max-slowdown", "50%")
-    assert code in (0, 2)  # 2 where this machine's state has changed too much in between
-    if code == 0:
-        assert report(out)["gates"][0]["name"] == "slowdown"
-        assert report(out)["comparisons"]
-    else:
-        assert "cannot judge this run" in one_line(err)
+    assert code in (0, 1)  # 1 where this machine's state has changed too much in between
+    found = report(out)
+    assert found["gates"][0]["name"] == "slowdown"
+    assert bool(found["comparisons"]) == (code == 0)
+    assert ("cannot judge this run" in found["refusal"]) == (code == 1)
+    stored = json.loads(file.read_text())
+    stored["reference"] = {"copy": {"value": 1e-3, "low": 1e-3, "high": 1e-3}}
+    file.write_text(json.dumps(stored))
+    code, out, err = gad(capsys, *words, "--baseline", file)
+    assert (code, out) == (1, "")
+    assert "other reference kernels" in one_line(err)
     file.write_text("{}")
     code, _, err = gad(capsys, *words, "--baseline", file)
     assert code == 1
     assert "not a baseline" in one_line(err)
+
+
+def a_baseline(path: Path, **conditions: object) -> Path:
+    """Of the artifact above on this machine; kernels and times are made up."""
+    machine = describe_machine(1)
+    held = {
+        "architecture": machine.architecture,
+        "gpu": None,
+        "threads": 1,
+        "backend": f"onnxruntime {importlib.metadata.version('onnxruntime')}, CPU",
+        "precision": "fp32",
+        "input_size": [64, 64],
+        "batch": 1,
+        "source": "pictures",
+    }
+    held["backend"] = re.sub(r"(\d+)\.[\d.]+", r"\1", str(held["backend"]))
+    known = {"value": 1.0, "low": 0.99, "high": 1.01}
+    # One kernel a million times as fast as here: no single factor describes this machine.
+    kernels = {"matmul": known, "copy": dict.fromkeys(known, 1e-6), "convolution": known}
+    made = {
+        "artifact": "new.onnx",
+        "when": "2026-03-01T10:00:00+00:00",
+        "version": "0.1.0",
+        "cpu": machine.cpu,
+        "conditions": {**held, **conditions},
+        "reference": kernels,
+        "relative": {"infer": known, "total": known},
+        "schema": 1,
+    }
+    path.write_text(json.dumps(made), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("conditions", "words"),
+    [
+        ({"architecture": "z80"}, "architecture is"),
+        ({"threads": 64, "source": "other"}, "threads is 1, the baseline's 64; source is pictures"),
+        ({"precision": "int8"}, "precision is fp32, the baseline's int8"),
+        ({"backend": "openvino 1, CPU"}, "backend is onnxruntime"),
+        ({"input_size": [32, 64]}, "input size is 64 x 64, the baseline's 32 x 64"),
+    ],
+)
+def test_a_baseline_that_can_never_judge_is_refused_before_measuring(
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    artifact: Path,
+    source: Path,
+    conditions: dict[str, object],
+    words: str,
+) -> None:
+    monkeypatch.setattr("generalad.bench.measure.take_turns", lambda *_: pytest.fail("measured"))
+    file = a_baseline(tmp_path / "b.json", **conditions)
+    code, out, err = gad(capsys, "bench", artifact, "--source", source, *QUICK, "--baseline", file)
+    assert (code, out) == (1, "")
+    assert words in one_line(err)
+    assert "cannot judge this run" in err
+
+
+def test_what_only_measuring_shows_is_refused_with_a_report(
+    capsys: Capture, tmp_path: Path, artifact: Path, source: Path
+) -> None:
+    file, saved = a_baseline(tmp_path / "b.json"), tmp_path / "b.md"
+    words = ("bench", artifact, "--source", source, *QUICK, "--baseline", file)
+    code, out, err = gad(capsys, *words, "--max-slowdown", "5%", "--markdown", saved)
+    found = report(out)
+    assert code == 1
+    assert found["verdict"] is None and found["comparisons"] == []
+    assert "no single factor describes this machine" in found["refusal"]
+    assert found["gates"] == [
+        {"name": "slowdown", "passed": None, "sentence": "not judged (limit 5 %)"}
+    ]
+    assert err.splitlines()[-1] == f"gad: {found['refusal']}"
+    assert saved.read_text(encoding="utf-8").startswith("### 🚫 refused")
+    # A limit that is surely exceeded weighs more.
+    code, _, err = gad(capsys, *words, "--max-memory", "1")
+    assert code == 3
+    assert "above the limit of 1 MB; the baseline of 2026-03-01" in err.splitlines()[-1]
 
 
 @pytest.fixture

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from bench_report_helpers import side
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench.gates import memory_gate, p95_gate, slowdown_gate
+from generalad.bench.comparison import verdict
+from generalad.bench.gates import Limits, judge, memory_gate, p95_gate, slowdown_gate
 from generalad.bench.quantities import batches, duration, in_words, share
 from generalad.bench.record import Estimate
+from generalad.bench.sentence import Cause, sentence
 from generalad.errors import UsageError
 
 
@@ -34,6 +39,48 @@ def test_slowdown_is_said_as_a_change() -> None:
     assert gate.sentence == "+10.0 % (95 %: +8.0 % to +12.0 %), above the limit of 5 %"
     assert slowdown_gate(Estimate(1.04, 1.03, 1.06), 0.05).passed is None
     assert slowdown_gate(Estimate(0.5, 0.4, 0.6), 0.05).passed is True
+
+
+SAYS = {
+    # How the sentence of a verdict begins, by what the gate says.
+    False: r"new is slower than old: ",
+    None: r"Cannot tell in the time given whether new is slower than old by more than ",
+    True: r"new is (not slower than old by more than|as fast as|faster than) ",
+}
+NEAR_LIMIT = st.sampled_from([1.05, 1 / 1.05, 1.0500000000000003, 1.0499999999999998])
+
+
+@given(
+    st.lists(st.floats(0.5, 2) | NEAR_LIMIT, min_size=3, max_size=3).map(sorted),
+    st.floats(0.01, 0.9) | st.just(0.05),
+    st.booleans(),
+)
+def test_the_sentence_and_the_gate_never_disagree(
+    ends: list[float], limit: float, known: bool
+) -> None:
+    low, value, high = ends
+    ratio = Estimate(value, low, high) if known else Estimate(value)
+    judged, gate = verdict(ratio, limit), slowdown_gate(ratio, limit)
+    said = sentence(
+        judged,
+        ratio,
+        limit,
+        sides=("new", "old"),
+        basis="60 pairs",
+        given="in the time given",
+        cause=Cause("infer", 1.1, 0.9),
+    )
+    assert [passed for passed, words in SAYS.items() if re.match(words, said)] == [gate.passed]
+    assert ("cannot tell" in gate.sentence) == (gate.passed is None)
+    assert ("above the limit" in gate.sentence) == (gate.passed is False)
+    assert ("infer takes" in said) == (judged in ("slower", "faster"))
+    assert gate.passed is not False or low > 1  # nothing that may be faster is stopped
+
+
+def test_where_a_baseline_refused_there_is_no_answer() -> None:
+    (gate,) = judge(Limits(slowdown=0.05), side(), ())
+    assert gate.passed is None
+    assert gate.sentence == "not judged (limit 5 %)"
 
 
 def test_memory() -> None:

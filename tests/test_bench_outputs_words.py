@@ -165,6 +165,16 @@ def test_a_baseline_has_changes_but_no_other_side() -> None:
     assert "| infer | 11.7 ±1.5% | +10.2% | +9.0…+11.5 | slower |" in text
 
 
+def test_a_refusal_is_said_where_a_verdict_would_be() -> None:
+    gate = Gate("slowdown", None, "not judged (limit 5 %)")
+    report = measurement(refusal="the baseline of 2026-03-01 cannot judge this run", gates=(gate,))
+    lines = shown(report).rstrip().splitlines()
+    assert lines[-2:] == [report.refusal, "? slowdown: not judged (limit 5 %)"]
+    text = markdown(report)
+    assert text.startswith(f"### 🚫 refused: `model.onnx`\n\n{report.refusal}\n")
+    assert "- ❔ slowdown: not judged (limit 5 %)" in text
+
+
 def test_memory_that_is_not_known_is_not_nought() -> None:
     report = measurement(new=side(peak_rss=0.0))
     assert "peak memory" not in shown(report)

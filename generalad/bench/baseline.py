@@ -1,7 +1,7 @@
 """Baselines that travel: a stage's time as a multiple of reference kernels run between its blocks.
 
     relative_times(...)  ->  make_baseline(report, relative)  ->  save_baseline
-    load_baseline  ->  judgement.judge
+    load_baseline  ->  judgement.check  (measure)  judgement.judge
 
 A stored number of milliseconds means nothing on another machine, nor on the same one in another
 hour. A multiple of kernels that ran in between means the same as long as the machine's speed is one
@@ -21,8 +21,8 @@ import numpy as np
 
 from generalad.bench import estimates
 from generalad.bench.quantities import percent
-from generalad.bench.record import Estimate, Report
-from generalad.errors import ArtifactError, UsageError
+from generalad.bench.record import Estimate, Machine, Report
+from generalad.errors import ArtifactError, GadError
 from generalad.files import read_json, write_json
 
 SCHEMA = 1
@@ -117,10 +117,10 @@ def make_baseline(report: Report, relative: Mapping[str, Estimate]) -> Baseline:
         relative: see `relative_times`, of the same run.
 
     Raises:
-        UsageError: the run is no yardstick: too short, or several threads on an unquiet machine.
+        GadError: the run is no yardstick: too short, or several threads on an unquiet machine.
     """
     if any(value.low is None for value in relative.values()):
-        raise UsageError(
+        raise GadError(
             "the run was too short for a baseline: its times have no interval",
             remedy="give it a longer --budget",
         )
@@ -168,16 +168,37 @@ def load_baseline(path: Path) -> Baseline:
 
 def conditions_of(report: Report) -> Conditions:
     """Under which the report's new side was measured."""
-    height, width = report.settings["image_size"]
-    return Conditions(
-        architecture=report.machine.architecture,
-        gpu=report.machine.gpu,
-        threads=report.machine.threads,
-        backend=re.sub(r"(\d+)(\.\d+)+", r"\1", report.new.backend),
+    settings = report.settings
+    return conditions(
+        report.machine,
+        backend=report.new.backend,
         precision=report.new.precision,
+        input_size=settings["image_size"],
+        batch=settings["batch"],
+        source=settings["source"],
+    )
+
+
+def conditions(
+    machine: Machine,
+    *,
+    backend: str,
+    precision: str,
+    input_size: Sequence[int],
+    batch: int,
+    source: str,
+) -> Conditions:
+    """Conditions as baselines hold them; `backend` with its whole version."""
+    height, width = input_size
+    return Conditions(
+        architecture=machine.architecture,
+        gpu=machine.gpu,
+        threads=machine.threads,
+        backend=re.sub(r"(\d+)(\.\d+)+", r"\1", backend),
+        precision=precision,
         input_size=(height, width),
-        batch=report.settings["batch"],
-        source=report.settings["source"],
+        batch=batch,
+        source=source,
     )
 
 
@@ -192,7 +213,7 @@ def check_rest(report: Report) -> None:
         if value is not None and value > UNREST
     ]
     if found:
-        raise UsageError(
+        raise GadError(
             f"several threads on a machine that is not quiet ({', '.join(found)}; at most"
             f" {percent(UNREST)}) follow no reference kernels",
             remedy="use --threads 1, or --against, which needs no quiet machine",
@@ -206,11 +227,13 @@ def _exponential(logs: Estimate) -> Estimate:
 
 def _from_dict(raw: dict[str, Any]) -> Baseline:
     """Every field with its type checked; extra ones are errors."""
-    conditions = dict(raw["conditions"])
-    height, width = conditions.pop("input_size")
-    values = {**raw, "conditions": Conditions(input_size=(height, width), **conditions)}
+    given = dict(raw["conditions"])
+    height, width = given.pop("input_size")
+    values = {**raw, "conditions": Conditions(input_size=(height, width), **given)}
     for name in ("reference", "relative"):
         values[name] = {key: _estimate(value) for key, value in raw[name].items()}
+    if "total" not in values["relative"]:
+        raise ValueError("no time of the total")
     return Baseline(**values)
 
 

@@ -1,4 +1,4 @@
-"""Two sides that took turns: ratios of their stages, the verdict, and its sentence.
+"""Two sides that took turns: the ratios of their stages, and the verdict.
 
 The ratio of a turn is that of the medians of its two blocks, and the estimate their median.
 Both are taken of times without the waiting for a core (see `worker.Watch`): on a busy machine most
@@ -17,8 +17,8 @@ import numpy as np
 
 from generalad.bench import estimates
 from generalad.bench.process import Block
-from generalad.bench.quantities import percent
 from generalad.bench.record import STAGES, Comparison, Estimate, Verdict
+from generalad.bench.sentence import Cause, sentence
 from generalad.bench.turns import Recording
 
 LIMIT = 0.05
@@ -55,8 +55,12 @@ def narrow_enough(new: Recording, old: Recording, limit: float) -> bool:
     # Not every turn, because a look costs some milliseconds.
     if len(new.blocks) < MIN_TURNS or len(new.blocks) % LOOK_EVERY:
         return False
-    found = ratio_of(log_ratios(new.blocks, old.blocks, "total"))
-    return estimates.half_width(found) <= NARROW * limit
+    return narrow(ratio_of(log_ratios(new.blocks, old.blocks, "total")), limit)
+
+
+def narrow(ratio: Estimate, limit: float) -> bool:
+    """Whether an interval is short enough to be judged by the limit, wherever it lies."""
+    return estimates.half_width(ratio) <= NARROW * limit
 
 
 def compare(new: Recording, old: Recording, *, limit: float = LIMIT) -> Compared:
@@ -74,8 +78,16 @@ def compare(new: Recording, old: Recording, *, limit: float = LIMIT) -> Compared
         Comparison(stage, value, turns, verdict(value, limit)) for stage, value in found.items()
     )
     judged = verdict(found["total"], limit)
-    sentence = _sentence(new, old, found, judged, limit, turns)
-    return Compared(comparisons, judged, sentence, waiting)
+    words = sentence(
+        judged,
+        found["total"],
+        limit,
+        sides=_names(new, old),
+        basis=f"{turns} pairs",
+        given="in the time given",
+        cause=_cause(old, found),
+    )
+    return Compared(comparisons, judged, words, waiting)
 
 
 def ratio(
@@ -100,15 +112,20 @@ def ratio_of(logs: estimates.Floats) -> Estimate:
 
 
 def verdict(value: Estimate, limit: float) -> Verdict:
-    """Slower or faster if the whole interval lies beyond the limit, same if it lies within."""
+    """Where the interval lies; `gates` and the sentence go by nothing else.
+
+    Slower or faster if it lies wholly beyond the limit, same if wholly within; not slower if only
+    whether it is faster is open.
+    """
     if value.low is None or value.high is None:
         return "cannot tell"
     if value.low > 1 + limit:
         return "slower"
     if value.high < 1 / (1 + limit):
         return "faster"
-    within = value.low >= 1 / (1 + limit) and value.high <= 1 + limit
-    return "same" if within else "cannot tell"
+    if value.high > 1 + limit:
+        return "cannot tell"
+    return "same" if value.low >= 1 / (1 + limit) else "not slower"
 
 
 def _medians(blocks: Sequence[Block], stage: str, waiting: bool) -> estimates.Floats:
@@ -123,43 +140,8 @@ def _exclude(one: Estimate, other: Estimate) -> bool:
     return one.high < other.low or other.high < one.low
 
 
-def _sentence(
-    new: Recording,
-    old: Recording,
-    found: dict[str, Estimate],
-    judged: Verdict,
-    limit: float,
-    turns: int,
-) -> str:
-    total = found["total"]
-    names = _names(new, old)
-    interval = f"{turns} pairs" if total.low is None else f"{between(total)}, {turns} pairs"
-    if judged == "cannot tell" and total.high is not None and total.high <= 1 + limit:
-        return (
-            f"{names[0]} is not slower than {names[1]} by {percent(limit)}, whether it is faster "
-            f"cannot be told: {_times(total.value)} the time ({interval})."
-        )
-    if judged == "cannot tell":
-        return (
-            f"Cannot tell in the time given whether {names[0]} is slower than {names[1]}: "
-            f"{_times(total.value)} the time ({interval}), limit {percent(limit)}."
-        )
-    if judged == "same":
-        return (
-            f"{names[0]} is as fast as {names[1]} within {percent(limit)}: "
-            f"{_times(total.value)} the time ({interval})."
-        )
-    stage, share = _cause(old, found)
-    cause = f"; {stage} takes {_times(found[stage].value)} its time"
-    cause += f", {share:.0%} of the difference" if share < 1.05 else ""
-    return (
-        f"{names[0]} is {judged} than {names[1]}: {_times(total.value)} the time ({interval})"
-        f"{cause}."
-    )
-
-
-def _cause(old: Recording, found: dict[str, Estimate]) -> tuple[str, float]:
-    """The stage that makes most of the difference, and its share of it."""
+def _cause(old: Recording, found: dict[str, Estimate]) -> Cause:
+    """The stage that makes most of the difference."""
     gains = {
         stage: (value.value - 1) * float(np.median(_medians(old.blocks, stage, False)))
         for stage, value in found.items()
@@ -167,7 +149,7 @@ def _cause(old: Recording, found: dict[str, Estimate]) -> tuple[str, float]:
     total = gains.pop("total")
     sign = math.copysign(1, total)
     stage = max(gains, key=lambda name: gains[name] * sign)
-    return stage, gains[stage] / total if total else 0.0
+    return Cause(stage, found[stage].value, gains[stage] / total if total else 0.0)
 
 
 def _names(new: Recording, old: Recording) -> tuple[str, str]:
@@ -177,12 +159,3 @@ def _names(new: Recording, old: Recording) -> tuple[str, str]:
     if new.subject.name == old.subject.name:
         return f"the new {new.subject.name}", f"the old {old.subject.name}"
     return new.subject.name, old.subject.name
-
-
-def _times(value: float) -> str:
-    return f"{value:.3f} times"
-
-
-def between(value: Estimate, unit: str = "") -> str:
-    """An interval in words, such as 95 %: 1.010 to 1.040."""
-    return f"95 %: {value.low:.3f}{unit} to {value.high:.3f}{unit}"

@@ -5,14 +5,12 @@ An interval is judged, not a value: a gate says no only if the whole interval li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from generalad.bench.comparison import verdict
 from generalad.bench.quantities import percent
 from generalad.bench.record import Comparison, Estimate, Gate, Side
-
-Name = Literal["slowdown", "p95", "memory", "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ class Limits:
 
 
 def judge(limits: Limits, new: Side, comparisons: Sequence[Comparison]) -> tuple[Gate, ...]:
-    """All gates that were asked for."""
+    """All gates that were asked for; `comparisons` hold no total where a baseline refused."""
     found = []
     if limits.slowdown is not None:
-        total = next(one for one in comparisons if one.stage == "total")
-        found.append(slowdown_gate(total.ratio, limits.slowdown))
+        ratio = next((one.ratio for one in comparisons if one.stage == "total"), None)
+        found.append(slowdown_gate(ratio, limits.slowdown))
     if limits.p95 is not None:
         found.append(p95_gate(new.stages["total"].p95, limits.p95))
     if limits.memory is not None:
@@ -43,32 +41,26 @@ def judge(limits: Limits, new: Side, comparisons: Sequence[Comparison]) -> tuple
     return tuple(found)
 
 
-def slowdown_gate(ratio: Estimate, limit: float) -> Gate:
-    """Whether the total takes at most 1 + `limit` times as long as it did."""
-    return _judged(
-        "slowdown",
-        Estimate(
-            ratio.value - 1,
-            None if ratio.low is None else ratio.low - 1,
-            None if ratio.high is None else ratio.high - 1,
-        ),
-        limit,
-        text=lambda value: f"{value * 100:+.1f} %",
-        limit_text=percent(limit),
-    )
+def slowdown_gate(ratio: Estimate | None, limit: float) -> Gate:
+    """Whether the total takes at most 1 + `limit` times as long as it did, by the verdict."""
+    allowed = percent(limit)
+    if ratio is None:
+        return Gate("slowdown", None, f"not judged (limit {allowed})")
+    passed = {"slower": False, "cannot tell": None}.get(verdict(ratio, limit), True)
+    if ratio.low is None or ratio.high is None:
+        return Gate("slowdown", None, _too_few(allowed))
+    value, low, high = (f"{100 * (end - 1):+.1f} %" for end in (ratio.value, ratio.low, ratio.high))
+    return Gate("slowdown", passed, _sentence(passed, value, f"{low} to {high}", allowed))
 
 
 def p95_gate(value: Estimate | None, limit: float) -> Gate:
     """Whether 95 % of runs take at most `limit` milliseconds a picture."""
-    if value is None:
-        return Gate("p95", None, f"cannot tell, too few runs for an interval (limit {limit:g} ms)")
-    return _judged(
-        "p95",
-        value,
-        limit,
-        text=lambda value: f"{value:.3g} ms",
-        limit_text=f"{limit:g} ms",
-    )
+    allowed = f"{limit:g} ms"
+    if value is None or value.low is None or value.high is None:
+        return Gate("p95", None, _too_few(allowed))
+    passed = False if value.low > limit else True if value.high <= limit else None
+    interval = f"{value.low:.3g} ms to {value.high:.3g} ms"
+    return Gate("p95", passed, _sentence(passed, f"{value.value:.3g} ms", interval, allowed))
 
 
 def memory_gate(peak: float | None, limit: float) -> Gate:
@@ -80,24 +72,12 @@ def memory_gate(peak: float | None, limit: float) -> Gate:
     return Gate("memory", passed, f"{peak:.0f} MB at most, {word} the limit of {limit:g} MB")
 
 
-def _judged(
-    name: Name,
-    value: Estimate,
-    limit: float,
-    *,
-    text: Callable[[float], str],
-    limit_text: str,
-) -> Gate:
-    if value.low is None or value.high is None:
-        sentence = f"cannot tell, too few runs for an interval (limit {limit_text})"
-        return Gate(name, None, sentence)
-    interval = f"95 %: {text(value.low)} to {text(value.high)}"
-    if value.low > limit:
-        passed, word = False, "above"
-    elif value.high <= limit:
-        passed, word = True, "within"
-    else:
-        sentence = f"cannot tell, the limit of {limit_text} lies within {interval}"
-        return Gate(name, None, sentence)
-    sentence = f"{text(value.value)} ({interval}), {word} the limit of {limit_text}"
-    return Gate(name, passed, sentence)
+def _sentence(passed: bool | None, value: str, interval: str, limit: str) -> str:
+    if passed is None:
+        return f"cannot tell, the limit of {limit} lies within 95 %: {interval}"
+    word = "within" if passed else "above"
+    return f"{value} (95 %: {interval}), {word} the limit of {limit}"
+
+
+def _too_few(limit: str) -> str:
+    return f"cannot tell, too few runs for an interval (limit {limit})"

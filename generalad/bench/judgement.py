@@ -3,21 +3,25 @@
     ratio of a stage = its multiple of the reference kernels, here over there
 
 What the kernels share with the network cancels: the speed of the processor, its clock, who else was
-there. The interval holds the uncertainty of both measurements and of the way between them; where
-the kernels contradict each other there is no judgement, but the reason.
+there. The interval holds the uncertainty of both measurements and of the way between them.
+
+A baseline that has nothing in common with the run refuses. `check` finds that out before anything
+is measured; what only the measurement shows (kernels that contradict each other, a machine that is
+not quiet) `judge` raises, and the bench writes it into the report as `refusal`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 from generalad.bench.baseline import Baseline, Conditions, check_rest, conditions_of
 from generalad.bench.comparison import verdict
 from generalad.bench.quantities import percent
 from generalad.bench.record import Comparison, Estimate, Report, Verdict
-from generalad.errors import UsageError
+from generalad.bench.sentence import sentence
+from generalad.errors import GadError
 
 RESIDUAL = 0.02
 """Standard deviation, of the logarithm, of a network's time over the kernels' on one machine in
@@ -57,6 +61,29 @@ class Judgement:
     travel: float
 
 
+def check(here: Conditions, kernels: Collection[str], baseline: Baseline) -> None:
+    """Refuse a run that the baseline can never judge, whatever is measured.
+
+    Args:
+        here: conditions of the run.
+        kernels: names of the reference kernels that it will run.
+        baseline: that it is to be judged by.
+
+    Raises:
+        GadError: with every reason.
+    """
+    differ = [
+        f"{field.name.replace('_', ' ')} is {_words(found)}, the baseline's {_words(expected)}"
+        for field in fields(Conditions)
+        if (found := getattr(here, field.name))
+        != (expected := getattr(baseline.conditions, field.name))
+    ]
+    if set(kernels) != baseline.reference.keys():
+        differ.append("other reference kernels were run")
+    if differ:
+        raise _refused(baseline, "; ".join(differ))
+
+
 def judge(
     report: Report, relative: Mapping[str, Estimate], baseline: Baseline, limit: float
 ) -> Judgement:
@@ -69,9 +96,9 @@ def judge(
         limit: share by which the total may take longer, 0.05 for 5 %.
 
     Raises:
-        UsageError: the two cannot be compared, with every reason.
+        GadError: the two cannot be compared, with every reason.
     """
-    _check_conditions(conditions_of(report), baseline)
+    check(conditions_of(report), report.machine.reference, baseline)
     check_rest(report)
     factors = _factors(report, baseline)
     apart = max(factors.values()) - min(factors.values())
@@ -89,13 +116,19 @@ def judge(
         for stage, old in baseline.relative.items()
         if stage in relative
     )
-    total = next((c for c in comparisons if c.stage == "total"), None)
-    if total is None:
-        raise _refused(baseline, "one of the two holds no time of the total")
+    total = next(one for one in comparisons if one.stage == "total")
     speed = math.exp(-sum(factors.values()) / len(factors))
     travel = math.exp(_NORMAL * deviation) - 1
-    sentence = _sentence(total, baseline, speed, travel, limit)
-    return Judgement(comparisons, total.verdict, sentence, speed, travel)
+    words = sentence(
+        total.verdict,
+        total.ratio,
+        limit,
+        sides=(report.new.name, f"the baseline of {baseline.when[:10]}"),
+        basis=f"on a machine {speed:.2f} times as fast; the way between them accounts for "
+        f"{percent(round(travel, 3))}",
+        given="from this baseline",
+    )
+    return Judgement(comparisons, total.verdict, words, speed, travel)
 
 
 def _compared(
@@ -127,24 +160,11 @@ def _deviation(estimate: Estimate) -> float | None:
 def _factors(report: Report, baseline: Baseline) -> dict[str, float]:
     """How much longer each kernel takes here, as logarithms."""
     here, there = report.machine.reference, baseline.reference
-    if not here or here.keys() != there.keys():
-        raise _refused(baseline, "other reference kernels were run")
     return {name: math.log(here[name].value / there[name].value) for name in there}
 
 
-def _check_conditions(here: Conditions, baseline: Baseline) -> None:
-    differ = [
-        f"{field.name.replace('_', ' ')} is {_words(found)}, the baseline's {_words(expected)}"
-        for field in fields(Conditions)
-        if (found := getattr(here, field.name))
-        != (expected := getattr(baseline.conditions, field.name))
-    ]
-    if differ:
-        raise _refused(baseline, "; ".join(differ))
-
-
-def _refused(baseline: Baseline, why: str) -> UsageError:
-    return UsageError(
+def _refused(baseline: Baseline, why: str) -> GadError:
+    return GadError(
         f"the baseline of {baseline.when[:10]} ({baseline.artifact}) cannot judge this run: {why}",
         remedy="make a baseline under these conditions, or compare with --against",
     )
@@ -152,15 +172,3 @@ def _refused(baseline: Baseline, why: str) -> UsageError:
 
 def _words(value: object) -> str:
     return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value or "none")
-
-
-def _sentence(
-    total: Comparison, baseline: Baseline, speed: float, travel: float, limit: float
-) -> str:
-    ratio = total.ratio
-    interval = "" if ratio.low is None else f" ({ratio.low:.3f} to {ratio.high:.3f})"
-    return (
-        f"{total.verdict}: total takes {ratio.value:.3f} times{interval} as long as the baseline of"
-        f" {baseline.when[:10]}, on a machine {speed:.2f} times as fast; the way between them"
-        f" accounts for {percent(round(travel, 3))}, the limit is {percent(limit)}"
-    )

@@ -1,6 +1,6 @@
 """`bench`: measure an artifact, alone or against another one, and judge the limits asked for.
 
-pictures -> take_turns (a process for each side) -> compare -> gates -> Report
+pictures -> take_turns (a process for each side) -> compare, or a baseline -> gates -> Report
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import generalad
 from generalad.bench import comparison, gates, noise
 from generalad.bench.baseline import (
     Baseline,
+    conditions,
     load_baseline,
     make_baseline,
     reference_times,
@@ -31,18 +32,21 @@ from generalad.bench.beside import Beside
 from generalad.bench.ceilings import Device
 from generalad.bench.checkout import checkout, own_revision
 from generalad.bench.gates import Limits
-from generalad.bench.judgement import judge as judge_baseline
+from generalad.bench.judgement import check as check_baseline
+from generalad.bench.judgement import judge as judge_by_baseline
 from generalad.bench.limit import limit_of
 from generalad.bench.machine import describe_machine
 from generalad.bench.pictures import DRAWN, pictures
-from generalad.bench.process import Order, Subject
-from generalad.bench.record import Estimate, Report
+from generalad.bench.process import Facts, Order, Subject, Worker
+from generalad.bench.record import Estimate, Machine, Report
+from generalad.bench.reference import run_references
 from generalad.bench.sensors import read_sensors
 from generalad.bench.side import Flow, flow, side_of
 from generalad.bench.soak import soak
 from generalad.bench.stopping import stopping
 from generalad.bench.turns import Plan, Recording, take_turns
-from generalad.errors import GadError, UsageError
+from generalad.bench.usage import check_usage
+from generalad.errors import GadError
 from generalad.runtime.interrupt import on_interrupt
 
 Progress = Callable[[str, int, int], None]
@@ -97,12 +101,22 @@ def bench(
         UsageError: options exclude each other, the inputs differ, the budget is too short, or the
             revision cannot be had.
         ArtifactError: the baseline is none, or of another schema.
-        GadError: the GPU is busy, an artifact cannot be opened, or a process died or hangs.
+        GadError: the baseline can never judge this artifact here, the GPU is busy, an artifact
+            cannot be opened, or a process died or hangs.
     """
-    _check(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
+    check_usage(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
     began, before = time.monotonic(), noise.ticks()
     tell = progress or (lambda stage, done, total: None)
     stored = None if baseline is None else load_baseline(Path(baseline))
+    settings: dict[str, Any] = {
+        "batch": batches[0],
+        "threads": threads,
+        "device": device,
+        "budget": soak_for or budget,
+        "limit": limits.slowdown or comparison.LIMIT,
+        "source": DRAWN if source is None else Path(source).name,
+        "seed": seed,
+    }
     beside = Beside(
         threads=threads,
         references=stored is not None or save_baseline is not None,
@@ -113,36 +127,27 @@ def bench(
         subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
         order = Order(stack.enter_context(pictures(source)), batches[0], threads, device)
         _check_gpu(device)
+        if stored is not None:
+            _check_baseline(stored, subjects[0], order, settings)
+        whole = math.ceil(settings["budget"])
         plan = Plan(
-            budget=soak_for or budget,
+            budget=settings["budget"],
             enough=stopping(limits, soak_for),
             between=beside,
-            progress=lambda seconds: tell("measuring", int(seconds), math.ceil(plan.budget)),
+            progress=lambda seconds: tell("measuring", int(seconds), whole),
             seed=seed,
             rounds=soak_for is None,
             spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,
         )
         recordings = take_turns(subjects, order, plan)
         unrest = noise.notes(recordings, before, noise.ticks())
-        tell("measuring", math.ceil(plan.budget), math.ceil(plan.budget))
+        tell("measuring", whole, whole)
         alone = len(subjects) == 1
         flowing = flow(subjects[0], order, batches, progress=tell) if alone else None
-    settings = {
-        "batch": batches[0],
-        "threads": threads,
-        "device": device,
-        "budget": plan.budget,
-        "limit": limits.slowdown or comparison.LIMIT,
-        "source": DRAWN if source is None else Path(source).name,
-        "seed": seed,
-    }
     report = _compared(_report(recordings, flowing, beside, settings, unrest), recordings)
-    if stored is not None or save_baseline is not None:
+    if beside.references:
         relative = relative_times(recordings[0].own_medians(), beside.references)
-        if save_baseline is not None:
-            save(Path(save_baseline), make_baseline(report, relative))
-        if stored is not None:
-            report = _travelled(report, relative, stored)
+        report = _travelled(report, relative, stored, save_baseline)
     if soak_for is not None:
         report = dataclasses.replace(report, soak=soak(recordings[0], beside.megabytes))
     elif alone:
@@ -166,9 +171,8 @@ def _report(
 ) -> Report:
     """What was measured of the new side, without any judgement."""
     new = recordings[0]
-    gpu = None if "CPU" in new.facts.backend else read_sensors().gpu
     machine = dataclasses.replace(
-        describe_machine(settings["threads"], gpu),
+        _machine(new.facts, settings["threads"]),
         noise=noise.noise(recordings),
         reference=reference_times(beside.references) if beside.references else {},
     )
@@ -204,15 +208,35 @@ def _compared(report: Report, recordings: Sequence[Recording]) -> Report:
     )
 
 
-def _travelled(report: Report, relative: dict[str, Estimate], stored: Baseline) -> Report:
-    """With ratios and verdict against a baseline."""
-    found = judge_baseline(report, relative, stored, report.settings["limit"])
-    return dataclasses.replace(
-        report,
-        comparisons=found.comparisons,
-        verdict=found.verdict,
-        sentence=found.sentence,
-    )
+def _travelled(
+    report: Report,
+    relative: dict[str, Estimate],
+    stored: Baseline | None,
+    target: str | Path | None,
+) -> Report:
+    """With ratios and verdict against a baseline, and made into one; or why not.
+
+    The measurement is not lost by a refusal: the report holds it.
+    """
+    refusals = []
+    if target is not None:
+        try:
+            save(Path(target), make_baseline(report, relative))
+        except GadError as error:
+            refusals.append(f"no baseline was written: {error}")
+    if stored is not None:
+        try:
+            found = judge_by_baseline(report, relative, stored, report.settings["limit"])
+        except GadError as error:
+            refusals.append(str(error))
+        else:
+            report = dataclasses.replace(
+                report,
+                comparisons=found.comparisons,
+                verdict=found.verdict,
+                sentence=found.sentence,
+            )
+    return dataclasses.replace(report, refusal="; ".join(refusals))
 
 
 def _with_limit(report: Report, infer: float, artifact: Path) -> Report:
@@ -227,45 +251,34 @@ def _with_limit(report: Report, infer: float, artifact: Path) -> Report:
     return dataclasses.replace(report, new=side, notes=(*report.notes, words))
 
 
-def _check(
-    against: str | Path | None,
-    against_rev: str | None,
-    baseline: str | Path | None,
-    save_baseline: str | Path | None,
-    batches: Sequence[int],
-    limits: Limits,
-    soak_for: float | None,
-) -> None:
-    """Refuse what cannot be asked for together."""
-    others = {"an artifact": against, "a revision": against_rev, "a baseline": baseline}
-    named = [name for name, value in others.items() if value is not None]
-    if len(named) > 1:
-        raise UsageError(
-            f"a bench compares with one thing only, found {' and '.join(named)}",
-            remedy="leave all but one out",
-        )
-    paired = against is not None or against_rev is not None
-    if soak_for is not None and (named or save_baseline is not None):
-        raise UsageError("a soak watches one artifact", remedy="leave the comparison out")
-    if paired and save_baseline is not None:
-        raise UsageError("a baseline is made of one artifact", remedy="leave the comparison out")
-    if paired and len(batches) > 1:
-        raise UsageError(
-            "a comparison is made at one batch size", remedy="run it once for each batch size"
-        )
-    if limits.slowdown is not None and not named:
-        raise UsageError(
-            "a slowdown needs something to compare with",
-            remedy="add --against, --against-rev or --baseline",
-        )
-
-
 def _check_gpu(device: str | None) -> None:
     """Refuse a GPU that others use, before anything of ours is on it."""
     if device == "cpu":
         return
     if (why := read_sensors().gpu_is_busy()) is not None:
         raise GadError(why, remedy="wait for them to end, or measure with --device cpu")
+
+
+def _check_baseline(
+    stored: Baseline, subject: Subject, order: Order, settings: dict[str, Any]
+) -> None:
+    """Refuse a baseline that can never judge this artifact here, before time is spent."""
+    with Worker(subject, order) as worker:
+        facts = worker.facts
+    here = conditions(
+        _machine(facts, order.threads),
+        backend=facts.backend,
+        precision=facts.precision,
+        input_size=facts.image_size,
+        batch=order.batch,
+        source=settings["source"],
+    )
+    check_baseline(here, run_references(order.threads), stored)
+
+
+def _machine(facts: Facts, threads: int | None) -> Machine:
+    """This machine, with its GPU where the artifact runs on it."""
+    return describe_machine(threads, None if "CPU" in facts.backend else read_sensors().gpu)
 
 
 @contextlib.contextmanager

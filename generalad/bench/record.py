@@ -17,7 +17,8 @@ STAGES = ("decode", "preprocess", "upload", "infer", "download", "postprocess", 
 """In the order of a picture's way; a stage that a backend does not have is left out. `total` is
 measured by itself, from the encoded picture to the decision."""
 
-Verdict = Literal["slower", "same", "faster", "cannot tell"]
+Verdict = Literal["slower", "not slower", "same", "faster", "cannot tell"]
+"""By how much is the limit's; see `comparison.verdict`."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit that was asked for, and whether it holds; `passed` is None for "cannot tell"."""
+    """A limit that was asked for, and whether it holds; `passed` is None where nobody can tell."""
 
     name: Literal["slowdown", "p95", "memory", "accuracy"]
     passed: bool | None
@@ -180,6 +181,7 @@ class Report:
         comparisons: for each stage that both sides have.
         verdict: on `total`.
         sentence: the verdict in words, with the stage to look at.
+        refusal: why a baseline did not judge this run, or none could be made of it; else empty.
         gates: in the order asked for.
         seconds: that the bench took.
         notes: what else a reader should know, such as unrest of the machine.
@@ -196,6 +198,7 @@ class Report:
     comparisons: tuple[Comparison, ...] = ()
     verdict: Verdict | None = None
     sentence: str = ""
+    refusal: str = ""
     gates: tuple[Gate, ...] = ()
     notes: tuple[str, ...] = ()
     soak: Soak | None = None

@@ -101,7 +101,7 @@ def bench(
             progress=progress,
         )
     _write(report, json, markdown, github, history)
-    _refuse(report)
+    _judge(report)
 
 
 @contextlib.contextmanager
@@ -159,14 +159,15 @@ def _save(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _refuse(report: Report) -> None:
-    """Exit code 3 with the sentences of the gates that say no."""
-    from generalad.errors import GateError
+def _judge(report: Report) -> None:
+    """Exit code 3 where a limit is surely exceeded, else 1 where a baseline refused."""
+    from generalad.errors import GadError, GateError
 
     failed = [gate for gate in report.gates if gate.passed is False]
-    if not failed:
-        return
     reasons = [f"{gate.name}: {gate.sentence}" for gate in failed]
-    if report.sentence and any(gate.name == "slowdown" for gate in failed):
-        reasons[-1] += f"; {report.sentence}"
-    raise GateError("; ".join(reasons).rstrip("."))
+    if any(gate.name == "slowdown" for gate in failed):
+        reasons.append(report.sentence.rstrip("."))
+    if report.refusal:
+        reasons.append(report.refusal)
+    if reasons:
+        raise (GateError if failed else GadError)("; ".join(reasons))

@@ -10,6 +10,7 @@ from generalad.bench.record import Estimate, Report, Times, Verdict
 
 _SIGN: dict[Verdict | None, str] = {
     "slower": "🔴",
+    "not slower": "⚪",
     "same": "⚪",
     "faster": "🟢",
     "cannot tell": "🟡",
@@ -25,9 +26,11 @@ def markdown(report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    verdict = report.verdict or "measured"
-    line = f"### {_SIGN[report.verdict]} {verdict}: {_code(wording.title(report))}"
-    return f"{line}\n\n{_plain(report.sentence)}" if report.sentence else line
+    head = f"{_SIGN[report.verdict]} {report.verdict or 'measured'}"
+    if report.refusal:
+        head = "🚫 refused"
+    words = [_plain(text) for text in (report.sentence, report.refusal) if text]
+    return "\n\n".join([f"### {head}: {_code(wording.title(report))}", *words])
 
 
 def _gates(report: Report) -> str:

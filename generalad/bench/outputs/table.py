@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 VERDICT_STYLE: dict[Verdict, str] = {
     "slower": "bold red",
+    "not slower": "",
     "same": "",
     "faster": "green",
     "cannot tell": "yellow",
@@ -40,6 +41,8 @@ def render(report: Report) -> RenderableType:
     if report.sentence:
         style = VERDICT_STYLE[report.verdict] if report.verdict else ""
         lines += [Text(), Text(report.sentence, style)]
+    if report.refusal:
+        lines += [Text(), Text(report.refusal, "yellow")]
     lines += [_gate(gate) for gate in report.gates]
     return Group(_heading(report), Text(), stages, Text(), _facts(report), Text(), *lines)
 
