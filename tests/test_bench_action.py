@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from bench_report_helpers import comparison, measurement
+from conftest import MakeArtifact
 
 from generalad.bench.outputs.markdown import markdown
+from generalad.bench.outputs.read import read_report
 
 GITHUB = Path(__file__).resolve().parents[1] / ".github"
 ACTION = GITHUB / "actions" / "bench"
@@ -46,7 +48,8 @@ sys.exit(code)
 GH = """
 if "--jq" in sys.argv:
     print(os.environ["DOUBLE_FOUND"])
-sys.exit(int(os.environ["DOUBLE_CODE"]))
+    sys.exit(int(os.environ["DOUBLE_CODE"]))
+sys.exit(int(os.environ["DOUBLE_WRITES"]))
 """
 
 
@@ -71,9 +74,10 @@ class Machine:
         path.write_text(DOUBLE.format(python=sys.executable, body=body), encoding="utf-8")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
-    def run(self, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", str(ACTION / script)],
+            cwd=self.commands.parent,
             env={**self.environment, **variables},
             capture_output=True,
             text=True,
@@ -117,7 +121,7 @@ def test_all_inputs_become_options(machine: Machine) -> None:
             MAX_SLOWDOWN="5%",
             MAX_P95="40",
             MAX_MEMORY="300",
-            OPTIONS="--threads 2  --batch 1",
+            OPTIONS="--threads 2\n  --batch 1\n",
         ),
     )
     assert done.returncode == 0, done.stderr
@@ -189,6 +193,64 @@ def test_a_bench_that_fails_leaves_its_exit_code_alone(machine: Machine, code: i
     assert not machine.summary.exists()
 
 
+def test_an_earlier_report_is_not_taken_for_this_one(machine: Machine) -> None:
+    with_gad(machine)
+    machine.run("bench.sh", **inputs())
+    machine.output.unlink()
+    machine.run("bench.sh", **inputs(DOUBLE_CODE="1"))
+    assert "report" not in machine.outputs()
+
+
+@pytest.mark.parametrize("which", ["ARTIFACT", "AGAINST"])
+def test_a_pointer_of_git_lfs_is_named(machine: Machine, tmp_path: Path, which: str) -> None:
+    with_gad(machine)
+    pointer = tmp_path / "a model.onnx"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    done = machine.run("bench.sh", **inputs(**{which: str(pointer)}))
+    assert done.returncode == 1
+    assert done.stdout == f"::error::{pointer} is a Git LFS pointer: check out with lfs: true\n"
+    assert not (machine.commands / "calls.jsonl").exists()
+
+
+def test_a_real_bench_of_real_artifacts(
+    machine: Machine, tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    """The command itself instead of a double; the artifact has not changed."""
+    (machine.commands / "gad").symlink_to(Path(sys.executable).with_name("gad"))
+    (tmp_path / "base").mkdir()
+    new = make_artifact(tmp_path, name="a model.onnx")
+    old = shutil.copy(new, tmp_path / "base" / new.name)
+    done = machine.run(
+        "bench.sh",
+        **inputs(ARTIFACT=str(new), AGAINST=str(old), MAX_SLOWDOWN="50%", BUDGET="4s"),
+    )
+    assert done.returncode == 0, done.stderr
+    outputs = machine.outputs()
+    assert outputs["exit-code"] == "0", done.stderr
+    assert outputs["verdict"] in {"same", "cannot tell", "not slower"}
+    assert read_report(Path(outputs["report"])).new.name == "a model.onnx"
+    assert "the new a model.onnx" in machine.summary.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_base_without_the_artifact_is_no_error(
+    machine: Machine, tmp_path: Path, there: bool
+) -> None:
+    (tmp_path / ".gad-base").mkdir()
+    if there:
+        (tmp_path / ".gad-base" / "a model.onnx").write_text("old")
+    machine.output.touch()
+    steps = load(GITHUB / "workflows" / "bench.yml")["jobs"]["bench"]["steps"]
+    (step,) = (one for one in steps if one.get("id") == "old")
+    script = tmp_path / "step.sh"
+    script.write_text("set -eo pipefail\n" + step["run"])  # as GitHub calls bash
+    done = machine.run(script, OLD=".gad-base/a model.onnx", MAX_SLOWDOWN="5%")
+    assert done.returncode == 0
+    assert ("measured alone" in done.stdout) != there
+    found = {"against": ".gad-base/a model.onnx", "max-slowdown": "5%"}
+    assert machine.outputs() == (found if there else {})
+
+
 @pytest.mark.parametrize("name", ["", "../up", "a b", "x;ls", 'a" b'])
 def test_a_name_that_is_no_file_name_is_refused(machine: Machine, name: str) -> None:
     with_gad(machine)
@@ -198,7 +260,7 @@ def test_a_name_that_is_no_file_name_is_refused(machine: Machine, name: str) -> 
     assert not machine.output.exists()
 
 
-def comment(machine: Machine, tmp_path: Path, *, found: str, code: int = 0) -> Any:
+def comment(machine: Machine, tmp_path: Path, *, found: str, code: int = 0, writes: int = 0) -> Any:
     (tmp_path / "bench.md").write_text("### the report\n", encoding="utf-8")
     machine.double("gh", GH)
     return machine.run(
@@ -209,6 +271,7 @@ def comment(machine: Machine, tmp_path: Path, *, found: str, code: int = 0) -> A
         PULL_REQUEST="7",
         DOUBLE_FOUND=found,
         DOUBLE_CODE=str(code),
+        DOUBLE_WRITES=str(writes),
     )
 
 
@@ -233,10 +296,16 @@ def test_a_comment_is_made_or_replaced(
     assert text.splitlines()[0] in look[-1]
 
 
-def test_a_token_that_may_not_comment_is_a_warning(machine: Machine, tmp_path: Path) -> None:
-    done = comment(machine, tmp_path, found="", code=1)
+@pytest.mark.parametrize(
+    ("code", "writes", "words"), [(1, 1, "cannot be read"), (0, 1, "pull-requests: write")]
+)
+def test_a_token_that_may_not_comment_is_a_warning(
+    machine: Machine, tmp_path: Path, code: int, writes: int, words: str
+) -> None:
+    done = comment(machine, tmp_path, found="", code=code, writes=writes)
     assert done.returncode == 0
-    assert "::warning::" in done.stdout
+    assert done.stdout.startswith("::warning::")
+    assert words in done.stdout
 
 
 def load(path: Path) -> dict[Any, Any]:

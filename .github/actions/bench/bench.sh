@@ -7,7 +7,16 @@ if [[ ! "$NAME" =~ ^[A-Za-z0-9._-]+$ ]]; then
     echo "::error::name: expected letters, digits, dots, dashes and underscores, found '$NAME'"
     exit 2
 fi
+# A checkout without `lfs: true` leaves a few lines of text where the artifact should be.
+for file in "$ARTIFACT" "$AGAINST"; do
+    if [[ -f "$file" ]] && head -c 40 "$file" | grep -q '^version https://git-lfs'; then
+        echo "::error::$file is a Git LFS pointer: check out with lfs: true"
+        exit 1
+    fi
+done
 folder="$RUNNER_TEMP/gad-bench-$NAME"
+# An earlier bench of that name in this job must not be taken for this one.
+rm -rf "$folder"
 mkdir -p "$folder"
 
 command=(gad bench "$ARTIFACT" --budget "$BUDGET")
@@ -15,7 +24,8 @@ command=(gad bench "$ARTIFACT" --budget "$BUDGET")
 [[ -z "$MAX_SLOWDOWN" ]] || command+=(--max-slowdown "$MAX_SLOWDOWN")
 [[ -z "$MAX_P95" ]] || command+=(--max-p95 "$MAX_P95")
 [[ -z "$MAX_MEMORY" ]] || command+=(--max-memory "$MAX_MEMORY")
-read -r -a more <<< "$OPTIONS"
+# `read` goes on over line ends and says no where the text ends.
+read -r -d '' -a more <<< "$OPTIONS" || true
 # Bash 3.2, which macOS has, takes an empty array for an unset variable.
 command+=(${more[@]+"${more[@]}"} --json "$folder/bench.json" --markdown "$folder/bench.md")
 command+=(--github "$folder/github-action-benchmark.json")
