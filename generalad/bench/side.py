@@ -29,7 +29,7 @@ WINDOW = 0.25
 def side_of(recording: Recording, flow: Flow | None = None) -> Side:
     """Sum up a recording, and the flow where it was measured.
 
-    Sides that take turns have no energy: counters are renewed about as seldom as the sides change.
+    Sides that take turns have no energy: counters are renewed too seldom to tell blocks apart.
     """
     blocks, facts, sensors = recording.blocks, recording.facts, recording.sensors
     present = [stage for stage in STAGES if stage in blocks[0].times]
