@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import re
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from generalad.bench.outputs.history import SHOWN, render, write_history
 from generalad.bench.outputs.history_folder import History, Run, read_history
 from generalad.bench.outputs.history_plots import Line, Point, plot
-from generalad.bench.record import Comparison, Estimate, Gate, Report
+from generalad.bench.record import Comparison, Estimate, Gate, Report, Soak
 from generalad.errors import DataError, StorageError
 
 NASTY = '<script>alert("x")</script>&'
@@ -124,7 +125,7 @@ def test_only_what_is_alike_is_joined(other: Report, sections: int) -> None:
     text = checked(page(at(0), at(1, other)))
     assert text.count("<section>") == sections
     joined = re.findall(r'<g class="median"><path class="line"', text)
-    assert len(joined) == (len(comparison().new.stages) if sections == 1 else 0)
+    assert len(joined) == (len(comparison().new.stages) + 1 if sections == 1 else 0)
 
 
 def test_points_say_what_they_are_and_lie_where_they_should() -> None:
@@ -155,7 +156,47 @@ def test_ratios_have_the_class_of_their_verdict_and_the_limit_its_line() -> None
 def test_a_measurement_alone_has_no_ratios() -> None:
     text = checked(page(at(0, measurement())))
     assert "Change of the total" not in text
-    assert text.count("<svg") == len(measurement().new.stages)
+    assert text.count("<svg") == len(measurement().new.stages) + 1
+
+
+def test_throughput_of_one_session_and_the_most() -> None:
+    text = checked(page(at(0, measurement())))
+    drawn = text[text.index('aria-label="Pictures a second') :].partition("</svg>")[0]
+    titles = re.findall(r'<g class="(\w+)">.*?<title>2026-03-01 00:00: ([^<]*)', drawn)
+    assert titles == [
+        ("p95", "131 (130…133) pictures a second, batch 8, 2 sessions, 0.json"),
+        ("median", "76.7 (75.9…77.9) pictures a second, batch 1, one session, 0.json"),
+    ]
+
+
+def test_what_has_no_plot_says_why() -> None:
+    plain = measurement(new=side("new.onnx", throughput=()))
+    text = checked(page(at(0, plain)))
+    assert "Throughput is measured where an artifact is benched alone." in text
+    assert "None of these runs was a soak." in text
+    assert "Drift of" not in text
+    text = page(at(0, dataclasses.replace(plain, soak=Soak(600.0, Estimate(0.0)))))
+    assert "The system did not tell the memory of the soaks." in text
+    assert "Drift of latency" in text
+
+
+def test_drift_that_surely_grew_is_told_from_noise() -> None:
+    soak = Soak(1800.0, Estimate(0.1, -0.2, 0.4), Estimate(30.0, 20.0, 40.0))
+    text = checked(page(at(0, measurement(soak=soak))))
+    kinds = {
+        name: re.search(rf'"Drift of {name} over time".*?<g class="(\w+)"><title>([^<]*)', text)
+        for name in ("latency", "memory")
+    }
+    found = {name: match and match.groups() for name, match in kinds.items()}
+    assert found == {
+        "latency": ("same", "2026-03-01 00:00: 0.100 (-0.200…0.400) ms an hour, 30 min, 0.json"),
+        "memory": ("slower", "2026-03-01 00:00: 30.0 (20.0…40.0) MB an hour, 30 min, 0.json"),
+    }
+
+
+def test_a_refusal_stands_where_a_verdict_would() -> None:
+    text = checked(page(at(0, measurement(refusal=NASTY))))
+    assert '<td class="cannot">refused</td><td>&lt;script&gt;' in text
 
 
 def test_runs_of_one_day_are_told_apart_by_their_time() -> None:
@@ -212,7 +253,7 @@ def test_everything_lies_within_its_plot(found: list[float], share: float, joine
     assert all(12 <= y <= 230 for y in ys)
 
 
-@given(st.integers(1, 400), st.sampled_from([340, 440, 720]))
+@given(st.integers(1, 400), st.sampled_from([260, 440, 720, 1080]))
 def test_dates_do_not_overlap(runs: int, width: int) -> None:
     points = [Point(run, estimate(1.0 + run), "") for run in range(runs)]
     drawn = plot([Line("", points)], ["2026-03-01"] * runs, "x", width=width)

@@ -7,16 +7,24 @@ the ratios were measured in pairs and do not.
 
 from __future__ import annotations
 
-import datetime
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from generalad.bench.outputs import wording
+from generalad.bench.outputs.history_figures import (
+    SMALL,
+    compared,
+    date_of,
+    drift_plot,
+    kind_of,
+    ratio_plot,
+    throughput_plot,
+    times_plot,
+)
 from generalad.bench.outputs.history_folder import History, Run, read_history
-from generalad.bench.outputs.history_plots import Line, Point, plot
-from generalad.bench.record import STAGES, Comparison, Estimate, Gate, Report, Times
+from generalad.bench.record import STAGES, Gate, Report
 from generalad.files import atomic_write
 
 ALIKE = ("batch", "threads", "source")
@@ -68,7 +76,7 @@ def _key(report: Report) -> tuple[str, ...]:
 
 
 def _header(history: History, series: int) -> str:
-    first, last = (_date(history.runs[i].when) for i in (0, -1))
+    first, last = (date_of(history.runs[i].when) for i in (0, -1))
     shown = {
         "reports": str(len(history.runs)),
         "from": first,
@@ -104,89 +112,53 @@ def _section(runs: Sequence[Run]) -> str:
 
 
 def _overview(runs: Sequence[Run]) -> str:
-    total = (
-        '<div class="sheet"><h3>Total, ms a picture</h3><p class="key">'
+    """The total, and beside it the ratios if there are any."""
+    key = (
         '<span><i class="median"></i>median</span><span><i class="p95"></i>p95</span>'
-        f"<span>with 95 % intervals</span></p>{_times_plot(runs, 'total', 720, 260)}</div>"
+        "<span>with 95 % intervals</span>"
     )
-    ratios = _ratio_plot(runs)
-    return f'<div class="side">{total}{ratios}</div>'
-
-
-def _ratio_plot(runs: Sequence[Run]) -> str:
-    """The change of total in each comparison, in percent."""
-    points, limits = [], []
-    for at, run in enumerate(runs):
-        found = _compared(run.report)
-        if found is None:
-            continue
-        title = (
-            f"{_date(run.when)}: {wording.change(found.ratio)} "
-            f"({wording.change_interval(found.ratio)}), {found.verdict}, "
-            f"{wording.title(run.report)}"
-        )
-        kind = found.verdict.split(maxsplit=1)[0]
-        points.append(Point(at, _percent(found.ratio), title, kind))
-        limits.append(_limit(run.report))
-    if not points:
-        return ""
-    levels = [(0.0, "zero")]
+    paired = any(compared(run.report) for run in runs)
+    size = (720, 260) if paired else (1080, 260)
+    total = _sheet("Total, ms a picture", times_plot(runs, "total", *size), key, kind="sheet wide")
+    if not paired:
+        return total
+    drawn, limit = ratio_plot(runs)
     key = "<span>change of the median, in pairs</span>"
-    if (limit := limits[-1]) is not None:
-        levels.append((100 * limit, "limit"))
+    if limit is not None:
         key += '<span><i class="limit"></i>limit of the last run</span>'
-    dates = _labels(runs)
-    drawn = plot(
-        [Line("", points)],
-        dates,
-        "Change of the total against the old side",
-        width=440,
-        height=276,
-        unit="%",
-        levels=levels,
-        joined=False,
-        least=4.0,
-    )
-    return f'<div class="sheet"><h3>New against old</h3><p class="key">{key}</p>{drawn}</div>'
+    return f'<div class="side">{total}{_sheet("New against old", drawn, key)}</div>'
 
 
 def _stages(runs: Sequence[Run]) -> str:
-    known = {stage for run in runs for stage in run.report.new.stages}
+    """Small plots of all else that has a course, and why some of it has none."""
+    known = {stage for run in runs for stage in run.report.new.stages} - {"total"}
     ordered = [stage for stage in STAGES if stage in known] + sorted(known - set(STAGES))
-    plots = {stage: _times_plot(runs, stage, 340, 170) for stage in ordered if stage != "total"}
-    sheets = [
-        f'<div class="sheet"><h3>{html.escape(stage)}</h3>{drawn}</div>'
-        for stage, drawn in plots.items()
-    ]
-    return f'<div class="stages">{"".join(sheets)}</div>'
+    sheets = [_sheet(html.escape(stage), times_plot(runs, stage, *SMALL)) for stage in ordered]
+    why_not = []
+    if any(run.report.new.throughput for run in runs):
+        key = (
+            '<span><i class="median"></i>one session</span>'
+            '<span><i class="p95"></i>most of all</span><span>more is better</span>'
+        )
+        sheets.append(_sheet("pictures a second", throughput_plot(runs), key))
+    else:
+        why_not.append("Throughput is measured where an artifact is benched alone.")
+    soaks = [run.report.soak for run in runs if run.report.soak is not None]
+    if soaks:
+        sheets.append(_sheet("drift, ms an hour", drift_plot(runs, "latency")))
+    else:
+        why_not.append("None of these runs was a soak.")
+    if any(soak.memory for soak in soaks):
+        sheets.append(_sheet("drift, MB an hour", drift_plot(runs, "memory")))
+    elif soaks:
+        why_not.append("The system did not tell the memory of the soaks.")
+    note = f'<p class="note">{" ".join(why_not)}</p>' if why_not else ""
+    return f'<div class="stages">{"".join(sheets)}</div>{note}'
 
 
-def _times_plot(runs: Sequence[Run], stage: str, width: int, height: int) -> str:
-    quantiles: list[tuple[str, Callable[[Times], Estimate | None]]] = [
-        ("p95", lambda times: times.p95),
-        ("median", lambda times: times.median),
-    ]
-    lines = []
-    for kind, of in quantiles:
-        points = []
-        for at, run in enumerate(runs):
-            times = run.report.new.stages.get(stage)
-            estimate = of(times) if times else None
-            if estimate is not None:
-                text = f"{_date(run.when)}: {kind} {wording.with_interval(estimate)} ms, {run.name}"
-                points.append(Point(at, estimate, text))
-        lines.append(Line(kind, points))
-    values = [point.estimate.value for line in lines for point in line.points]
-    if not values:
-        return '<p class="note">not measured</p>'
-    return plot(
-        lines,
-        _labels(runs),
-        f"{stage} over time",
-        width=width,
-        height=height,
-        least=0.1 * max(values),
-    )
+def _sheet(name: str, drawn: str, key: str = "", kind: str = "sheet") -> str:
+    shown = f'<p class="key">{key}</p>' if key else ""
+    return f'<div class="{kind}"><h3>{name}</h3>{shown}{drawn}</div>'
 
 
 def _table(runs: Sequence[Run]) -> str:
@@ -208,7 +180,7 @@ def _table(runs: Sequence[Run]) -> str:
 
 
 def _row(run: Run) -> str:
-    report, found = run.report, _compared(run.report)
+    report, found = run.report, compared(run.report)
     total = report.new.stages.get("total")
     median = wording.number(total.median.value) if total else ""
     p95 = wording.number(total.p95.value) if total and total.p95 else ""
@@ -218,10 +190,14 @@ def _row(run: Run) -> str:
         change = (
             f"{wording.change(found.ratio)}<small>{wording.change_interval(found.ratio)}</small>"
         )
-        verdict, kind = found.verdict, found.verdict.split(maxsplit=1)[0]
-    gates = "<br>".join(_gate(gate) for gate in report.gates)
+        verdict, kind = found.verdict, kind_of(found.verdict)
+    said = [_gate(gate) for gate in report.gates]
+    if report.refusal:
+        verdict, kind = "refused", "cannot"
+        said.append(html.escape(report.refusal))
+    gates = "<br>".join(said)
     return (
-        f"<tr><td>{_date(run.when)}</td><td><code>{html.escape(which[:12])}</code></td>"
+        f"<tr><td>{date_of(run.when)}</td><td><code>{html.escape(which[:12])}</code></td>"
         f'<td class="number">{median}</td><td class="number">{p95}</td>'
         f'<td class="number">{change}</td><td class="{kind}">{verdict}</td><td>{gates}</td></tr>'
     )
@@ -232,30 +208,3 @@ def _gate(gate: Gate) -> str:
     kind = {True: "passed", False: "failed", None: "cannot"}[gate.passed]
     text = f"{gate.name} passed" if gate.passed else html.escape(wording.gate_in_words(gate))
     return f'<span class="{kind}">{text}</span>'
-
-
-def _limit(report: Report) -> float | None:
-    """The slowdown that was allowed; None where there was no gate on it."""
-    limit = report.settings.get("limit")
-    gated = any(gate.name == "slowdown" for gate in report.gates)
-    return float(limit) if gated and isinstance(limit, (int, float)) else None
-
-
-def _compared(report: Report) -> Comparison | None:
-    return next((one for one in report.comparisons if one.stage == "total"), None)
-
-
-def _percent(ratio: Estimate) -> Estimate:
-    ends = (None if end is None else 100 * (end - 1) for end in (ratio.low, ratio.high))
-    return Estimate(100 * (ratio.value - 1), *ends)
-
-
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """Dates for the axis, or times of day where all runs are of one."""
-    moments = [_date(run.when) for run in runs]
-    one_day = len({moment[:10] for moment in moments}) == 1
-    return [moment[5:] if one_day else moment[:10] for moment in moments]
-
-
-def _date(when: datetime.datetime) -> str:
-    return when.astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")

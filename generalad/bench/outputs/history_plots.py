@@ -113,7 +113,7 @@ class _Axes:
     def frame(self, dates: Sequence[str], unit: str) -> str:
         base, end = self.height - _BOTTOM, self.width - _RIGHT
         parts = []
-        for tick in nice_ticks(*self.values, self.height // 40):
+        for tick in nice_ticks(*self.values, self.height // 36):
             y = self.y(float(tick))
             parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{end}"/>')
             parts.append(_text(_LEFT - 6, y + 3.5, f"{tick:g}{unit}", "end"))
