@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from conftest import MakeArtifact, MakePicture, WriteImage, WriteVideo
 from generalad.bench import process, worker
 from generalad.bench.process import Block, Order, Subject, Worker
 from generalad.errors import GadError, UsageError
+from generalad.runtime import ort_providers
 from generalad.runtime import session as sessions
 from generalad.runtime.fake import FakeSession
 from generalad.runtime.session import Outputs
@@ -263,3 +265,27 @@ def test_an_older_checkout_is_opened_with_what_it_has(
     assert (facts["timed"], set(found["times"])) == (False, STAGES)
     with pytest.raises(worker.TooOld, match="has no device"):
         worker.answer({**command(order), "device": "cpu"}, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "offered", "expected"),
+    [
+        ("model.onnx", "cpu", [ort_providers.CUDA], False),
+        ("model.onnx", "cuda", [], True),
+        ("model.onnx", None, [ort_providers.CUDA, ort_providers.CPU], True),
+        ("model.onnx", None, [ort_providers.CPU], False),
+        ("model.xml", None, [ort_providers.CUDA], False),
+        ("model.engine", None, [], True),
+    ],
+)
+def test_what_may_use_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    device: str | None,
+    offered: list[str],
+    expected: bool,
+) -> None:
+    library = SimpleNamespace(get_available_providers=lambda: offered)
+    monkeypatch.setattr("generalad.runtime.ort.library", lambda: library)
+    subject = Subject(name, Path(name))
+    assert process.may_use_gpu(subject, Order([], device=device)) == expected

@@ -37,7 +37,7 @@ from generalad.bench.judgement import judge as judge_by_baseline
 from generalad.bench.limit import limit_of
 from generalad.bench.machine import describe_machine
 from generalad.bench.pictures import DRAWN, pictures
-from generalad.bench.process import Facts, Order, Subject, Worker
+from generalad.bench.process import Facts, Order, Subject, Worker, may_use_gpu
 from generalad.bench.record import Estimate, Machine, Report
 from generalad.bench.reference import run_references
 from generalad.bench.sensors import read_sensors
@@ -126,7 +126,7 @@ def bench(
         stack.enter_context(on_interrupt(_interrupted))
         subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
         order = Order(stack.enter_context(pictures(source)), batches[0], threads, device)
-        _check_gpu(device)
+        _check_gpu(subjects, order)
         if stored is not None:
             _check_baseline(stored, subjects[0], order, settings)
         whole = math.ceil(settings["budget"])
@@ -251,11 +251,10 @@ def _with_limit(report: Report, infer: float, artifact: Path) -> Report:
     return dataclasses.replace(report, new=side, notes=(*report.notes, words))
 
 
-def _check_gpu(device: str | None) -> None:
+def _check_gpu(subjects: Sequence[Subject], order: Order) -> None:
     """Refuse a GPU that others use, before anything of ours is on it."""
-    if device == "cpu":
-        return
-    if (why := read_sensors().gpu_is_busy()) is not None:
+    why = read_sensors().gpu_is_busy()
+    if why is not None and any(may_use_gpu(subject, order) for subject in subjects):
         raise GadError(why, remedy="wait for them to end, or measure with --device cpu")
 
 
@@ -278,7 +277,7 @@ def _check_baseline(
 
 def _machine(facts: Facts, threads: int | None) -> Machine:
     """This machine, with its GPU where the artifact runs on it."""
-    return describe_machine(threads, None if "CPU" in facts.backend else read_sensors().gpu)
+    return describe_machine(threads, read_sensors().gpu if facts.on_gpu else None)
 
 
 @contextlib.contextmanager

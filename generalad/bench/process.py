@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from generalad.errors import GadError, MissingExtraError, UsageError
-from generalad.runtime.session import Closing
+from generalad.runtime import ort, ort_providers
+from generalad.runtime.session import KINDS, Closing
 from generalad.runtime.sources import VIDEO_SUFFIXES
 
 PROGRAM = Path(__file__).with_name("worker.py")
@@ -79,6 +80,16 @@ class Order:
     threads: int | None = None
     device: str | None = None
     timed: bool = True
+
+
+def may_use_gpu(subject: Subject, order: Order) -> bool:
+    """Whether a worker would try to run it on one."""
+    kind = subject.artifact.suffix.lower()
+    if order.device == "cpu" or KINDS.get(kind) == ("cpu",):
+        return False
+    if kind == ".onnx" and order.device is None:  # open_session takes the best that is there
+        return ort_providers.CUDA in ort.library().get_available_providers()
+    return True
 
 
 @dataclass(frozen=True)
