@@ -1,4 +1,4 @@
-"""Whether a change of this project made its own export or pipeline slower; prints, never fails.
+"""Whether a change of this project made its own export or pipeline slower; prints what it finds.
 
     python benchmarks/change.py [--against REV] [--budget 6s]
 
@@ -7,11 +7,15 @@ with the embedded backbone is trained in a few seconds and exported. The export 
 its code differs: the older revision exports the same detector, and if the graphs differ, the
 artifacts are measured. Then both revisions' pipelines run the new artifact. The budget is that of
 each comparison; what would take longer to be sure of is "cannot tell".
+
+It exits with 0 whatever the verdicts, and where there is no older commit or that one does not run;
+if the present code crashes, so does this.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -24,15 +28,16 @@ from rich.console import Console
 from generalad.bench import bench
 from generalad.bench.checkout import checkout, own_revision
 from generalad.bench.outputs.table import render
+from generalad.bench.pictures import pictures
+from generalad.bench.process import OWN_ROOT, Order, Subject, Worker
 from generalad.bench.quantities import duration
 from generalad.config import EMBEDDED, PRESETS
 from generalad.data.synth import write_dataset
-from generalad.errors import GadError
+from generalad.errors import GadError, UsageError
 from generalad.export.export import export_detector
 from generalad.runtime.onnx_hash import HASH_KEY
 from generalad.training.train import train_detector
 
-ROOT = Path(__file__).resolve().parents[1]
 PICTURES = 16
 EXPORT = "import sys, generalad; generalad.export_detector(sys.argv[1], sys.argv[2])"
 
@@ -44,48 +49,71 @@ def main() -> None:
     parser.add_argument("--budget", type=duration, default=6.0, help="of each comparison")
     options = parser.parse_args()
     screen = Console(highlight=False, soft_wrap=True)
-    try:
-        revision = options.against or ("HEAD" if own_revision().endswith("+") else "HEAD~1")
-        with tempfile.TemporaryDirectory() as name:
-            compare(Path(name), revision, options.budget, screen)
-    except GadError as error:
-        screen.print(f"not compared: {error}")
+    with contextlib.ExitStack() as stack:
+        try:
+            changed = own_revision().endswith("+")
+            revision = options.against or ("HEAD" if changed else "HEAD~1")
+            old = stack.enter_context(checkout(revision))
+        except UsageError as error:  # a first commit, a shallow clone, no repository at all
+            screen.print(f"nothing to compare with: {error}", markup=False)
+            return
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        compare(Path(folder), *old, options.budget, screen)
 
 
-def compare(folder: Path, revision: str, budget: float, screen: Console) -> None:
-    """Both comparisons."""
+def compare(folder: Path, root: Path, commit: str, budget: float, screen: Console) -> None:
+    """Both comparisons with the older commit, which lies in `root`."""
     detector, new = trained(folder), folder / "new.onnx"
     export_detector(detector, new)
     screen.print("[bold]export[/bold]", end=": ")
-    if same_code(revision, "export", "model"):
-        screen.print(f"its code is that of {revision}")
+    if same_code(root, "export", "model"):
+        screen.print(f"its code is that of {commit}")
     else:
-        compare_exports(detector, new, revision, budget, screen)
+        compare_exports(detector, new, root, commit, budget, screen)
     screen.print("\n[bold]pipeline[/bold]", end=": ")
-    screen.print(render(bench(new, against_rev=revision, budget=budget)))
+    try:
+        screen.print(render(bench(new, against_rev=commit, budget=budget)))
+    except GadError as error:
+        check_present(new)
+        screen.print(f"not compared with {commit}: {error}", markup=False)
 
 
 def compare_exports(
-    detector: Path, new: Path, revision: str, budget: float, screen: Console
+    detector: Path, new: Path, root: Path, commit: str, budget: float, screen: Console
 ) -> None:
-    """Export by the older revision too; measure where the graphs differ."""
+    """Export by the older code too; measure where the graphs differ."""
     old = new.with_name("old.onnx")
-    with checkout(revision) as (root, commit):
-        failure = exported_by(root, detector, old)
+    failure = exported_by(root, detector, old)
     if failure:
-        screen.print(f"not compared, {commit} cannot export this detector: {failure}")
+        words = f"not compared, {commit} cannot export this detector: {failure}"
+        screen.print(words, markup=False)
     elif graph_hash(new) == graph_hash(old):
         screen.print(f"the same graph as that of {commit}")
     else:
         screen.print(f"another graph than that of {commit}")
-        screen.print(render(bench(new, against=old, budget=budget)))
+        try:
+            screen.print(render(bench(new, against=old, budget=budget)))
+        except GadError as error:
+            check_present(new)
+            screen.print(f"not compared with {commit}: {error}", markup=False)
 
 
-def same_code(revision: str, *folders: str) -> bool:
+def check_present(new: Path) -> None:
+    """Raise if the present code cannot run its own artifact: that is no matter of the older one."""
+    with pictures(None) as paths, Worker(Subject("the present code", new), Order(paths)):
+        pass
+
+
+def same_code(root: Path, *folders: str) -> bool:
     """Whether these parts of the package are as they were."""
-    places = [f"generalad/{folder}" for folder in folders]
-    command = ["git", "-C", str(ROOT), "diff", "--quiet", revision, "--", *places]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    places = [Path("generalad", folder) for folder in folders]
+    return all(sources(root / place) == sources(OWN_ROOT / place) for place in places)
+
+
+def sources(folder: Path) -> dict[str, bytes]:
+    """The text of each module at and below a folder."""
+    found = folder.rglob("*.py")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def trained(folder: Path) -> Path:

@@ -45,8 +45,9 @@ def checkout(revision: str, *, root: Path = OWN_ROOT) -> Iterator[tuple[Path, st
 
 def own_revision(root: Path = OWN_ROOT) -> str:
     """Short hash of the present commit, with a + if the package differs from it."""
+    commit = _commit("HEAD", root)[:9]
     changed = _git(root, "status", "--porcelain", "--", PACKAGE)
-    return _commit("HEAD", root)[:9] + ("+" if changed.strip() else "")
+    return commit + ("+" if changed.strip() else "")
 
 
 def _commit(revision: str, root: Path) -> str:
@@ -61,11 +62,22 @@ def _commit(revision: str, root: Path) -> str:
             root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
         )
     except subprocess.CalledProcessError as error:
-        raise UsageError(
-            f"no revision {revision!r} in this repository",
-            remedy="git log shows those that are here; git fetch gets more",
-        ) from error
+        raise _no_revision(revision, root, error.stderr.decode("utf-8", "replace")) from error
     return found.decode().strip()
+
+
+def _no_revision(revision: str, root: Path, words: str) -> UsageError:
+    """Why git does not know it; `words` are git's own where it could not even look."""
+    if lines := words.strip().splitlines():
+        return UsageError(f"git cannot read this repository: {lines[0]}", remedy="see git status")
+    try:
+        shallow = _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true"
+    except subprocess.CalledProcessError:
+        shallow = False
+    remedy = "git log shows those that are here; git fetch gets more"
+    if shallow:
+        remedy = "this clone is shallow: git fetch --deepen 1 gets one commit more"
+    return UsageError(f"no revision {revision!r} in this repository", remedy=remedy)
 
 
 def _git(root: Path, *words: str) -> bytes:
