@@ -3,13 +3,14 @@
     python benchmarks/startup.py [ARTIFACT]
 
 Without an artifact a tiny one is built, so that loading and running the network take next to no
-time. Prints the median wall and processor time of each command and its ratio to the floor: a
-process that only imports the three libraries that inference cannot do without.
+time. Prints the median wall and processor time of each command, and the median of its ratios to the
+floor of the same round: a process that only imports the three libraries that inference cannot do
+without.
 """
 
 from __future__ import annotations
 
-import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from artifact import tiny_artifact
+
+Times = tuple[float, float]
+"""Wall and processor seconds."""
 
 ROUNDS = 15
 GAD = (sys.executable, "-c", "from generalad.cli import main; main()")
@@ -43,28 +47,35 @@ def main() -> None:
             "gad --help": (*GAD, "--help"),
             "gad infer, one picture": (*GAD, "infer", str(artifact), str(folder / "one.png")),
         }
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        times: dict[str, list[Times]] = {name: [] for name in commands}
         for command in commands.values():  # fills the file cache and writes byte code
             run(command)
         for _ in range(ROUNDS):
             for name, command in commands.items():
                 times[name].append(run(command))
-    floor = statistics.median(wall for wall, _ in next(iter(times.values())))
-    print(f"{'command':<32} {'wall ms':>8} {'cpu ms':>8} {'ratio':>6}   ({ROUNDS} rounds)")
+    floor = times[next(iter(times))]
+    heads = f"{'wall ms':>8} {'ratio':>6} {'cpu ms':>8} {'ratio':>6}"
+    print(f"{'command':<32} {heads}   ({ROUNDS} rounds)")
     for name, rounds in times.items():
-        wall, cpu = (statistics.median(values) for values in zip(*rounds, strict=True))
-        print(f"{name:<32} {wall * 1000:8.0f} {cpu * 1000:8.0f} {wall / floor:6.2f}")
+        columns = (_columns(rounds, floor, of) for of in (0, 1))
+        print(f"{name:<32} {' '.join(columns)}")
 
 
-def run(command: tuple[str, ...]) -> tuple[float, float]:
+def _columns(rounds: list[Times], floor: list[Times], of: int) -> str:
+    """Median milliseconds, and median ratio to the floor, of wall (0) or processor time (1)."""
+    median = statistics.median(times[of] for times in rounds)
+    ratios = (times[of] / least[of] for times, least in zip(rounds, floor, strict=True))
+    return f"{median * 1000:8.0f} {statistics.median(ratios):6.2f}"
+
+
+def run(command: tuple[str, ...]) -> Times:
     """Wall and processor seconds of one process."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     wall = time.perf_counter() - began
-    after = os.times()
-    cpu = after.children_user + after.children_system
-    return wall, cpu - before.children_user - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
