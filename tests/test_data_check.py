@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -264,6 +265,16 @@ def test_a_name_that_is_no_utf8_can_be_printed(root: Path) -> None:
     report = check_dataset(open_dataset(root))
     assert "train/good/\ufffd.png" in render_problems(report)[0]
     assert "train/good/\ufffd.png" in report.to_json().encode().decode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text here")
+def test_what_a_dataset_records_of_such_names_is_text(tmp_path: Path, root: Path) -> None:
+    plain = tmp_path / os.fsdecode(b"p\xff")
+    shutil.copytree(root / "train/good", plain / "good")
+    shutil.copytree(root / "train/good", plain / "bad" / os.fsdecode(b"cut\xfe"))
+    dataset = open_dataset(plain)
+    assert dataset.name == "p\ufffd"
+    assert {sample.label for sample in dataset.test} == {"good", "cut\ufffd"}
 
 
 def test_lines_are_capped_and_errors_come_first(tmp_path: Path) -> None:

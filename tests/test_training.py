@@ -225,6 +225,13 @@ def test_a_foreign_folder_is_left_as_it_is(
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
 
 
+def test_a_folder_that_cannot_hold_weights_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"run\xff")
+    with pytest.raises(UsageError, match="no UTF-8"), claimed(folder, {}):
+        pass
+    assert not folder.exists()
+
+
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     with (
         claimed(tmp_path / "run", {"config": {}}),

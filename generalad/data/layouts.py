@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from generalad.data.listing import Listing, list_files, list_folders, match_masks
+from generalad.data.listing import Listing, list_files, list_folders, match_masks, printable
 from generalad.data.samples import GOOD, Dataset, Sample, clean_label
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
@@ -52,7 +52,7 @@ def open_class_folder(root: Path) -> Dataset:
         test=tuple(
             Sample(
                 root / "test" / path,
-                clean_label(path.parts[0]),
+                clean_label(printable(path.parts[0])),
                 tuple(root / "ground_truth" / mask for mask in matched.get(path, ())),
             )
             for path in tested
@@ -77,7 +77,7 @@ def open_plain_folder(root: Path) -> Dataset:
     defective = [
         Sample(
             bad_root / path,
-            path.parts[0] if len(path.parts) > 1 else "bad",
+            printable(path.parts[0]) if len(path.parts) > 1 else "bad",
             tuple(mask_root / mask for mask in matched.get(path, ())),
         )
         for path in bad
@@ -128,4 +128,4 @@ def _ignored(root: Path, listing: Listing, known: Collection[Path]) -> tuple[Pat
 
 
 def _name_of(root: Path) -> str:
-    return os.path.basename(os.path.abspath(root)) or "dataset"
+    return printable(os.path.basename(os.path.abspath(root))) or "dataset"

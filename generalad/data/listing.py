@@ -117,3 +117,8 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
         return entry.is_file() or not os.path.exists(entry.path)
     except OSError:
         return True
+
+
+def printable(name: str) -> str:
+    """A file's name as text; one that is no UTF-8 can be opened, but not printed or recorded."""
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+
+from generalad.data.listing import printable
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 
@@ -80,8 +81,7 @@ class CheckReport:
     def name_of(self, path: Path) -> str:
         """`path` relative to the root where it lies below it, with forward slashes, printable."""
         name = (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
-        # A name that is no UTF-8 can be opened, but neither printed nor written as JSON.
-        return os.fsencode(name).decode("utf-8", "replace")
+        return printable(name)
 
 
 def render_problems(report: CheckReport, *, most: int = 5) -> list[str]:

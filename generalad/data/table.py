@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from generalad.data.listing import printable
 from generalad.data.samples import GOOD, Dataset, Sample, clean_label
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
@@ -46,7 +47,7 @@ def open_table(path: Path) -> Dataset:
     train, calibration, test = (
         tuple(sorted(parts[name], key=lambda sample: sample.path.as_posix())) for name in SPLITS
     )
-    return Dataset(path.stem, path.parent, "table", train, calibration, test)
+    return Dataset(printable(path.stem), path.parent, "table", train, calibration, test)
 
 
 def _rows(path: Path) -> Iterator[_Row]:

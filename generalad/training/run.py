@@ -24,10 +24,12 @@ def claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
     it at the same time.
 
     Raises:
-        UsageError: the folder belongs to another run, or holds something else.
+        UsageError: the folder belongs to another run, holds something else, or has a name that
+            files of weights cannot lie under.
         ArtifactError: the record of the run is damaged.
         StorageError: the folder cannot be written, or another process works in it.
     """
+    _check_name(folder)
     make_folder(folder)
     _check_owner(folder, identity)  # before anything is written there
     lock = filelock.FileLock(folder / ".lock", blocking=False)
@@ -47,6 +49,16 @@ def claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_name(folder: Path) -> None:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{folder}: the name is no UTF-8, which files of weights need",
+            remedy="choose another --out",
+        ) from error
 
 
 def _check_owner(folder: Path, identity: dict[str, Any]) -> None:
