@@ -147,6 +147,7 @@ def test_every_output(capsys: Capture, tmp_path: Path, artifact: Path, source: P
         (("--against", "a.onnx", "--soak", "1m"), "a soak watches one artifact"),
         (("--against", "a.onnx", "--batch", "1,2"), "one batch size"),
         (("--budget", "10"), "such as 60s"),
+        (("--budget", "1ms"), "a budget of 0.001 s is too short: starting and warming up took"),
         (("--max-slowdown", "5", "--against", "a.onnx"), "such as 5%"),
         (("--source", "rtsp://camera"), "record a video"),
         (("--against-rev", "no-such-revision"), "no revision 'no-such-revision'"),

@@ -67,6 +67,11 @@ def notes(recordings: Sequence[Recording], before: Ticks | None, after: Ticks | 
             f" (median){_load()}; --threads 1 is disturbed less"
         )
     waits = [value for r in recordings if (value := waiting(r.blocks)) is not None]
+    if not waits:
+        found.append(
+            "this system does not tell how long a program waits for a core, so ratios are with that"
+            " waiting; on a busy machine they need more time"
+        )
     if waits and max(waits) > WAITING:
         found.append(
             f"other programs had the cores for {max(waits):.0%} of the time; ratios are of the time"

@@ -16,65 +16,82 @@ if TYPE_CHECKING:
     from generalad.bench.measure import Progress
     from generalad.bench.record import Report
 
+COMPARE = "Compare with"
+LIMITS = "Limits: exit 3 if it surely has more"
+OUTPUTS = "Outputs"
+
 
 def bench(
     artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
     against: Annotated[
-        Path | None, typer.Option(metavar="OTHER", help="Compare with this artifact.")
+        Path | None,
+        typer.Option(metavar="OTHER", help="Another artifact.", rich_help_panel=COMPARE),
     ] = None,
     against_rev: Annotated[
         str | None,
-        typer.Option(metavar="REV", help="Compare with an older revision of generalad."),
+        typer.Option(
+            metavar="REV", help="An older revision of generalad.", rich_help_panel=COMPARE
+        ),
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Compare with this one, made here or elsewhere."),
+        typer.Option(
+            metavar="FILE", help="A baseline, made here or elsewhere.", rich_help_panel=COMPARE
+        ),
     ] = None,
     save_baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a baseline of this run.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A baseline of this run.", rich_help_panel=OUTPUTS),
+    ] = None,
+    max_slowdown: Annotated[
+        str | None,
+        typer.Option(metavar="5%", help="Time more than the other takes.", rich_help_panel=LIMITS),
+    ] = None,
+    max_p95: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="p95 of a picture.", rich_help_panel=LIMITS),
+    ] = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="Memory of its process.", rich_help_panel=LIMITS),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(help="Folder, pattern or video to run.", show_default="drawn parts"),
+        typer.Option(metavar="PATH", help="Folder, pattern or video.", show_default="drawn parts"),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="N[,N…]", help="Pictures a run.")] = "1",
     threads: Threads = None,
     device: Device = None,
-    max_slowdown: Annotated[
-        str | None, typer.Option(metavar="5%", help="Exit 3 if it is surely slower than this.")
-    ] = None,
-    max_p95: Annotated[
-        float | None,
-        typer.Option(metavar="MS", help="Exit 3 if p95 of a picture surely lies above."),
-    ] = None,
-    max_memory: Annotated[
-        float | None, typer.Option(metavar="MB", help="Exit 3 if its process needs more.")
-    ] = None,
-    budget: Annotated[
-        str, typer.Option(metavar="60s", help="Time of the turns at most; less if that will do.")
-    ] = "60s",
+    budget: Annotated[str, typer.Option(metavar="60s", help="Time of the turns at most.")] = "60s",
     soak: Annotated[
-        str | None, typer.Option(metavar="30m", help="Run so long; how latency and memory drift.")
+        str | None, typer.Option(metavar="30m", help="Run so long; latency's and memory's drift.")
     ] = None,
     json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The report as JSON; - is stdout.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The report as JSON; - is stdout.", rich_help_panel=OUTPUTS
+        ),
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The report for a pull request.")
+        Path | None,
+        typer.Option(metavar="FILE", help="For a pull request.", rich_help_panel=OUTPUTS),
     ] = None,
     github: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON for github-action-benchmark.")
+        Path | None,
+        typer.Option(metavar="FILE", help="For github-action-benchmark.", rich_help_panel=OUTPUTS),
     ] = None,
     history: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Add the report here and draw index.html of all."),
+        typer.Option(
+            metavar="DIR", help="Add it here, draw index.html of all.", rich_help_panel=OUTPUTS
+        ),
     ] = None,
 ) -> None:
     """Measure an artifact's latency, alone or against another one.
 
     Two sides run in turns, each in a process of its own, until their ratio is known well enough.
-    Limits are judged by intervals: a limit that is surely exceeded gives exit code 3; "cannot tell"
-    is said and gives 0.
+    Limits are judged by intervals. Exit code 3: one is surely exceeded. 1: the work failed, or a
+    baseline cannot judge this run. "Cannot tell" is said and gives 0.
     """
     from generalad.bench.gates import Limits
     from generalad.bench.measure import bench as run
