@@ -18,11 +18,9 @@ from conftest import MakeArtifact, MakePicture, WriteImage
 from test_cli import gad, one_line
 from test_layering import BLOCKED, import_all
 
-from generalad.bench.checkout import checkout
 from generalad.bench.machine import describe_machine
 from generalad.bench.process import OWN_ROOT
 from generalad.bench.sensors import Sensors
-from generalad.errors import UsageError
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--budget", "3s", "--threads", "1")
@@ -303,52 +301,6 @@ def test_what_only_measuring_shows_is_refused_with_a_report(
     code, _, err = gad(capsys, *words, "--max-memory", "1")
     assert code == 3
     assert "above the limit of 1 MB; the baseline of 2026-03-01" in err.splitlines()[-1]
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """Two commits: one without the package, one with a stub of it."""
-    root = tmp_path / "repository"
-    root.mkdir()
-
-    def git(*words: str) -> None:
-        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
-        subprocess.run(("git", *who, *words), cwd=root, check=True, capture_output=True)
-
-    git("init", "-q")
-    (root / "README").write_text("x")
-    git("add", "README")
-    git("commit", "-q", "-m", "nothing yet")
-    git("tag", "empty")
-    (root / "generalad").mkdir()
-    (root / "generalad" / "__init__.py").write_text("stub = True")
-    git("add", "generalad")
-    git("commit", "-q", "-m", "package")
-    return root
-
-
-def test_a_checkout_is_laid_out_and_removed(repository: Path) -> None:
-    with checkout("HEAD", root=repository) as (folder, commit):
-        assert (folder / "generalad" / "__init__.py").read_text() == "stub = True"
-        assert len(commit) == 9
-    assert not folder.exists()
-    assert not list((repository / ".git").glob("worktrees/*"))
-
-
-@pytest.mark.parametrize("revision", ["nowhere", "-h", "--all", ""])
-def test_no_such_revision(repository: Path, revision: str) -> None:
-    with pytest.raises(UsageError, match="no revision"), checkout(revision, root=repository):
-        pass
-
-
-def test_a_revision_without_the_package(repository: Path) -> None:
-    with pytest.raises(UsageError, match="has no folder"), checkout("empty", root=repository):
-        pass
-
-
-def test_no_checkout_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="git checkout"), checkout("HEAD", root=tmp_path):
-        pass
 
 
 def test_against_a_revision(capsys: Capture, artifact: Path, source: Path) -> None:
