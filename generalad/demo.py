@@ -200,7 +200,8 @@ def _row(result: CategoryResult) -> list[NDArray[np.uint8]]:
     tiles = []
     for kind in kinds:
         examples = sorted((r for r in evaluated.results if r.label == kind), key=_score)
-        tiles += _pair(examples[len(examples) // 2], evaluated.spec.thresholds.pixel)
+        picture, heat = _pair(examples[len(examples) // 2], evaluated.spec.thresholds.pixel)
+        tiles += [_titled(picture, kind), heat]
     return tiles
 
 
@@ -211,6 +212,16 @@ def _pair(example: ImageResult, threshold: float) -> list[NDArray[np.uint8]]:
         truth = cv2.resize(example.mask.view(np.uint8), (_TILE, _TILE)) > 0
         outline(heat, truth, (60, 230, 150))
     return [picture, heat]
+
+
+def _titled(picture: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
+    """A copy with `title` in a corner, dark on a light ground."""
+    size, font = 0.5, cv2.FONT_HERSHEY_SIMPLEX
+    (width, height), _ = cv2.getTextSize(title, font, size, 1)
+    titled = picture.copy()
+    cv2.rectangle(titled, (0, 0), (width + 12, height + 12), (240, 240, 240), cv2.FILLED)
+    cv2.putText(titled, title, (6, height + 5), font, size, (30, 30, 30), 1, cv2.LINE_AA)
+    return titled
 
 
 def _score(result: ImageResult) -> float:
