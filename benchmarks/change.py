@@ -35,7 +35,7 @@ from generalad.config import EMBEDDED, PRESETS
 from generalad.data.synth import write_dataset
 from generalad.errors import GadError, UsageError
 from generalad.export.export import export_detector
-from generalad.runtime.onnx_hash import HASH_KEY
+from generalad.runtime.backends.onnx_hash import HASH_KEY
 from generalad.training.train import train_detector
 
 PICTURES = 16

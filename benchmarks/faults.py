@@ -29,8 +29,8 @@ from generalad.export.export import export_detector
 from generalad.picture import Statistics, reference, statistics
 from generalad.preprocess import read_image, resize
 from generalad.runtime import Session, open_session
-from generalad.runtime.drift import WINDOW, DriftMonitor
-from generalad.runtime.faults import FaultDetector, Limits
+from generalad.runtime.streams.drift import WINDOW, DriftMonitor
+from generalad.runtime.streams.faults import FaultDetector, Limits
 from generalad.spec import Reference
 from generalad.training.train import train_detector
 

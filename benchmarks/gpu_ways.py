@@ -25,7 +25,8 @@ from generalad.export.parity import Parity, compare, refuse_infinite
 from generalad.export.pictures import Pictures, picture_sets
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained
-from generalad.runtime import Outputs, Session, open_session, ort, ort_providers, trt_library
+from generalad.runtime import Outputs, Session, open_session
+from generalad.runtime.backends import ort, ort_providers, trt_library
 from generalad.spec import Spec
 
 DEVICE = torch.device("cuda")

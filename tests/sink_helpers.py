@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from generalad.runtime.decision import Milliseconds, Result
 from generalad.runtime.fake import fake_spec
 from generalad.runtime.live import Status
-from generalad.runtime.notice import Evidence, Notice
 from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import Frame, Source
+from generalad.runtime.streams.notice import Evidence, Notice
 
 START = 1_764_000_000.0
 SPEC = fake_spec()

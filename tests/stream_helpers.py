@@ -11,11 +11,11 @@ from live_helpers import Script, Step
 from numpy.typing import NDArray
 
 from generalad.runtime import Frame, Outputs, Result, Source
-from generalad.runtime.events import EventRule
 from generalad.runtime.fake import FakeSession
 from generalad.runtime.live.camera_source import CameraSource
-from generalad.runtime.notice import Notice
-from generalad.runtime.stream import Stream
+from generalad.runtime.streams.events import EventRule
+from generalad.runtime.streams.notice import Notice
+from generalad.runtime.streams.stream import Stream
 from generalad.runtime.view import Look, StreamView, View
 from generalad.spec import Spec
 

@@ -21,8 +21,8 @@ from generalad.errors import (
 from generalad.export.to_tensorrt import (
     EngineOptions,
 )
+from generalad.runtime.backends.trt import TrtSession
 from generalad.runtime.session import Session
-from generalad.runtime.trt import TrtSession
 from generalad.spec import GoldenSample
 
 Install = Callable[..., World]

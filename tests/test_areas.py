@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalad.errors import UsageError
-from generalad.runtime.areas import Areas
+from generalad.runtime.streams.areas import Areas
 
 SHARES = st.floats(0, 1, width=32)
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))

@@ -17,8 +17,8 @@ from conftest import MakeArtifact, MakePicture, WriteImage, WriteVideo
 from generalad.bench import process, worker
 from generalad.bench.process import Block, Order, Subject, Worker
 from generalad.errors import GadError, UsageError
-from generalad.runtime import ort_providers
 from generalad.runtime import session as sessions
+from generalad.runtime.backends import ort_providers
 from generalad.runtime.fake import FakeSession
 from generalad.runtime.session import Outputs
 
@@ -286,6 +286,6 @@ def test_what_may_use_a_gpu(
     expected: bool,
 ) -> None:
     library = SimpleNamespace(get_available_providers=lambda: offered)
-    monkeypatch.setattr("generalad.runtime.ort.library", lambda: library)
+    monkeypatch.setattr("generalad.runtime.backends.ort.library", lambda: library)
     subject = Subject(name, Path(name))
     assert process.may_use_gpu(subject, Order([], device=device)) == expected

@@ -33,10 +33,10 @@ from generalad.model.backbone import wrap
 from generalad.model.detector import Detector
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained
+from generalad.runtime.backends.ort_providers import CUDA
+from generalad.runtime.backends.trt import TrtSession
 from generalad.runtime.fake import FakeSession, fake_spec
-from generalad.runtime.ort_providers import CUDA
 from generalad.runtime.session import Outputs
-from generalad.runtime.trt import TrtSession
 
 pytest_plugins = ["tensorrt_fixtures"]
 

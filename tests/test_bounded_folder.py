@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sink_helpers import START, Moment, names, small_disk
 
 from generalad.errors import StorageError, UsageError
-from generalad.runtime.bounded_folder import BoundedFolder, Bounds
-from generalad.runtime.names import safe_name, utc_stamp
+from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds
+from generalad.runtime.streams.names import safe_name, utc_stamp
 
 PATTERN = r"e\d+"
 

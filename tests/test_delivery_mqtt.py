@@ -34,7 +34,7 @@ from generalad.runtime.delivery.secrets import Secret
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.delivery.transport import Refused, Unavailable
 from generalad.runtime.fake import fake_spec
-from generalad.runtime.notice import Notice
+from generalad.runtime.streams.notice import Notice
 
 PASSWORD = "correct:horse@battery/staple"
 WRONG = "wrong-horse"

@@ -22,11 +22,11 @@ from generalad.errors import StorageError, UsageError
 from generalad.runtime.decision import Milliseconds, Result
 from generalad.runtime.delivery.message import IMPORTANCE, Message
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
-from generalad.runtime.events import EventTracker
 from generalad.runtime.fake import fake_spec
-from generalad.runtime.notice import Notice, TakesNotices
 from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import Frame
+from generalad.runtime.streams.events import EventTracker
+from generalad.runtime.streams.notice import Notice, TakesNotices
 
 CAMERA = "rtsp://ann:hidden@camera/1"
 RESULT = Result(CAMERA, 3, 1.5, CAMERA, 0.5, 0.4, False, (), Milliseconds(1, 2, 3, 4))
@@ -125,7 +125,7 @@ import itertools, sys
 from pathlib import Path
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.fake import fake_spec
-from generalad.runtime.notice import Notice
+from generalad.runtime.streams.notice import Notice
 address, queue = sys.argv[1:]
 sink = NetworkSink(open_transport(address), queue=Path(queue))
 sink.open([], fake_spec())

@@ -22,7 +22,7 @@ from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.delivery.transport import Refused, Unavailable
 from generalad.runtime.delivery.webhook import LONGEST_RETRY_AFTER, WebhookTransport
 from generalad.runtime.fake import fake_spec
-from generalad.runtime.notice import Notice
+from generalad.runtime.streams.notice import Notice
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from generalad.picture import Statistics, reference
-from generalad.runtime.drift import DriftMonitor, ks_distance
+from generalad.runtime.streams.drift import DriftMonitor, ks_distance
 from generalad.spec import Reference
 
 WINDOW = 100

@@ -29,10 +29,10 @@ from sink_helpers import (
 
 from generalad.errors import StorageError, UsageError
 from generalad.preprocess import read_image
-from generalad.runtime.event_folder import EventFolder
-from generalad.runtime.events import EventTracker
-from generalad.runtime.notice import Notice, TakesNotices
 from generalad.runtime.sinks import draw
+from generalad.runtime.sinks.event_folder import EventFolder
+from generalad.runtime.streams.events import EventTracker
+from generalad.runtime.streams.notice import Notice, TakesNotices
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from sink_helpers import event_end, opened
-from generalad.runtime import event_folder
+from generalad.runtime.sinks import event_folder
 
 def hang(*arguments):
     print("half", flush=True)

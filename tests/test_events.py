@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from generalad.errors import UsageError
 from generalad.runtime.decision import Milliseconds, Region, Result
-from generalad.runtime.events import NORMAL, EventRule, EventTracker
-from generalad.runtime.notice import Notice
 from generalad.runtime.sources import Frame
+from generalad.runtime.streams.events import NORMAL, EventRule, EventTracker
+from generalad.runtime.streams.notice import Notice
 
 START = 1_764_000_000.0
 

@@ -31,7 +31,7 @@ from generalad.model.storage import Trained, load_detector
 from generalad.model.weights import load_backbone
 from generalad.preprocess import decode_image
 from generalad.runtime import open_session
-from generalad.runtime.onnx_hash import HASH_KEY
+from generalad.runtime.backends.onnx_hash import HASH_KEY
 from generalad.spec import METADATA_KEY, Spec
 
 pytest_plugins = ["training_fixtures"]

@@ -37,8 +37,8 @@ from generalad.export.precision import scope_of
 from generalad.export.to_onnx import to_onnx
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
+from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.golden import selftest
-from generalad.runtime.onnx_hash import check_unchanged
 
 pytest_plugins = ["training_fixtures"]
 

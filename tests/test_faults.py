@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from picture_helpers import SIZE, Picture, blurred, part, pixels, reference_of
 
 from generalad.picture import statistics
-from generalad.runtime.faults import (
+from generalad.runtime.streams.faults import (
     CLEARED_AFTER,
     RAISED_AFTER,
     FaultDetector,

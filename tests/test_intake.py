@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.runtime.channel import BrokenOff
-from generalad.runtime.intake import Intake
+from generalad.runtime.flow.channel import BrokenOff
+from generalad.runtime.flow.intake import Intake
 
 Item = tuple[int, int]
 

@@ -9,10 +9,10 @@ from conftest import MakePicture, WriteImage, WriteVideo
 
 from generalad.errors import ConfigError
 from generalad.runtime import AnnotatedVideo, Csv, EventRule, JsonLines, LiveSource, Overlays
-from generalad.runtime.event_folder import EventFolder
 from generalad.runtime.line import Line, read_line
 from generalad.runtime.outputs import open_outputs
-from generalad.runtime.samples import Samples
+from generalad.runtime.sinks.event_folder import EventFolder
+from generalad.runtime.sinks.samples import Samples
 
 
 def written(folder: Path, text: str) -> Path:

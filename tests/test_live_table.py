@@ -11,7 +11,7 @@ from sink_helpers import START
 from stream_helpers import STREAM
 
 from generalad.cli.live_table import LogLines, in_a_line, in_words, render
-from generalad.runtime.notice import Notice, NoticeKind
+from generalad.runtime.streams.notice import Notice, NoticeKind
 from generalad.runtime.view import SinkView, StreamView, View
 
 

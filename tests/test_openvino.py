@@ -18,7 +18,7 @@ from generalad.errors import ArtifactError, MissingExtraError, StorageError, Usa
 from generalad.export.export import Exported, export_detector
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
-from generalad.runtime.ov import INFO
+from generalad.runtime.backends.ov import INFO
 
 pytest_plugins = ["training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]

@@ -105,7 +105,7 @@ def test_a_start_loads_nothing_that_only_cameras_need(
     code_, *loaded = done.stdout.split()
     assert code_ == "0"
     unwanted = ("rich", "typer", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
-                "generalad.runtime.events", "generalad.runtime.drift",
+                "generalad.runtime.streams.events", "generalad.runtime.streams.drift",
                 "generalad.runtime.live")  # fmt: skip
     assert not {*unwanted} & {*loaded}
 

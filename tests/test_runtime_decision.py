@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from generalad.errors import UsageError
-from generalad.runtime.areas import Areas
 from generalad.runtime.decision import Milliseconds, Result, Rule, decide, regions
 from generalad.runtime.fake import fake_spec
+from generalad.runtime.streams.areas import Areas
 from generalad.spec import Thresholds
 
 Map = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

@@ -11,9 +11,10 @@ import pytest
 from conftest import MakeArtifact
 
 from generalad.errors import GadError, UsageError
-from generalad.runtime import open_session, ort_providers
-from generalad.runtime.ort import OrtSession, _Bound
-from generalad.runtime.ort_providers import CPU, CUDA, TENSORRT
+from generalad.runtime import open_session
+from generalad.runtime.backends import ort_providers
+from generalad.runtime.backends.ort import OrtSession, _Bound
+from generalad.runtime.backends.ort_providers import CPU, CUDA, TENSORRT
 
 
 class Offering:
@@ -54,7 +55,7 @@ def artifact(tmp_path: Path, make_artifact: MakeArtifact) -> Path:
 
 def offer(monkeypatch: pytest.MonkeyPatch, *loads: str) -> Offering:
     ort = Offering((*loads, CPU))
-    monkeypatch.setattr("generalad.runtime.ort.library", lambda: ort)
+    monkeypatch.setattr("generalad.runtime.backends.ort.library", lambda: ort)
     return ort
 
 
@@ -151,7 +152,7 @@ def test_stages_of_a_run_on_a_device(artifact: Path, monkeypatch: pytest.MonkeyP
     on_cpu(monkeypatch)
     offer(monkeypatch, CUDA)
     ticks = [0.0]
-    monkeypatch.setattr("generalad.runtime.ort.time.perf_counter", lambda: ticks[0])
+    monkeypatch.setattr("generalad.runtime.backends.ort.time.perf_counter", lambda: ticks[0])
 
     def slow(name: str, seconds: float) -> None:
         real = getattr(_Bound, name)

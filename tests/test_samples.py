@@ -11,7 +11,7 @@ from sink_helpers import LiveSource, close_opened, faulty, names, noise, opened,
 
 from generalad.errors import StorageError, UsageError
 from generalad.preprocess import read_image
-from generalad.runtime.samples import Samples
+from generalad.runtime.sinks.samples import Samples
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from sink_helpers import SPEC, LiveSource
 
-from generalad.runtime.event_folder import EventFolder
-from generalad.runtime.samples import Samples
-from generalad.runtime.sink_views import sink_views
 from generalad.runtime.sinks import Sink
+from generalad.runtime.sinks.event_folder import EventFolder
+from generalad.runtime.sinks.samples import Samples
+from generalad.runtime.sinks.sink_views import sink_views
 from generalad.runtime.view import SinkView
 
 

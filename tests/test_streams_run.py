@@ -16,11 +16,11 @@ from stream_helpers import BLACK, Gated, Looking, Recorder, camera, endless, par
 
 from generalad.errors import StorageError, UsageError
 from generalad.runtime import Interrupted, Result, infer
-from generalad.runtime.events import EventRule
 from generalad.runtime.fake import FakeSession
 from generalad.runtime.live.camera_source import CameraSource
 from generalad.runtime.live.open import open_live
-from generalad.runtime.stream import Stream
+from generalad.runtime.streams.events import EventRule
+from generalad.runtime.streams.stream import Stream
 
 
 @pytest.fixture(autouse=True)

@@ -18,15 +18,15 @@ from cuda_double import CudaDouble
 from tensorrt_double import listing
 
 from generalad.errors import GadError
-from generalad.runtime import cuda
+from generalad.runtime.backends import cuda
 
 ROOT = Path(__file__).resolve().parents[1] / "generalad"
 API = {major: listing(major) for major in (10, 11)}
 
 MODULES = ("trt", "self._trt")
 OBJECTS = {
-    "runtime/trt_library.py": {"trt.ILogger": "ILogger"},
-    "runtime/trt.py": {
+    "runtime/backends/trt_library.py": {"trt.ILogger": "ILogger"},
+    "runtime/backends/trt.py": {
         "runtime": "Runtime",
         "engine": "ICudaEngine",
         "self._engine": "ICudaEngine",
@@ -218,7 +218,7 @@ def test_the_double_refuses_what_the_other_version_has() -> None:
 def test_cuda_functions_exist() -> None:
     real = pytest.importorskip("cuda.bindings.runtime")
     double = CudaDouble()
-    source = (ROOT / "runtime/cuda.py").read_text(encoding="utf-8")
+    source = (ROOT / "runtime/backends/cuda.py").read_text(encoding="utf-8")
     words = {str(n.value) for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)}
     attributes = {n.attr for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute)}
     names = {n for n in words | attributes if n.startswith("cuda") and n.isalnum()} - {"cuda"}

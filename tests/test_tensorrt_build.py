@@ -33,8 +33,8 @@ from generalad.export.to_tensorrt import (
     rebuild,
     write_engine,
 )
-from generalad.runtime.engine_record import read_record
-from generalad.runtime.trt import TrtSession
+from generalad.runtime.backends.engine_record import read_record
+from generalad.runtime.backends.trt import TrtSession
 from generalad.spec import Thresholds
 
 pytest_plugins = ["tensorrt_fixtures"]

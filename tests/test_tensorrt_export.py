@@ -22,7 +22,7 @@ from generalad.export.export import Exported, export_detector
 from generalad.export.to_onnx import to_onnx
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
-from generalad.runtime.engine_record import read_record
+from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.golden import selftest
 
 pytest_plugins = ["training_fixtures", "tensorrt_fixtures"]

@@ -18,9 +18,9 @@ from generalad.export.to_tensorrt import (
     EngineOptions,
     build_engine,
 )
-from generalad.runtime.engine_record import read_record
-from generalad.runtime.ort import OrtSession
-from generalad.runtime.trt import TrtSession
+from generalad.runtime.backends.engine_record import read_record
+from generalad.runtime.backends.ort import OrtSession
+from generalad.runtime.backends.trt import TrtSession
 
 pytest_plugins = ["tensorrt_fixtures"]
 

@@ -212,7 +212,7 @@ def _libraries(device: Device) -> Iterable[tuple[str, _Start]]:
 
 
 def _onnxruntime(kernel: _Kernel, threads: int, device: Device = "cpu") -> Run:
-    from generalad.runtime.ort import library
+    from generalad.runtime.backends.ort import library
 
     ort = library()
     options = ort.SessionOptions()
@@ -232,7 +232,7 @@ def _onnxruntime_cuda(kernel: _Kernel, threads: int) -> Run:
 
 
 def _openvino(kernel: _Kernel, threads: int) -> Run:
-    from generalad.runtime.ov import library
+    from generalad.runtime.backends.ov import library
 
     openvino = library()
     core = openvino.Core()

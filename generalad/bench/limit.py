@@ -16,7 +16,7 @@ from generalad.bench.machine import usable_cores
 from generalad.bench.record import Limit
 from generalad.errors import ArtifactError, MissingExtraError
 from generalad.files import sha256_of_file
-from generalad.runtime.engine_record import read_record
+from generalad.runtime.backends.engine_record import read_record
 from generalad.spec import Spec
 
 _TOO_FAST = 1.05

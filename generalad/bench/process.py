@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from generalad.errors import GadError, MissingExtraError, UsageError
-from generalad.runtime import ort, ort_providers
+from generalad.runtime.backends import ort, ort_providers
 from generalad.runtime.session import KINDS, Closing
 from generalad.runtime.sources import VIDEO_SUFFIXES
 

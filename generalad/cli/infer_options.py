@@ -13,7 +13,7 @@ from generalad.errors import UsageError
 
 if TYPE_CHECKING:
     from generalad.runtime.line import Line
-    from generalad.runtime.stream import Stream
+    from generalad.runtime.streams.stream import Stream
     from generalad.runtime.table import Table
 
 T = TypeVar("T")
@@ -198,7 +198,7 @@ def _sources(given: argparse.Namespace, state: Path | None) -> list[Stream]:
     """The addresses of the command line."""
     from generalad.runtime.decision import Rule
     from generalad.runtime.sources import VIDEO_SUFFIXES, Source, is_live_address, open_sources
-    from generalad.runtime.stream import Stream
+    from generalad.runtime.streams.stream import Stream
 
     found: list[Source] = []
     for address in given.sources:

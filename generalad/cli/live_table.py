@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from generalad.runtime.notice import Notice
+    from generalad.runtime.streams.notice import Notice
     from generalad.runtime.view import Look, SinkView, StreamView, View
 
 REFRESH = 4

@@ -22,7 +22,7 @@ from generalad.export.parity import LIMITS
 from generalad.export.precision import ladder, lower, too_large
 from generalad.export.quantise import Coverage, coverages, quantise
 from generalad.export.to_onnx import write_model
-from generalad.runtime import ov, trt_library
+from generalad.runtime.backends import ov, trt_library
 from generalad.spec import Spec
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}

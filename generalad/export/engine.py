@@ -15,9 +15,9 @@ from typing import Any
 
 from generalad.errors import GadError, StorageError, UsageError
 from generalad.files import atomic_write, sha256_of_file
-from generalad.runtime.engine_record import HARDWARE_COMPATIBILITY, Machine
+from generalad.runtime.backends.engine_record import HARDWARE_COMPATIBILITY, Machine
+from generalad.runtime.backends.trt_library import create, library, logger, machine
 from generalad.runtime.interrupt import on_interrupt
-from generalad.runtime.trt_library import create, library, logger, machine
 
 OLDEST = (10, 12)
 """Older versions do not build strongly typed networks fully."""

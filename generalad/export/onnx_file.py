@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from generalad.files import atomic_write
-from generalad.runtime.onnx_hash import HASH_KEY
+from generalad.runtime.backends.onnx_hash import HASH_KEY
 
 MOST_INLINE = 1_500_000_000
 """Bytes of a file with its weights inside; protobuf ends at 2 GB. More goes to a second file."""

@@ -18,7 +18,7 @@ from generalad.export.precision import Keep
 from generalad.export.quantise import representative
 from generalad.export.quiet import quiet
 from generalad.files import atomic_write, make_folder, sha256_of_file, storage_error
-from generalad.runtime import ov
+from generalad.runtime.backends import ov
 from generalad.spec import Spec
 
 _LOGGERS = ("nncf", "torch.utils.cpp_extension")

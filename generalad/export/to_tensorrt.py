@@ -22,10 +22,10 @@ from generalad.files import (
     sha256_of_file,
     storage_error,
 )
-from generalad.runtime.engine_record import EngineRecord, read_record, record_path
+from generalad.runtime.backends.engine_record import EngineRecord, read_record, record_path
+from generalad.runtime.backends.onnx_hash import check_unchanged
+from generalad.runtime.backends.trt_library import library, machine
 from generalad.runtime.golden import selftest
-from generalad.runtime.onnx_hash import check_unchanged
-from generalad.runtime.trt_library import library, machine
 from generalad.spec import METADATA_KEY, Spec
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from generalad.runtime.areas import Areas
     from generalad.runtime.decision import (
         Decision,
         Milliseconds,
@@ -24,27 +23,28 @@ if TYPE_CHECKING:
         decide,
         regions,
     )
-    from generalad.runtime.events import EventRule
-    from generalad.runtime.notice import Notice
     from generalad.runtime.pipeline import Interrupted, infer
     from generalad.runtime.session import Outputs, Session, open_session
     from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
     from generalad.runtime.sources import Frame, LiveSource, Source, open_sources
-    from generalad.runtime.stream import Stream
+    from generalad.runtime.streams.areas import Areas
+    from generalad.runtime.streams.events import EventRule
+    from generalad.runtime.streams.notice import Notice
+    from generalad.runtime.streams.stream import Stream
     from generalad.runtime.summary import StageTime, Summary
 
 _HOMES = {
     "AnnotatedVideo": "sinks",
-    "Areas": "areas",
+    "Areas": "streams.areas",
     "Csv": "sinks",
     "Decision": "decision",
-    "EventRule": "events",
+    "EventRule": "streams.events",
     "Frame": "sources",
     "Interrupted": "pipeline",
     "JsonLines": "sinks",
     "LiveSource": "sources",
     "Milliseconds": "decision",
-    "Notice": "notice",
+    "Notice": "streams.notice",
     "Outputs": "session",
     "Overlays": "sinks",
     "Region": "decision",
@@ -54,7 +54,7 @@ _HOMES = {
     "Sink": "sinks",
     "Source": "sources",
     "StageTime": "summary",
-    "Stream": "stream",
+    "Stream": "streams.stream",
     "Summary": "summary",
     "decide": "decision",
     "infer": "pipeline",

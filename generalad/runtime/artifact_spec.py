@@ -16,8 +16,8 @@ from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
 from generalad.files import atomic_write, sha256_of_file
-from generalad.runtime.engine_record import read_record, record_path
-from generalad.runtime.onnx_hash import check_unchanged, weights_apart
+from generalad.runtime.backends.engine_record import read_record, record_path
+from generalad.runtime.backends.onnx_hash import check_unchanged, weights_apart
 from generalad.spec import METADATA_KEY, Spec
 
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import UsageError
-from generalad.runtime.areas import Areas
+from generalad.runtime.streams.areas import Areas
 from generalad.spec import Spec
 
 MAX_REGIONS = 100

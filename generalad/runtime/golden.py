@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, DataError, GateError
 from generalad.preprocess import decode_image
-from generalad.runtime.onnx_hash import check_unchanged
+from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.session import EXPORT_AGAIN, Outputs, open_session, spread
 from generalad.spec import GoldenSample, Spec
 

@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generalad.errors import ConfigError, GadError
-from generalad.runtime.areas import Areas
 from generalad.runtime.decision import Rule
-from generalad.runtime.faults import FROZEN_AFTER
 from generalad.runtime.sources import WATCH, LiveSource, Source, is_live_address, open_sources
-from generalad.runtime.stream import Stream
+from generalad.runtime.streams.areas import Areas
+from generalad.runtime.streams.faults import FROZEN_AFTER
+from generalad.runtime.streams.stream import Stream
 from generalad.runtime.table import Table, load_table
 
 if TYPE_CHECKING:
-    from generalad.runtime.events import EventRule
+    from generalad.runtime.streams.events import EventRule
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _areas(table: Table) -> Areas | None:
 
 
 def _event_rule(table: Table, *, live: bool) -> EventRule | None:
-    from generalad.runtime.events import EventRule  # not for a run without a line's file
+    from generalad.runtime.streams.events import EventRule  # not for a run without a line's file
 
     values, usual = table.take("event", dict), EventRule()
     if values is None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from generalad.errors import ConfigError, GadError
-from generalad.runtime.names import digest
 from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
+from generalad.runtime.streams.names import digest
 from generalad.runtime.table import Table
 
 Report = Callable[[str], None]
@@ -71,7 +71,7 @@ def _video(table: Table, here: Path, state: Path, report: Report) -> Sink:
 
 
 def _events(table: Table, here: Path, state: Path, report: Report) -> Sink:
-    from generalad.runtime.event_folder import EventFolder
+    from generalad.runtime.sinks.event_folder import EventFolder
 
     days = table.take("max_days", float)
     return EventFolder(
@@ -83,7 +83,7 @@ def _events(table: Table, here: Path, state: Path, report: Report) -> Sink:
 
 
 def _samples(table: Table, here: Path, state: Path, report: Report) -> Sink:
-    from generalad.runtime.samples import Samples
+    from generalad.runtime.sinks.samples import Samples
 
     return Samples(
         here / table.need("folder", str),

@@ -22,21 +22,21 @@ from pathlib import Path
 import numpy as np
 
 from generalad.errors import UsageError
-from generalad.runtime.channel import BrokenOff, Channel
-from generalad.runtime.intake import Intake
+from generalad.runtime.flow.channel import BrokenOff, Channel
+from generalad.runtime.flow.intake import Intake
+from generalad.runtime.flow.lane import Lane
+from generalad.runtime.flow.writer import OnNotice, OnProblem, OnResult, Writer
 from generalad.runtime.interrupt import on_interrupt
-from generalad.runtime.item import Item, Message, takes_a_place
-from generalad.runtime.lane import Lane
-from generalad.runtime.monitor import Monitor
 from generalad.runtime.opening import open_for_pipeline
 from generalad.runtime.session import Session
-from generalad.runtime.sink_views import sink_views
 from generalad.runtime.sinks import Sink
+from generalad.runtime.sinks.sink_views import sink_views
 from generalad.runtime.sources import LiveSource, Source
-from generalad.runtime.stream import Stream, as_streams
+from generalad.runtime.streams.item import Item, Message, takes_a_place
+from generalad.runtime.streams.monitor import Monitor
+from generalad.runtime.streams.stream import Stream, as_streams
 from generalad.runtime.summary import Summary, Tally
 from generalad.runtime.view import GIVEN_UP, Observer, View
-from generalad.runtime.writer import OnNotice, OnProblem, OnResult, Writer
 
 MAX_WAIT = 0.01
 """Seconds that a picture of a camera waits for others to fill a batch."""

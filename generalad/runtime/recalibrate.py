@@ -21,9 +21,9 @@ from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.preprocess import resize
 from generalad.runtime.artifact_spec import copy_with_spec
-from generalad.runtime.faults import Limits
 from generalad.runtime.session import Session, open_session
 from generalad.runtime.sources import Frame, Source, open_sources
+from generalad.runtime.streams.faults import Limits
 from generalad.spec import Spec
 
 PICTURES = "recent pictures that an operator confirmed as good"

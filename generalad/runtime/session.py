@@ -212,14 +212,14 @@ def open_session(
             f"{path.name} cannot run on {device!r}", remedy=f"choose {' or '.join(KINDS[suffix])}"
         )
     if suffix == ".xml":
-        from generalad.runtime.ov import OvSession
+        from generalad.runtime.backends.ov import OvSession
 
         return OvSession(path, threads=threads)
     if suffix == ".engine":
-        from generalad.runtime.trt import TrtSession
+        from generalad.runtime.backends.trt import TrtSession
 
         return TrtSession(path, threads=threads, timed=timed)
-    from generalad.runtime.ort import OrtSession
+    from generalad.runtime.backends.ort import OrtSession
 
     return OrtSession(path, threads=threads, device=device, spinning=spinning, timed=timed)
 

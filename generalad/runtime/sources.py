@@ -23,7 +23,7 @@ from generalad.preprocess import IMAGE_SUFFIXES, read_image
 
 if TYPE_CHECKING:
     from generalad.runtime.live.state import Status
-    from generalad.runtime.notice import Notice
+    from generalad.runtime.streams.notice import Notice
 
 WATCH = "watch:"
 """What the address of a watched folder begins with."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from generalad.runtime.notice import NoticeKind
+from generalad.runtime.streams.notice import NoticeKind
 
 MessageKind = Literal[NoticeKind, "result"]
 

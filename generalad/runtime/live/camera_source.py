@@ -12,8 +12,8 @@ from generalad.runtime.live.camera import CameraFactory
 from generalad.runtime.live.reader import Reader
 from generalad.runtime.live.source import FramesAlone
 from generalad.runtime.live.state import Captured, Change, Status
-from generalad.runtime.notice import Notice
 from generalad.runtime.sources import Frame
+from generalad.runtime.streams.notice import Notice
 
 _LOOK = 0.1
 """Seconds after which a change of state is told when no frame comes."""

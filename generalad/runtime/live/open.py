@@ -10,8 +10,8 @@ from generalad.runtime.live.address import parse_address
 from generalad.runtime.live.camera_source import CameraSource
 from generalad.runtime.live.video import VideoCamera
 from generalad.runtime.live.watched_source import WatchedSource
-from generalad.runtime.names import digest
 from generalad.runtime.sources import VIDEO_SUFFIXES, WATCH, LiveSource
+from generalad.runtime.streams.names import digest
 
 
 def open_live(

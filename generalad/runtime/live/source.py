@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from generalad.runtime.notice import Notice
 from generalad.runtime.sources import Frame
+from generalad.runtime.streams.notice import Notice
 
 
 class FramesAlone:

@@ -12,8 +12,8 @@ from generalad.errors import DataError
 from generalad.runtime.live.source import FramesAlone
 from generalad.runtime.live.state import State, Status
 from generalad.runtime.live.watch import Arrived, WatchedFolder
-from generalad.runtime.notice import Notice
 from generalad.runtime.sources import Frame
+from generalad.runtime.streams.notice import Notice
 
 _LOOK_EVERY = 0.2
 

@@ -14,12 +14,12 @@ from generalad import files
 from generalad.errors import GadError, StorageError
 from generalad.overlay import overlay
 from generalad.preprocess import IMAGE_SUFFIXES
-from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.decision import Result
-from generalad.runtime.names import safe_name, utc_stamp
+from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.sinks.places import places_of, refuse_sources
 from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, LiveSource, Source
+from generalad.runtime.streams.names import safe_name, utc_stamp
 from generalad.spec import Spec
 
 LIVE_KEPT = 1000

@@ -18,7 +18,7 @@ Map = NDArray[np.float32]
 class Sink(Protocol):
     """Takes the results of one run in the order of the frames, in one thread.
 
-    One that also has `notice` takes notices too, see `generalad.runtime.notice.TakesNotices`.
+    One that also has `notice` takes notices too, see `streams.notice.TakesNotices`.
     """
 
     needs_image: bool

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import GadError, UsageError
-from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.decision import Result
-from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks import encode, refuse_sources
+from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.sources import Frame, Source
+from generalad.runtime.streams.names import safe_name, utc_stamp
 from generalad.spec import Spec
 
 _NAMES = r"\d{8}T\d{6}\.\d{3}Z-\d+-(normal|anomalous)\.png"

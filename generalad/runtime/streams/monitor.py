@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from generalad.picture import statistics
 from generalad.runtime.decision import Milliseconds, Result, decide
-from generalad.runtime.faults import FaultDetector
-from generalad.runtime.notice import Notice
 from generalad.runtime.sources import LiveSource
-from generalad.runtime.stream import Stream
+from generalad.runtime.streams.faults import FaultDetector
+from generalad.runtime.streams.notice import Notice
+from generalad.runtime.streams.stream import Stream
 from generalad.runtime.summary import quantile
 from generalad.runtime.view import StreamView
 from generalad.spec import Spec
 
 if TYPE_CHECKING:
-    from generalad.runtime.drift import DriftMonitor
-    from generalad.runtime.events import EventTracker
-    from generalad.runtime.item import Item
+    from generalad.runtime.streams.drift import DriftMonitor
+    from generalad.runtime.streams.events import EventTracker
+    from generalad.runtime.streams.item import Item
 
 _RECENT = 300
 """Frames over which speed and latency are shown."""
@@ -204,7 +204,7 @@ class Monitor:
 def _event_tracker(stream: Stream) -> EventTracker | None:
     if stream.events is None:
         return None
-    from generalad.runtime.events import EventTracker
+    from generalad.runtime.streams.events import EventTracker
 
     return EventTracker(stream.name, stream.events)
 
@@ -212,7 +212,7 @@ def _event_tracker(stream: Stream) -> EventTracker | None:
 def _drift_monitor(stream: Stream, spec: Spec) -> DriftMonitor | None:
     if not stream.drift or spec.reference is None:
         return None
-    from generalad.runtime.drift import DriftMonitor
+    from generalad.runtime.streams.drift import DriftMonitor
 
     return DriftMonitor(spec.reference)
 

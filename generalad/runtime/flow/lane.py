@@ -14,11 +14,11 @@ from dataclasses import replace
 import cv2
 
 from generalad.preprocess import resize
-from generalad.runtime.intake import Intake
-from generalad.runtime.item import Item, Message
-from generalad.runtime.monitor import Monitor
-from generalad.runtime.notice import Notice
+from generalad.runtime.flow.intake import Intake
 from generalad.runtime.sources import Frame, LiveSource, Source
+from generalad.runtime.streams.item import Item, Message
+from generalad.runtime.streams.monitor import Monitor
+from generalad.runtime.streams.notice import Notice
 
 
 class Lane:

@@ -9,8 +9,8 @@ from collections import deque
 from typing import Any
 
 from generalad.errors import GadError, MissingExtraError
-from generalad.runtime import cuda
-from generalad.runtime.engine_record import Machine
+from generalad.runtime.backends import cuda
+from generalad.runtime.backends.engine_record import Machine
 
 
 def library() -> Any:

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad import files
-from generalad.runtime.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.decision import Result
-from generalad.runtime.names import safe_name
-from generalad.runtime.notice import Notice
 from generalad.runtime.sinks import draw, encode, refuse_sources
+from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
 from generalad.runtime.sources import Frame, Source
+from generalad.runtime.streams.names import safe_name
+from generalad.runtime.streams.notice import Notice
 from generalad.spec import Spec
 
 _NAMES = r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}-.*"

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from generalad.runtime.decision import Rule
-from generalad.runtime.faults import FROZEN_AFTER
 from generalad.runtime.sources import LiveSource, Source, open_sources
+from generalad.runtime.streams.faults import FROZEN_AFTER
 
 if TYPE_CHECKING:
-    from generalad.runtime.events import EventRule
+    from generalad.runtime.streams.events import EventRule
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Stream:
         rule = rule or Rule()
         if not isinstance(source, LiveSource):
             return cls(source, rule)
-        from generalad.runtime.events import EventRule
+        from generalad.runtime.streams.events import EventRule
 
         return cls(source, rule, events=EventRule(), camera_faults=True, drift=True)
 

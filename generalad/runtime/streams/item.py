@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.picture import Statistics
-from generalad.runtime.monitor import Monitor
-from generalad.runtime.notice import Notice
 from generalad.runtime.sources import Frame
+from generalad.runtime.streams.monitor import Monitor
+from generalad.runtime.streams.notice import Notice
 
 
 @dataclass(eq=False)

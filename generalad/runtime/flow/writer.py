@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from generalad.errors import StorageError
 from generalad.runtime.decision import Result
-from generalad.runtime.item import Item, Message
-from generalad.runtime.monitor import Monitor
-from generalad.runtime.notice import Notice, TakesNotices
 from generalad.runtime.sinks import Sink
 from generalad.runtime.sources import Source
+from generalad.runtime.streams.item import Item, Message
+from generalad.runtime.streams.monitor import Monitor
+from generalad.runtime.streams.notice import Notice, TakesNotices
 from generalad.runtime.summary import Tally
 from generalad.spec import Spec
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
-from generalad.runtime import ort_providers
+from generalad.runtime.backends import ort_providers
 from generalad.runtime.session import EXPORT_AGAIN, STAGES, LibrarySession, Outputs, check_spec
 from generalad.spec import METADATA_KEY, Spec
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, GadError, UsageError
-from generalad.runtime import cuda
-from generalad.runtime.engine_record import load_checked, rebuild_command
+from generalad.runtime.backends import cuda
+from generalad.runtime.backends.engine_record import load_checked, rebuild_command
+from generalad.runtime.backends.trt_library import create, library, logger, machine
 from generalad.runtime.session import (
     EXPORT_AGAIN,
     STAGES,
@@ -24,7 +25,6 @@ from generalad.runtime.session import (
     check_spec,
     in_batches,
 )
-from generalad.runtime.trt_library import create, library, logger, machine
 from generalad.spec import Spec
 
 __all__ = ["TrtSession", "library"]

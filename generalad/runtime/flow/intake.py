@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from generalad.runtime.channel import BrokenOff
+from generalad.runtime.flow.channel import BrokenOff
 
 T = TypeVar("T")
 

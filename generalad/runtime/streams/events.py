@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from generalad.errors import UsageError
 from generalad.runtime.decision import Region, Result
-from generalad.runtime.names import utc_stamp
-from generalad.runtime.notice import Evidence, Notice
 from generalad.runtime.sources import Frame
+from generalad.runtime.streams.names import utc_stamp
+from generalad.runtime.streams.notice import Evidence, Notice
 
 NORMAL = "normal"
 """`Event.ended_by` where the pictures became normal again."""

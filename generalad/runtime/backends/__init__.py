@@ -1,0 +1,1 @@
+"""The libraries that run artifacts: ONNX Runtime, OpenVINO and TensorRT, each as a `Session`."""

@@ -1,0 +1,1 @@
+"""What is known of one stream: its rule, decisions, events, camera faults, drift and counts."""
