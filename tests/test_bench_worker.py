@@ -136,6 +136,18 @@ def test_a_worker_that_dies(
         Worker(subject, order)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_its_heap_is_steady_unless_the_user_says_otherwise(
+    subject: Subject, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, own = process.STEADY_HEAP
+    monkeypatch.delenv(kept, raising=False)
+    monkeypatch.setenv(own, "123456")
+    with Worker(subject, order) as side:
+        entries = Path(f"/proc/{side.pid}/environ").read_bytes().decode().split("\0")
+    assert f"{kept}={process.STEADY_HEAP[kept]}" in entries and f"{own}=123456" in entries
+
+
 def test_a_worker_that_is_killed_between_commands(subject: Subject, order: Order) -> None:
     with Worker(subject, order) as side:
         os.kill(side.pid, 9)
