@@ -6,7 +6,7 @@ of one are judged. For single pictures in your own program:
 `golden.selftest` checks that this device computes what an artifact's export recorded.
 
 `backends` run artifacts behind `session`; `live` reads cameras; `streams` judges what each stream
-shows; `flow` has the threads that `pipeline` ties together; `sinks` write to disk, `delivery` sends.
+shows; `flow` has the threads that `pipeline` ties together; `sinks` write, and `delivery` sends.
 
 A name is loaded when it is first used, so that a start pays for no part that its run does without.
 """
