@@ -53,5 +53,6 @@ def sentence(
 
 
 def _in_words(cause: Cause) -> str:
-    share = f", {cause.share:.0%} of the difference" if cause.share < 1.05 else ""
+    # Above 1 where another stage made up for some of it, by chance or not.
+    share = f", {min(cause.share, 1.0):.0%} of the difference" if cause.share < 1.05 else ""
     return f"; {cause.stage} takes {cause.ratio:.3f} times its time{share}"

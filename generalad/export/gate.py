@@ -19,7 +19,8 @@ from generalad.export.parity import Parity, compare, refuse_infinite
 from generalad.export.pictures import Pictures
 from generalad.model.storage import Trained
 from generalad.picture import quantiles
-from generalad.runtime.session import Outputs, Session, open_session
+from generalad.runtime.opening import open_for_pipeline
+from generalad.runtime.session import Outputs, Session
 from generalad.spec import Spec
 
 TIMED_PAIRS = 12
@@ -94,7 +95,7 @@ class Gate:
             draft = Path(folder) / f"draft{self.suffix}"
             spec = dataclasses.replace(self.trained.spec, precision=candidate.precision)
             candidate.write(draft, spec)
-            with open_session(draft) as session:
+            with open_for_pipeline(draft) as session:
                 outputs = run_sets(session, self.sets, candidate.name, self.report)
                 for part in outputs:
                     refuse_infinite(part)
@@ -121,11 +122,14 @@ class Gate:
     def _speed_up(
         self, session: Session, reference: Callable[[Path, Spec], None], folder: Path
     ) -> float:
-        """Times faster than the reference on one picture: the median over pairs of runs."""
+        """Times faster than the reference on one picture: the median over pairs of runs.
+
+        Both are opened as for production; threads that spin would take the cores from each other.
+        """
         path = folder / f"reference{self.suffix}"
         reference(path, self.trained.spec)
         picture = self.sets[0].images[:1]
-        with open_session(path) as other:
+        with open_for_pipeline(path) as other:
             for one in (session, other):
                 one.run(picture)
             return statistics.median(
