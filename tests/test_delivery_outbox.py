@@ -86,6 +86,32 @@ def test_a_will_is_put_by_the_next_process_unless_it_came_true(tmp_path: Path) -
     outbox.close()
 
 
+def test_wills_survive_a_kill_while_they_are_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write, copies = tmp_path / "q", Store.write, list[Path]()
+    outbox = Outbox(path)
+    outbox.put(message(1), will=message(2))
+    outbox.put(message(3), will=message(4))
+    outbox.close()
+
+    def copied_first(store: Store, **values: object) -> None:
+        copies.append(tmp_path / f"before-write-{len(copies)}")
+        for suffix in ("", "-wal"):
+            if (file := Path(f"{path}{suffix}")).exists():
+                shutil.copyfile(file, f"{copies[-1]}{suffix}")
+        write(store, **values)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", copied_first)
+        Outbox(path).close()
+    assert len(copies) > 2
+    for copy in copies:  # what lay on the disk when the process was killed there
+        outbox = Outbox(copy)
+        assert drain(outbox) == ["m1", "m3", "m2", "m4"]
+        outbox.close()
+
+
 def test_what_is_too_large_is_dropped_and_counted(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "q", limits=Limits(bytes=100))
     outbox.put(message(1, size=101))

@@ -77,8 +77,9 @@ class Outbox:
         with self.changed:
             self._make_room()  # limits may be smaller than last time
             self._save(durable=False)
-            for will in self._store.wills():
-                self._wills[will.id] = will
+            wills = self._store.wills()
+            self._wills = {will.id: will for will in wills}  # each stays until it is put
+            for will in wills:
                 self.put(will)
 
     @property
