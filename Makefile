@@ -31,6 +31,7 @@ clean:           ## remove what make made
 	rm -rf $(VENV) demo dist build
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into $(VENV), which takes one to three minutes and prints nothing"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@touch $@
