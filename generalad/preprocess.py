@@ -34,9 +34,6 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 
-RESIZE_RULE = "stretch-area-linear-v1"
-"""Name of the rule above; recorded in every artifact and part of every cache key."""
-
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 )

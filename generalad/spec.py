@@ -27,6 +27,9 @@ METADATA_KEY = "generalad.spec"
 DETECTOR_FILE = "detector.json"
 """The file that makes a folder a detector; holds the spec under the key "spec"."""
 
+RESIZE_RULE = "stretch-area-linear-v1"
+"""How `generalad.preprocess` makes pictures; in every artifact, and part of every cache key."""
+
 INPUT_NAME = "images"
 OUTPUT_NAMES = ("scores", "maps")
 

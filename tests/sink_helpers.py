@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from generalad.runtime.decision import Milliseconds, Result
 from generalad.runtime.fake import fake_spec
 from generalad.runtime.live import Status
-from generalad.runtime.sinks import Sink
+from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import Frame, Source
 from generalad.runtime.streams.notice import Evidence, Notice
 

@@ -23,7 +23,7 @@ from generalad.runtime.decision import Milliseconds, Result
 from generalad.runtime.delivery.message import IMPORTANCE, Message
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.fake import fake_spec
-from generalad.runtime.sinks import Sink
+from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import Frame
 from generalad.runtime.streams.events import EventTracker
 from generalad.runtime.streams.notice import Notice, TakesNotices

@@ -29,8 +29,8 @@ from sink_helpers import (
 
 from generalad.errors import StorageError, UsageError
 from generalad.preprocess import read_image
-from generalad.runtime.sinks import draw
 from generalad.runtime.sinks.event_folder import EventFolder
+from generalad.runtime.sinks.overlays import draw
 from generalad.runtime.streams.events import EventTracker
 from generalad.runtime.streams.notice import Notice, TakesNotices
 

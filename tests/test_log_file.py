@@ -24,7 +24,8 @@ from sink_helpers import (
 )
 
 from generalad.errors import StorageError, UsageError
-from generalad.runtime.sinks import Csv, JsonLines, text_files
+from generalad.runtime.sinks import text_files
+from generalad.runtime.sinks.lines import Csv, JsonLines
 from generalad.runtime.sinks.text_files import LogFile
 from generalad.runtime.sources import PictureFiles
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from sink_helpers import SPEC, LiveSource
 
-from generalad.runtime.sinks import Sink
 from generalad.runtime.sinks.event_folder import EventFolder
 from generalad.runtime.sinks.samples import Samples
+from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sinks.sink_views import sink_views
 from generalad.runtime.view import SinkView
 

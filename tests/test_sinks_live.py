@@ -14,8 +14,8 @@ from sink_helpers import LiveSource, close_opened, faulty, names, opened, scored
 
 from generalad.errors import UsageError
 from generalad.preprocess import read_image
-from generalad.runtime import open_sources
-from generalad.runtime.sinks import AnnotatedVideo, Overlays, overlays, video
+from generalad.runtime import AnnotatedVideo, Overlays, open_sources
+from generalad.runtime.sinks import overlays, video
 from generalad.runtime.sinks.event_folder import EventFolder
 from generalad.runtime.sinks.samples import Samples
 

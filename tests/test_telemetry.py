@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import urllib.error
 import urllib.request
@@ -22,8 +21,8 @@ VIEW = View((STREAM,), (SINK,), {"Csv": 6}, seconds=100.0, busy=0.0, backend="fa
 
 
 def changed(**changes: object) -> View:
-    stream = dataclasses.replace(STREAM, **changes)  # type: ignore[arg-type]
-    return dataclasses.replace(VIEW, streams=(stream,))
+    stream = STREAM._replace(**changes)  # type: ignore[arg-type]
+    return VIEW._replace(streams=(stream,))
 
 
 def samples(view: View) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -79,13 +78,13 @@ def test_a_camera_that_is_down_is_not_ready_but_no_reason_to_start_anew() -> Non
 
 def test_a_fault_and_a_lost_broker_are_told() -> None:
     assert not_ready(changed(fault="black")) == ["line-1: camera fault: black"]
-    lost = dataclasses.replace(SINK, connected=False, problem="refused")
-    assert not_ready(dataclasses.replace(VIEW, sinks=(lost,))) == ["mqtt://broker: refused"]
+    lost = SINK._replace(connected=False, problem="refused")
+    assert not_ready(VIEW._replace(sinks=(lost,))) == ["mqtt://broker: refused"]
 
 
 def test_a_network_that_does_not_come_back_is_told() -> None:
-    assert not hanging(dataclasses.replace(VIEW, busy=59.0))
-    assert hanging(dataclasses.replace(VIEW, busy=61.0))
+    assert not hanging(VIEW._replace(busy=59.0))
+    assert hanging(VIEW._replace(busy=61.0))
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ def test_pages(served: tuple[str, list[View]]) -> None:
     code, body = get(f"{address}/ready")
     assert code == 503
     assert json.loads(body)["problems"] == ["line-1: stalled: no frame for 5 s"]
-    views[0] = dataclasses.replace(VIEW, busy=1e6)
+    views[0] = VIEW._replace(busy=1e6)
     assert get(f"{address}/health")[0] == 503
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +31,7 @@ SHOW_AFTER = 0.5
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
+    _start_light()
     given = parser().parse_intermixed_args(arguments)  # sources may follow options
     if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
@@ -36,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     wanted = plan(given, to_terminal=sys.stdout.isatty())
     from generalad.runtime import Interrupted
 
+    gc.freeze()
+    gc.enable()
     with contextlib.ExitStack() as stack:
         artifact = wanted.artifact if opening is None else stack.enter_context(opening())
         try:
@@ -49,6 +54,11 @@ def main(arguments: Sequence[str]) -> int:
             raise
     sys.stderr.write(in_words(summary))
     return 1 if summary.failed or summary.given_up else 0
+
+
+def _start_light() -> None:
+    gc.disable()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _open(given: argparse.Namespace) -> Callable[[], Session] | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from generalad.errors import UsageError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from generalad.runtime.table import Table
 
 T = TypeVar("T")
+
+HELP_WIDTH = 80
 
 DESCRIPTION = """\
 Run an artifact on pictures, folders, videos and cameras.
@@ -44,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
         prog="gad infer",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # Without a width it would ask the terminal, at every option, by a module slow to load.
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=HELP_WIDTH),
     )
     add = found.add_argument
     add("artifact", type=Path, nargs="?", help="exported file, such as model.onnx")
@@ -124,8 +127,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What is to run: the options over the line's file.
 
     `outputs` are tables for `generalad.runtime.outputs`, each with the folder that its paths are

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     )
     from generalad.runtime.pipeline import Interrupted, infer
     from generalad.runtime.session import Outputs, Session, open_session
-    from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
+    from generalad.runtime.sinks.lines import Csv, JsonLines
+    from generalad.runtime.sinks.overlays import Overlays
+    from generalad.runtime.sinks.sink import Sink
+    from generalad.runtime.sinks.video import AnnotatedVideo
     from generalad.runtime.sources import Frame, LiveSource, Source, open_sources
     from generalad.runtime.streams.areas import Areas
     from generalad.runtime.streams.events import EventRule
@@ -37,24 +40,24 @@ if TYPE_CHECKING:
     from generalad.runtime.summary import StageTime, Summary
 
 _HOMES = {
-    "AnnotatedVideo": "sinks",
+    "AnnotatedVideo": "sinks.video",
     "Areas": "streams.areas",
-    "Csv": "sinks",
+    "Csv": "sinks.lines",
     "Decision": "decision",
     "EventRule": "streams.events",
     "Frame": "sources",
     "Interrupted": "pipeline",
-    "JsonLines": "sinks",
+    "JsonLines": "sinks.lines",
     "LiveSource": "sources",
     "Milliseconds": "decision",
     "Notice": "streams.notice",
     "Outputs": "session",
-    "Overlays": "sinks",
+    "Overlays": "sinks.overlays",
     "Region": "decision",
     "Result": "decision",
     "Rule": "decision",
     "Session": "session",
-    "Sink": "sinks",
+    "Sink": "sinks.sink",
     "Source": "sources",
     "StageTime": "summary",
     "Stream": "streams.stream",

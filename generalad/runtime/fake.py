@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from generalad import spec as specs
 from generalad.errors import UsageError
-from generalad.preprocess import RESIZE_RULE
 from generalad.runtime.session import Closing, Outputs, check_images
-from generalad.spec import Spec
+from generalad.spec import RESIZE_RULE, Spec
 
 
 class FakeSession(Closing):

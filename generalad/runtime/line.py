@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from generalad.errors import ConfigError, GadError
 from generalad.runtime.decision import Rule
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from generalad.runtime.streams.events import EventRule
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """What runs on a line; None is what was not said.
 
     Attributes:

@@ -34,6 +34,10 @@ def open_in_background(
         except BaseException as error:
             failed.append(error)
 
+    if artifact.suffix == ".onnx":
+        from generalad.runtime.backends import ort
+
+        ort.library()
     thread = threading.Thread(target=work, name="gad-open", daemon=True)
     thread.start()
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from generalad.errors import ConfigError, GadError
-from generalad.runtime.sinks import AnnotatedVideo, Csv, JsonLines, Overlays, Sink
+from generalad.runtime.sinks.lines import Csv, JsonLines
+from generalad.runtime.sinks.sink import Report, Sink
 from generalad.runtime.streams.names import digest
 from generalad.runtime.table import Table
-
-Report = Callable[[str], None]
 
 STATE = Path("gad-state")
 """Folder of what must outlive the process, where nothing else is said."""
@@ -62,10 +61,14 @@ def _csv(table: Table, here: Path, state: Path, report: Report) -> Sink:
 
 
 def _overlays(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    from generalad.runtime.sinks.overlays import Overlays
+
     return Overlays(here / table.need("folder", str), report=report)
 
 
 def _video(table: Table, here: Path, state: Path, report: Report) -> Sink:
+    from generalad.runtime.sinks.video import AnnotatedVideo
+
     rate = table.take("rate", float)
     return AnnotatedVideo(here / table.need("file", str), rate=rate, report=report)
 

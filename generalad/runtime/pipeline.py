@@ -29,8 +29,7 @@ from generalad.runtime.flow.writer import OnNotice, OnProblem, OnResult, Writer
 from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.opening import open_for_pipeline
 from generalad.runtime.session import Session
-from generalad.runtime.sinks import Sink
-from generalad.runtime.sinks.sink_views import sink_views
+from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import LiveSource, Source
 from generalad.runtime.streams.item import Item, Message, takes_a_place
 from generalad.runtime.streams.monitor import Monitor
@@ -198,6 +197,8 @@ class _Run:
             lane.stopping = True
 
     def _look(self) -> View:
+        from generalad.runtime.sinks.sink_views import sink_views  # only for observers
+
         return View(
             streams=tuple(monitor.view() for monitor in self._monitors),
             sinks=tuple(view for sink in self._sinks for view in sink_views(sink)),

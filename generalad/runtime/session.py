@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, GadError, UsageError
-from generalad.preprocess import RESIZE_RULE
-from generalad.spec import Spec
+from generalad.spec import RESIZE_RULE, Spec
 
 EXPORT_AGAIN = "export the detector again with gad export"
 

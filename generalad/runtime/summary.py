@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from generalad.runtime.decision import Milliseconds, Result
 
@@ -16,16 +16,14 @@ RECENT = 10_000
 """Times are taken over this many last pictures, so that endless runs need no more memory."""
 
 
-@dataclass(frozen=True)
-class StageTime:
+class StageTime(NamedTuple):
     """Milliseconds a picture, over the last pictures that did not fail."""
 
     median: float
     p95: float
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """A finished run.
 
     Attributes:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 GIVEN_UP = "failed"
 """The state of a camera that no further attempt can help; a value of `live.State`."""
 
 
-@dataclass(frozen=True)
-class StreamView:
+class StreamView(NamedTuple):
     """One stream at one moment.
 
     Attributes:
@@ -52,8 +50,7 @@ class StreamView:
     drift: str | None
 
 
-@dataclass(frozen=True)
-class SinkView:
+class SinkView(NamedTuple):
     """A sink at one moment.
 
     Attributes:
@@ -73,8 +70,7 @@ class SinkView:
     dropped: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A run at one moment.
 
     Attributes:

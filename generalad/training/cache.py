@@ -29,7 +29,8 @@ from generalad.files import make_folder, storage_error, write_json
 from generalad.model.backbone import Backbone, normalise
 from generalad.model.whitening import Whitening
 from generalad.places import cache_folder
-from generalad.preprocess import RESIZE_RULE, read_image, resize
+from generalad.preprocess import read_image, resize
+from generalad.spec import RESIZE_RULE
 from generalad.training.precision import autocast, feature_dtype
 
 CACHE_VERSION = 1

@@ -26,8 +26,15 @@ from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
 from generalad.picture import reference, statistics
-from generalad.preprocess import RESIZE_RULE, read_image, resize
-from generalad.spec import DETECTOR_FILE, Backbone, Reference, Spec, TrainingSet
+from generalad.preprocess import read_image, resize
+from generalad.spec import (
+    DETECTOR_FILE,
+    RESIZE_RULE,
+    Backbone,
+    Reference,
+    Spec,
+    TrainingSet,
+)
 from generalad.training.cache import cached_features
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.loop import fit

@@ -18,7 +18,7 @@ from generalad.runtime.delivery.sender import DeliveryStatus, Report, Sender
 from generalad.runtime.delivery.transport import Transport
 from generalad.runtime.live.address import redacted
 from generalad.runtime.live.timing import Backoff
-from generalad.runtime.sinks import Map
+from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, Source
 from generalad.runtime.streams.notice import Notice
 from generalad.spec import Spec

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from generalad.errors import StorageError
 from generalad.runtime.decision import Result
-from generalad.runtime.sinks import Sink
+from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import Source
 from generalad.runtime.streams.item import Item, Message
 from generalad.runtime.streams.monitor import Monitor

@@ -22,9 +22,7 @@ from typing import IO, NamedTuple
 
 from generalad.errors import StorageError, UsageError
 from generalad.files import make_folder, storage_error
-
-Report = Callable[[str], None]
-"""Is told, in one line, what a person should know."""
+from generalad.runtime.sinks.sink import Report
 
 _LOOK_AGAIN = 60.0  # seconds between looks for entries that have become too old
 

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from generalad import files
 from generalad.runtime.decision import Result
-from generalad.runtime.sinks import draw, encode, refuse_sources
-from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
+from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
+from generalad.runtime.sinks.overlays import draw, encode
+from generalad.runtime.sinks.places import refuse_sources
+from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import Frame, Source
 from generalad.runtime.streams.names import safe_name
 from generalad.runtime.streams.notice import Notice

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generalad.runtime.decision import Result
-from generalad.runtime.sinks.bounded_folder import Report
-from generalad.runtime.sinks.sink import Map
+from generalad.runtime.sinks.sink import Map, Report
 from generalad.runtime.sinks.text_files import Lines, LogFile, PartFile, StandardOutput
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.runtime.streams.notice import Notice

@@ -15,9 +15,9 @@ from generalad.errors import GadError, StorageError
 from generalad.overlay import overlay
 from generalad.preprocess import IMAGE_SUFFIXES
 from generalad.runtime.decision import Result
-from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus, Report
+from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.sinks.places import places_of, refuse_sources
-from generalad.runtime.sinks.sink import Map
+from generalad.runtime.sinks.sink import Map, Report
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.runtime.streams.names import safe_name, utc_stamp
 from generalad.spec import Spec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from generalad.runtime.sinks import Sink
 from generalad.runtime.sinks.bounded_folder import FolderStatus
+from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.view import SinkView
 
 

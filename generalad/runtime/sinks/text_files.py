@@ -15,7 +15,7 @@ from typing import IO, Protocol
 from generalad import files
 from generalad.errors import UsageError
 from generalad.preprocess import IMAGE_SUFFIXES
-from generalad.runtime.sinks.bounded_folder import Report
+from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import VIDEO_SUFFIXES
 from generalad.runtime.streams.names import utc_stamp
 

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from generalad import files
 from generalad.errors import StorageError, UsageError
 from generalad.runtime.decision import Result
-from generalad.runtime.sinks.bounded_folder import Report
 from generalad.runtime.sinks.overlays import draw
-from generalad.runtime.sinks.sink import Map
+from generalad.runtime.sinks.sink import Map, Report
 from generalad.runtime.sinks.text_files import part_of, rename_part
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec

@@ -8,7 +8,6 @@ is frozen, and when a fault is reported. A picture with a fault is not an anomal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -31,8 +30,7 @@ _NO_STRUCTURE = 1.0
 """Without a reference, what has at most this brightness and structure is black for certain."""
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """What is wrong with a picture, and what that was seen by."""
 
     kind: FaultKind
