@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -106,8 +107,37 @@ def test_a_start_loads_nothing_that_only_cameras_need(
     assert code_ == "0"
     unwanted = ("rich", "typer", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
                 "generalad.runtime.streams.events", "generalad.runtime.streams.drift",
-                "generalad.runtime.live")  # fmt: skip
+                "generalad.runtime.live", "generalad.runtime.sinks.video",
+                "generalad.runtime.sinks.bounded_folder")  # fmt: skip
     assert not {*unwanted} & {*loaded}
+
+
+AT_THE_END = """
+import gc, os, sys
+
+def tell(code):
+    loaded = [name for name in sys.modules if name in ("onnxruntime", "cv2")]
+    print(*loaded, os.environ["OPENBLAS_NUM_THREADS"], gc.isenabled(), gc.get_freeze_count() > 0)
+    sys.stdout.flush()
+    leave(code)
+
+leave, os._exit = os._exit, tell
+from generalad.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("threads", "found"), [(None, "1"), ("2", "2")])
+def test_a_start_is_quick_by_order_and_settings(
+    folder: Path, tmp_path: Path, make_artifact: MakeArtifact, threads: str | None, found: str
+) -> None:
+    """The network's library first, no threads for BLAS unless asked for, collection at the end."""
+    words = ("infer", make_artifact(tmp_path), folder, "--json", tmp_path / "out.jsonl")
+    command = (sys.executable, "-c", AT_THE_END, *map(str, words))
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    env |= {} if threads is None else {"OPENBLAS_NUM_THREADS": threads}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=env)
+    assert done.stdout.split() == ["onnxruntime", "cv2", found, "True", "True"]
 
 
 def test_results_survive_the_quick_end_of_the_process(

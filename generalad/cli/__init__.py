@@ -71,10 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     if words[0] not in COMMANDS:
         _unknown(words[0])
-    from generalad.cli.run import end_process, guarded
+    from generalad.cli.run import begin_process, end_process, guarded
 
+    quick = words[0] == "infer" and arguments is None
+    if quick:
+        begin_process()
     code = guarded(lambda: _call(words[0], words[1:]), debug=debug)
-    if words[0] == "infer" and arguments is None:
+    if quick:
         end_process(code)
     sys.exit(code)
 

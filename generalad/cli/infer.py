@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from generalad.cli.console import ProgressLines
 from generalad.cli.infer_options import Plan, parser, plan
+from generalad.cli.run import loaded
 
 if TYPE_CHECKING:
     from generalad.cli.console import Report
@@ -31,7 +30,6 @@ SHOW_AFTER = 0.5
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    _start_light()
     given = parser().parse_intermixed_args(arguments)  # sources may follow options
     if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
@@ -39,8 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = plan(given, to_terminal=sys.stdout.isatty())
     from generalad.runtime import Interrupted
 
-    gc.freeze()
-    gc.enable()
+    loaded()
     with contextlib.ExitStack() as stack:
         artifact = wanted.artifact if opening is None else stack.enter_context(opening())
         try:
@@ -54,11 +51,6 @@ def main(arguments: Sequence[str]) -> int:
             raise
     sys.stderr.write(in_words(summary))
     return 1 if summary.failed or summary.given_up else 0
-
-
-def _start_light() -> None:
-    gc.disable()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _open(given: argparse.Namespace) -> Callable[[], Session] | None:

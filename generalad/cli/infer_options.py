@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from generalad.runtime.table import Table
 
 T = TypeVar("T")
-
-HELP_WIDTH = 80
 
 DESCRIPTION = """\
 Run an artifact on pictures, folders, videos and cameras.
@@ -46,8 +43,7 @@ def parser() -> argparse.ArgumentParser:
         prog="gad infer",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        # Without a width it would ask the terminal, at every option, by a module slow to load.
-        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=HELP_WIDTH),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = found.add_argument
     add("artifact", type=Path, nargs="?", help="exported file, such as model.onnx")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from generalad.runtime.backends import ort
 from generalad.runtime.session import Session, open_session
 
 
@@ -34,9 +35,9 @@ def open_in_background(
         except BaseException as error:
             failed.append(error)
 
-    if artifact.suffix == ".onnx":
-        from generalad.runtime.backends import ort
-
+    if artifact.suffix.lower() == ".onnx":
+        # Importing the library needs the interpreter, as all else that is loaded now; only what
+        # follows does not. So the sooner it is through, the more goes on side by side.
         ort.library()
     thread = threading.Thread(target=work, name="gad-open", daemon=True)
     thread.start()
