@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from generalad.errors import GadError, MissingExtraError, UsageError
+from generalad.runtime import heap
 from generalad.runtime.backends import ort, ort_providers
 from generalad.runtime.session import KINDS, Closing
 from generalad.runtime.sources import VIDEO_SUFFIXES
@@ -23,10 +24,8 @@ from generalad.runtime.sources import VIDEO_SUFFIXES
 PROGRAM = Path(__file__).with_name("worker.py")
 OWN_ROOT = Path(__file__).resolve().parents[2]
 
-STEADY_HEAP = {"MALLOC_TRIM_THRESHOLD_": str(1 << 28), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
-"""Environment in which glibc keeps freed memory. Left to itself, it gives the memory of a picture
-back after every one of them in some processes and not in others, by where things happen to lie: one
-process of the same program decoded at 1.2 ms, the next at 2.0 ms, for as long as it lived."""
+STEADY_HEAP = {name: str(value) for name, value in heap.STEADY.items()}
+"""Environment of a worker, so that older checkouts too keep their heap as `gad infer` does."""
 
 PATIENCE = 120.0
 """Seconds without an answer after which a worker hangs; opening a large engine takes its time."""

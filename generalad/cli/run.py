@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from generalad.errors import GadError
+from generalad.runtime.heap import keep_freed_memory
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 _SIGNALLED = 128
@@ -45,10 +46,11 @@ def guarded(command: Callable[[], int], *, debug: bool) -> int:
 
 
 def begin_process() -> None:
-    """Prepare a process that should be ready soon; before NumPy and OpenCV are imported."""
+    """Prepare a process that should be ready soon and work fast; before NumPy is imported."""
     # Both bring a BLAS, which this command never calls. Its threads would keep the other cores busy
     # for the first 0.1 s, while the network is loaded there.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    keep_freed_memory()
     gc.disable()  # modules are no garbage; until `loaded`
 
 

@@ -1,0 +1,31 @@
+"""Tells glibc to keep the memory of pictures, which come and go at one size.
+
+Left to itself it gives the memory of a picture back after every one of them in some processes and
+not in others, by where things happen to lie: one process of the same program decoded at 1.2 ms, the
+next at 2.0 ms, for as long as it lived.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+STEADY = {"MALLOC_TRIM_THRESHOLD_": 1 << 28, "MALLOC_MMAP_THRESHOLD_": 1 << 25}
+"""Variables of glibc's environment, in bytes: free memory that is kept at the end of the heap, and
+the size from which a block bypasses the heap (glibc allows no larger one)."""
+
+_PARAMETERS = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}  # of mallopt(3)
+
+
+def keep_freed_memory() -> None:
+    """Set `STEADY` in this process, but for what its environment sets; glibc only."""
+    if sys.platform != "linux" or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None:
+        return
+    for name, value in STEADY.items():
+        if name not in os.environ:
+            mallopt(_PARAMETERS[name], value)
