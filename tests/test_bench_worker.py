@@ -140,7 +140,7 @@ def test_a_worker_that_dies(
 def test_its_heap_is_steady_unless_the_user_says_otherwise(
     subject: Subject, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, own = process.STEADY_HEAP
+    kept, own, _ = process.STEADY_HEAP
     monkeypatch.delenv(kept, raising=False)
     monkeypatch.setenv(own, "123456")
     with Worker(subject, order) as side:
