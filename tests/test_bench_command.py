@@ -18,6 +18,7 @@ from conftest import MakeArtifact, MakePicture, WriteImage
 from test_cli import gad, one_line
 from test_layering import BLOCKED, import_all
 
+from generalad.bench import measure
 from generalad.bench.machine import describe_machine
 from generalad.bench.process import OWN_ROOT
 from generalad.bench.sensors import Sensors
@@ -61,7 +62,7 @@ def test_one_artifact(capsys: Capture, artifact: Path, source: Path) -> None:
     assert rates == {(1, 1), (1, 2), (2, 1), (2, 2)}
     assert found["settings"]["source"] == "pictures"
     assert str(source.parent) not in out
-    assert "total" in err
+    assert "total" in err and re.search(r"^measuring: \d+ in", err, re.M)
 
 
 def test_a_heavier_artifact_is_stopped_and_its_stage_named(
@@ -168,6 +169,19 @@ def test_what_is_not_there_is_1(capsys: Capture, tmp_path: Path, artifact: Path)
         code, out, err = gad(capsys, "bench", *words)
         assert (code, out) == (1, "")
         one_line(err)
+
+
+@pytest.mark.parametrize(
+    "option", ["--json", "--markdown", "--github", "--history", "--save-baseline"]
+)
+def test_an_output_that_cannot_be_written_is_said_before_measuring(
+    capsys: Capture, tmp_path: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr(measure, "take_turns", lambda *arguments: pytest.fail("it measures"))
+    (tmp_path / "file").touch()
+    code, out, err = gad(capsys, "bench", artifact, option, tmp_path / "file" / "report")
+    assert (code, out) == (1, "")
+    assert "file" in one_line(err)
 
 
 def test_a_damaged_picture_is_named(capsys: Capture, artifact: Path, source: Path) -> None:

@@ -47,6 +47,7 @@ from generalad.bench.stopping import stopping
 from generalad.bench.turns import Plan, Recording, take_turns
 from generalad.bench.usage import check_usage
 from generalad.errors import GadError
+from generalad.files import check_writable
 from generalad.runtime.interrupt import on_interrupt
 
 Progress = Callable[[str, int, int], None]
@@ -101,10 +102,13 @@ def bench(
         UsageError: options exclude each other, the inputs differ, the budget is too short, or the
             revision cannot be had.
         ArtifactError: the baseline is none, or of another schema.
+        StorageError: the baseline could not be saved.
         GadError: the baseline can never judge this artifact here, the GPU is busy, an artifact
             cannot be opened, or a process died or hangs.
     """
     check_usage(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
+    if save_baseline is not None:
+        check_writable(Path(save_baseline))
     began, before = time.monotonic(), noise.ticks()
     tell = progress or (lambda stage, done, total: None)
     stored = None if baseline is None else load_baseline(Path(baseline))
@@ -141,7 +145,8 @@ def bench(
         )
         recordings = take_turns(subjects, order, plan)
         unrest = noise.notes(recordings, before, noise.ticks())
-        tell("measuring", whole, whole)
+        took = math.ceil(recordings[0].moments[-1])  # less than the budget, once enough is known
+        tell("measuring", took, took)
         alone = len(subjects) == 1
         flowing = flow(subjects[0], order, batches, progress=tell) if alone else None
     report = _compared(_report(recordings, flowing, beside, settings, unrest), recordings)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +11,6 @@ import typer
 from generalad.cli.options import Device, Threads
 
 if TYPE_CHECKING:
-    from generalad.bench.measure import Progress
     from generalad.bench.record import Report
 
 COMPARE = "Compare with"
@@ -96,8 +93,10 @@ def bench(
     from generalad.bench.gates import Limits
     from generalad.bench.measure import bench as run
     from generalad.bench.quantities import batches, duration, share
+    from generalad.cli.console import console, progress
 
-    with _progress() as progress:
+    _check_writable(json, markdown, github, history)
+    with progress(console()) as tell:
         report = run(
             artifact,
             against=against,
@@ -115,23 +114,22 @@ def bench(
             ),
             budget=duration(budget),
             soak_for=None if soak is None else duration(soak),
-            progress=progress,
+            progress=tell,
         )
     _write(report, json, markdown, github, history)
     _judge(report)
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A bar on a terminal, nothing elsewhere."""
-    from generalad.cli.console import console, progress
+def _check_writable(
+    json: str | None, markdown: Path | None, github: Path | None, history: Path | None
+) -> None:
+    """Refuse before a minute of measuring what could not be written after it."""
+    from generalad.files import check_writable
 
-    screen = console()
-    if not screen.is_terminal:
-        yield None
-        return
-    with progress(screen) as report:
-        yield report
+    files = [None if json in (None, "-") else Path(str(json)), markdown, github]
+    for file in [*files, None if history is None else history / "index.html"]:
+        if file is not None:
+            check_writable(file)
 
 
 def _write(
