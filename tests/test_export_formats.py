@@ -17,6 +17,7 @@ import pytest
 from onnx import numpy_helper
 from training_helpers import write_parts
 
+from generalad.bench.record import Estimate
 from generalad.cli.export import batch_sizes
 from generalad.errors import (
     ArtifactError,
@@ -36,7 +37,7 @@ from generalad.export.export import Exported, export_detector
 from generalad.export.precision import scope_of
 from generalad.export.to_onnx import to_onnx
 from generalad.model.storage import Trained
-from generalad.runtime import open_session
+from generalad.runtime import Session, open_session
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.golden import selftest
 
@@ -55,11 +56,16 @@ def quick(graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def loose(monkeypatch: pytest.MonkeyPatch) -> None:
+def loose_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """For int8 of an untrained network on three pictures, whose ranks mean nothing."""
     free = dataclasses.replace(parity.LIMITS["int8"], flip_margin=1e9, auroc=1.0, aupro=1.0)
     monkeypatch.setitem(parity.LIMITS, "int8", free)
-    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: 1.5)
+
+
+@pytest.fixture
+def loose(loose_limits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, and int8 is faster."""
+    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: Estimate(1.5, 1.4, 1.6))
 
 
 @pytest.mark.usefixtures("quick", "loose")
@@ -191,14 +197,41 @@ def test_a_damaged_graph_is_refused(
 
 
 @pytest.mark.usefixtures("quick", "loose")
-def test_int8_that_is_not_faster_is_refused(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("found", [Estimate(0.9, 0.8, 0.95), Estimate(1.02, 0.99, 1.05)])
+def test_int8_that_is_not_surely_faster_is_refused(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Estimate
 ) -> None:
-    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: 0.9)
-    with pytest.raises(GateError, match=r"not faster: 0\.90 times") as caught:
+    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: found)
+    reason = rf"not surely faster: {found.value:.2f} times .* \({found.low:.2f} to {found.high:.2f}"
+    with pytest.raises(GateError, match=reason) as caught:
         export_detector(trained, tmp_path / "model.onnx", precision="int8")
     assert "use fp32" in caught.value.remedy
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("quick", "loose_limits")
+@pytest.mark.parametrize(("every", "faster"), [(1, True), (2, False)])
+def test_how_much_faster_int8_is_has_an_interval(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, faster: bool
+) -> None:
+    """Twice as fast in each pair of runs, or only in every second one."""
+    runs: list[Session] = []
+
+    def seconds(session: Session, picture: object) -> float:
+        pair, second = divmod(len(runs), 2)
+        runs.append(session)
+        assert not second or runs[-2] is not session
+        quick = session.spec.precision == "int8" and pair % every == 0
+        return 0.5 if quick else 1.0
+
+    monkeypatch.setattr(gate_module, "_seconds", seconds)
+    if faster:
+        done = export_detector(trained, tmp_path / "model.onnx", precision="int8")
+        assert done.speed_up == 2
+        assert runs[0] is runs[3]  # neither is always the first
+    else:
+        with pytest.raises(GateError, match=r"not surely faster: 1\.50 times .* \(1\.00 to 2\.00"):
+            export_detector(trained, tmp_path / "model.onnx", precision="int8")
 
 
 @pytest.mark.usefixtures("quick")

@@ -12,6 +12,7 @@ import pytest
 from tensorrt_double import World
 from tensorrt_helpers import Install
 
+from generalad.bench.record import Estimate
 from generalad.cli import main
 from generalad.errors import GadError, GateError, StorageError
 from generalad.export import export as module
@@ -44,7 +45,7 @@ def test_an_engine_is_proven_and_its_onnx_lies_beside_it(
 ) -> None:
     free = dataclasses.replace(parity.LIMITS["int8"], flip_margin=1e9, auroc=1.0, aupro=1.0)
     monkeypatch.setitem(parity.LIMITS, "int8", free)
-    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: 1.5)
+    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: Estimate(1.5, 1.4, 1.6))
     path = tmp_path / "model.engine"
     done = export_detector(trained, path, format="tensorrt", precision=precision, batch=(1, 4))
     assert done.spec.precision == precision and "tensorrt" in done.parity.backend
@@ -64,7 +65,7 @@ def test_int8_is_quantised_without_zero_points_in_half_precision(
 ) -> None:
     free = dataclasses.replace(parity.LIMITS["int8"], flip_margin=1e9, auroc=1.0, aupro=1.0)
     monkeypatch.setitem(parity.LIMITS, "int8", free)
-    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: 1.5)
+    monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: Estimate(1.5, 1.4, 1.6))
     export_detector(trained, tmp_path / "m.engine", format="tensorrt", precision="int8")
     model = onnx.load(tmp_path / "m.onnx")
     weights = {item.name: item for item in model.graph.initializer}

@@ -49,7 +49,7 @@ class Exported:
         parity: how far it is from the detector.
         name: what was done to the graph, such as "fp16, LayerNorm in fp32".
         refused: what was tried before it.
-        speed_up: times faster than the reference, on one picture, where that was asked for.
+        speed_up: times faster than the reference on one picture (median), where that was asked for.
     """
 
     path: Path
