@@ -47,8 +47,11 @@ class Card:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
 
-    def nvmlDeviceGetName(self, card: int) -> bytes:
-        return b"NVIDIA L4"
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        return uuid
+
+    def nvmlDeviceGetName(self, card: int | str) -> bytes:
+        return b"NVIDIA L4" + (f" ({card})".encode() if card else b"")
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: int) -> list[Any]:
         pairs = ((7, 250_000_000), (9, 1), (8, None))
@@ -69,6 +72,35 @@ def write(folder: Path, **files: Any) -> Path:
     for name, value in files.items():
         (folder / name).write_text(f"{value}\n")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def all_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [
+        (None, "NVIDIA L4"),
+        ("", "NVIDIA L4"),
+        ("2,0", "NVIDIA L4 (2)"),
+        (
+            "GPU-8932f937,0",
+            "NVIDIA L4 (GPU-8932f937)",
+        ),
+        (
+            "MIG-4fcb7a1e",
+            "NVIDIA L4 (MIG-4fcb7a1e)",
+        ),
+    ],
+)
+def test_the_card_is_the_first_that_cuda_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, name: str
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert read_sensors(7, sys=tmp_path, nvml=Card()).gpu == name
 
 
 def test_a_card(tmp_path: Path) -> None:

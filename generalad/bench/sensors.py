@@ -9,6 +9,7 @@ not there is a line in `missing` with the reason, never an exception.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -157,7 +158,7 @@ def _nvidia(found: _Found, pid: int | None, nvml: Any) -> None:
     except nvml.NVMLError as error:
         raise _Missing(f"no NVIDIA card or driver ({_line(error)})") from error
     try:
-        _card(found, nvml, nvml.nvmlDeviceGetHandleByIndex(0), pid)
+        _card(found, nvml, _first_card(nvml), pid)
     finally:
         nvml.nvmlShutdown()
 
@@ -168,6 +169,18 @@ def _library() -> Any:
     except ImportError as error:
         raise _Missing("pip install 'generalad[bench]' to read NVIDIA cards") from error
     return pynvml
+
+
+def _first_card(nvml: Any) -> Any:
+    """The card that CUDA calls 0. NVML counts all cards, whatever this process may see.
+
+    Where cards of several kinds are in one machine, CUDA's numbers are NVML's only with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return nvml.nvmlDeviceGetHandleByUUID(first)
+    return nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
 
 
 def _card(found: _Found, nvml: Any, card: Any, pid: int | None) -> None:
