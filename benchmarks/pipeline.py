@@ -2,7 +2,8 @@
 
     python benchmarks/pipeline.py model.onnx
 
-Prints, from one process, for sessions as `infer` opens them (`spinning=False`):
+Prints, from one process that keeps memory as `gad infer` does, for sessions as it opens them
+(`spinning=False`):
   1. pictures a second of `infer` on a 1080p video, of `Session.run` alone, and of reading and
      resizing alone, in turn, for one thread of the network and for all; the share is that of the
      slower of the two. With all threads they want the same cores.
@@ -25,6 +26,7 @@ import numpy as np
 from generalad.data.synth import render_part
 from generalad.preprocess import resize
 from generalad.runtime import Result, Session, infer, open_session
+from generalad.runtime.heap import keep_freed_memory
 from generalad.runtime.live import open_live
 from generalad.runtime.sources import VideoFile
 from generalad.runtime.summary import quantile
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each live run")
     given = parser.parse_args()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         video = make_video(Path(folder) / "1080p.mp4")
         for threads in (1, None):
