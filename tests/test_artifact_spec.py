@@ -21,12 +21,12 @@ from generalad.export.export import Exported, export_detector
 from generalad.export.to_tensorrt import build_engine, is_stale, rebuild
 from generalad.files import sha256_of_file
 from generalad.model.storage import Trained
+from generalad.runtime import open_session
 from generalad.runtime.artifact_spec import _to_varint, _varint, copy_with_spec
 from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.trt import TrtSession
 from generalad.runtime.golden import selftest
-from generalad.runtime.session import open_session
 from generalad.spec import Spec, Thresholds
 
 pytest_plugins = ["tensorrt_fixtures", "training_fixtures"]

@@ -17,9 +17,10 @@ from conftest import MakeArtifact, MakePicture, WriteImage, WriteVideo
 from generalad.bench import process, worker
 from generalad.bench.process import Block, Order, Subject, Worker
 from generalad.errors import GadError, UsageError
-from generalad.runtime import session as sessions
+from generalad.runtime import opening
 from generalad.runtime.backends import ort_providers
 from generalad.runtime.fake import FakeSession
+from generalad.runtime.session import STAGES as STAGES_OF_A_GPU
 from generalad.runtime.session import Outputs
 
 STAGES = {"decode", "preprocess", "infer", "postprocess", "total"}
@@ -220,7 +221,7 @@ class OnGpu(FakeSession):
 
     def __init__(self, *, timed: bool) -> None:
         super().__init__()
-        self.stages = dict.fromkeys(sessions.STAGES, 0.0) if timed else {}
+        self.stages = dict.fromkeys(STAGES_OF_A_GPU, 0.0) if timed else {}
 
     def run(self, images: np.typing.NDArray[np.uint8]) -> Outputs:
         for stage, milliseconds in zip(self.stages, (1.0, 20.0, 3.0), strict=False):
@@ -248,7 +249,7 @@ def test_stages_of_a_gpu_are_told_apart(
         asked.append({"threads": threads, "spinning": spinning, "timed": timed})
         return OnGpu(timed=timed)
 
-    monkeypatch.setattr(sessions, "open_session", opened)
+    monkeypatch.setattr(opening, "open_session", opened)
     facts, side = worker.answer(command(Order(order.pictures, batch=batch), timed), None)
     found, _ = worker.answer({"do": "run", "runs": 3}, side)
     # As `gad infer` opens it.
@@ -258,7 +259,7 @@ def test_stages_of_a_gpu_are_told_apart(
         assert set(found["times"]) == STAGES
         return
     assert set(found["times"]) == STAGES | {"upload", "download"}
-    for stage, milliseconds in zip(sessions.STAGES, (1.0, 20.0, 3.0), strict=True):
+    for stage, milliseconds in zip(STAGES_OF_A_GPU, (1.0, 20.0, 3.0), strict=True):
         assert found["times"][stage] == pytest.approx([milliseconds / batch] * 3)
         assert found["waits"] is None or found["waits"][stage] == [0.0] * 3
     # The total is by the clock, which knows nothing of what the device says.
@@ -270,7 +271,7 @@ def test_an_older_checkout_is_opened_with_what_it_has(
     order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        sessions, "open_session", lambda path, threads=None: FakeSession() if threads else None
+        opening, "open_session", lambda path, threads=None: FakeSession() if threads else None
     )
     facts, side = worker.answer(command(order), None)
     found, _ = worker.answer({"do": "run", "runs": 1}, side)

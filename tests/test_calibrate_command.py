@@ -18,8 +18,8 @@ from generalad.calibration import conformal_rank
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_file
 from generalad.preprocess import read_image
+from generalad.runtime import open_session
 from generalad.runtime.recalibrate import LEAST, PICTURES, recalibrate, write
-from generalad.runtime.session import open_session
 
 SIZE = (64, 64)
 

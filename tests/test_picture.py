@@ -17,7 +17,8 @@ from generalad.export.export import Exported
 from generalad.export.gate import calibrated
 from generalad.model.storage import Trained
 from generalad.picture import QUANTILES, Statistics, quantiles, reference, statistics
-from generalad.runtime.session import Outputs, open_session
+from generalad.runtime import open_session
+from generalad.runtime.session import Outputs
 from generalad.spec import STATISTICS, Reference, Spec
 
 pytest_plugins = ["training_fixtures"]

@@ -184,6 +184,6 @@ def test_a_run_on_the_cpu_is_one_stage(artifact: Path) -> None:
 
 
 def test_names_of_devices_are_those_of_open_session() -> None:
-    from generalad.runtime.session import KINDS
+    from generalad.runtime.opening import KINDS
 
     assert set(ort_providers.DEVICES) == set(KINDS[".onnx"])

@@ -10,7 +10,7 @@ from conftest import MakePicture, WriteImage, WriteVideo
 
 from generalad.errors import DataError, UsageError
 from generalad.runtime import Frame, open_sources
-from generalad.runtime.sources import Listed
+from generalad.runtime.addresses import Listed
 
 
 def frames(*addresses: Path | str) -> list[Frame]:

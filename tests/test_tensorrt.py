@@ -20,10 +20,11 @@ from generalad.export.to_tensorrt import (
     EngineOptions,
     build_engine,
 )
+from generalad.runtime import open_session
 from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.backends.ort import OrtSession
 from generalad.runtime.backends.trt import TrtSession
-from generalad.runtime.session import STAGES, open_session
+from generalad.runtime.session import STAGES
 
 pytest_plugins = ["tensorrt_fixtures", "training_fixtures"]
 

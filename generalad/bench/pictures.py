@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from generalad.errors import DataError, UsageError
-from generalad.runtime.sources import VideoFile, is_live_address, open_sources
+from generalad.runtime.addresses import is_live_address, open_sources
+from generalad.runtime.sources import VideoFile
 
 PARTS = 8
 SIDE = 640

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from generalad.errors import GadError, MissingExtraError, UsageError
 from generalad.runtime import heap
 from generalad.runtime.backends import ort, ort_providers
-from generalad.runtime.session import KINDS, Closing
+from generalad.runtime.opening import KINDS
+from generalad.runtime.session import Closing
 from generalad.runtime.sources import VIDEO_SUFFIXES
 
 PROGRAM = Path(__file__).with_name("worker.py")

@@ -59,7 +59,7 @@ class Pictures:
         """Make sure that `count` pictures follow without a video being opened in between."""
         if self._video is None or self._ahead >= count:
             return
-        from generalad.runtime.sources import open_sources
+        from generalad.runtime import open_sources
 
         source = open_sources([self._video])[0]
         self._ahead = source.count() or 1
@@ -85,10 +85,10 @@ class Side:
     """An opened artifact and the way of a picture through it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        from generalad.runtime import session as sessions
+        from generalad.runtime import open_session
 
         self._open = functools.partial(
-            sessions.open_session, order["artifact"], **_known(sessions.open_session, order)
+            open_session, order["artifact"], **_known(open_session, order)
         )
         self._batch = int(order["batch"])
         self._pictures = functools.partial(Pictures, order["pictures"], tuple(order["videos"]))

@@ -194,8 +194,9 @@ def _line(config: Path | None, state: Path | None) -> Line:
 
 def _sources(given: argparse.Namespace, state: Path | None) -> list[Stream]:
     """The addresses of the command line."""
+    from generalad.runtime.addresses import is_live_address, open_sources
     from generalad.runtime.decision import Rule
-    from generalad.runtime.sources import VIDEO_SUFFIXES, Source, is_live_address, open_sources
+    from generalad.runtime.sources import VIDEO_SUFFIXES, Source
     from generalad.runtime.streams.stream import Stream
 
     found: list[Source] = []

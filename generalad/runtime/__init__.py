@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from generalad.runtime.addresses import open_sources
     from generalad.runtime.decision import (
         Decision,
         Milliseconds,
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
         decide,
         regions,
     )
+    from generalad.runtime.opening import open_session
     from generalad.runtime.pipeline import Interrupted, infer
-    from generalad.runtime.session import Outputs, Session, open_session
+    from generalad.runtime.session import Outputs, Session
     from generalad.runtime.sinks.lines import Csv, JsonLines
     from generalad.runtime.sinks.overlays import Overlays
     from generalad.runtime.sinks.sink import Sink
     from generalad.runtime.sinks.video import AnnotatedVideo
-    from generalad.runtime.sources import Frame, LiveSource, Source, open_sources
+    from generalad.runtime.sources import Frame, LiveSource, Source
     from generalad.runtime.streams.areas import Areas
     from generalad.runtime.streams.events import EventRule
     from generalad.runtime.streams.notice import Notice
@@ -64,8 +66,8 @@ _HOMES = {
     "Summary": "summary",
     "decide": "decision",
     "infer": "pipeline",
-    "open_session": "session",
-    "open_sources": "sources",
+    "open_session": "opening",
+    "open_sources": "addresses",
     "regions": "decision",
 }
 

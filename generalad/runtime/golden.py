@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from generalad.errors import ArtifactError, DataError, GateError
 from generalad.preprocess import decode_image
 from generalad.runtime.backends.onnx_hash import check_unchanged
-from generalad.runtime.session import EXPORT_AGAIN, Outputs, open_session, spread
+from generalad.runtime.opening import open_session
+from generalad.runtime.session import EXPORT_AGAIN, Outputs, spread
 from generalad.spec import GoldenSample, Spec
 
 LIMIT = 1e-3

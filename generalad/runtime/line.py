@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from generalad.errors import ConfigError, GadError
+from generalad.runtime.addresses import is_live_address, open_sources
 from generalad.runtime.decision import Rule
-from generalad.runtime.sources import WATCH, LiveSource, Source, is_live_address, open_sources
+from generalad.runtime.sources import WATCH, LiveSource, Source
 from generalad.runtime.streams.areas import Areas
 from generalad.runtime.streams.faults import FROZEN_AFTER
 from generalad.runtime.streams.stream import Stream

@@ -20,9 +20,11 @@ from generalad.calibration import calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.preprocess import resize
+from generalad.runtime.addresses import open_sources
 from generalad.runtime.artifact_spec import copy_with_spec
-from generalad.runtime.session import Session, open_session
-from generalad.runtime.sources import Frame, Source, open_sources
+from generalad.runtime.opening import open_session
+from generalad.runtime.session import Session
+from generalad.runtime.sources import Frame, Source
 from generalad.runtime.streams.faults import Limits
 from generalad.spec import Spec
 

@@ -1,13 +1,12 @@
 """A session runs one artifact: pictures of the network's input size in, raw scores and maps out.
 
-Every backend implements `Session`; `open_session` picks the backend by the file's suffix. The spec
+Every backend implements `Session`; `opening.open_session` picks it by the file's suffix. The spec
 is checked once when a session opens, the pictures once at the door of `run`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -168,77 +167,6 @@ class LibrarySession(Closing):
         """Free the network."""
         self._closed = True
         self._free()
-
-
-KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cuda",)}
-"""Suffixes of artifacts, and the devices that can run them."""
-
-
-def open_session(
-    path: str | Path,
-    *,
-    threads: int | None = None,
-    device: str | None = None,
-    spinning: bool = True,
-    timed: bool = False,
-) -> Session:
-    """Open an artifact for inference.
-
-    Args:
-        path: made by `gad export`: an .onnx file, the .xml of an OpenVINO model, or the .engine of
-            TensorRT.
-        threads: CPU threads for one run; None leaves the choice to the backend.
-        device: "cpu", "cuda", or "tensorrt" for ONNX Runtime's TensorRT provider; None for the best
-            that is there. One that was named is used or refused.
-        spinning: whether ONNX Runtime's threads keep their cores busy while they wait. It makes
-            one run after another faster, and takes the cores from whatever else there is to do.
-        timed: whether a session on a GPU has `stages`: a dict with the milliseconds that its runs
-            spent in each of `STAGES` so far. What they are made of stands with each backend. It
-            costs a little, so only a bench asks for it; on a CPU there is one stage, the run.
-
-    Raises:
-        ArtifactError: missing, not an artifact, cut off, of a newer format, or made for another
-            machine.
-        MissingExtraError: the backend's library is not installed.
-        UsageError: the device cannot run this kind of artifact.
-    """
-    path = Path(path)
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, found {threads}")
-    suffix = _kind(path)
-    if device is not None and device not in KINDS[suffix]:
-        raise UsageError(
-            f"{path.name} cannot run on {device!r}", remedy=f"choose {' or '.join(KINDS[suffix])}"
-        )
-    if suffix == ".xml":
-        from generalad.runtime.backends.ov import OvSession
-
-        return OvSession(path, threads=threads)
-    if suffix == ".engine":
-        from generalad.runtime.backends.trt import TrtSession
-
-        return TrtSession(path, threads=threads, timed=timed)
-    from generalad.runtime.backends.ort import OrtSession
-
-    return OrtSession(path, threads=threads, device=device, spinning=spinning, timed=timed)
-
-
-def _kind(path: Path) -> str:
-    if path.is_dir():
-        raise ArtifactError(
-            f"{path} is a folder, expected an artifact such as model.onnx",
-            remedy=f"export a trained detector first: gad export {path}",
-        )
-    if not path.exists():
-        raise ArtifactError(f"{path}: no such file", remedy="check the path")
-    suffix = path.suffix.lower()
-    if suffix not in KINDS:
-        raise ArtifactError(
-            f"{path}: {path.suffix or 'a file without suffix'} is not a known kind of artifact, "
-            f"expected {', '.join(KINDS)}",
-            remedy="make one with gad export",
-        )
-    return suffix
 
 
 def check_spec(spec: Spec, *, name: str) -> None:

@@ -6,11 +6,8 @@ so that every consumer counts it. Other sources need only implement `Source`.
 
 from __future__ import annotations
 
-import glob
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -19,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.preprocess import IMAGE_SUFFIXES, read_image
+from generalad.preprocess import read_image
 
 if TYPE_CHECKING:
     from generalad.runtime.live.state import Status
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
 
 WATCH = "watch:"
 """What the address of a watched folder begins with."""
-
-STDIN = "-"
-"""The address of a list of pictures and videos on standard input."""
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"}
@@ -181,129 +175,9 @@ class VideoFile:
         return Frame(self.address, index, time, str(self._path), name, image, error, rate)
 
 
-class Listed:
-    """Pictures and videos whose paths are listed, one a line, read as the lines come."""
-
-    address = STDIN
-    folder: Path | None = None
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self._lines = lines
-
-    def count(self) -> int | None:
-        """Not known before the list ends."""
-        return None
-
-    def __iter__(self) -> Iterator[Frame]:
-        index = 0
-        for line in self._lines:
-            text = line.rstrip("\r\n")
-            if not text:
-                continue
-            for frame in self._frames(text):
-                yield replace(
-                    frame, source=self.address, index=index, name=_listed(frame.name, text)
-                )
-                index += 1
-
-    def _frames(self, text: str) -> Iterator[Frame]:
-        path = Path(text)
-        try:
-            if not path.is_file():
-                raise DataError(f"{text}: no such file")
-            yield from _open_file(path, text)
-        except DataError as failure:
-            yield Frame(self.address, 0, 0.0, text, path.name, None, failure.message)
-
-
-def _listed(name: str, text: str) -> str:
-    """A name that no other path has: the path itself, without what leads out of a folder."""
-    parts = Path(os.path.abspath(text)).parts[1:-1]
-    return "/".join([*parts, name])
-
-
 def _frame_count(capture: cv2.VideoCapture) -> int:
     return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
 
 def _to_rgb(image: cv2.typing.MatLike) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def open_sources(addresses: Sequence[str]) -> list[Source]:
-    """Resolve addresses in the given order.
-
-    An address is a picture, a video, a folder or a pattern such as "line1/*.png" ("**" matches any
-    number of folders). A folder gives its pictures with those of its subfolders, sorted by path;
-    hidden files and videos in it are left out. A pattern gives its pictures as one source, sorted,
-    and then each of its videos as a source of its own.
-
-    Raises:
-        DataError: an address does not exist, matches nothing, or is of an unknown kind.
-    """
-    if not addresses:
-        raise DataError("no pictures or videos given", remedy="name files, folders or patterns")
-    return [source for address in addresses for source in _open(address)]
-
-
-def is_live_address(address: str) -> bool:
-    """Whether an address is that of a camera or a watched folder."""
-    return "://" in address or address.startswith((WATCH, "usb:", "/dev/"))
-
-
-def _open(address: str) -> list[Source]:
-    if address == STDIN:
-        return [Listed(sys.stdin)]
-    if is_live_address(address):
-        # Loaded for live sources only: a run over files starts without it.
-        from generalad.runtime.live.open import open_live
-
-        return [open_live(address)]
-    path = Path(address)
-    if path.is_dir():
-        return [PictureFiles(address, _pictures_in(path), path)]
-    if path.exists():
-        return [_open_file(path, address)]
-    if not glob.has_magic(address):
-        raise DataError(f"{address}: no such file or folder", remedy="check the path")
-    return _open_pattern(address)
-
-
-def _open_file(path: Path, address: str) -> Source:
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        return VideoFile(path)
-    if suffix in IMAGE_SUFFIXES:
-        return PictureFiles(address, [path], path.parent)
-    known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
-    raise DataError(f"{address}: not a picture or video by its suffix", remedy=f"known: {known}")
-
-
-def _open_pattern(address: str) -> list[Source]:
-    matches = sorted(Path(match) for match in glob.glob(address, recursive=True))
-    pictures = [path for path in matches if path.suffix.lower() in IMAGE_SUFFIXES]
-    videos = [path for path in matches if path.suffix.lower() in VIDEO_SUFFIXES]
-    if not pictures and not videos:
-        raise DataError(f"{address}: no picture or video matches", remedy="check the pattern")
-    sources: list[Source] = []
-    if pictures:
-        folder = Path(os.path.commonpath([path.parent for path in pictures]))
-        sources.append(PictureFiles(address, pictures, folder))
-    return [*sources, *map(VideoFile, videos)]
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in files
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    if not found:
-        raise DataError(
-            f"{folder}: no pictures in this folder or below",
-            remedy="name videos one by one or by a pattern such as folder/*.mp4",
-        )
-    return sorted(found)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from generalad.runtime.addresses import open_sources
 from generalad.runtime.decision import Rule
-from generalad.runtime.sources import LiveSource, Source, open_sources
+from generalad.runtime.sources import LiveSource, Source
 from generalad.runtime.streams.faults import FROZEN_AFTER
 
 if TYPE_CHECKING:
