@@ -27,6 +27,7 @@ class Stage:
         self.alive: list[str] = []
         self.start = 0.5
         self.milliseconds = 10.0
+        self.factors = {"old": 1.0, "new": 1.0}
         self.sizes = {"old": (64, 64), "new": (64, 64)}
         self.on_gpu: set[str] = set()
         self.can_time: set[str] = set()
@@ -65,10 +66,11 @@ class FakeWorker:
         self._stage.alive.remove(self.subject.name)
 
     def run(self, runs: int) -> Block:
-        self._stage.now += runs * self._stage.milliseconds / 1000
+        milliseconds = self._stage.milliseconds * self._stage.factors[self.subject.name]
+        self._stage.now += runs * milliseconds / 1000
         self._stage.log.append(self.subject.name)
         stages = ("upload", "infer", "download") if self.facts.timed else ("infer",)
-        times = [self._stage.milliseconds / self.batch] * runs
+        times = [milliseconds / self.batch] * runs
         return Block(dict.fromkeys((*stages, "total"), times))
 
     def peak_rss(self) -> float:
@@ -129,6 +131,17 @@ def test_processes_are_replaced_after_a_round(stage: Stage) -> None:
     assert len(new.load) == len(old.cold) == 3
     assert stage.log.count("open new") == stage.log.count("open old") == 3
     assert stage.alive == []
+
+
+def test_the_sides_are_opened_first_in_turns(stage: Stage) -> None:
+    stage.start, stage.factors["new"] = 0.01, 2.0
+    new, old = run(stage, Plan(budget=1000, enough=after(120)))
+    opened = [line.split()[1] for line in stage.log if line.startswith("open")]
+    assert opened[:4] == ["new", "old", "old", "new"]
+    for recording, milliseconds in ((new, 20.0), (old, 10.0)):
+        assert {time for block in recording.blocks for time in block.times["infer"]} == {
+            milliseconds
+        }
 
 
 def test_slow_starts_are_made_up_for_by_longer_rounds(stage: Stage) -> None:
