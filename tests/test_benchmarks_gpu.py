@@ -307,9 +307,7 @@ def test_refusals_and_providers(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert tensorrt.note == "onnxruntime could not load its tensorrt provider"
 
     def refuse(*arguments: Any, **options: Any) -> Exported:
-        raise GateError(
-            "no fp16 artifact for onnx decides as the detector does:\n  fp16: a\n  b: c"
-        )
+        raise GateError("no fp16 artifact for onnx passed the gate:\n  fp16: a\n  b: c")
 
     monkeypatch.setattr(ways, "export_detector", refuse)
     for row in ways.onnx_rows(judge, "fp16", options, Path()):

@@ -154,7 +154,7 @@ def test_a_graph_that_is_not_the_detector_is_refused(
     monkeypatch.setattr(module, "to_onnx", lambda detector: wrong)
     old = tmp_path / "model.onnx"
     old.write_bytes(b"older artifact")
-    with pytest.raises(GateError, match="decides as the detector does") as caught:
+    with pytest.raises(GateError, match="passed the gate") as caught:
         export_detector(trained, old)
     assert caught.value.exit_code == 3
     assert "nothing was written" in caught.value.remedy

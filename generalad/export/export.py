@@ -89,7 +89,7 @@ def export_detector(
         ArtifactError: no detector, or its calibration pictures are missing.
         GadError: the last candidate could not be made or run at all, such as an engine; or there
             is no graphics card for one.
-        GateError: no candidate decides as the detector does; nothing was written.
+        GateError: no candidate passed the gate; nothing was written.
         MissingExtraError: the library of the format is not installed.
         StorageError: the artifact cannot be written; an older one is still there.
         UsageError: unknown format, precision or batch.
@@ -123,7 +123,7 @@ def export_detector(
     if gate.failure is not None:
         raise gate.failure
     raise GateError(
-        f"no {precision} artifact for {format} decides as the detector does:\n"
+        f"no {precision} artifact for {format} passed the gate:\n"
         + "\n".join(f"  {one.name}: {'; '.join(one.reasons)}" for one in gate.refused),
         remedy=NOT_WRITTEN if precision == "fp32" else "nothing was written; use fp32",
     )

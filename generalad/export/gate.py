@@ -24,9 +24,9 @@ from generalad.runtime.opening import open_for_pipeline
 from generalad.runtime.session import Outputs, Session
 from generalad.spec import Spec
 
-TIMED_PAIRS = 24
-"""Runs of a quantised artifact and of its reference, in turns, to tell which is faster. The 95 %
-interval of the median lies between the seventh and the eighteenth ratio."""
+TIMED_PAIRS, TIMED_SECONDS = 24, 5.0
+"""Least number and time of the runs of a quantised artifact and of its reference, in turns, that
+tell which is faster. Of 24 ratios, the median's 95 % interval lies between the 7th and the 18th."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +133,13 @@ class Gate:
         with open_for_pipeline(path) as other:
             for one in (session, other):
                 one.run(picture)
-            ratios = []
-            for pair in range(TIMED_PAIRS):
-                turns = (session, other) if pair % 2 else (other, session)
+            ratios: list[list[float]] = []
+            spent = 0.0
+            while len(ratios) < TIMED_PAIRS or spent < TIMED_SECONDS:
+                turns = (session, other) if len(ratios) % 2 else (other, session)
                 seconds = {one: _seconds(one, picture) for one in turns}
                 ratios.append([seconds[other] / seconds[session]])
+                spent += sum(seconds.values())
         found = quantile(ratios, 0.5)
         assert found is not None  # enough pairs for an interval
         return found
