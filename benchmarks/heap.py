@@ -20,9 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from artifact import tiny_artifact
+from command import GAD, ROOT
 
-GAD = (sys.executable, "-c", "from generalad.cli import main; main()")
-ROOT = Path(__file__).resolve().parents[1]
 PICTURES = 120
 LEFT_ALONE = {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}
 """The default of glibc, before which `gad infer` stands back."""

@@ -16,13 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from artifact import tiny_artifact
+from command import GAD, ROOT
 
 PICTURES = 2000
 POINTS = (100, 500, 1000, 1990)  # the process is gone soon after the last one
 ALLOWED_GROWTH = 1.05
-ROOT = Path(__file__).resolve().parents[1]
-
-GAD = (sys.executable, "-c", "from generalad.cli import main; main()")
 
 
 def main() -> int:
@@ -56,6 +54,8 @@ def watch(command: tuple[str, ...]) -> dict[int, float]:
                 memory = {words[0]: int(words[1]) / 1024 for words in lines if "kB" in words}
                 peaks[number] = memory["VmHWM:"]
                 print(f"{number:>8} {memory['VmRSS:']:>13.1f} {memory['VmHWM:']:>9.1f}")
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     return peaks
 
 

@@ -22,13 +22,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from artifact import tiny_artifact
+from command import GAD, ROOT
 
 Times = tuple[float, float]
 """Wall and processor seconds."""
 
 ROUNDS = 15
-GAD = (sys.executable, "-c", "from generalad.cli import main; main()")
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:

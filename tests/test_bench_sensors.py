@@ -85,14 +85,8 @@ def all_cards(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "NVIDIA L4"),
         ("", "NVIDIA L4"),
         ("2,0", "NVIDIA L4 (2)"),
-        (
-            "GPU-8932f937,0",
-            "NVIDIA L4 (GPU-8932f937)",
-        ),
-        (
-            "MIG-4fcb7a1e",
-            "NVIDIA L4 (MIG-4fcb7a1e)",
-        ),
+        ("GPU-8932f937,0", "NVIDIA L4 (GPU-8932f937)"),
+        ("MIG-4fcb7a1e", "NVIDIA L4 (MIG-4fcb7a1e)"),
     ],
 )
 def test_the_card_is_the_first_that_cuda_sees(

@@ -126,10 +126,13 @@ def _check_writable(
     """Refuse before a minute of measuring what could not be written after it."""
     from generalad.files import check_writable
 
-    files = [None if json in (None, "-") else Path(str(json)), markdown, github]
-    for file in [*files, None if history is None else history / "index.html"]:
-        if file is not None:
-            check_writable(file)
+    files = [file for file in (markdown, github) if file is not None]
+    if json is not None and json != "-":
+        files.append(Path(json))
+    if history is not None:
+        files.append(history / "index.html")
+    for file in files:
+        check_writable(file)
 
 
 def _write(
