@@ -32,7 +32,7 @@ examples:
   find . -name '*.png' | gad infer model.onnx -
   gad infer model.onnx rtsp://10.0.0.21/stream1 usb:0 --events events/
   gad infer model.onnx watch:incoming/ --json results.jsonl
-  gad infer model.onnx 'test://washer?rate=10' 'test://washer?seed=1&fault=black@9+5'
+  gad infer model.onnx 'test://washer?size=256&rate=10&fault=black@9+5'
   gad infer --config line.toml --metrics 9108
 """
 
