@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from generalad.runtime.fake import fake_spec
+from generalad.runtime.backends.fake import fake_spec
 from generalad.spec import METADATA_KEY
 
 

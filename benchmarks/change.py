@@ -27,18 +27,18 @@ from rich.console import Console
 
 from generalad.bench import bench
 from generalad.bench.checkout import checkout, own_revision
+from generalad.bench.images import images
 from generalad.bench.outputs.table import render
-from generalad.bench.pictures import pictures
 from generalad.bench.process import OWN_ROOT, Order, Subject, Worker
 from generalad.bench.quantities import duration
 from generalad.config import EMBEDDED, PRESETS
-from generalad.data.synth import write_dataset
 from generalad.errors import GadError, UsageError
 from generalad.export.export import export_detector
 from generalad.runtime.backends.onnx_hash import HASH_KEY
+from generalad.synth import write_dataset
 from generalad.training.train import train_detector
 
-PICTURES = 16
+IMAGES = 16
 EXPORT = "import sys, generalad; generalad.export_detector(sys.argv[1], sys.argv[2])"
 
 
@@ -100,7 +100,7 @@ def compare_exports(
 
 def check_present(new: Path) -> None:
     """Raise if the present code cannot run its own artifact: that is no matter of the older one."""
-    with pictures(None) as paths, Worker(Subject("the present code", new), Order(paths)):
+    with images(None) as paths, Worker(Subject("the present code", new), Order(paths)):
         pass
 
 
@@ -118,7 +118,7 @@ def sources(folder: Path) -> dict[str, bytes]:
 
 def trained(folder: Path) -> Path:
     """A detector with the embedded backbone; its scores mean little, its time is the real one."""
-    write_dataset(folder, categories=["washer"], train=PICTURES, test_good=0, per_defect=0, seed=11)
+    write_dataset(folder, categories=["washer"], train=IMAGES, test_good=0, per_defect=0, seed=11)
     changes = {"epochs": 1, "calibration_fraction": 0.5, "shots": 0}
     config = PRESETS[EMBEDDED].replaced(changes)
     train_detector(folder / "washer", folder / "run", config, cache=folder / "cache")

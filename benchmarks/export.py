@@ -28,13 +28,13 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from generalad.config import EMBEDDED, PRESETS, Config
-from generalad.data.synth import write_dataset
 from generalad.errors import GateError
 from generalad.export.export import Exported, export_detector
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained
 from generalad.model.weights import build_body
 from generalad.runtime import Session, open_session
+from generalad.synth import write_dataset
 from generalad.training.train import train_detector
 
 MODELS: dict[str, Config] = {
@@ -162,7 +162,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def flops(trained: Trained) -> float:
-    """Of one picture: products and convolutions, two for a multiplication and an addition."""
+    """Of one image: products and convolutions, two for a multiplication and an addition."""
     images = torch.from_numpy(trained.calibration_images()[:1])
     detector = copy.deepcopy(trained.detector)
     for part in detector.modules():
@@ -177,10 +177,10 @@ def table(rows: list[Row], products: list[float], work: float) -> None:
     """Medians, ratios of pairs, and shares of the ceiling."""
     ceiling = 2 * MATRIX**3 / statistics.median(products)
     eager = rows[0]
-    print(f"{work / 1e9:.1f} GFLOP a picture, {ceiling / 1e9:.0f} GFLOP/s in a float32 product,")
+    print(f"{work / 1e9:.1f} GFLOP an image, {ceiling / 1e9:.0f} GFLOP/s in a float32 product,")
     print(f"{torch.get_num_threads()} threads; what was done; largest score difference in units of")
     print("the spread; points of image AUROC lost; decisions that differ")
-    print(f"| {'':<14} | MB | ms, batch 1 | ms a picture, batch 8 | x eager, 1 | x eager, 8 |"
+    print(f"| {'':<14} | MB | ms, batch 1 | ms an image, batch 8 | x eager, 1 | x eager, 8 |"
           " share of ceiling, 1 | parity |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:

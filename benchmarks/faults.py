@@ -3,9 +3,9 @@
     python benchmarks/faults.py [--data DIR]
 
 Trains a detector with the embedded backbone on the demo parts, and on `--data` (an MVTec class
-folder), exports it and runs what `gad infer` runs on the test pictures: as they are, with faults
+folder), exports it and runs what `gad infer` runs on the test images: as they are, with faults
 put in, and in long random sequences that change half way. The limits were chosen with these
-pictures in sight, so the figures say that they can be told apart, not how often others can.
+images in sight, so the figures say that they can be told apart, not how often others can.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from numpy.typing import NDArray
 
 from generalad.config import EMBEDDED, PRESETS
 from generalad.data.dataset import open_dataset
-from generalad.data.synth import CATEGORIES, write_dataset
 from generalad.export.export import export_detector
-from generalad.picture import Statistics, reference, statistics
+from generalad.image_statistics import Statistics, reference, statistics
 from generalad.preprocess import read_image, resize
 from generalad.runtime import Session, open_session
-from generalad.runtime.streams.drift import WINDOW, DriftMonitor
-from generalad.runtime.streams.faults import FaultDetector, Limits
+from generalad.runtime.line.drift import WINDOW, DriftMonitor
+from generalad.runtime.line.faults import FaultDetector, Limits
 from generalad.spec import Reference
+from generalad.synth import CATEGORIES, write_dataset
 from generalad.training.train import train_detector
 
-Picture = NDArray[np.uint8]
-Change = Callable[[Picture], Picture]
+Image = NDArray[np.uint8]
+Change = Callable[[Image], Image]
 Seen = tuple[float, Statistics]
 
 RNG = np.random.default_rng(0)
@@ -69,33 +69,33 @@ def measure(data: Path, folder: Path) -> None:
         known = session.spec.reference
         assert known is not None
         limits, size = Limits(known), session.spec.image_size
-        print(f"\n{data.name}: {known.images} calibration pictures, input {size}")
+        print(f"\n{data.name}: {known.images} calibration images, input {size}")
         print(row("good", good, limits, size))
         print(row("defective", defective, limits, size))
         for fault, change in FAULTS.items():
-            print(row(fault, [change(picture) for picture in good[:MOST]], limits, size))
+            print(row(fault, [change(image) for image in good[:MOST]], limits, size))
         print(few(data, good + defective, size))
         print(f"  frozen after: {frozen(known, resize(good[0], size))}")
         drift(known, session, good)
 
 
-def row(name: str, pictures: Sequence[Picture], limits: Limits, size: tuple[int, int]) -> str:
-    """One line: what pictures are called."""
-    found = [limits.fault(*described(picture, size)) for picture in pictures]
+def row(name: str, images: Sequence[Image], limits: Limits, size: tuple[int, int]) -> str:
+    """One line: what images are called."""
+    found = [limits.fault(*described(image, size)) for image in images]
     counts = Counter("no fault" if fault is None else fault.kind for fault in found)
     words = ", ".join(f"{kind} {count}" for kind, count in counts.most_common())
-    return f"  {name:<24} {len(pictures):>4}: {words}"
+    return f"  {name:<24} {len(images):>4}: {words}"
 
 
-def described(picture: Picture, size: tuple[int, int]) -> tuple[Statistics, tuple[int, int]]:
+def described(image: Image, size: tuple[int, int]) -> tuple[Statistics, tuple[int, int]]:
     """Statistics and original size."""
-    return statistics(resize(picture, size)), (picture.shape[0], picture.shape[1])
+    return statistics(resize(image, size)), (image.shape[0], image.shape[1])
 
 
-def few(data: Path, test: Sequence[Picture], size: tuple[int, int], count: int = 5) -> str:
-    """Wrong faults when only `count` pictures were there to calibrate on."""
+def few(data: Path, test: Sequence[Image], size: tuple[int, int], count: int = 5) -> str:
+    """Wrong faults when only `count` images were there to calibrate on."""
     train = [described(read_image(sample.path), size) for sample in open_dataset(data).train]
-    seen, wrong = [described(picture, size) for picture in test], 0
+    seen, wrong = [described(image, size) for image in test], 0
     for _ in range(SEQUENCES):
         chosen = [train[i] for i in RNG.choice(len(train), count, replace=False)]
         looks, sizes = zip(*chosen, strict=True)
@@ -106,7 +106,7 @@ def few(data: Path, test: Sequence[Picture], size: tuple[int, int], count: int =
     )
 
 
-def frozen(known: Reference, pixels: Picture) -> str:
+def frozen(known: Reference, pixels: Image) -> str:
     """When a camera at 10 frames a second that stops is reported."""
     detector = FaultDetector(known)
     for frame in range(300):
@@ -115,35 +115,37 @@ def frozen(known: Reference, pixels: Picture) -> str:
     return "never"
 
 
-def drift(known: Reference, session: Session, good: Sequence[Picture]) -> None:
+def drift(known: Reference, session: Session, good: Sequence[Image]) -> None:
     """False alarms in long sequences, and how soon a change is found."""
     as_is = look(session, good)
     median, high = float(np.median(known.scores)), known.scores[-1]
-    alarms = sum(len(notices(known, sample(as_is, 10 * WINDOW))) for _ in range(SEQUENCES))
-    print(f"  drift: {alarms} false alarms in {SEQUENCES} sequences of {10 * WINDOW} pictures")
+    alarms = sum(len(notifications(known, sample(as_is, 10 * WINDOW))) for _ in range(SEQUENCES))
+    print(f"  drift: {alarms} false alarms in {SEQUENCES} sequences of {10 * WINDOW} images")
     still = [resize(good[0], session.spec.image_size)] * 200
-    noisy = look(session, [noise(picture, 2) for picture in still])
-    print(f"  drift, one part standing still: {len(notices(known, sample(noisy, 10 * WINDOW)))}")
+    noisy = look(session, [noise(image, 2) for image in still])
+    print(
+        f"  drift, one part standing still: {len(notifications(known, sample(noisy, 10 * WINDOW)))}"
+    )
     shifted = [(score + (high - median), found) for score, found in as_is]
     changed = {name: look(session, [change(p) for p in good]) for name, change in DRIFTS.items()}
     for name, after in {**changed, "score + (maximum - median)": shifted}.items():
         begun = [
-            [at - 2 * WINDOW for at, change in notices(known, sequence) if change["changes"]]
+            [at - 2 * WINDOW for at, change in notifications(known, sequence) if change["changes"]]
             for _ in range(SEQUENCES)
             for sequence in [sample(as_is, 2 * WINDOW) + sample(after, 2 * WINDOW)]
         ]
         found = [at[0] for at in begun if at]
-        last = notices(known, sample(after, 2 * WINDOW))
+        last = notifications(known, sample(after, 2 * WINDOW))
         first = last[0][1]["suggestion"].split(":")[0] if last else ""
-        soon = f", median after {np.median(found):.0f} pictures: {first}" if found else ""
+        soon = f", median after {np.median(found):.0f} images: {first}" if found else ""
         print(f"  drift, {name:<28} found {len(found)} of {SEQUENCES}{soon}")
 
 
-def look(session: Session, pictures: Sequence[Picture]) -> list[Seen]:
-    """Score and statistics of each picture."""
+def look(session: Session, images: Sequence[Image]) -> list[Seen]:
+    """Score and statistics of each image."""
     seen = []
-    for picture in pictures:
-        pixels = np.ascontiguousarray(resize(picture, session.spec.image_size))
+    for image in images:
+        pixels = np.ascontiguousarray(resize(image, session.spec.image_size))
         seen.append((float(session.run(pixels[None]).scores[0]), statistics(pixels)))
     return seen
 
@@ -153,8 +155,8 @@ def sample(seen: Sequence[Seen], count: int) -> list[Seen]:
     return [seen[i] for i in RNG.integers(0, len(seen), count)]
 
 
-def notices(known: Reference, sequence: Sequence[Seen]) -> list[tuple[int, dict[str, Any]]]:
-    """What a monitor reports, with the number of the picture."""
+def notifications(known: Reference, sequence: Sequence[Seen]) -> list[tuple[int, dict[str, Any]]]:
+    """What a monitor reports, with the number of the image."""
     monitor, found = DriftMonitor(known), []
     for index, seen in enumerate(sequence):
         if change := monitor.add(*seen):
@@ -162,40 +164,40 @@ def notices(known: Reference, sequence: Sequence[Seen]) -> list[tuple[int, dict[
     return found
 
 
-def noise(picture: Picture, deviation: float) -> Picture:
+def noise(image: Image, deviation: float) -> Image:
     """With sensor noise."""
-    values = picture + RNG.normal(0, deviation, picture.shape)
+    values = image + RNG.normal(0, deviation, image.shape)
     return np.asarray(np.clip(values, 0, 255), np.uint8)
 
 
 def exposed(stops: float) -> Change:
     """Another exposure; cameras give values that grow with light to the power of 1 / 2.2."""
     factor = 2 ** (stops / 2.2)
-    return lambda picture: np.asarray(np.clip(picture * factor, 0, 255), np.uint8)
+    return lambda image: np.asarray(np.clip(image * factor, 0, 255), np.uint8)
 
 
 def blurred(pixels: float) -> Change:
     """Out of focus by a Gaussian of so many of 256 pixels, with the noise that a sensor adds."""
 
-    def change(picture: Picture) -> Picture:
-        sigma = pixels * max(picture.shape) / 256
-        return noise(np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8), 2)
+    def change(image: Image) -> Image:
+        sigma = pixels * max(image.shape) / 256
+        return noise(np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8), 2)
 
     return change
 
 
-def hand(picture: Picture) -> Picture:
+def hand(image: Image) -> Image:
     """Something near and unsharp in front of the whole lens."""
-    shade = np.linspace(0.5, 1, picture.shape[1])[None, :, None]
-    skin = np.broadcast_to(np.array([150, 105, 85]) * shade, picture.shape)
+    shade = np.linspace(0.5, 1, image.shape[1])[None, :, None]
+    skin = np.broadcast_to(np.array([150, 105, 85]) * shade, image.shape)
     return noise(np.asarray(skin, np.uint8), 3)
 
 
 def compressed(quality: int) -> Change:
     """As JPEG."""
 
-    def change(picture: Picture) -> Picture:
-        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    def change(image: Image) -> Image:
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
     return change
@@ -203,13 +205,13 @@ def compressed(quality: int) -> Change:
 
 def scaled(width: float, height: float) -> Change:
     """In another size."""
-    return lambda picture: np.asarray(cv2.resize(picture, None, fx=width, fy=height), np.uint8)
+    return lambda image: np.asarray(cv2.resize(image, None, fx=width, fy=height), np.uint8)
 
 
 FAULTS: dict[str, Change] = {
     "JPEG 50 (no fault)": compressed(50),
     "black": np.zeros_like,
-    "cap with noise": lambda picture: noise(np.full_like(picture, 8), 5),
+    "cap with noise": lambda image: noise(np.full_like(image, 8), 5),
     "hand on the lens": hand,
     **{f"blur {sigma} of 256 px": blurred(sigma) for sigma in (1, 2, 4, 8)},
     **{f"exposure {stops:+d} stops": exposed(stops) for stops in (-4, -2, -1, 1, 2, 3, 4)},
@@ -219,27 +221,27 @@ FAULTS: dict[str, Change] = {
 }
 
 DRIFTS: dict[str, Change] = {
-    "brightness -20 %": lambda picture: np.asarray(picture * 0.8, np.uint8),
-    "brightness -10 %": lambda picture: np.asarray(picture * 0.9, np.uint8),
-    "contrast -20 %": lambda picture: np.asarray(picture * 0.8 + 0.2 * picture.mean(), np.uint8),
+    "brightness -20 %": lambda image: np.asarray(image * 0.8, np.uint8),
+    "brightness -10 %": lambda image: np.asarray(image * 0.9, np.uint8),
+    "contrast -20 %": lambda image: np.asarray(image * 0.8 + 0.2 * image.mean(), np.uint8),
     "blur 0.7 of 256 px": blurred(0.7),
     "JPEG 80": compressed(80),
 }
 
 
 def print_cost() -> None:
-    """Milliseconds a picture for statistics and for the whole check."""
-    print("ms a picture, statistics / whole check:")
+    """Milliseconds an image for statistics and for the whole check."""
+    print("ms an image, statistics / whole check:")
     for side in (224, 256, 392, 518):
         pixels = [RNG.integers(0, 256, (side, side, 3), np.uint8) for _ in range(8)]
         detector = FaultDetector(None)
         times: list[list[float]] = [[], []]
         for turn in range(200):
-            picture = pixels[turn % 8]
+            image = pixels[turn % 8]
             began = time.perf_counter()
-            statistics(picture)
+            statistics(image)
             middle = time.perf_counter()
-            detector.check(picture, (side, side), turn / 10)
+            detector.check(image, (side, side), turn / 10)
             times[0].append(middle - began)
             times[1].append(time.perf_counter() - middle)
         first, second = (float(np.median(values)) * 1000 for values in times)

@@ -6,7 +6,7 @@
 `run` adds trials to the file, in turn: the artifact against itself, against a copy that is slower
 by 5 %, and by 10 % (see planted.py); each trial is a bench with fresh processes. `table` prints how
 often the gate said what, beside the common way: the mean of one run against the stored mean of
-another run of the plain artifact, at the same limit and from as many pictures. Then it simulates
+another run of the plain artifact, at the same limit and from as many images. Then it simulates
 many more trials: stretches of the recorded turns are drawn, their signs flipped at random (sides
 that are identical can be exchanged), the slowdown added, and the gate's own rules applied.
 """
@@ -28,7 +28,7 @@ from planted import planted_artifact, rows_for
 
 from generalad.bench import comparison, noise
 from generalad.bench.estimates import Floats, half_width
-from generalad.bench.pictures import pictures
+from generalad.bench.images import images
 from generalad.bench.process import Order, Subject
 from generalad.bench.record import Estimate
 from generalad.bench.turns import Plan, Recording, take_turns
@@ -47,7 +47,7 @@ class Trial:
     Attributes:
         slowdown: that was aimed at.
         logs: logarithms of the turns' ratios, new over old, in their order.
-        means: wall-clock milliseconds a picture of each side, over all of its runs.
+        means: wall-clock milliseconds an image of each side, over all of its runs.
         verdict: of the gate.
         seconds: that it took.
         waiting: share of the time that other programs had the cores.
@@ -83,7 +83,7 @@ def main() -> None:
 
 def run_trials(artifact: Path, trials_file: Path, count: int, budget: float) -> None:
     """Plant the slowdowns, then run all conditions in turn and append what comes out."""
-    with pictures(None) as paths, tempfile.TemporaryDirectory() as name:
+    with images(None) as paths, tempfile.TemporaryDirectory() as name:
         order, folder = Order(paths), Path(name)
         sides = {0.0: artifact}
         for share in SLOWDOWNS[1:]:

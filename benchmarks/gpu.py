@@ -10,20 +10,20 @@ ms, p95   Median and 95th percentile over the rounds of one run of one batch. On
           matrix product and then every way once, so that a change of clocks meets all; the first
           WARM_UP rounds are not counted. The column `clock` says how a run was timed. `events`:
           from one CUDA event to another on the stream of that way (torch, native TensorRT with a
-          CUDA graph), around copying pictures from pinned memory to the GPU, the network, and
+          CUDA graph), around copying images from pinned memory to the GPU, the network, and
           copying scores and maps back; for torch that includes waiting for the CPU to launch.
           `wall`: the processor's clock around `Session.run` with the device synchronised before and
           after (ONNX Runtime, which owns its stream), which adds copies between arrays.
 images/s  Batch / median wall time of `Session.run`, for every way, so that all rows compare.
-share     GFLOP a picture (products and convolutions of the float32 detector, two for each
+share     GFLOP an image (products and convolutions of the float32 detector, two for each
           multiply-add) * batch / ms, over that of torch.matmul of two 8192 x 8192 float16 matrices:
           median of its event times in the rounds of the same batch. TF32 is off everywhere.
 parity    What was done to the graph; largest score difference in units of the spread; points of
-          image AUROC lost; decisions that differ / pictures. As the export's gate found it. For
+          image AUROC lost; decisions that differ / images. As the export's gate found it. For
           torch in float16 and ONNX Runtime's TensorRT provider, which the gate does not run: the
           same comparison with the float32 detector on this GPU.
 training  Seconds of `fit` for one epoch from features in memory, median of EPOCHS after one more
-          that is not counted; and of `cached_features` for all training pictures, files read and
+          that is not counted; and of `cached_features` for all training images, files read and
           written, in a process whose GPU is warm.
 
 stages    A second table, where the time of each artifact's runs goes: see gpu_stages.py.
@@ -237,7 +237,7 @@ def measure(session: Session, events: Events | None, images: Images) -> Sample:
 
 
 def figures(row: Row, products: dict[int, list[float]], work: float) -> dict[str, Any]:
-    """What the table and the JSON say of a row; `work` is in FLOP a picture."""
+    """What the table and the JSON say of a row; `work` is in FLOP an image."""
     result: dict[str, Any] = {"way": row.name, "note": row.note, "runs": row.session is not None}
     if row.done is not None:
         result |= {"candidate": row.done.name, "parity": row.done.parity.to_dict()}
@@ -267,9 +267,9 @@ def table(result: dict[str, Any]) -> None:
     facts = ("GPU", "compute capability", "driver", "torch", "onnxruntime", "tensorrt")
     speed = result["training"]
     print(f"{result['model']}: {', '.join(f'{fact} {result[fact]}' for fact in facts)},", end=" ")
-    print(f"{result['gflop']:.1f} GFLOP a picture")
+    print(f"{result['gflop']:.1f} GFLOP an image")
     print(f"training: {speed['epoch_seconds']:.3f} s an epoch from cached features in", end=" ")
-    print(f"{speed['dtype']} ({speed['images']} pictures, batch {speed['batch']});", end=" ")
+    print(f"{speed['dtype']} ({speed['images']} images, batch {speed['batch']});", end=" ")
     print(f"{speed['fill_seconds']:.2f} s to fill the cache")
     print("| way | batch | ms | p95 ms | clock | images/s | share | what was done; largest score"
           " difference, of spread; AUROC points lost; decisions that differ |")  # fmt: skip

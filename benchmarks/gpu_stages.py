@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from gpu_ways import Images, Row, phrase
 
-from generalad.runtime.session import STAGES
+from generalad.runtime.backends.session import STAGES
 
 WARM_UP = 5
 COLUMNS = (*STAGES, "timed", "plain")

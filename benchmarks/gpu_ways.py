@@ -22,7 +22,7 @@ from generalad.export.engine import EngineOptions
 from generalad.export.export import Exported, export_detector
 from generalad.export.gate import calibrated, run_sets
 from generalad.export.parity import Parity, compare, refuse_infinite
-from generalad.export.pictures import Pictures, picture_sets
+from generalad.export.verification_images import ImageSet, image_sets
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained
 from generalad.runtime import Outputs, Session, open_session
@@ -114,10 +114,10 @@ class Graphics(TorchSession):
 
 @dataclass(frozen=True)
 class Judge:
-    """The pictures of the gate, and what the float32 detector says of them on this GPU."""
+    """The images of the gate, and what the float32 detector says of them on this GPU."""
 
     trained: Trained
-    sets: Sequence[Pictures]
+    sets: Sequence[ImageSet]
     original: Sequence[Outputs]
 
     def compare(self, session: Session, precision: str, spec: Spec | None) -> Parity:
@@ -139,7 +139,7 @@ class Judge:
 
 def ways(trained: Trained, options: argparse.Namespace, folder: Path) -> list[Row]:
     """Every row of the table."""
-    sets = picture_sets(trained.calibration_images(), options.data)
+    sets = image_sets(trained.calibration_images(), options.data)
     plain, half = (Graphics(trained, half=half) for half in (False, True))
     judge = Judge(trained, sets, run_sets(plain, sets, "", lambda *_: None))
     rows = [Row("torch eager fp32", plain, "the reference", plain.events)]

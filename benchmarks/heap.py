@@ -1,9 +1,9 @@
-"""What it gains `gad infer` to keep the memory of pictures: whole processes, in turns.
+"""What it gains `gad infer` to keep the memory of images: whole processes, in turns.
 
     python benchmarks/heap.py [ROUNDS]
 
-Pictures of 1920 x 1080 from files and from a video, with and without overlays, and a tiny artifact,
-so that the time goes into reading, drawing and writing. Prints pictures a second with glibc left
+Images of 1920 x 1080 from files and from a video, with and without overlays, and a tiny artifact,
+so that the time goes into reading, drawing and writing. Prints images a second with glibc left
 to itself and with memory kept, and the median of the ratios of neighbouring runs. Only for glibc.
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 from artifact import tiny_artifact
 from command import GAD, ROOT
 
-PICTURES = 120
+IMAGES = 120
 LEFT_ALONE = {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}
 """The default of glibc, before which `gad infer` stands back."""
 
@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         artifact = tiny_artifact(folder / "m.onnx")
-        files, video = write_pictures(folder)
+        files, video = write_images(folder)
         csv = ("--csv", folder / "o.csv")
         drawn = ("--overlays", folder / "overlays")
         print(f"{'source':<24} {'left alone':>12} {'kept':>8} {'ratio':>8}   ({rounds} rounds)")
@@ -53,29 +53,29 @@ def main() -> None:
             print(f"{title:<24} {medians} {ratio:8.2f}", flush=True)
 
 
-def write_pictures(folder: Path) -> tuple[Path, Path]:
-    """A folder of JPEG files, and a video of the same pictures, twice."""
+def write_images(folder: Path) -> tuple[Path, Path]:
+    """A folder of JPEG files, and a video of the same images, twice."""
     files, video = folder / "files", folder / "video.mp4"
     files.mkdir()
     generator = np.random.default_rng(0)
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), 25, (1920, 1080))
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         small = generator.integers(0, 256, (108, 192, 3), np.uint8)
-        picture = cv2.resize(small, (1920, 1080), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(files / f"{number:03d}.jpg"), picture)
+        image = cv2.resize(small, (1920, 1080), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(files / f"{number:03d}.jpg"), image)
         for _ in range(2):
-            writer.write(picture)
+            writer.write(image)
     writer.release()
     return files, video
 
 
 def rate(command: tuple[str, ...], settings: dict[str, str]) -> float:
-    """Pictures a second of one process, as its summary says."""
+    """Images a second of one process, as its summary says."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, cwd=ROOT, env=env | settings
     )
-    found = re.search(r"([\d.]+) pictures/s", done.stderr)
+    found = re.search(r"([\d.]+) images/s", done.stderr)
     assert found is not None, done.stderr
     return float(found[1])
 

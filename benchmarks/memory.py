@@ -1,8 +1,8 @@
-"""Memory of a long `gad infer`: resident size at several points of a folder of 2,000 pictures.
+"""Memory of a long `gad infer`: resident size at several points of a folder of 2,000 images.
 
     python benchmarks/memory.py [ARTIFACT]
 
-It must be flat after the first hundred pictures. Without an artifact a tiny one is built. Linux
+It must be flat after the first hundred images. Without an artifact a tiny one is built. Linux
 only, because the resident size is read from /proc. Exits with 1 when memory grew by more than 5 %.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from artifact import tiny_artifact
 from command import GAD, ROOT
 
-PICTURES = 2000
+IMAGES = 2000
 POINTS = (100, 500, 1000, 1990)  # the process is gone soon after the last one
 ALLOWED_GROWTH = 1.05
 
@@ -30,15 +30,15 @@ def main() -> int:
         artifact = (
             Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else tiny_artifact(folder / "m.onnx")
         )
-        write_pictures(folder / "pictures")
+        write_images(folder / "images")
         out = folder / "out"
         out.mkdir()
-        words = (artifact, folder / "pictures", "--json", "-")
+        words = (artifact, folder / "images", "--json", "-")
         outputs = ("--csv", out / "o.csv", "--overlays", out / "overlays")
-        print(f"{'picture':>8} {'resident MiB':>13} {'peak MiB':>9}")
+        print(f"{'image':>8} {'resident MiB':>13} {'peak MiB':>9}")
         peaks = watch((*GAD, "infer", *map(str, (*words, *outputs))))
     growth = peaks[POINTS[-1]] / peaks[POINTS[0]]
-    print(f"peak after {POINTS[-1]} pictures is {growth:.3f} times that after {POINTS[0]}")
+    print(f"peak after {POINTS[-1]} images is {growth:.3f} times that after {POINTS[0]}")
     return int(growth > ALLOWED_GROWTH)
 
 
@@ -59,15 +59,15 @@ def watch(command: tuple[str, ...]) -> dict[int, float]:
     return peaks
 
 
-def write_pictures(folder: Path) -> None:
-    """Twenty different pictures of 1.3 megapixels, each under a hundred names."""
+def write_images(folder: Path) -> None:
+    """Twenty different images of 1.3 megapixels, each under a hundred names."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for number in range(20):
         small = generator.integers(0, 256, (32, 40, 3), np.uint8)
-        picture = cv2.resize(small, (1280, 1024), interpolation=cv2.INTER_CUBIC)
-        _, data = cv2.imencode(".jpg", picture)
-        for copy in range(number, PICTURES, 20):
+        image = cv2.resize(small, (1280, 1024), interpolation=cv2.INTER_CUBIC)
+        _, data = cv2.imencode(".jpg", image)
+        for copy in range(number, IMAGES, 20):
             (folder / f"{copy:05d}.jpg").write_bytes(data.tobytes())
 
 

@@ -4,11 +4,11 @@
 
 Prints, from one process that keeps memory as `gad infer` does, for sessions as it opens them
 (`spinning=False`):
-  1. pictures a second of `infer` on a 1080p video, of `Session.run` alone, and of reading and
+  1. images a second of `infer` on a 1080p video, of `Session.run` alone, and of reading and
      resizing alone, in turn, for one thread of the network and for all; the share is that of the
      slower of the two. With all threads they want the same cores.
   2. the time that a live stream adds to the network's own, from capture to decision.
-  3. the shares of eight streams of 10 pictures a second each.
+  3. the shares of eight streams of 10 images a second each.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from generalad.data.synth import render_part
 from generalad.preprocess import resize
 from generalad.runtime import Result, Session, infer, open_session
-from generalad.runtime.heap import keep_freed_memory
-from generalad.runtime.live import open_live
+from generalad.runtime.cameras import open_live
+from generalad.runtime.malloc import keep_freed_memory
+from generalad.runtime.pipeline.summary import quantile
 from generalad.runtime.sources import VideoFile
-from generalad.runtime.summary import quantile
 from generalad.runtime.view import Look, View
+from generalad.synth import render_part
 
 FRAMES = 150
 ROUNDS = 5
@@ -88,9 +88,7 @@ def print_share(session: Session, video: Path, threads: int | None) -> None:
     share = statistics.median(whole / min(bare, read) for bare, read, whole in rounds)
     shown = {name: round(statistics.median(values), 1) for name, values in speeds.items()}
     slower = min(("network", "reading"), key=shown.__getitem__)
-    print(
-        f"1080p video, {threads or 'all'} threads: pictures/s {shown}, {share:.3f} of the {slower}"
-    )
+    print(f"1080p video, {threads or 'all'} threads: images/s {shown}, {share:.3f} of the {slower}")
 
 
 class _Kept:

@@ -5,7 +5,7 @@
 A real RTSP server is killed every SECONDS (10) and started again after a fifth of that; two
 cameras read it, one of them with a password that it refuses. Three `test://` sources break off in
 the same rhythm. Every 10 s, and at the end, prints one line of JSON. The slope leaves out the first
-fifth, in which libraries are loaded and pictures drawn. Needs the packages of the RTSP tests.
+fifth, in which libraries are loaded and images drawn. Needs the packages of the RTSP tests.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
-from live_servers import SYSTEM_PYTHON, Server
+from camera_servers import SYSTEM_PYTHON, Server
 
 from generalad.bench.estimates import slope
-from generalad.runtime.live import Backoff, Reader
+from generalad.runtime.cameras import Backoff, Reader
 
 EVERY = 10.0  # seconds between lines
 BACKOFF = Backoff(first=0.2, cap=1.0)

@@ -4,10 +4,10 @@
 
 Runs examples/line.toml against a real RTSP server and a real MQTT broker on this machine. The RTSP
 server is killed every SECONDS (30) and comes back after a sixth of that; every fourth time the
-network to the broker is cut as well. The server's picture is no part, so faults are not looked for.
+network to the broker is cut as well. The server's image is no part, so faults are not looked for.
 
 Every 10 s prints one line of JSON; at the end the slope of the memory with its 95 % interval (the
-first fifth, in which libraries are loaded and pictures drawn, is left out), what was delivered, and
+first fifth, in which libraries are loaded and images drawn, is left out), what was delivered, and
 whether all frames add up. Needs the packages of the tests of RTSP and MQTT.
 """
 
@@ -27,10 +27,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
+from camera_servers import SYSTEM_PYTHON, Server
 from delivery_helpers import Broker, Gate, Subscriber
-from live_servers import SYSTEM_PYTHON, Server
 
 from generalad.bench.estimates import slope
 
@@ -160,7 +160,7 @@ def print_end(
                 "threads": [kept[0]["threads"], kept[-1]["threads"]],
                 "files": [kept[0]["files"], kept[-1]["files"]],
                 "missing_frames": max(sample["missing"] for sample in samples),
-                "event_notices": len(told),
+                "event_notifications": len(told),
                 "delivered": len(told & received),
                 "event_folders": sum(1 for f in (folder / "events").iterdir() if f.is_dir()),
                 "log_lines": len((folder / "gad.log").read_text().splitlines()),

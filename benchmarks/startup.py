@@ -45,7 +45,7 @@ def main() -> None:
                 "import numpy, cv2, onnxruntime",
             ),
             "gad --help": (*GAD, "--help"),
-            "gad infer, one picture": (*GAD, "infer", str(artifact), str(folder / "one.png")),
+            "gad infer, one image": (*GAD, "infer", str(artifact), str(folder / "one.png")),
         }
         times: dict[str, list[Times]] = {name: [] for name in commands}
         for command in commands.values():  # fills the file cache and writes byte code

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
-from live_rtsp_proxy import RtspProxy
-from live_servers import SYSTEM_PYTHON, Server
+from camera_rtsp_proxy import RtspProxy
+from camera_servers import SYSTEM_PYTHON, Server
 
-from generalad.runtime.live import Reader, State
+from generalad.runtime.cameras import Reader, State
 
 LASTS = 8.0  # seconds of each fault
 BEFORE = 4.0
@@ -238,7 +238,7 @@ def http_paused(stack: ExitStack) -> tuple[str, Act, Act]:
 
 def http_server(stack: ExitStack) -> Server:
     """A running one."""
-    server = Server(sys.executable, "live_http_server.py")
+    server = Server(sys.executable, "camera_http_server.py")
     server.start()
     stack.callback(server.kill)
     return server

@@ -60,9 +60,9 @@ class Recomputed(Features):
         self, indices: NDArray[np.int64], device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
         """See the base class."""
-        pictures = [resize(read_image(self.paths[index]), self.size) for index in indices]
+        images = [resize(read_image(self.paths[index]), self.size) for index in indices]
         with torch.no_grad(), autocast(CPU, self.dtype):
-            features = self.backbone(normalise(torch.from_numpy(np.stack(pictures))))
+            features = self.backbone(normalise(torch.from_numpy(np.stack(images))))
         return features.float(), None
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=32, help="training images")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--picture", type=int, default=900, help="height of the files, pixels")
+    parser.add_argument("--image", type=int, default=900, help="height of the files, pixels")
     options = parser.parse_args()
     size = SIZES[options.model]
     config = PRESETS[options.model].replaced(
@@ -82,9 +82,9 @@ def main() -> None:
     backbone = wrap(build_body(config.backbone, config.image_size), config.layers, (size, size))
     detector = Detector(config, backbone)
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_pictures(Path(folder), options.images, options.picture)
-        held = write_pictures(
-            Path(folder) / "held", round(VALIDATION_SHARE * options.images), options.picture
+        paths = write_images(Path(folder), options.images, options.image)
+        held = write_images(
+            Path(folder) / "held", round(VALIDATION_SHARE * options.images), options.image
         )
         features, filling = filled(paths, backbone, config, Path(folder) / "cache")
         again = Recomputed(features.values, None, True, 0, backbone, paths, (config.image_size))
@@ -98,8 +98,8 @@ def main() -> None:
     print(f"fill once  {filling:9.2f} s, {rate:.2f} images/s, {size_mb:.1f} MB")
 
 
-def write_pictures(folder: Path, count: int, height: int) -> list[Path]:
-    """Smooth pictures with a little noise, as PNG."""
+def write_images(folder: Path, count: int, height: int) -> list[Path]:
+    """Smooth images with a little noise, as PNG."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(count)
     paths = []
@@ -147,11 +147,11 @@ def timed(
     def recompute(dtype: torch.dtype) -> None:
         source = dataclasses.replace(again, dtype=dtype)
         fit(detector.discriminator, source, config, device=CPU, dtype=dtype)
-        pictures = [resize(read_image(path), config.image_size) for path in held]
+        images = [resize(read_image(path), config.image_size) for path in held]
         detector.eval()
         with torch.inference_mode(), autocast(CPU, dtype):
-            for first in range(0, len(pictures), VALIDATION_BATCH):
-                detector(torch.from_numpy(np.stack(pictures[first : first + VALIDATION_BATCH])))
+            for first in range(0, len(images), VALIDATION_BATCH):
+                detector(torch.from_numpy(np.stack(images[first : first + VALIDATION_BATCH])))
 
     dtypes = dict.fromkeys((torch.float32, training_dtype(CPU)))
     ways = {(way.__name__, dtype): way for dtype in dtypes for way in (cached, recompute)}

@@ -110,12 +110,12 @@ def running(command: list[str], cores: set[int] | None) -> Iterator[subprocess.P
 
 
 def measure(artifact: Path, threads: int, seconds: float) -> Row:
-    """Blocks of the network and the preparation of its picture, kernels in between."""
+    """Blocks of the network and the preparation of its image, kernels in between."""
     session = open_session(artifact, threads=threads)
     height, width = session.spec.image_size
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (100, 130, 3), dtype=np.uint8)
-    picture = cv2.imencode(".jpg", cv2.resize(coarse, (1300, 1000)))[1].tobytes()
+    image = cv2.imencode(".jpg", cv2.resize(coarse, (1300, 1000)))[1].tobytes()
     names = ("preprocess", "infer")
     turns: dict[str, list[dict[str, float]]] = {"clock": [], "own": [], "kernels": []}
     watch = Watch()
@@ -128,7 +128,7 @@ def measure(artifact: Path, threads: int, seconds: float) -> Row:
         block = []
         for _ in range(RUNS):
             watch.start()
-            pixels = resize(decode_image(picture), (height, width))
+            pixels = resize(decode_image(image), (height, width))
             watch.stage(names[0])
             session.run(pixels[None])
             watch.stage(names[1])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from generalad.evaluation import evaluate_artifact
     from generalad.export.export import export_detector
     from generalad.runtime import infer, open_session
-    from generalad.runtime.golden import selftest
+    from generalad.runtime.selftest import selftest
     from generalad.spec import Spec
     from generalad.training.train import train_detector
 
@@ -43,7 +43,7 @@ _HOMES = {
     "load_config": "generalad.config",
     "open_dataset": "generalad.data.dataset",
     "open_session": "generalad.runtime",
-    "selftest": "generalad.runtime.golden",
+    "selftest": "generalad.runtime.selftest",
     "train_detector": "generalad.training.train",
 }
 

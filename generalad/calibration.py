@@ -1,7 +1,7 @@
-"""Thresholds from good pictures alone, with a stated false-alarm rate.
+"""Thresholds from good images alone, with a stated false-alarm rate.
 
 Split-conformal quantile (Vovk et al. 2005; Lei et al. 2018): with n held-out scores and a new good
-picture from the same source, all n + 1 orders are equally likely, so the new score exceeds the k-th
+image from the same source, all n + 1 orders are equally likely, so the new score exceeds the k-th
 smallest of the n with probability at most 1 - k / (n + 1). No shape of the distribution is assumed.
 Shared by training, export and runtime; numpy only.
 """
@@ -21,7 +21,7 @@ HELD_OUT = "held-out good images"
 """What training and export calibrate on."""
 
 METHOD = (
-    "conformal quantile of {pictures}; the pixel threshold is that of the largest map value of each"
+    "conformal quantile of {source}; the pixel threshold is that of the largest map value of each"
     " image"
 )
 
@@ -40,7 +40,7 @@ def calibrate(
     peaks: NDArray[np.float32],
     *,
     target: float,
-    pictures: str = HELD_OUT,
+    source: str = HELD_OUT,
 ) -> Calibrated:
     """Set both thresholds for a target false-alarm rate.
 
@@ -49,10 +49,10 @@ def calibrate(
     over pixels could not be promised.
 
     Args:
-        scores: (n,) raw image scores of good pictures that were not trained on.
+        scores: (n,) raw image scores of good images that were not trained on.
         peaks: (n,) largest raw map value of each of them.
         target: wished false-alarm rate, 0...1.
-        pictures: what they are, for the record.
+        source: what they are, for the record.
 
     Raises:
         DataError: no scores, or scores that are not finite.
@@ -73,7 +73,7 @@ def calibrate(
         Thresholds(image=image, pixel=pixel),
         Normalisation(scale=scale),
         Calibration(
-            method=METHOD.format(pictures=pictures),
+            method=METHOD.format(source=source),
             images=len(scores),
             target=target,
             reached=reached,
@@ -94,5 +94,5 @@ def conformal_rank(count: int, target: float) -> tuple[int, float]:
 
 
 def _just_above(value: np.float32) -> float:
-    # A picture is anomalous at score >= threshold, the promise is about score > k-th score.
+    # An image is anomalous at score >= threshold, the promise is about score > k-th score.
     return float(np.nextafter(np.float32(value), np.float32(np.inf)))

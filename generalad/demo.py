@@ -1,4 +1,4 @@
-"""The whole road in one go: make parts, train, export, verify, measure, run, and show a picture."""
+"""The whole road in one go: make parts, train, export, verify, measure, run, and show an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.config import EMBEDDED, PRESETS
-from generalad.data.synth import CATEGORIES, write_conveyor, write_dataset
 from generalad.evaluation import Evaluated, evaluate_artifact, open_any, score_dataset
 from generalad.export.export import export_detector
 from generalad.files import atomic_write, read_json
@@ -27,6 +26,7 @@ from generalad.runtime import (
     infer,
     open_session,
 )
+from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 from generalad.training.train import train_detector
 
 Report = Callable[[str, int, int], None]
@@ -90,7 +90,7 @@ class DemoResult:
     """Everything the demo made."""
 
     categories: list[CategoryResult]
-    picture: Path
+    image: Path
     conveyor: Conveyor
 
 
@@ -100,8 +100,8 @@ def run_demo(
     """Run the whole road with the embedded backbone; a second run goes on where one stopped.
 
     Args:
-        out: a folder for data, detectors, artifacts, reports and pictures.
-        categories: of `generalad.data.synth.CATEGORIES`; default all.
+        out: a folder for data, detectors, artifacts, reports and images.
+        categories: of `generalad.synth.CATEGORIES`; default all.
         report: told about progress.
     """
     tell = report or (lambda stage, done, total: None)
@@ -115,10 +115,10 @@ def run_demo(
         progress=lambda done, total: tell("drawing", done, total),
     )
     results = [_category(out, data / name, tell) for name in names]
-    picture = out / "overview.png"
-    _write_overview(picture, results)
+    image = out / "overview.png"
+    _write_overview(image, results)
     moving = next((r for r in results if r.name == CONVEYOR_CATEGORY), results[0])
-    return DemoResult(results, picture, _inspect_conveyor(out, moving))
+    return DemoResult(results, image, _inspect_conveyor(out, moving))
 
 
 def _inspect_conveyor(out: Path, moving: CategoryResult) -> Conveyor:
@@ -200,25 +200,25 @@ def _row(result: CategoryResult) -> list[NDArray[np.uint8]]:
     tiles = []
     for kind in kinds:
         examples = sorted((r for r in evaluated.results if r.label == kind), key=_score)
-        picture, heat = _pair(examples[len(examples) // 2], evaluated.spec.thresholds.pixel)
-        tiles += [_titled(picture, kind), heat]
+        image, heat = _pair(examples[len(examples) // 2], evaluated.spec.thresholds.pixel)
+        tiles += [_titled(image, kind), heat]
     return tiles
 
 
 def _pair(example: ImageResult, threshold: float) -> list[NDArray[np.uint8]]:
-    picture = cv2.resize(read_image(example.path), (_TILE, _TILE)).astype(np.uint8, copy=False)
-    heat = overlay(picture, example.map, threshold=threshold)
+    image = cv2.resize(read_image(example.path), (_TILE, _TILE)).astype(np.uint8, copy=False)
+    heat = overlay(image, example.map, threshold=threshold)
     if example.mask is not None and example.mask.any():
         truth = cv2.resize(example.mask.view(np.uint8), (_TILE, _TILE)) > 0
         outline(heat, truth, (60, 230, 150))
-    return [picture, heat]
+    return [image, heat]
 
 
-def _titled(picture: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
+def _titled(image: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
     """A copy with `title` in a corner, dark on a light ground."""
     size, font = 0.5, cv2.FONT_HERSHEY_SIMPLEX
     (width, height), _ = cv2.getTextSize(title, font, size, 1)
-    titled = picture.copy()
+    titled = image.copy()
     cv2.rectangle(titled, (0, 0), (width + 12, height + 12), (240, 240, 240), cv2.FILLED)
     cv2.putText(titled, title, (6, height + 5), font, size, (30, 30, 30), 1, cv2.LINE_AA)
     return titled

@@ -1,4 +1,4 @@
-"""Anomaly maps as pictures: heat maps, and overlays that leave normal areas untouched."""
+"""Anomaly maps as images: heat maps, and overlays that leave normal areas untouched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 
-Picture = NDArray[np.uint8]  # (H, W, 3), RGB
+Image = NDArray[np.uint8]  # (H, W, 3), RGB
 
 CONTOUR_COLOUR = (255, 255, 255)
 _LEAST_COLOUR, _GREATEST_COLOUR = 70, 245  # the part of INFERNO between near black and near white
@@ -20,24 +20,24 @@ _CLEAR_BELOW = 0.25  # share of the scale that stays fully transparent
 
 def heat_map(
     anomaly_map: NDArray[np.float32], size: tuple[int, int], low: float, high: float
-) -> Picture:
+) -> Image:
     """Colour a raw map (h, w) at `size` (H, W): `low` and below dark, `high` and above bright."""
     levels = _levels(_resized(anomaly_map, size), low, high)
     return np.asarray(cv2.applyColorMap(levels, _colours()[:, None]), np.uint8)
 
 
 def overlay(
-    image: Picture,
+    image: Image,
     anomaly_map: NDArray[np.float32],
     *,
     threshold: float,
     low: float | None = None,
-) -> Picture:
-    """Lay a raw map (h, w) over an RGB image (H, W, 3); a new picture comes back.
+) -> Image:
+    """Lay a raw map (h, w) over an RGB image (H, W, 3); a new image comes back.
 
     Opacity and colour rise from `low`, the smallest value of the map if not given, through the
     middle of the scale at `threshold` up to as far above it again. A line is drawn around the areas
-    at or above `threshold`. Give the same `low` to pictures that are to be compared; one at or
+    at or above `threshold`. Give the same `low` to images that are to be compared; one at or
     above the threshold shows all that reaches it at full strength.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -50,18 +50,18 @@ def overlay(
     levels = _levels(resized, threshold - reach, threshold + reach)
     premultiplied, transparency = _blend_tables()
     kept = cv2.multiply(image, cv2.applyColorMap(levels, transparency), scale=1 / 255)
-    picture = np.asarray(cv2.add(kept, cv2.applyColorMap(levels, premultiplied)), np.uint8)
-    outline(picture, resized >= threshold, CONTOUR_COLOUR)
-    return picture
+    blended = np.asarray(cv2.add(kept, cv2.applyColorMap(levels, premultiplied)), np.uint8)
+    outline(blended, resized >= threshold, CONTOUR_COLOUR)
+    return blended
 
 
-def outline(picture: Picture, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    """Draw the borders of a mask (H, W) into `picture`, in place."""
+def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    """Draw the borders of a mask (H, W) into `image`, in place."""
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
     )
-    thickness = max(2, round(min(picture.shape[:2]) / 240))
-    cv2.drawContours(picture, contours, -1, colour, thickness)
+    thickness = max(2, round(min(image.shape[:2]) / 240))
+    cv2.drawContours(image, contours, -1, colour, thickness)
 
 
 def _resized(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -79,7 +79,7 @@ def _levels(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.
 
 
 @functools.cache
-def _colours() -> Picture:
+def _colours() -> Image:
     """256 RGB colours, dark violet to light yellow, rising evenly in lightness."""
     steps = np.linspace(_LEAST_COLOUR, _GREATEST_COLOUR, 256).round().astype(np.uint8)
     bgr = cv2.applyColorMap(steps[:, None], cv2.COLORMAP_INFERNO)[:, 0]
@@ -87,7 +87,7 @@ def _colours() -> Picture:
 
 
 @functools.cache
-def _blend_tables() -> tuple[Picture, Picture]:
+def _blend_tables() -> tuple[Image, Image]:
     """Colour times opacity, and 255 times transparency, for every level: (256, 1, 3) each."""
     rising = np.clip((np.arange(256) / 255 - _CLEAR_BELOW) / (0.6 - _CLEAR_BELOW), 0, 1)
     opacity = (_GREATEST_OPACITY * rising)[:, None]

@@ -1,7 +1,7 @@
-"""The only place where pictures are decoded, brought to RGB and resized.
+"""The only place where images are decoded, brought to RGB and resized.
 
 Training, calibration, export verification and production all call these functions, so a threshold
-found in one is valid in the others. Decided once, for every source of pictures:
+found in one is valid in the others. Decided once, for every source of images:
 
 =====================  ===========================================================================
 8-bit                  taken as it is
@@ -42,19 +42,19 @@ _REPAIR = "replace or remove the file"
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Read a picture file.
+    """Read an image file.
 
     Returns:
         (H, W, 3) uint8, RGB, contiguous.
 
     Raises:
-        DataError: the file is missing, empty, cut off, or not a picture.
+        DataError: the file is missing, empty, cut off, or not an image.
     """
     return decode_image(read_bytes(path), name=str(path))
 
 
 def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
-    """Decode an encoded picture; like `read_image`, from bytes. `name` is used in errors."""
+    """Decode an encoded image; like `read_image`, from bytes. `name` is used in errors."""
     image = to_uint8(_decode(data, name), name=name)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
@@ -71,7 +71,7 @@ def decode_mask(data: bytes, *, name: str = "mask") -> NDArray[np.bool_]:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The content of a file; its absence is an error of the same form as a damaged picture."""
+    """The content of a file; its absence is an error of the same form as a damaged image."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -93,7 +93,7 @@ def _decode(data: bytes, name: str) -> NDArray[np.generic]:
     except cv2.error as error:
         raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=_REPAIR) from error
     if image is None:
-        raise DataError(f"{name}: not a picture in a known 8- or 16-bit format", remedy=_REPAIR)
+        raise DataError(f"{name}: not an image in a known 8- or 16-bit format", remedy=_REPAIR)
     return image
 
 
@@ -105,12 +105,12 @@ def to_uint8(image: NDArray[np.generic], *, name: str = "image") -> NDArray[np.u
         return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     raise DataError(
         f"{name}: pixels are {image.dtype}, expected 8 or 16 bits",
-        remedy="convert the picture to 8- or 16-bit PNG",
+        remedy="convert the image to 8- or 16-bit PNG",
     )
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Stretch a picture to `size`, each axis by area when it shrinks and linearly when it grows.
+    """Stretch an image to `size`, each axis by area when it shrinks and linearly when it grows.
 
     Args:
         image: (H, W, 3) uint8.
@@ -152,7 +152,7 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 def _jpeg_is_cut_off(data: bytes) -> bool:
-    # An embedded thumbnail ends with the same marker as the picture, so whole segments are skipped
+    # An embedded thumbnail ends with the same marker as the image, so whole segments are skipped
     # instead of searching for the last marker.
     position = 2
     while marker := _JPEG_MARKER.search(data, position):

@@ -1,7 +1,7 @@
 """What a deployable model is: one frozen, versioned record, JSON in and out.
 
 The spec travels in the `metadata_props` of an ONNX file and as JSON beside other formats. It holds
-everything a runtime needs to go from a picture to a decision, and how each number was obtained.
+everything a runtime needs to go from an image to a decision, and how each number was obtained.
 Standard library only.
 """
 
@@ -28,7 +28,7 @@ DETECTOR_FILE = "detector.json"
 """The file that makes a folder a detector; holds the spec under the key "spec"."""
 
 RESIZE_RULE = "stretch-area-linear-v1"
-"""How `generalad.preprocess` makes pictures; in every artifact, and part of every cache key."""
+"""How `generalad.preprocess` makes images; in every artifact, and part of every cache key."""
 
 INPUT_NAME = "images"
 OUTPUT_NAMES = ("scores", "maps")
@@ -38,7 +38,7 @@ OUTPUT_NAMES = ("scores", "maps")
 class Calibration:
     """How the thresholds were set, and what they promise.
 
-    `reached` is the false-alarm rate that holds on average over calibration sets for new pictures
+    `reached` is the false-alarm rate that holds on average over calibration sets for new images
     from the same source (conformal quantile over `images` scores): at most `target`, unless there
     are too few images to promise it, in which case `reached` = 1 / (`images` + 1).
     """
@@ -62,7 +62,7 @@ class Normalisation:
     """Strictly increasing mapping of raw scores to 0...1 with the threshold at 0.5.
 
     normalised = 1 / (1 + exp(-(raw - threshold) / scale)), never clamped. `scale` is half the
-    distance between the threshold and the median calibration score, so that a typical good picture
+    distance between the threshold and the median calibration score, so that a typical good image
     lies at about 0.12.
     """
 
@@ -102,7 +102,7 @@ class TrainingSet:
 class GoldenSample:
     """A small proof that a device computes what was verified.
 
-    `png` is an encoded picture of the network's input size (base64), `score` its raw image score
+    `png` is an encoded image of the network's input size (base64), `score` its raw image score
     and `map_peak` the largest value of its map.
     """
 
@@ -112,19 +112,19 @@ class GoldenSample:
 
 
 STATISTICS = ("brightness", "contrast", "saturated", "detail", "structure", "sharpness")
-"""What is known of each calibration picture; `generalad.picture` defines them."""
+"""What is known of each calibration image; `generalad.image_statistics` defines them."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the calibration pictures looked like, to tell camera faults and drift by.
+    """What the calibration images looked like, to tell camera faults and drift by.
 
     Attributes:
-        images: number of pictures.
+        images: number of images.
         scores: quantiles of their raw scores in this artifact's precision: minimum, every 5 %,
             maximum.
         statistics: the same of each of `STATISTICS`.
-        smallest: least height and least width of the original pictures.
+        smallest: least height and least width of the original images.
         largest: greatest height and greatest width.
         aspect_ratios: least and greatest width / height.
     """

@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: specs, tiny ONNX artifacts, pictures and videos."""
+"""Fixtures that several test files share: specs, tiny ONNX artifacts, images and videos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from generalad.runtime.fake import fake_spec
+from generalad.runtime.backends.fake import fake_spec
 from generalad.spec import METADATA_KEY, Spec
 
 settings.register_profile("gad", deadline=None)  # a busy machine is no failure
@@ -95,19 +95,19 @@ def brightness_model(
     return bytes(model.SerializeToString())
 
 
-Picture = NDArray[np.uint8]
-MakePicture = Callable[..., Picture]
-WriteImage = Callable[[Path, Picture], Path]
-WriteVideo = Callable[[Path, list[Picture]], Path]
+Image = NDArray[np.uint8]
+MakeImage = Callable[..., Image]
+WriteImage = Callable[[Path, Image], Path]
+WriteVideo = Callable[[Path, list[Image]], Path]
 
 
 @pytest.fixture
-def picture() -> MakePicture:
-    """`picture(brightness, spot=None, size=(48, 64))`: an even RGB picture, with a bright spot."""
+def make_image() -> MakeImage:
+    """`make_image(brightness, spot=None, size=(48, 64))`: an even RGB image, with a bright spot."""
 
     def make(
         brightness: int, *, spot: int | None = None, size: tuple[int, int] = (48, 64)
-    ) -> Picture:
+    ) -> Image:
         image = np.full((*size, 3), brightness, np.uint8)
         if spot is not None:
             image[8:24, 16:32] = spot
@@ -118,9 +118,9 @@ def picture() -> MakePicture:
 
 @pytest.fixture
 def write_image() -> WriteImage:
-    """`write_image(path, picture)`: an RGB picture as a file; folders are made."""
+    """`write_image(path, make_image)`: an RGB image as a file; folders are made."""
 
-    def write(path: Path, image: Picture) -> Path:
+    def write(path: Path, image: Image) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         return path
@@ -132,7 +132,7 @@ def write_image() -> WriteImage:
 def write_video() -> WriteVideo:
     """`write_video(path, frames)`: (H, W, 3) RGB frames at 10 a second, as .avi or .mp4."""
 
-    def write(path: Path, frames: list[Picture]) -> Path:
+    def write(path: Path, frames: list[Image]) -> Path:
         code = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
         height, width = frames[0].shape[:2]
         writer = cv2.VideoWriter(str(path), code, 10.0, (width, height))

@@ -89,7 +89,7 @@ def test_false_alarms_stay_below_the_promise_on_average(
         assert np.mean(alarms) >= promised - error
 
 
-def test_a_typical_good_picture_lies_low_and_the_threshold_in_the_middle() -> None:
+def test_a_typical_good_image_lies_low_and_the_threshold_in_the_middle() -> None:
     scores = np.random.default_rng(0).normal(size=500).astype(np.float32)
     done = calibrate(scores, scores, target=0.01)
     typical = done.normalisation(float(np.median(scores)), done.thresholds.image)

@@ -38,9 +38,9 @@ def test_demo_makes_what_it_promises(tmp_path: Path) -> None:
     assert {"washer: training", "washer: features"} <= set(stages)
     assert table(result).row_count == 1
 
-    picture = cv2.imread(str(result.picture))
-    assert picture is not None
-    assert picture.shape == (256, 256 * 2 * 4, 3)  # picture and map of good and three defects
+    image = cv2.imread(str(result.image))
+    assert image is not None
+    assert image.shape == (256, 256 * 2 * 4, 3)  # image and map of good and three defects
     belt = result.conveyor
     lines = [json.loads(line) for line in (tmp_path / "conveyor.jsonl").read_text().splitlines()]
     assert (belt.frames, belt.defective) == (6, 1)

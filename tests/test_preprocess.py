@@ -1,4 +1,4 @@
-"""The one picture path: every row of the table in generalad/preprocess.py."""
+"""The one image path: every row of the table in generalad/preprocess.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from generalad.preprocess import (
 )
 
 
-def picture(height: int = 24, width: int = 32, channels: int = 3, seed: int = 0) -> Any:
+def sample_image(height: int = 24, width: int = 32, channels: int = 3, seed: int = 0) -> Any:
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
     return cv2.GaussianBlur(noise, (0, 0), 1.0).reshape(height, width, channels)
 
@@ -51,7 +51,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
 def test_eight_bits_are_taken_as_they_are(suffix: str) -> None:
-    image = picture()
+    image = sample_image()
     decoded = decode_image(encoded(image, suffix))
     np.testing.assert_array_equal(decoded, image)
     assert decoded.dtype == np.uint8
@@ -81,7 +81,7 @@ def test_sixteen_bits_round_to_the_nearest(value: int) -> None:
 
 
 def test_grey_is_repeated() -> None:
-    grey = picture(channels=1)[..., 0]
+    grey = sample_image(channels=1)[..., 0]
     np.testing.assert_array_equal(decode_image(encoded(grey, ".png")), np.dstack([grey] * 3))
 
 
@@ -99,7 +99,7 @@ def test_one_bit_and_palette() -> None:
 @pytest.mark.parametrize("opacity", [0, 100, 255])
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])
 def test_alpha_is_dropped_and_the_colour_under_it_counts(opacity: int, depth: type) -> None:
-    rgb = picture()
+    rgb = sample_image()
     factor = 257 if depth is np.uint16 else 1
     bgra = np.dstack([rgb[..., ::-1], np.full(rgb.shape[:2], opacity, np.uint8)])
     data = cv2.imencode(".png", bgra.astype(depth) * depth(factor))[1].tobytes()
@@ -150,20 +150,20 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
 
 
 ENCODED = {
-    "PNG": saved(Image.fromarray(picture()), "PNG"),
-    "PNG, 16 bits": encoded(picture().astype(np.uint16) * 257, ".png"),
-    "JPEG": saved(Image.fromarray(picture()), "JPEG"),
-    "progressive JPEG": saved(Image.fromarray(picture()), "JPEG", progressive=True),
-    "JPEG with restarts": cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[
+    "PNG": saved(Image.fromarray(sample_image()), "PNG"),
+    "PNG, 16 bits": encoded(sample_image().astype(np.uint16) * 257, ".png"),
+    "JPEG": saved(Image.fromarray(sample_image()), "JPEG"),
+    "progressive JPEG": saved(Image.fromarray(sample_image()), "JPEG", progressive=True),
+    "JPEG with restarts": cv2.imencode(".jpg", sample_image(), [cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[
         1
     ].tobytes(),
-    "grey JPEG": saved(Image.fromarray(picture()).convert("L"), "JPEG"),
-    "BMP": saved(Image.fromarray(picture()), "BMP"),
-    "WebP": saved(Image.fromarray(picture()), "WEBP"),
-    "lossless WebP": saved(Image.fromarray(picture()), "WEBP", lossless=True),
-    "TIFF": saved(Image.fromarray(picture()), "TIFF"),
-    "LZW TIFF": saved(Image.fromarray(picture()), "TIFF", compression="tiff_lzw"),
-    "PPM": saved(Image.fromarray(picture()), "PPM"),
+    "grey JPEG": saved(Image.fromarray(sample_image()).convert("L"), "JPEG"),
+    "BMP": saved(Image.fromarray(sample_image()), "BMP"),
+    "WebP": saved(Image.fromarray(sample_image()), "WEBP"),
+    "lossless WebP": saved(Image.fromarray(sample_image()), "WEBP", lossless=True),
+    "TIFF": saved(Image.fromarray(sample_image()), "TIFF"),
+    "LZW TIFF": saved(Image.fromarray(sample_image()), "TIFF", compression="tiff_lzw"),
+    "PPM": saved(Image.fromarray(sample_image()), "PPM"),
 }
 
 
@@ -197,7 +197,7 @@ def with_thumbnail(jpeg: bytes, thumbnail: bytes) -> bytes:
 
 
 def test_a_jpeg_cut_behind_its_thumbnail_is_refused() -> None:
-    thumbnail = saved(Image.fromarray(picture(8, 8)), "JPEG")
+    thumbnail = saved(Image.fromarray(sample_image(8, 8)), "JPEG")
     whole = with_thumbnail(ENCODED["JPEG"], thumbnail)
     assert decode_image(whole).shape == (24, 32, 3)
     assert b"\xff\xd9" in whole[: len(thumbnail) + 20]
@@ -212,8 +212,8 @@ def test_a_png_whose_pixels_spell_the_end_is_refused() -> None:
     assert is_cut_off(faked)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"no picture at all", b"\xff\xd8", b"BM", b"RIFF"])
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"\0", b"no image at all", b"\xff\xd8", b"BM", b"RIFF"])
+def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(DataError, match=r"belt\.png"):
         decode_image(data, name="belt.png")
 
@@ -231,7 +231,7 @@ def test_arbitrary_bytes_never_raise_anything_else(data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["Prüfbild ß.png", "部品 01.png", "a'b\"c.png", "no suffix"])
 def test_any_file_name_is_read(tmp_path: Path, name: str) -> None:
-    image = picture()
+    image = sample_image()
     (tmp_path / name).write_bytes(encoded(image, ".png"))
     np.testing.assert_array_equal(read_image(tmp_path / name), image)
     np.testing.assert_array_equal(read_image(str(tmp_path / name)), image)
@@ -239,7 +239,7 @@ def test_any_file_name_is_read(tmp_path: Path, name: str) -> None:
 
 def test_a_wrong_suffix_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(ENCODED["PNG"])
-    np.testing.assert_array_equal(read_image(tmp_path / "x.jpg"), picture())
+    np.testing.assert_array_equal(read_image(tmp_path / "x.jpg"), sample_image())
 
 
 def test_missing_empty_and_folder(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_shrinking_averages_instead_of_aliasing() -> None:
 
 @pytest.mark.parametrize("size", [(12, 64), (48, 16)])
 def test_mixed_axes_average_the_one_that_shrinks(size: tuple[int, int]) -> None:
-    image = picture()
+    image = sample_image()
     both = {0: (size[0], image.shape[1]), 1: (image.shape[0], size[1])}
     shrinking = 0 if size[0] < image.shape[0] else 1
     expected = resize(resize(image, both[shrinking]), size)
@@ -321,12 +321,12 @@ def test_growing_is_linear() -> None:
 
 
 def test_same_size_is_left_alone() -> None:
-    image = picture()
+    image = sample_image()
     assert resize(image, (24, 32)) is image
 
 
 def test_one_axis_stays() -> None:
-    image = picture()
+    image = sample_image()
     small = resize(image, (24, 16)).astype(float)
     np.testing.assert_allclose(small, image.reshape(24, 16, 2, 3).mean(axis=2), atol=0.51)
 
@@ -336,7 +336,7 @@ SIDES = st.integers(1, 40)
 
 @given(value=st.integers(0, 255), old=st.tuples(SIDES, SIDES), new=st.tuples(SIDES, SIDES))
 @settings(max_examples=150, deadline=None)
-def test_a_constant_picture_stays_constant(
+def test_a_constant_image_stays_constant(
     value: int, old: tuple[int, int], new: tuple[int, int]
 ) -> None:
     resized = resize(np.full((*old, 3), value, np.uint8), new)

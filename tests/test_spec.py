@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from generalad.errors import ArtifactError
-from generalad.runtime.fake import fake_spec
+from generalad.runtime.backends.fake import fake_spec
 from generalad.spec import FORMAT_VERSION, Normalisation, Spec
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

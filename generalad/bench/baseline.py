@@ -38,7 +38,7 @@ class Conditions:
     """What must be equal for two times to be compared at all, in words for people.
 
     `architecture` is that of `Machine`, with the instruction sets; `backend` is without minor
-    versions; `source` because decoding depends on the pictures.
+    versions; `source` because decoding depends on the images.
     """
 
     architecture: str
@@ -79,7 +79,7 @@ def relative_times(
     """Each stage's time over the kernels', turn by turn, so that the machine's state cancels.
 
     Args:
-        stages: milliseconds a picture without waiting (`Block.own`), one value a turn: the median
+        stages: milliseconds an image without waiting (`Block.own`), one value a turn: the median
             of its block.
         references: what `run_references` returned in each turn.
 

@@ -19,7 +19,7 @@ class Limits:
 
     Attributes:
         slowdown: largest share by which the total may take longer, 0.05 for 5 %.
-        p95: milliseconds a picture that 95 % of runs may take at most.
+        p95: milliseconds an image that 95 % of runs may take at most.
         memory: megabytes that the process may have at most.
     """
 
@@ -54,7 +54,7 @@ def slowdown_gate(ratio: Estimate | None, limit: float) -> Gate:
 
 
 def p95_gate(value: Estimate | None, limit: float) -> Gate:
-    """Whether 95 % of runs take at most `limit` milliseconds a picture."""
+    """Whether 95 % of runs take at most `limit` milliseconds an image."""
     allowed = f"{limit:g} ms"
     if value is None or value.low is None or value.high is None:
         return Gate("p95", None, _too_few(allowed))

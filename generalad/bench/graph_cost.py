@@ -4,7 +4,7 @@
 
 Counted are matrix products and convolutions, two operations for a multiplication and an addition;
 attention is made of products. Everything else is cheap in arithmetic and can be done on the way.
-Bytes are those that must move whatever the library does: the weights once, the pictures in, the
+Bytes are those that must move whatever the library does: the weights once, the images in, the
 scores and maps out. What lies between layers can stay in a cache and is left out, so that the time
 that follows is a lower bound.
 """
@@ -49,11 +49,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one picture, at the batch size that was counted.
+    """Of one image, at the batch size that was counted.
 
     Attributes:
         flops: by the precision of the factors: "fp32", "fp16", "int8".
-        bytes: weights (shared by the batch), picture, scores and map.
+        bytes: weights (shared by the batch), image, scores and map.
     """
 
     flops: dict[Precision, float]
@@ -70,7 +70,7 @@ def count(path: Path, *, batch: int = 1) -> Cost:
 
     Args:
         path: of the ONNX file.
-        batch: pictures in a run; a size that the graph fixes is taken instead.
+        batch: images in a run; a size that the graph fixes is taken instead.
 
     Raises:
         ArtifactError: not an ONNX file, or a graph whose cost cannot be counted.

@@ -38,9 +38,9 @@ def limit_of(
 
     Args:
         artifact: .onnx, or .xml or .engine with the ONNX file of the same network beside it.
-        measured: milliseconds a picture of the stage `infer`.
+        measured: milliseconds an image of the stage `infer`.
         threads: of the network; None is one for each core that may be used.
-        batch: pictures in a run.
+        batch: images in a run.
         device: that the network ran on.
 
     Returns:

@@ -1,6 +1,6 @@
 """`bench`: measure an artifact, alone or against another one, and judge the limits asked for.
 
-pictures -> take_turns (a process for each side) -> compare, or a baseline -> gates -> Report
+images -> take_turns (a process for each side) -> compare, or a baseline -> gates -> Report
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from generalad.bench.beside import Beside
 from generalad.bench.ceilings import Device
 from generalad.bench.checkout import checkout, own_revision
 from generalad.bench.gates import Limits
+from generalad.bench.images import DRAWN, images
 from generalad.bench.judgement import check as check_baseline
 from generalad.bench.judgement import judge as judge_by_baseline
 from generalad.bench.limit import limit_of
 from generalad.bench.machine import describe_machine
-from generalad.bench.pictures import DRAWN, pictures
 from generalad.bench.process import Facts, Order, Subject, Worker, may_use_gpu
 from generalad.bench.record import Estimate, Machine, Report
 from generalad.bench.reference import run_references
@@ -88,7 +88,7 @@ def bench(
         baseline: a file that stands for the old side; made here or on another machine.
         save_baseline: write such a file of this run.
         source: a folder, pattern or video; None takes drawn parts.
-        batches: pictures a run. Stages are those of the first; throughput is measured at each.
+        batches: images a run. Stages are those of the first; throughput is measured at each.
         threads: as `open_session` takes them.
         device: the same.
         limits: which gates there are.
@@ -129,7 +129,7 @@ def bench(
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_interrupt(_interrupted))
         subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
-        order = Order(stack.enter_context(pictures(source)), batches[0], threads, device)
+        order = Order(stack.enter_context(images(source)), batches[0], threads, device)
         _check_gpu(subjects, order)
         if stored is not None:
             _check_baseline(stored, subjects[0], order, settings)

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from generalad.errors import GadError, MissingExtraError, UsageError
-from generalad.runtime import heap
+from generalad.runtime import malloc
 from generalad.runtime.backends import ort, ort_providers
-from generalad.runtime.opening import KINDS
-from generalad.runtime.session import Closing
+from generalad.runtime.backends.open import KINDS
+from generalad.runtime.backends.session import Closing
 from generalad.runtime.sources import VIDEO_SUFFIXES
 
 PROGRAM = Path(__file__).with_name("worker.py")
 OWN_ROOT = Path(__file__).resolve().parents[2]
 
-STEADY_HEAP = {name: str(value) for name, value in heap.STEADY.items()}
+STEADY_HEAP = {name: str(value) for name, value in malloc.STEADY.items()}
 """Environment of a worker, so that older checkouts too keep their heap as `gad infer` does."""
 
 PATIENCE = 120.0
@@ -34,7 +34,7 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class Block:
-    """Runs that followed each other: milliseconds a picture by stage, one value a run.
+    """Runs that followed each other: milliseconds an image by stage, one value a run.
 
     Attributes:
         times: by the clock.
@@ -74,13 +74,13 @@ class Order:
     """How the artifact is run.
 
     Attributes:
-        pictures: files, or one video.
-        batch: pictures a run.
+        images: files, or one video.
+        batch: images a run.
         threads, device: see `open_session`.
         timed: whether a run on a GPU is told apart into upload, network and download.
     """
 
-    pictures: Sequence[str]
+    images: Sequence[str]
     batch: int = 1
     threads: int | None = None
     device: str | None = None
@@ -122,7 +122,7 @@ class Worker(Closing):
     """A process that has one artifact open and waits between commands; a context manager."""
 
     def __init__(self, subject: Subject, order: Order, *, patience: float = PATIENCE) -> None:
-        """Start the process and open the artifact; a first picture has run afterwards.
+        """Start the process and open the artifact; a first image has run afterwards.
 
         Raises:
             UsageError: the checkout is too old.
@@ -160,9 +160,9 @@ class Worker(Closing):
         return Block(**self._ask({"do": "run", "runs": runs}))
 
     def flow(self, sessions: int, seconds: float) -> float:
-        """Pictures a second of so many sessions side by side."""
+        """InputImages a second of so many sessions side by side."""
         answer = self._ask({"do": "flow", "sessions": sessions, "seconds": seconds})
-        return float(answer["pictures_per_second"])
+        return float(answer["images_per_second"])
 
     def peak_rss(self) -> float | None:
         """Largest memory so far, megabytes; None where the system does not tell."""
@@ -184,7 +184,7 @@ class Worker(Closing):
             {
                 "do": "open",
                 "artifact": str(self.subject.artifact),
-                "pictures": list(order.pictures),
+                "images": list(order.images),
                 "videos": sorted(VIDEO_SUFFIXES),
                 "threads": order.threads,
                 "device": order.device,

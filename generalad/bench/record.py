@@ -1,6 +1,6 @@
 """What a bench found: one frozen record, JSON in and out. Standard library only.
 
-Times are in milliseconds a picture, memory in megabytes (10^6 bytes), ratios are new over old.
+Times are in milliseconds an image, memory in megabytes (10^6 bytes), ratios are new over old.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ SCHEMA = 1
 """Raised by one when a reader of the older form would misunderstand the newer."""
 
 STAGES = ("decode", "preprocess", "upload", "infer", "download", "postprocess", "total")
-"""In the order of a picture's way; a stage that a backend does not have is left out. `total` is
-measured by itself, from the encoded picture to the decision."""
+"""In the order of an image's way; a stage that a backend does not have is left out. `total` is
+measured by itself, from the encoded image to the decision."""
 
 Verdict = Literal["slower", "not slower", "same", "faster", "cannot tell"]
 """By how much is the limit's; see `comparison.verdict`."""
@@ -32,7 +32,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds a picture over `samples` runs; a quantile is None where there are too few."""
+    """Milliseconds an image over `samples` runs; a quantile is None where there are too few."""
 
     samples: int
     median: Estimate
@@ -43,11 +43,11 @@ class Times:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Pictures a second at one batch size and so many sessions at a time."""
+    """InputImages a second at one batch size and so many sessions at a time."""
 
     batch: int
     concurrency: int
-    pictures_per_second: Estimate
+    images_per_second: Estimate
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Limit:
     """How far a graph is from what the machine can do.
 
     Attributes:
-        flops: floating-point operations a picture, counted from the graph.
-        bytes: moved at least: weights once, pictures in, scores and maps out.
+        flops: floating-point operations an image, counted from the graph.
+        bytes: moved at least: weights once, images in, scores and maps out.
         flops_ceiling: measured, a second.
         bytes_ceiling: measured, a second.
         bound: what the lower bound of the time comes from.
@@ -83,10 +83,10 @@ class Side:
         stages: by name, see `STAGES`.
         throughput: by batch and concurrency.
         load: milliseconds to open the session.
-        cold: milliseconds of the first picture after that.
+        cold: milliseconds of the first image after that.
         peak_rss: of the worker's process.
         gpu_memory: of the worker's process, None without a GPU.
-        energy: joules a picture, None without a sensor.
+        energy: joules an image, None without a sensor.
         temperature: degrees Celsius at the end, None without a sensor.
         missing: sensors that were not there, and why.
         limit: None where the graph or the machine could not be measured.
@@ -140,7 +140,7 @@ class Soak:
 
     Attributes:
         seconds: of the run.
-        latency: of the total, milliseconds a picture per hour.
+        latency: of the total, milliseconds an image per hour.
         memory: of the worker's process, megabytes per hour; None where the system does not tell.
     """
 

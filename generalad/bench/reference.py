@@ -32,7 +32,7 @@ they are set to, so the threads are ours to choose."""
 _COPIED = 32 << 20
 """Bytes, more than a core's own caches hold."""
 
-_PICTURE = 512
+_IMAGE = 512
 _TAPS = 7
 _PASSES = 4
 
@@ -135,10 +135,10 @@ def _copy(threads: int) -> Kernel:
 
 
 def _convolution(threads: int) -> Kernel:
-    """A picture of 512 x 512 float32 filtered with 7 x 7 taps, four times."""
-    picture = np.random.default_rng(0).random((_PICTURE, _PICTURE), dtype=np.float32)
+    """An image of 512 x 512 float32 filtered with 7 x 7 taps, four times."""
+    image = np.random.default_rng(0).random((_IMAGE, _IMAGE), dtype=np.float32)
     taps = np.full((_TAPS, _TAPS), 1 / _TAPS**2, np.float32)
-    parts = np.array_split(picture, threads)
+    parts = np.array_split(image, threads)
     results = [np.empty_like(part) for part in parts]
 
     def run(share: int) -> None:

@@ -60,7 +60,7 @@ def side_of(recording: Recording, flow: Flow | None = None) -> Side:
 
 @dataclass(frozen=True)
 class Flow:
-    """What a side does when pictures never end.
+    """What a side does when images never end.
 
     Attributes:
         rates: at each batch size, of one session and of two side by side.
@@ -78,7 +78,7 @@ def flow(
     *,
     progress: Callable[[str, int, int], None],
 ) -> Flow:
-    """Run pictures without a pause; energy is read around the first rate."""
+    """Run images without a pause; energy is read around the first rate."""
     rates: list[Throughput] = []
     energy: float | None = None
     for batch in batches:

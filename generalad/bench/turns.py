@@ -208,7 +208,7 @@ def warm_up(worker: Worker, *, clock: Clock = time.monotonic) -> float:
 
 
 def _check_inputs(recordings: Sequence[Recording]) -> None:
-    """Refuse to compare networks that are given different pictures."""
+    """Refuse to compare networks that are given different images."""
     sizes = {recording.facts.image_size for recording in recordings}
     if len(sizes) > 1:
         sides = " and ".join(

@@ -4,10 +4,10 @@ It imports the generalad that PYTHONPATH names, which may be an older checkout, 
 generalad is used here but what every checkout has. Commands come on stdin and answers go to stdout,
 one JSON object a line; stderr is for what libraries print.
 
-    {"do": "open", "artifact": ..., "pictures": [...], "threads": ..., "device": ..., "batch": 1,
+    {"do": "open", "artifact": ..., "images": [...], "threads": ..., "device": ..., "batch": 1,
      "timed": true}
-    {"do": "run", "runs": 12}       -> times of each stage in each run, milliseconds a picture
-    {"do": "flow", "sessions": 2, "seconds": 0.2}                        -> pictures a second
+    {"do": "run", "runs": 12}       -> times of each stage in each run, milliseconds an image
+    {"do": "flow", "sessions": 2, "seconds": 0.2}                        -> images a second
     {"do": "memory"}                                                     -> peak, megabytes
 """
 
@@ -31,15 +31,15 @@ from typing import Any
 
 Answer = dict[str, Any]
 Lap = tuple[dict[str, float], Any]
-"""Milliseconds a picture by stage of one run, and how much of them was waiting, or None."""
+"""Milliseconds an image by stage of one run, and how much of them was waiting, or None."""
 
 
 class TooOld(Exception):
     """The checkout lacks something that is needed here."""
 
 
-class Pictures:
-    """Encoded pictures in memory, or a video, in an endless round."""
+class InputImages:
+    """Encoded images in memory, or a video, in an endless round."""
 
     def __init__(self, paths: list[str], videos: tuple[str, ...]) -> None:
         from generalad.preprocess import decode_image
@@ -56,7 +56,7 @@ class Pictures:
         self._ahead = 0
 
     def prepare(self, count: int) -> None:
-        """Make sure that `count` pictures follow without a video being opened in between."""
+        """Make sure that `count` images follow without a video being opened in between."""
         if self._video is None or self._ahead >= count:
             return
         from generalad.runtime import open_sources
@@ -66,7 +66,7 @@ class Pictures:
         self._frames = iter(source)
 
     def decode(self) -> Any:
-        """The next picture, (H, W, 3) uint8 RGB."""
+        """The next image, (H, W, 3) uint8 RGB."""
         if self._video is None:
             self._next = (self._next + 1) % len(self._data)
             return self._decode(self._data[self._next])
@@ -82,7 +82,7 @@ class Pictures:
 
 
 class Side:
-    """An opened artifact and the way of a picture through it."""
+    """An opened artifact and the way of an image through it."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         from generalad.runtime import open_session
@@ -91,12 +91,12 @@ class Side:
             open_session, order["artifact"], **_known(open_session, order)
         )
         self._batch = int(order["batch"])
-        self._pictures = functools.partial(Pictures, order["pictures"], tuple(order["videos"]))
-        self._pictures()  # read once already, so that the first run finds them in the file cache
+        self._images = functools.partial(InputImages, order["images"], tuple(order["videos"]))
+        self._images()  # read once already, so that the first run finds them in the file cache
         began = time.perf_counter()
         self._session = self._open()
         self.load = (time.perf_counter() - began) * 1000
-        self.way = Way(self._session, self._pictures(), self._batch)
+        self.way = Way(self._session, self._images(), self._batch)
         self.cold = self.way.run()[0]["total"]
         self._more: list[Way] = [self.way]
 
@@ -127,9 +127,9 @@ class Side:
         }
 
     def flow(self, count: int, seconds: float) -> Answer:
-        """Pictures a second of `count` sessions, each in a thread of its own, side by side."""
+        """InputImages a second of `count` sessions, each in a thread of its own, side by side."""
         while len(self._more) < count:
-            self._more.append(Way(self._open(), self._pictures(), self._batch))
+            self._more.append(Way(self._open(), self._images(), self._batch))
             self._more[-1].run()
         done, begin = [0] * count, threading.Barrier(count + 1)
         stop = threading.Event()
@@ -149,16 +149,16 @@ class Side:
         stop.set()
         for thread in threads:
             thread.join()
-        return {"pictures_per_second": sum(done) / (time.perf_counter() - began)}
+        return {"images_per_second": sum(done) / (time.perf_counter() - began)}
 
 
 class Way:
-    """From an encoded picture to its decision, timed stage by stage."""
+    """From an encoded image to its decision, timed stage by stage."""
 
-    def __init__(self, session: Any, pictures: Pictures, batch: int) -> None:
+    def __init__(self, session: Any, inputs: InputImages, batch: int) -> None:
         from generalad import preprocess
 
-        self._session, self._pictures, self._batch = session, pictures, batch
+        self._session, self._inputs, self._batch = session, inputs, batch
         self._stages = stages_of(session)
         self._resize = preprocess.resize
         self._size = session.spec.image_size
@@ -170,14 +170,14 @@ class Way:
         import numpy as np
 
         watch = self._watch
-        self._pictures.prepare(self._batch)
+        self._inputs.prepare(self._batch)
         ready, sizes = [], []
         watch.start()
         for _ in range(self._batch):
-            picture = self._pictures.decode()
+            image = self._inputs.decode()
             watch.stage("decode")
-            ready.append(self._resize(picture, self._size))
-            sizes.append(picture.shape[:2])
+            ready.append(self._resize(image, self._size))
+            sizes.append(image.shape[:2])
             watch.stage("preprocess")
         images = np.ascontiguousarray(ready[0][None] if len(ready) == 1 else np.stack(ready))
         watch.stage("preprocess")
@@ -234,7 +234,7 @@ class Watch:
         self._waits[name] = self._waits.get(name, 0.0) + waited
 
     def stop(self, batch: int) -> Lap:
-        """Milliseconds a picture by stage, and the waiting in them; None where nobody knows."""
+        """Milliseconds an image by stage, and the waiting in them; None where nobody knows."""
         looked = self._looked - (self._mark - self._ended)  # the last look lies behind the end
         self._times["total"] = self._ended - self._began - looked
         self._waits["total"] = self._wait - self._first_wait
@@ -252,7 +252,10 @@ class Watch:
 
 def _decision(spec: Any) -> Callable[[float, Any, tuple[int, int]], Any]:
     """`decide` in the form that the checkout has."""
-    from generalad.runtime import decision
+    try:
+        from generalad import decision
+    except ImportError:  # before 0.2
+        from generalad.runtime import decision  # type: ignore[no-redef]
 
     names = inspect.signature(decision.decide).parameters
     if "rule" in names:

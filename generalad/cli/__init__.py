@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "bench": Command("Deploy", "bench", "Measure latency, alone or in pairs against another one."),
     "calibrate": Command(
-        "Deploy", "calibrate", "Set an artifact's thresholds anew from recent good pictures."
+        "Deploy", "calibrate", "Set an artifact's thresholds anew from recent good images."
     ),
     "info": Command("Look", "info", "Show what is inside a detector or artifact."),
     "doctor": Command("Look", "doctor", "Show what this machine can run, and why not."),

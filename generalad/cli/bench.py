@@ -46,7 +46,7 @@ def bench(
     ] = None,
     max_p95: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="p95 of a picture.", rich_help_panel=LIMITS),
+        typer.Option(metavar="MS", help="p95 of an image.", rich_help_panel=LIMITS),
     ] = None,
     max_memory: Annotated[
         float | None,
@@ -56,7 +56,7 @@ def bench(
         str | None,
         typer.Option(metavar="PATH", help="Folder, pattern or video.", show_default="drawn parts"),
     ] = None,
-    batch: Annotated[str, typer.Option(metavar="N[,N…]", help="Pictures a run.")] = "1",
+    batch: Annotated[str, typer.Option(metavar="N[,N…]", help="Images a run.")] = "1",
     threads: Threads = None,
     device: Device = None,
     budget: Annotated[str, typer.Option(metavar="60s", help="Time of the turns at most.")] = "60s",

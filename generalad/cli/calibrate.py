@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from generalad.runtime.recalibrate import Proposal
 
 SHOWN = 10
-"""Pictures with the highest scores that the operator is to look at."""
+"""Images with the highest scores that the operator is to look at."""
 
 
 def calibrate(
     artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
-    pictures: Annotated[
+    images: Annotated[
         list[str],
-        typer.Argument(help="Recent pictures of good parts: files, folders, videos, patterns."),
+        typer.Argument(help="Recent images of good parts: files, folders, videos, patterns."),
     ],
     out: Annotated[Path, typer.Option(help="The new artifact; must not exist.")],
     target: Annotated[
@@ -29,26 +29,26 @@ def calibrate(
         typer.Option(help="Wished false-alarm rate.", show_default="the artifact's"),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="All pictures were looked at and show good parts.")
+        bool, typer.Option("--yes", help="All images were looked at and show good parts.")
     ] = False,
     threads: Threads = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Set the thresholds of an artifact anew, from recent pictures of good parts.
+    """Set the thresholds of an artifact anew, from recent images of good parts.
 
-    Scores the pictures, shows what would change and the highest scores, asks whether all show good
+    Scores the images, shows what would change and the highest scores, asks whether all show good
     parts, and writes a new artifact. The old one stays as it is.
     """
     from generalad.cli.console import console, print_json, progress
     from generalad.errors import UsageError
-    from generalad.runtime.artifact_spec import check_copy
     from generalad.runtime.recalibrate import recalibrate, write
+    from generalad.runtime.respec import check_copy
 
     if not yes and not sys.stdin.isatty():
         raise UsageError(
-            "somebody must confirm that all pictures show good parts, and this is no terminal",
-            remedy="look at the pictures, then give --yes",
+            "somebody must confirm that all images show good parts, and this is no terminal",
+            remedy="look at the images, then give --yes",
         )
     if artifact.is_file():  # what else there may be, opening it says
         check_copy(artifact, out)
@@ -56,14 +56,14 @@ def calibrate(
     with progress(screen) as report:
         proposal = recalibrate(
             artifact,
-            pictures,
+            images,
             target=target,
             threads=threads,
             device=device,
             progress=lambda done, total: report("scoring", done, total),
         )
     screen.print(in_words(proposal), markup=False)
-    if not yes and not typer.confirm("Do all pictures show good parts?", err=True):
+    if not yes and not typer.confirm("Do all images show good parts?", err=True):
         screen.print("nothing was written")
         raise typer.Exit(1)
     write(proposal, out)
@@ -73,7 +73,7 @@ def calibrate(
 
 def in_words(proposal: Proposal) -> str:
     """What would change, and what to look at."""
-    old, new, count = proposal.old, proposal.new, len(proposal.pictures)
+    old, new, count = proposal.old, proposal.new, len(proposal.images)
     copies = f", {proposal.copies} copies left out" if proposal.copies else ""
     before, after = (
         f"{found} ({found / count:.1%})" for found in map(proposal.anomalous, (old, new))
@@ -85,12 +85,12 @@ def in_words(proposal: Proposal) -> str:
         ("calibrated on", f"{old.calibration.images}", f"{count}"),
         ("of these anomalous", before, after),
     ]
-    lines = [f"{count} pictures{copies}, {proposal.backend}"]
+    lines = [f"{count} images{copies}, {proposal.backend}"]
     lines += [f"  {name:<20} {left:>14} {right:>14}".rstrip() for name, left, right in rows]
     lines += [promise(proposal), "highest scores (on a scale with the old threshold at 0.5):"]
     lines += [
         f"  {scored.score:>10.6g} ({old.normalised(scored.score):.2f})  {scored.name}"
-        for scored in proposal.pictures[:SHOWN]
+        for scored in proposal.images[:SHOWN]
     ]
     return "\n".join(lines)
 
@@ -101,6 +101,6 @@ def promise(proposal: Proposal) -> str:
     if found.reached <= found.target + 1e-12:
         return f"false alarms on good parts: at most {found.target:.2%} (conformal)"
     return (
-        f"false alarms on good parts: {found.images} pictures can promise {found.reached:.2%} at"
+        f"false alarms on good parts: {found.images} images can promise {found.reached:.2%} at"
         f" best, not the {found.target:.2%} asked for"
     )

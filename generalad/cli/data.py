@@ -66,7 +66,7 @@ def synth(
 ) -> None:
     """Make procedural industrial parts with defects and exact masks, in MVTec layout."""
     from generalad.cli.console import console, progress
-    from generalad.data.synth import CATEGORIES, write_conveyor, write_dataset
+    from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 
     chosen = category or list(CATEGORIES)
     screen = console()

@@ -45,7 +45,7 @@ def demo(
         f"conveyor: {belt.found} of {belt.defective} defective parts found,"
         f" {belt.false_alarms} false alarms on {belt.frames - belt.defective} good ones"
     )
-    screen.print(f"[bold]{result.picture}[/bold]  good parts and defects beside their heat maps")
+    screen.print(f"[bold]{result.image}[/bold]  good parts and defects beside their heat maps")
     screen.print(f"[bold]{first.report.parent}[/bold]  one page of figures a category")
     screen.print(f"[bold]{belt.video}[/bold]  the conveyor, inspected")
     screen.print(f"done in {time.monotonic() - started:.0f} s; next, your own images:")

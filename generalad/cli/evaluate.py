@@ -78,7 +78,7 @@ def evaluate(
 def check_image_auroc(done: Evaluated, least: float) -> None:
     """Refuse an artifact that tells defects worse than was asked for.
 
-    The value is judged, not its interval: the same pictures give the same value again.
+    The value is judged, not its interval: the same images give the same value again.
 
     Raises:
         GateError: it lies below `least`.

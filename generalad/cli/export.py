@@ -44,7 +44,7 @@ def export(
     ] = False,
     batch: Annotated[
         str | None,
-        typer.Option(help="Pictures a run: 1, or a range such as 1..16.", show_default="any"),
+        typer.Option(help="Images a run: 1, or a range such as 1..16.", show_default="any"),
     ] = None,
     verify_on: Annotated[
         Path | None, typer.Option(help="Labelled test images to compare on as well.")
@@ -165,13 +165,13 @@ def show(screen: Console, done: Exported) -> None:
         screen.print(f"[yellow]refused[/yellow] {refused.name}: {'; '.join(refused.reasons)}")
     screen.print(f"[bold]{done.path}[/bold]: {done.name}, {size:.1f} MB, {done.parity.backend}")
     if done.speed_up is not None:
-        screen.print(f"{done.speed_up:.2f} times as fast as fp32 on one picture")
+        screen.print(f"{done.speed_up:.2f} times as fast as fp32 on one image")
     screen.print(parity_table(done.parity))
     screen.print(f"[dim]{explanation(done.parity)}[/dim]")
 
 
 def parity_table(parity: Parity) -> Table:
-    """One row a set of pictures, and the limits under them."""
+    """One row a set of images, and the limits under them."""
     from rich import box
     from rich.table import Table
 

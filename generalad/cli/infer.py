@@ -1,7 +1,7 @@
 """`gad infer`.
 
 Parsed by argparse, unlike the other commands: it is called again and again on small machines, where
-Typer's start-up would cost as much as the whole run of one picture.
+Typer's start-up would cost as much as the whole run of one image.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _open(given: argparse.Namespace) -> Callable[[], Session] | None:
     """Load the network while the rest of the program is loaded, if options alone say which."""
     if given.artifact is None or given.config is not None:
         return None
-    from generalad.runtime.opening import open_in_background
+    from generalad.runtime.backends.open import open_in_background
 
     return open_in_background(given.artifact, threads=given.threads, device=given.device)
 
@@ -100,13 +100,13 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
         device=wanted.device,
         observers=[display, *_telemetry(wanted)],
         on_result=on_result,
-        on_notice=lambda notice: display.say(in_words(notice)),
+        on_notification=lambda notification: display.say(in_words(notification)),
         on_problem=display.say,
     )
 
 
 def _sinks(wanted: Plan, report: Callable[[str], None]) -> list[Sink]:
-    from generalad.runtime.outputs import open_outputs
+    from generalad.runtime.line.open_sinks import open_outputs
 
     return [
         sink
@@ -118,7 +118,7 @@ def _sinks(wanted: Plan, report: Callable[[str], None]) -> list[Sink]:
 def _telemetry(wanted: Plan) -> list[Observer]:
     if wanted.metrics is None:
         return []
-    from generalad.runtime.telemetry import Telemetry
+    from generalad.runtime.line.metrics_server import Telemetry
 
     return [Telemetry(wanted.metrics)]
 
@@ -171,22 +171,22 @@ class _Progress:
 
             self._report = self._stack.enter_context(progress(console()))
         # The count of a video may be an estimate.
-        self._report("pictures", self._done, self._total if self._done <= self._total else 0)
+        self._report("images", self._done, self._total if self._done <= self._total else 0)
 
 
 def in_words(summary: Summary) -> str:
     """The summary in two or three lines."""
     faulty = f", {summary.faulty} camera faults" if summary.faulty else ""
     lines = [
-        f"{summary.frames} pictures: {summary.anomalous} anomalous, "
+        f"{summary.frames} images: {summary.anomalous} anomalous, "
         f"{summary.processed - summary.anomalous} normal, {summary.failed} failed{faulty}",
-        f"{summary.seconds:.1f} s, {summary.images_per_second:.1f} pictures/s on {summary.backend}",
+        f"{summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s on {summary.backend}",
     ]
     if summary.milliseconds:
         stages = ", ".join(
             f"{name} {stage.median:.1f} ({stage.p95:.1f})"
             for name, stage in summary.milliseconds.items()
         )
-        lines.append(f"ms a picture, median (p95): {stages}")
+        lines.append(f"ms an image, median (p95): {stages}")
     lines += [f"given up: {name}" for name in summary.given_up]
     return "\n".join(lines) + "\n"

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from generalad.errors import UsageError
 
 if TYPE_CHECKING:
-    from generalad.runtime.line import Line
-    from generalad.runtime.streams.stream import Stream
-    from generalad.runtime.table import Table
+    from generalad.runtime.line.line_file import Line
+    from generalad.runtime.line.stream import Stream
+    from generalad.runtime.line.toml_table import Table
 
 T = TypeVar("T")
 
 DESCRIPTION = """\
-Run an artifact on pictures, folders, videos and cameras.
+Run an artifact on images, folders, videos and cameras.
 
-Results go to stdout as JSON lines unless an output is named, words to stderr. A picture that cannot
+Results go to stdout as JSON lines unless an output is named, words to stderr. An image that cannot
 be read is reported, the others are still done, and the exit code is 1. Cameras run until Ctrl-C.
 """
 
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "sources",
         nargs="*",
-        help="pictures, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras "
+        help="images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras "
         "(rtsp://, http://, usb:0), test://washer, - for a list on stdin",
     )
     add("--config", type=Path, metavar="FILE", help="a line as TOML: artifact, streams, sinks")
@@ -62,11 +62,11 @@ def parser() -> argparse.ArgumentParser:
 def _add_outputs(found: argparse.ArgumentParser) -> None:
     add = found.add_argument_group("outputs").add_argument
     add("--json", metavar="FILE", help="JSON lines; - is stdout, and what you get by default")
-    add("--csv", metavar="FILE", help="one line a picture")
-    add("--overlays", metavar="DIR", help="pictures with their maps over them")
+    add("--csv", metavar="FILE", help="one line an image")
+    add("--overlays", metavar="DIR", help="images with their maps over them")
     add("--video", metavar="FILE", help="the same as a video, of one video")
     add("--events", metavar="DIR", help="a folder for each event of a camera, 1 GB at most")
-    add("--samples", metavar="DIR", help="normal pictures to look at, for gad calibrate")
+    add("--samples", metavar="DIR", help="normal images to look at, for gad calibrate")
     add(
         "--send",
         metavar="ADDRESS",
@@ -86,12 +86,12 @@ def _add_running(found: argparse.ArgumentParser) -> None:
         help="raw score that is anomalous (default: the artifact's)",
     )
     add("--real-time", action="store_true", help="play videos at their own rate, like a camera")
-    add("--batch", type=_positive, metavar="N", help="pictures a run of the network (default: 1)")
+    add("--batch", type=_positive, metavar="N", help="images a run of the network (default: 1)")
     add(
         "--max-wait",
         type=float,
         metavar="MS",
-        help="a camera's picture waits so long for a batch to fill (default: 10)",
+        help="a camera's image waits so long for a batch to fill (default: 10)",
     )
     add(
         "--threads",
@@ -126,7 +126,7 @@ def _positive(text: str) -> int:
 class Plan(NamedTuple):
     """What is to run: the options over the line's file.
 
-    `outputs` are tables for `generalad.runtime.outputs`, each with the folder that its paths are
+    `outputs` are tables for `runtime.line.open_sinks`, each with the folder that its paths are
     relative to.
     """
 
@@ -148,7 +148,7 @@ def plan(given: argparse.Namespace, *, to_terminal: bool) -> Plan:
     Raises:
         GadError: something is missing, or cannot be.
     """
-    from generalad.runtime.pipeline import MAX_WAIT
+    from generalad.runtime.pipeline.run import MAX_WAIT
     from generalad.runtime.sources import LiveSource
 
     service = os.environ.get("STATE_DIRECTORY")  # as systemd gives it
@@ -187,23 +187,23 @@ def _first(given: T | None, written: T | None, usual: T) -> T:
 
 
 def _line(config: Path | None, state: Path | None) -> Line:
-    from generalad.runtime.line import Line, read_line
+    from generalad.runtime.line.line_file import Line, read_line
 
     return Line() if config is None else read_line(config, state=state)
 
 
 def _sources(given: argparse.Namespace, state: Path | None) -> list[Stream]:
     """The addresses of the command line."""
+    from generalad.decision import Rule
     from generalad.runtime.addresses import is_live_address, open_sources
-    from generalad.runtime.decision import Rule
+    from generalad.runtime.line.stream import Stream
     from generalad.runtime.sources import VIDEO_SUFFIXES, Source
-    from generalad.runtime.streams.stream import Stream
 
     found: list[Source] = []
     for address in given.sources:
         video = given.real_time and Path(address).suffix.lower() in VIDEO_SUFFIXES
         if video or is_live_address(address):
-            from generalad.runtime.live.open import open_live
+            from generalad.runtime.cameras.open import open_live
 
             found.append(open_live(address, state=state))
         else:
@@ -226,6 +226,6 @@ def _outputs(given: argparse.Namespace) -> list[tuple[Path, Table]]:
 
 
 def _output(kind: str, option: str, **values: str | None) -> tuple[Path, Table]:
-    from generalad.runtime.table import Table
+    from generalad.runtime.line.toml_table import Table
 
     return Path(), Table({"type": kind, **values}, option)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from generalad.runtime.streams.notice import Notice
+    from generalad.runtime.notification import Notification
     from generalad.runtime.view import Look, SinkView, StreamView, View
 
 REFRESH = 4
@@ -118,10 +118,10 @@ def in_a_line(stream: StreamView) -> str:
     return f"{stream.name}: {', '.join(parts)}"
 
 
-def in_words(notice: Notice) -> str:
-    """A notice as one line."""
-    data, stream = notice.data, notice.stream
-    if notice.kind == "event":
+def in_words(notification: Notification) -> str:
+    """A notification as one line."""
+    data, stream = notification.data, notification.stream
+    if notification.kind == "event":
         peak = data["peak"]
         if data["phase"] == "begin":
             return f"{stream}: event {data['event']} begins, score {peak['normalised']:.2f}"
@@ -130,11 +130,11 @@ def in_words(notice: Notice) -> str:
             f"{stream}: event {data['event']} ended after {seconds:.1f} s ({data['ended_by']}),"
             f" peak {peak['normalised']:.2f}"
         )
-    if notice.kind == "fault":
+    if notification.kind == "fault":
         if data["state"] == "raised":
             return f"{stream}: camera fault: {data['fault']}: {data['reason']}"
         return f"{stream}: camera fault is over: {data['fault']}, {data['seconds']:.0f} s"
-    if notice.kind == "drift":
+    if notification.kind == "drift":
         suggestion = data.get("suggestion") or "as at calibration again"
         return f"{stream}: {data['state']}: {suggestion}"
     return (

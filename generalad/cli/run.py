@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from generalad.errors import GadError
-from generalad.runtime.heap import keep_freed_memory
+from generalad.runtime.malloc import keep_freed_memory
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 _SIGNALLED = 128
@@ -64,7 +64,7 @@ def loaded() -> None:
 def end_process(code: int) -> NoReturn:
     """End the process at once, without taking apart what the system takes back as a whole.
 
-    For a command that has closed all it opened. Of a run of one picture, taking interpreter and
+    For a command that has closed all it opened. Of a run of one image, taking interpreter and
     libraries apart would be a tenth.
     """
     for stream in (sys.stdout, sys.stderr):

@@ -23,7 +23,7 @@ def selftest(
     those recorded in it; if one differs, the exit code is 3.
     """
     from generalad.cli.console import print_json
-    from generalad.runtime.golden import selftest as run
+    from generalad.runtime.selftest import selftest as run
 
     found = run(artifact, threads=threads, device=device)
     print_json(found.to_dict(), wanted=json)

@@ -21,7 +21,7 @@ __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_
 
 @dataclass(frozen=True)
 class _File:
-    """What one reading of a picture or mask showed; `error` is empty where it is readable."""
+    """What one reading of an image or mask showed; `error` is empty where it is readable."""
 
     path: Path
     error: str = ""
@@ -37,7 +37,7 @@ def check_dataset(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> CheckReport:
-    """Read every picture and mask once and list what is wrong. Nothing is raised for their faults.
+    """Read every image and mask once and list what is wrong. Nothing is raised for their faults.
 
     Args:
         dataset: as opened.
@@ -45,16 +45,16 @@ def check_dataset(
         workers: number of threads.
     """
     samples = [*dataset.train, *dataset.calibration, *dataset.test]
-    pictures = [sample.path for sample in samples]
+    images = [sample.path for sample in samples]
     masks = sorted({mask for sample in samples for mask in sample.masks})
-    tasks = [(path, False) for path in pictures] + [(path, True) for path in masks]
+    tasks = [(path, False) for path in images] + [(path, True) for path in masks]
     files: list[_File] = []
     for file in map_threads(_inspect, tasks, workers=workers):
         files.append(file)
         if progress is not None:
             progress(len(files), len(tasks))
-    seen = {file.path: file for file in files[: len(pictures)]}
-    seen_masks = {file.path: file for file in files[len(pictures) :]}
+    seen = {file.path: file for file in files[: len(images)]}
+    seen_masks = {file.path: file for file in files[len(images) :]}
     problems = [
         *_unreadable(seen.values(), "unreadable"),
         *_unreadable(seen_masks.values(), "unreadable mask"),
@@ -79,7 +79,7 @@ def check_dataset(
 
 
 def fingerprint_of(hashes: Iterable[str]) -> str:
-    """SHA-256 over the sorted content hashes of pictures: names and order do not count."""
+    """SHA-256 over the sorted content hashes of images: names and order do not count."""
     return sha256_of_bytes("\n".join(sorted(hashes)).encode())
 
 
@@ -112,7 +112,7 @@ def _unreadable(files: Iterable[_File], kind: str) -> Iterator[Problem]:
 
 
 def _repeated(dataset: Dataset, seen: dict[Path, _File]) -> Iterator[Problem]:
-    """Pictures of the same content: harmless, a leak, or a contradiction."""
+    """Images of the same content: harmless, a leak, or a contradiction."""
     groups: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
     for part in ("train", "calibration", "test"):
         for sample in getattr(dataset, part):
@@ -125,13 +125,13 @@ def _repeated(dataset: Dataset, seen: dict[Path, _File]) -> Iterator[Problem]:
         paths = tuple(sample.path for _, sample in group)
         parts = sorted({part for part, _ in group})
         if len({sample.defective for _, sample in group}) == 2:
-            detail, remedy = "the same picture is good and defective", "decide which it is"
+            detail, remedy = "the same image is good and defective", "decide which it is"
             yield Problem("contradiction", ERROR, paths, detail, remedy)
         elif len(parts) > 1:
-            detail = f"the same picture in {' and '.join(parts)}"
+            detail = f"the same image in {' and '.join(parts)}"
             yield Problem("leak", ERROR, paths, detail, "keep it in one of them")
         else:
-            detail = f"{len(group)} times the same picture in {parts[0]}"
+            detail = f"{len(group)} times the same image in {parts[0]}"
             yield Problem("duplicate", WARNING, paths, detail, "keep one of them")
 
 
@@ -149,14 +149,14 @@ def _mask_problems(
         if any(mask.marked for mask in own) != sample.defective:
             (empty if sample.defective else marked).append(sample.path)
     if wrong_size:
-        detail = f"{_count(wrong_size, 'mask')} of another size than the picture"
-        remedy = "draw masks on the pictures themselves"
+        detail = f"{_count(wrong_size, 'mask')} of another size than the image"
+        remedy = "draw masks on the images themselves"
         yield Problem("mask size", ERROR, tuple(wrong_size), detail, remedy)
     if marked:
-        detail = f"{_count(marked, 'good picture')} whose mask marks a defect"
+        detail = f"{_count(marked, 'good image')} whose mask marks a defect"
         yield Problem("marked good", ERROR, tuple(marked), detail, "correct the label or the mask")
     if empty:
-        detail = f"{_count(empty, 'defective picture')} whose mask is all black"
+        detail = f"{_count(empty, 'defective image')} whose mask is all black"
         yield Problem("empty mask", WARNING, tuple(empty), detail, "draw the mask or remove it")
 
 
@@ -169,7 +169,7 @@ def _missing_masks(dataset: Dataset) -> Iterator[Problem]:
             "no mask",
             WARNING if some else INFO,
             without_mask,
-            f"{_count(without_mask, 'defective picture')} of {len(defective)} without a mask",
+            f"{_count(without_mask, 'defective image')} of {len(defective)} without a mask",
             "add masks if the location of defects is to be measured",
         )
     if dataset.stray_masks:
@@ -177,8 +177,8 @@ def _missing_masks(dataset: Dataset) -> Iterator[Problem]:
             "stray mask",
             WARNING,
             dataset.stray_masks,
-            f"{_count(dataset.stray_masks, 'mask')} without a picture",
-            "name a mask like its picture, or remove it",
+            f"{_count(dataset.stray_masks, 'mask')} without an image",
+            "name a mask like its image, or remove it",
         )
 
 
@@ -187,25 +187,25 @@ def _mixed(files: Iterable[_File]) -> Iterator[Problem]:
     sizes = _sizes(readable)
     if len(sizes) > 1:
         most, number = next(iter(sizes.items()))
-        detail = f"{len(sizes)} different sizes, the most frequent {most} ({number} pictures)"
+        detail = f"{len(sizes)} different sizes, the most frequent {most} ({number} images)"
         remedy = "all are stretched to one size; check that their scale is the same"
         yield Problem("mixed sizes", INFO, (), detail, remedy)
     grey = tuple(file.path for file in readable if file.grey)
     colour = tuple(file.path for file in readable if not file.grey)
     if grey and colour:
         rare, name = (grey, "grey") if len(grey) < len(colour) else (colour, "in colour")
-        detail = f"{_count(rare, 'picture')} of {len(readable)} {name}, unlike the others"
+        detail = f"{_count(rare, 'image')} of {len(readable)} {name}, unlike the others"
         yield Problem("mixed colour", WARNING, rare, detail, "record all with one camera setting")
 
 
 def _ignored(dataset: Dataset) -> Iterator[Problem]:
-    pictures = [path for path in dataset.ignored if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in dataset.ignored if path.suffix.lower() in IMAGE_SUFFIXES]
     others = [path for path in dataset.ignored if path.suffix.lower() not in IMAGE_SUFFIXES]
-    if pictures:
-        detail = f"{_count(pictures, 'picture')} outside the layout, not used"
-        yield Problem("ignored", WARNING, tuple(pictures), detail, "move or remove them")
+    if images:
+        detail = f"{_count(images, 'image')} outside the layout, not used"
+        yield Problem("ignored", WARNING, tuple(images), detail, "move or remove them")
     if others:
-        detail = f"{_count(others, 'file')} without the suffix of a picture"
+        detail = f"{_count(others, 'file')} without the suffix of an image"
         yield Problem("ignored", INFO, tuple(others), detail, "nothing to do")
 
 

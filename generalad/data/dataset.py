@@ -1,6 +1,6 @@
-"""Open a dataset: find out its layout and list its pictures.
+"""Open a dataset: find out its layout and list its images.
 
-Only names are looked at, except where good pictures have to be held out for the test: the rule for
+Only names are looked at, except where good images have to be held out for the test: the rule for
 that is a hash of each file's content. The layouts are described in docs/data.md.
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from generalad.data.csv_table import open_table
 from generalad.data.layouts import EXPECTED, open_class_folder, open_plain_folder
 from generalad.data.listing import list_folders
 from generalad.data.samples import GOOD, Dataset, Sample, load_masks, without
-from generalad.data.table import open_table
 from generalad.errors import DataError
 
 __all__ = ["GOOD", "Dataset", "Sample", "load_masks", "open_dataset", "without"]
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Find out the layout of a folder or a .csv table and list its pictures.
+    """Find out the layout of a folder or a .csv table and list its images.
 
     Raises:
-        DataError: no known layout, no good pictures, or a folder or table that cannot be read.
+        DataError: no known layout, no good images, or a folder or table that cannot be read.
     """
     path = Path(path)
     # os.path.isdir() and the like answer False where Path.is_dir() raises for lack of permission.

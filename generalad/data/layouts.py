@@ -13,13 +13,13 @@ from generalad.errors import DataError
 from generalad.preprocess import IMAGE_SUFFIXES
 
 EXPECTED = (
-    "give a folder of good pictures (optionally good/, bad/ and masks/), "
+    "give a folder of good images (optionally good/, bad/ and masks/), "
     "a class folder with train/good, or a .csv table with the columns path,label[,split][,mask]"
 )
 
 _SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 
-# Found among good pictures, a folder of such a name means that the layout was misunderstood.
+# Found among good images, a folder of such a name means that the layout was misunderstood.
 _DEFECT_WORDS = ("bad", "faulty", "ng", "nok", "reject", "rejects", "abnormal")
 _ANOMALY_WORDS = ("anomaly", "anomalies", "anomalous", "defect", "defects", "defective")
 _NOT_GOOD = {*_DEFECT_WORDS, *_ANOMALY_WORDS, "mask", "masks", "ground_truth", "test"}
@@ -41,7 +41,7 @@ def open_class_folder(root: Path) -> Dataset:
     }
     if not train:
         raise DataError(
-            f"{root / 'train' / GOOD}: no pictures", remedy=f"put in files of {_SUFFIXES}"
+            f"{root / 'train' / GOOD}: no images", remedy=f"put in files of {_SUFFIXES}"
         )
     return Dataset(
         name=_name_of(root),
@@ -63,7 +63,7 @@ def open_class_folder(root: Path) -> Dataset:
 
 
 def open_plain_folder(root: Path) -> Dataset:
-    """Read a folder of good pictures, or good/, with bad/ and masks/ where they exist."""
+    """Read a folder of good images, or good/, with bad/ and masks/ where they exist."""
     listing = list_files(root)
     # The reserved folders as they are written here: Windows users also have Good/ and BAD/.
     written = {name.lower(): name for name in list_folders(root)}
@@ -94,28 +94,26 @@ def open_plain_folder(root: Path) -> Dataset:
 
 
 def _only_good(root: Path, paths: Sequence[Path], good_folder: str | None) -> Sequence[Path]:
-    """Make sure that pictures outside bad/ and masks/ are meant as good ones."""
+    """Make sure that images outside bad/ and masks/ are meant as good ones."""
     if not paths:
-        raise DataError(
-            f"{root}: no good pictures found", remedy=f"{EXPECTED}; files of {_SUFFIXES}"
-        )
+        raise DataError(f"{root}: no good images found", remedy=f"{EXPECTED}; files of {_SUFFIXES}")
     beside = sorted({path.parts[0] for path in paths if path.parts[0] != good_folder})
     if good_folder is not None and beside:
         raise DataError(
-            f"{root}: pictures beside {good_folder}/, in {', '.join(beside[:5])}",
+            f"{root}: images beside {good_folder}/, in {', '.join(beside[:5])}",
             remedy=f"move good ones into {good_folder}/ and defective ones into bad/<type>/",
         )
     for path in paths:
         if any(part.lower() in _NOT_GOOD for part in path.parent.parts):
             raise DataError(
-                f"{root / path.parent}: looks like no folder of good pictures",
-                remedy=f"rename it, or move defective pictures into {root / 'bad'}",
+                f"{root / path.parent}: looks like no folder of good images",
+                remedy=f"rename it, or move defective images into {root / 'bad'}",
             )
     return paths
 
 
 def _below(listing: Listing, *folders: str) -> tuple[Path, ...]:
-    """Pictures in the folder `folders`, relative to it."""
+    """Images in the folder `folders`, relative to it."""
     depth = len(folders)
     return tuple(
         Path(*path.parts[depth:]) for path in listing.images if path.parts[:depth] == folders

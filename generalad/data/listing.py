@@ -1,4 +1,4 @@
-"""Which files lie in a folder, and which mask belongs to which picture. Paths only, no records."""
+"""Which files lie in a folder, and which mask belongs to which image. Paths only, no records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def list_files(root: Path) -> Listing:
     """List a folder and everything below it.
 
     Linked folders are entered unless they lead back to a folder they lie in. A dangling link with
-    the name of a picture counts as a picture, so that somebody hears of it.
+    the name of an image counts as an image, so that somebody hears of it.
 
     Raises:
         DataError: a folder cannot be opened.
@@ -76,16 +76,16 @@ def list_folders(root: Path) -> list[str]:
 def match_masks(
     images: Sequence[Path], masks: Sequence[Path]
 ) -> tuple[Mapping[Path, tuple[Path, ...]], tuple[Path, ...]]:
-    """Find the masks of pictures by their names.
+    """Find the masks of images by their names.
 
     The masks of `a/x.png` are `a/x_mask.*`, else `a/x.*`, else everything in the folder `a/x/`.
 
     Args:
-        images: relative to the folder of the pictures.
+        images: relative to the folder of the images.
         masks: relative to the folder of the masks.
 
     Returns:
-        The masks of each picture that has some, and the masks that belong to no picture.
+        The masks of each image that has some, and the masks that belong to no image.
     """
     by_stem: dict[str, list[Path]] = defaultdict(list)
     by_folder: dict[str, list[Path]] = defaultdict(list)
@@ -113,7 +113,7 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:
         return False
     try:
-        # A pipe or a device with the name of a picture would block whoever reads it.
+        # A pipe or a device with the name of an image would block whoever reads it.
         return entry.is_file() or not os.path.exists(entry.path)
     except OSError:
         return True

@@ -39,11 +39,11 @@ class CheckReport:
     Attributes:
         root: of the dataset.
         problems: errors first.
-        counts: pictures "train", "calibration", "test good", "test defective"; "masks"; "ignored".
-        sizes: number of readable pictures of each size "WIDTHxHEIGHT", the most frequent first.
-        sha256: content hash of each picture whose bytes could be read.
-        fingerprint: of the readable training pictures, see `fingerprint_of`.
-        unusable: pictures and masks that cannot be read, for `without`.
+        counts: images "train", "calibration", "test good", "test defective"; "masks"; "ignored".
+        sizes: number of readable images of each size "WIDTHxHEIGHT", the most frequent first.
+        sha256: content hash of each image whose bytes could be read.
+        fingerprint: of the readable training images, see `fingerprint_of`.
+        unusable: images and masks that cannot be read, for `without`.
     """
 
     root: Path

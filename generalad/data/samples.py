@@ -14,15 +14,15 @@ from generalad.errors import DataError
 from generalad.preprocess import read_mask
 
 GOOD = "good"
-"""Label of a picture without a defect; every other label is the type of a defect."""
+"""Label of an image without a defect; every other label is the type of a defect."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture.
+    """One image.
 
     Attributes:
-        path: the picture file.
+        path: the image file.
         label: "good" or the type of the defect.
         masks: files that mark the defect, to be united; empty where none is known.
     """
@@ -33,24 +33,24 @@ class Sample:
 
     @property
     def defective(self) -> bool:
-        """Whether the picture shows a defect."""
+        """Whether the image shows a defect."""
         return self.label != GOOD
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The pictures of one class of parts, each part sorted by name.
+    """The images of one class of parts, each part sorted by name.
 
     Attributes:
         name: of the folder or of the table.
         root: the folder that paths in reports are relative to.
         layout: "class folder", "plain folder" or "table".
-        train: good pictures.
-        calibration: good pictures given for calibration (MVTec LOCO's validation/good); where it
-            is empty, calibration pictures are split off `train`, see splits.py.
-        test: good and defective pictures; may be empty.
-        stray_masks: masks that belong to no picture.
-        ignored: files that have no place in the layout, pictures and others.
+        train: good images.
+        calibration: good images given for calibration (MVTec LOCO's validation/good); where it
+            is empty, calibration images are split off `train`, see splits.py.
+        test: good and defective images; may be empty.
+        stray_masks: masks that belong to no image.
+        ignored: files that have no place in the layout, images and others.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Dataset:
 def without(dataset: Dataset, paths: Collection[Path]) -> Dataset:
     """A copy that does without some files.
 
-    A sample whose picture is among `paths` is left out; one of whose masks is among them keeps its
+    A sample whose image is among `paths` is left out; one of whose masks is among them keeps its
     label, but none of its masks, because the rest may mark only a part of the defect.
 
     Raises:
-        DataError: no training picture is left.
+        DataError: no training image is left.
     """
     gone = frozenset(paths)
 
@@ -84,7 +84,7 @@ def without(dataset: Dataset, paths: Collection[Path]) -> Dataset:
     train = keep(dataset.train)
     if not train:
         raise DataError(
-            f"{dataset.root}: no usable training picture is left",
+            f"{dataset.root}: no usable training image is left",
             remedy="replace the unusable files",
         )
     return dataclasses.replace(
@@ -97,14 +97,14 @@ def load_masks(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
     Args:
         sample: a good one has no defective pixels.
-        shape: (H, W) of its picture.
+        shape: (H, W) of its image.
 
     Returns:
         (H, W) bool.
 
     Raises:
         DataError: a defective sample without masks, or a mask that cannot be read or differs in
-            size from the picture.
+            size from the image.
     """
     if sample.defective and not sample.masks:
         raise DataError(f"{sample.path}: no mask is known", remedy="add one or leave pixels out")
@@ -114,8 +114,8 @@ def load_masks(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
         if mask.shape != shape:
             raise DataError(
                 f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels, "
-                f"its picture {shape[1]}x{shape[0]}",
-                remedy="draw the mask on the picture itself",
+                f"its image {shape[1]}x{shape[0]}",
+                remedy="draw the mask on the image itself",
             )
         united |= mask
     return united

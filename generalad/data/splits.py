@@ -1,4 +1,4 @@
-"""Splits of good pictures: for the test, for calibration, for few-shot training."""
+"""Splits of good images: for the test, for calibration, for few-shot training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from generalad.errors import DataError
 from generalad.files import sha256_of_file
 
 HELD_OUT_SHARE = 0.2
-"""Share of the good pictures kept for the test where a dataset has defects but no test split."""
+"""Share of the good images kept for the test where a dataset has defects but no test split."""
 
 
 def split_calibration(
@@ -25,29 +25,29 @@ def split_calibration(
     rng: np.random.Generator,
     hashes: Mapping[Path, str] | None = None,
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split good pictures at random into those to train on and those to calibrate with.
+    """Split good images at random into those to train on and those to calibrate with.
 
     Args:
         samples: good ones.
-        fraction: share for calibration; at least one picture goes to each side.
+        fraction: share for calibration; at least one image goes to each side.
         rng: decides.
-        hashes: content hash of each picture; equal pictures stay on one side, so that no
-            calibration score comes from a picture that was trained on.
+        hashes: content hash of each image; equal images stay on one side, so that no
+            calibration score comes from an image that was trained on.
 
     Returns:
         Training and calibration samples, each in the given order.
 
     Raises:
-        DataError: fewer than two different pictures.
+        DataError: fewer than two different images.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
         groups[(hashes or {}).get(sample.path, str(sample.path))].append(index)
     if len(groups) < 2:
         raise DataError(
-            f"{len(groups)} different good pictures, expected at least 2: one to train on and one "
+            f"{len(groups)} different good images, expected at least 2: one to train on and one "
             "to calibrate with",
-            remedy="add good pictures; a false-alarm rate r takes 1/r - 1 of them for calibration, "
+            remedy="add good images; a false-alarm rate r takes 1/r - 1 of them for calibration, "
             f"1 % takes {calibration_needed(0.01)}",
         )
     wanted = min(max(1, round(fraction * len(samples))), len(samples) - 1)
@@ -66,7 +66,7 @@ def split_calibration(
 
 
 def calibration_needed(false_alarm_rate: float) -> int:
-    """Fewest calibration pictures that can promise a false-alarm rate: n + 1 >= 1 / rate."""
+    """Fewest calibration images that can promise a false-alarm rate: n + 1 >= 1 / rate."""
     # The rounding keeps 1 / 0.01 and the like from becoming one more by a last binary digit.
     return max(1, math.ceil(round(1 / false_alarm_rate, 6)) - 1)
 
@@ -81,8 +81,8 @@ def few_shot(samples: Sequence[Sample], shots: int, offset: int) -> tuple[Sample
     """
     if shots > len(samples):
         raise DataError(
-            f"{shots} shots, but only {len(samples)} good pictures",
-            remedy="lower `shots` or add pictures",
+            f"{shots} shots, but only {len(samples)} good images",
+            remedy="lower `shots` or add images",
         )
     if shots == 0:
         return tuple(samples)
@@ -90,12 +90,12 @@ def few_shot(samples: Sequence[Sample], shots: int, offset: int) -> tuple[Sample
 
 
 def hold_out(good: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split good pictures into those to train on and those to test with.
+    """Split good images into those to train on and those to test with.
 
-    A picture is tested with when the first 32 bits of its content's SHA-256, read as a fraction of
+    An image is tested with when the first 32 bits of its content's SHA-256, read as a fraction of
     2^32, lie below `HELD_OUT_SHARE`. So the split stays as it is when files are added or renamed,
-    and equal files stay together. Where this leaves one side without pictures, the one of the
-    smallest (largest) hash moves there with its copies, if there are two different pictures at all.
+    and equal files stay together. Where this leaves one side without images, the one of the
+    smallest (largest) hash moves there with its copies, if there are two different images at all.
     """
     hashes = list(map_threads(_content_hash, (sample.path for sample in good)))
     limit = f"{int(HELD_OUT_SHARE * 2**32):08x}"

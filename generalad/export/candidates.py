@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from generalad.errors import UsageError, require_extra
+from generalad.export.activation_ranges import activation_ranges
 from generalad.export.engine import EngineOptions
-from generalad.export.magnitudes import magnitudes
 from generalad.export.parity import LIMITS
 from generalad.export.precision import ladder, lower, too_large
 from generalad.export.quantise import Coverage, coverages, quantise
@@ -30,7 +30,7 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
 
 PRECISIONS = ("fp32", "fp16", "int8")
 WATCHED = 16
-"""Pictures on which overflow is looked for."""
+"""Images on which overflow is looked for."""
 
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -64,7 +64,7 @@ class Material:
 
     Attributes:
         graph: float32 ONNX, with the batch axis asked for.
-        images: (n, H, W, 3) uint8 RGB, calibration pictures.
+        images: (n, H, W, 3) uint8 RGB, calibration images.
         engine: how to build TensorRT engines.
         validate: image AUROC of any function (B, H, W, 3) uint8 -> scores (B,), for NNCF.
         report: told about progress.
@@ -128,7 +128,7 @@ def _onnx(precision: str, material: Material) -> Iterator[Candidate]:
 def lowered(material: Material) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
     """The rungs of half precision as ONNX files, each with its graph."""
     material.report("overflow", 0, 1)
-    sizes = magnitudes(material.graph, material.images[:WATCHED])
+    sizes = activation_ranges(material.graph, material.images[:WATCHED])
     material.report("overflow", 1, 1)
     for rung in ladder(material.graph):
         graph = material.graph

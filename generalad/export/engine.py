@@ -31,7 +31,7 @@ class EngineOptions:
     """How to build an engine.
 
     Attributes:
-        batch: smallest, best and largest number of pictures in one run. An ONNX file with a fixed
+        batch: smallest, best and largest number of images in one run. An ONNX file with a fixed
             batch decides itself.
         workspace: limit of the scratch memory in bytes; None for all that is free.
         version_compatible: let other TensorRT versions run it, at some cost in speed.

@@ -25,14 +25,14 @@ from generalad.export.candidates import FORMATS, Candidate, Material, Report, ca
 from generalad.export.engine import EngineOptions
 from generalad.export.gate import Gate, Passed, Refused, run_sets
 from generalad.export.parity import Parity
-from generalad.export.pictures import Pictures, picture_sets
 from generalad.export.precision import OPSET
 from generalad.export.to_onnx import fix_batch, to_onnx
+from generalad.export.verification_images import ImageSet, image_sets
 from generalad.files import check_writable
 from generalad.metrics.ranking import auroc
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
-from generalad.runtime.session import Outputs
+from generalad.runtime.backends.session import Outputs
 from generalad.spec import GoldenSample, Spec
 
 GOLDEN_SAMPLES = 3
@@ -49,7 +49,7 @@ class Exported:
         parity: how far it is from the detector.
         name: what was done to the graph, such as "fp16, LayerNorm in fp32".
         refused: what was tried before it.
-        speed_up: times faster than the reference on one picture (median), where that was asked for.
+        speed_up: times faster than the reference on one image (median), where that was asked for.
     """
 
     path: Path
@@ -86,7 +86,7 @@ def export_detector(
         report: told about progress.
 
     Raises:
-        ArtifactError: no detector, or its calibration pictures are missing.
+        ArtifactError: no detector, or its calibration images are missing.
         GadError: the last candidate could not be made or run at all, such as an engine; or there
             is no graphics card for one.
         GateError: no candidate passed the gate; nothing was written.
@@ -105,7 +105,7 @@ def export_detector(
     path = _target(trained.folder, out, format, precision)
     check_writable(path)
     trained.detector.cpu()
-    sets = picture_sets(trained.calibration_images(), verify_on)
+    sets = image_sets(trained.calibration_images(), verify_on)
     tell("translate", 0, 1)
     graph = to_onnx(trained.detector)
     if sizes is not None and sizes[0] == sizes[1]:
@@ -148,7 +148,7 @@ def _write(passed: Passed, candidate: Candidate, path: Path, gate: Gate) -> Expo
 
 
 def golden_samples(images: NDArray[np.uint8], outputs: Outputs) -> tuple[GoldenSample, ...]:
-    """Pictures from the lowest to the highest score, with what this artifact says of them."""
+    """Images from the lowest to the highest score, with what this artifact says of them."""
     order = np.argsort(outputs.scores)
     places = np.unique(np.linspace(0, len(order) - 1, GOLDEN_SAMPLES).round().astype(int))
     samples = []
@@ -165,11 +165,11 @@ def golden_samples(images: NDArray[np.uint8], outputs: Outputs) -> tuple[GoldenS
 
 
 def _validation(
-    sets: Sequence[Pictures],
+    sets: Sequence[ImageSet],
 ) -> Callable[[Callable[[NDArray[np.uint8]], Any]], float]:
     """Image AUROC of a network over all sets together."""
-    images = np.concatenate([pictures.images for pictures in sets])
-    labels = np.concatenate([pictures.defective for pictures in sets])
+    images = np.concatenate([images_of_set.images for images_of_set in sets])
+    labels = np.concatenate([images_of_set.defective for images_of_set in sets])
 
     def measure(run: Callable[[NDArray[np.uint8]], Any]) -> float:
         return auroc(labels, np.concatenate([np.array(run(image[None])) for image in images]))

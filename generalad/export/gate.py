@@ -1,4 +1,4 @@
-"""The gate: a candidate is drafted, run on all pictures, calibrated, compared, timed if asked."""
+"""The gate: a candidate is drafted, run on all images, calibrated, compared, timed if asked."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from generalad.calibration import calibrate
 from generalad.errors import GadError, GateError, StorageError, UsageError
 from generalad.export.candidates import Candidate, Report
 from generalad.export.parity import Parity, compare, refuse_infinite
-from generalad.export.pictures import Pictures
+from generalad.export.verification_images import ImageSet
+from generalad.image_statistics import quantiles
 from generalad.model.storage import Trained
-from generalad.picture import quantiles
-from generalad.runtime.opening import open_for_pipeline
-from generalad.runtime.session import Outputs, Session
+from generalad.runtime.backends.open import open_for_pipeline
+from generalad.runtime.backends.session import Outputs, Session
 from generalad.spec import Spec
 
 TIMED_PAIRS, TIMED_SECONDS = 24, 5.0
@@ -44,7 +44,7 @@ class Passed:
     Attributes:
         spec: with thresholds of its own.
         parity: how far it is from the detector.
-        calibration: its outputs on the calibration pictures.
+        calibration: its outputs on the calibration images.
         speed_up: times faster than its reference, where that was asked for.
     """
 
@@ -60,7 +60,7 @@ class Gate:
     def __init__(
         self,
         trained: Trained,
-        sets: Sequence[Pictures],
+        sets: Sequence[ImageSet],
         original: Sequence[Outputs],
         suffix: str,
         report: Report,
@@ -72,7 +72,7 @@ class Gate:
         """Why the last candidate could not be made or run at all."""
 
     def judge(self, candidate: Candidate) -> Passed | None:
-        """Draft a candidate, run it on all pictures and compare; None if it is refused."""
+        """Draft a candidate, run it on all images and compare; None if it is refused."""
         problems: list[str] = []
         passed = self.failure = None
         if candidate.overflow:
@@ -123,21 +123,21 @@ class Gate:
     def _speed_up(
         self, session: Session, reference: Callable[[Path, Spec], None], folder: Path
     ) -> Estimate:
-        """Times faster than the reference on one picture: the median over pairs of runs.
+        """Times faster than the reference on one image: the median over pairs of runs.
 
         Both are opened as for production; threads that spin would take the cores from each other.
         """
         path = folder / f"reference{self.suffix}"
         reference(path, self.trained.spec)
-        picture = self.sets[0].images[:1]
+        image = self.sets[0].images[:1]
         with open_for_pipeline(path) as other:
             for one in (session, other):
-                one.run(picture)
+                one.run(image)
             ratios: list[list[float]] = []
             spent = 0.0
             while len(ratios) < TIMED_PAIRS or spent < TIMED_SECONDS:
                 turns = (session, other) if len(ratios) % 2 else (other, session)
-                seconds = {one: _seconds(one, picture) for one in turns}
+                seconds = {one: _seconds(one, image) for one in turns}
                 ratios.append([seconds[other] / seconds[session]])
                 spent += sum(seconds.values())
         found = quantile(ratios, 0.5)
@@ -155,23 +155,23 @@ def _too_slow(found: Estimate) -> list[str]:
     ]
 
 
-def _seconds(session: Session, picture: NDArray[np.uint8]) -> float:
+def _seconds(session: Session, image: NDArray[np.uint8]) -> float:
     began = time.perf_counter()
-    session.run(picture)
+    session.run(image)
     return time.perf_counter() - began
 
 
 def run_sets(
-    session: Session, sets: Sequence[Pictures], name: str, report: Report
+    session: Session, sets: Sequence[ImageSet], name: str, report: Report
 ) -> list[Outputs]:
-    """Run all pictures of all sets; progress is reported under `name`."""
+    """Run all images of all sets; progress is reported under `name`."""
     total, done, outputs = sum(map(len, sets)), 0, []
-    for pictures in sets:
+    for images in sets:
         first = done
         outputs.append(
-            run_all(session, pictures.images, lambda d, t, f=first: report(name, f + d, total))  # type: ignore[misc]
+            run_all(session, images.images, lambda d, t, f=first: report(name, f + d, total))  # type: ignore[misc]
         )
-        done += len(pictures)
+        done += len(images)
     return outputs
 
 
@@ -182,7 +182,7 @@ def run_all(
     *,
     batch_size: int = 8,
 ) -> Outputs:
-    """Run (n, H, W, 3) pictures in batches."""
+    """Run (n, H, W, 3) images in batches."""
     parts = []
     for first in range(0, len(images), batch_size):
         batch = np.ascontiguousarray(images[first : first + batch_size])

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import GateError
-from generalad.export.pictures import Pictures
+from generalad.export.verification_images import ImageSet
 from generalad.metrics.pixel import merge, pixel_metrics
 from generalad.metrics.pixel_table import GOOD, LabelledMap, tabulate_pixels
 from generalad.metrics.ranking import auroc
-from generalad.runtime.session import Outputs, spread
+from generalad.runtime.backends.session import Outputs, value_range
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Limits:
     Differences of scores and maps are in units of the spread (largest minus smallest) of the
     detector's own calibration scores and maps.
 
-    Eight bits move scores by more than good pictures differ. There, decisions and ranks of good
+    Eight bits move scores by more than good images differ. There, decisions and ranks of good
     against defective are judged, and what is None is only reported.
 
     Attributes:
@@ -57,10 +57,10 @@ LIMITS: Mapping[str, Limits] = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Detector and artifact on one set of pictures; units as in `Limits`.
+    """Detector and artifact on one set of images; units as in `Limits`.
 
     `auroc` and `aupro` are pairs (detector, artifact), NaN where a class is missing; drawn defects
-    are ranked against the calibration pictures.
+    are ranked against the calibration images.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Parity:
         precision: whose limits hold.
         spread: largest minus smallest calibration score of the detector, the unit of differences.
         backend: what the artifact ran on.
-        sets: one comparison for each set of pictures.
+        sets: one comparison for each set of images.
     """
 
     precision: str
@@ -164,7 +164,7 @@ def refuse_infinite(outputs: Outputs) -> None:
 
 
 def compare(
-    sets: Sequence[Pictures],
+    sets: Sequence[ImageSet],
     original: Sequence[Outputs],
     exported: Sequence[Outputs],
     *,
@@ -175,19 +175,19 @@ def compare(
     """Compare the outputs of a detector and its artifact.
 
     Args:
-        sets: pictures; the first are the calibration pictures.
+        sets: images; the first are the calibration images.
         original: of the detector, for each set.
         exported: of the artifact, for each set.
         thresholds: on the image scores of the detector and of the artifact, each its own.
         precision: a key of `LIMITS`.
         backend: what the artifact ran on.
     """
-    units = spread(original[0].scores), spread(original[0].maps)
+    units = value_range(original[0].scores), value_range(original[0].maps)
     triples = list(zip(sets, original, exported, strict=True))
     comparisons = tuple(
         _compare_set(
             triple,
-            # What has no good pictures of its own is ranked against the calibration pictures.
+            # What has no good images of its own is ranked against the calibration images.
             ranked=[triples[0], triple] if triple[0].defective.all() else [triple],
             units=units,
             thresholds=thresholds,
@@ -198,8 +198,8 @@ def compare(
     return Parity(precision, units[0], backend, comparisons)
 
 
-Triple = tuple[Pictures, Outputs, Outputs]
-"""Pictures with what the detector and what the artifact says of them."""
+Triple = tuple[ImageSet, Outputs, Outputs]
+"""Images with what the detector and what the artifact says of them."""
 
 
 def _compare_set(
@@ -210,14 +210,14 @@ def _compare_set(
     thresholds: tuple[float, float],
     margin: float,
 ) -> Comparison:
-    pictures, before, after = triple
+    images, before, after = triple
     scores = np.abs(before.scores - after.scores) / units[0]
     maps = np.abs(before.maps - after.maps) / units[1]
     flipped = (before.scores >= thresholds[0]) != (after.scores >= thresholds[1])
     distance = np.abs(before.scores - thresholds[0]) / units[0]
     return Comparison(
-        name=pictures.name,
-        images=len(pictures),
+        name=images.name,
+        images=len(images),
         score_largest=float(scores.max()),
         score_mean=float(scores.mean()),
         map_largest=float(maps.max()),
@@ -230,20 +230,20 @@ def _compare_set(
     )
 
 
-def _auroc(parts: Sequence[tuple[Pictures, Outputs]]) -> float:
-    labels = np.concatenate([pictures.defective for pictures, _ in parts])
+def _auroc(parts: Sequence[tuple[ImageSet, Outputs]]) -> float:
+    labels = np.concatenate([images.defective for images, _ in parts])
     return auroc(labels, np.concatenate([outputs.scores for _, outputs in parts]))
 
 
-def _aupro(parts: Sequence[tuple[Pictures, Outputs]]) -> float:
-    """AUPRO at the size of the maps; pictures whose mask is unknown are left out."""
-    if not any(pictures.defective.any() for pictures, _ in parts):
+def _aupro(parts: Sequence[tuple[ImageSet, Outputs]]) -> float:
+    """AUPRO at the size of the maps; images whose mask is unknown are left out."""
+    if not any(images.defective.any() for images, _ in parts):
         return float("nan")
     maps = [
         LabelledMap("defect" if defective else GOOD, anomaly_map, mask)
-        for pictures, outputs in parts
+        for images, outputs in parts
         for defective, mask, anomaly_map in zip(
-            pictures.defective, pictures.masks, outputs.maps, strict=True
+            images.defective, images.masks, outputs.maps, strict=True
         )
     ]
     table = tabulate_pixels(maps, maps[0].map.shape)

@@ -188,11 +188,11 @@ class _Lowering:
         return self.copies[name, wanted]
 
 
-def too_large(magnitudes: dict[str, float], model: onnx.ModelProto, rung: Rung) -> list[str]:
+def too_large(activation_ranges: dict[str, float], model: onnx.ModelProto, rung: Rung) -> list[str]:
     """Tensors that overflow float16 where the rung computes in it, with their largest value.
 
     Args:
-        magnitudes: largest absolute value of each tensor, see `generalad.export.magnitudes`.
+        activation_ranges: largest absolute value of each tensor, see `activation_ranges`.
         model: float32.
         rung: to be judged.
     """
@@ -205,5 +205,7 @@ def too_large(magnitudes: dict[str, float], model: onnx.ModelProto, rung: Rung) 
         for item in model.graph.initializer
         if item.name in read and item.data_type == FLOAT
     }
-    found = {name: value for name, value in magnitudes.items() if name in low | read} | weights
+    found = {
+        name: value for name, value in activation_ranges.items() if name in low | read
+    } | weights
     return [f"{name} ({value:.3g})" for name, value in found.items() if not value <= LARGEST_HALF]

@@ -23,8 +23,8 @@ from generalad.export.quiet import quiet
 from generalad.spec import INPUT_NAME
 
 QUANTISED = ("MatMul", "Gemm", "Conv")
-MOST_PICTURES = 128
-"""Calibration pictures that ranges are taken from; more change them hardly and cost memory."""
+MOST_IMAGES = 128
+"""Calibration images that ranges are taken from; more change them hardly and cost memory."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def _in_backbone(node: onnx.NodeProto) -> bool:
 
 
 def representative(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At most `MOST_PICTURES` of the calibration pictures, evenly chosen."""
-    places = np.linspace(0, len(images) - 1, min(len(images), MOST_PICTURES)).astype(int)
+    """At most `MOST_IMAGES` of the calibration images, evenly chosen."""
+    places = np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(int)
     return np.asarray(images[places], dtype=np.uint8)
 
 
@@ -79,10 +79,10 @@ def quantise(
 
     Args:
         model: float32, as made by `to_onnx`.
-        images: (n, H, W, 3) uint8 RGB, calibration pictures.
+        images: (n, H, W, 3) uint8 RGB, calibration images.
         keep: whether a node is left alone.
         symmetric: zero points of 0, as TensorRT asks for.
-        progress: called with (pictures done, pictures).
+        progress: called with (images done, images).
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -111,7 +111,7 @@ def quantise(
 
 
 class _Reader:
-    """Feeds pictures to ONNX Runtime's calibration."""
+    """Feeds images to ONNX Runtime's calibration."""
 
     def __init__(
         self, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None

@@ -87,7 +87,7 @@ def quantise_ir(
         model: float32, from `convert`.
         graph: the ONNX graph it came from; `keep` is asked about its nodes.
         keep: whether a node is left alone.
-        images: (n, H, W, 3) uint8 RGB, calibration pictures.
+        images: (n, H, W, 3) uint8 RGB, calibration images.
         validation: what to measure, and how much of it may be lost; then NNCF turns the nodes that
             cost most back to float until that holds (slow).
 
@@ -96,7 +96,7 @@ def quantise_ir(
     """
     nncf = _import_nncf()
     chosen = representative(images)
-    pictures = nncf.Dataset([image[None] for image in chosen])
+    dataset = nncf.Dataset([image[None] for image in chosen])
     attention = any(node.op_type == "Softmax" for node in graph.graph.node)
     options = {
         "model_type": nncf.ModelType.TRANSFORMER if attention else None,
@@ -105,12 +105,12 @@ def quantise_ir(
     }
     with quiet(*_LOGGERS, stdout=True):
         if validation is None:
-            return nncf.quantize(model, pictures, **options)
+            return nncf.quantize(model, dataset, **options)
         measure, loss = validation
         return nncf.quantize_with_accuracy_control(
             model,
-            calibration_dataset=pictures,
-            validation_dataset=nncf.Dataset([0]),  # `measure` has its own pictures
+            calibration_dataset=dataset,
+            validation_dataset=nncf.Dataset([0]),  # `measure` has its own images
             validation_fn=lambda compiled, _: (measure(compiled), None),
             max_drop=loss,
             # A node that is turned back gets its first weights, without the factors that smoothing

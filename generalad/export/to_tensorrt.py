@@ -25,7 +25,7 @@ from generalad.files import (
 from generalad.runtime.backends.engine_record import EngineRecord, read_record, record_path
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.trt_library import library, machine
-from generalad.runtime.golden import selftest
+from generalad.runtime.selftest import selftest
 from generalad.spec import METADATA_KEY, Spec
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The report's pictures: which images to show, and how one looks."""
+"""The report's images: which images to show, and how one looks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError, GadError
 from generalad.metrics.evaluate import ImageResult
-from generalad.overlay import Picture, outline, overlay
+from generalad.overlay import Image, outline, overlay
 
 ReadImage = Callable[[str], NDArray[np.uint8]]
 
 TRUTH_COLOUR = (64, 255, 200)
 _MISTAKES = 9
 _TYPICAL = 3
-_SIDE = 280  # longest side of a picture in pixels; with the counts above it bounds the page's size
+_SIDE = 280  # longest side of an image in pixels; with the counts above it bounds the page's size
 _JPEG_QUALITY = 82
 
 
@@ -67,13 +67,13 @@ def usual_level(results: Sequence[ImageResult]) -> float:
 
 
 def card(result: ImageResult, read_image: ReadImage, *, threshold: float, low: float) -> str:
-    """Picture, overlay with the true outline, verdict, score and name of one image, as HTML."""
+    """Image, overlay with the true outline, verdict, score and name of one image, as HTML."""
     name = PurePath(result.path)
     shown = "/".join(name.parts[-2:])
     verdict, kind = _verdict(result)
     return (
         '<figure class="card"><div class="pair">'
-        f"{_pictures(result, read_image, threshold, low)}</div><figcaption>"
+        f"{_images(result, read_image, threshold, low)}</div><figcaption>"
         f'<span class="verdict {kind}">{verdict}</span>'
         f'<span class="score">{result.score:.4g}<small> · {result.normalised:.2f}</small></span>'
         f'<span class="name" title="{html.escape(result.path)}">{html.escape(shown)}</span>'
@@ -82,21 +82,21 @@ def card(result: ImageResult, read_image: ReadImage, *, threshold: float, low: f
     )
 
 
-def _pictures(result: ImageResult, read_image: ReadImage, threshold: float, low: float) -> str:
+def _images(result: ImageResult, read_image: ReadImage, threshold: float, low: float) -> str:
     try:
-        picture = _thumbnail(read_image(result.path))
+        image = _thumbnail(read_image(result.path))
     except (GadError, OSError):
-        return '<p class="missing">The picture could not be read again.</p>'
-    heat = overlay(picture, result.map, threshold=threshold, low=low)
+        return '<p class="missing">The image could not be read again.</p>'
+    heat = overlay(image, result.map, threshold=threshold, low=low)
     if result.mask is not None and result.mask.any():
         mask = np.ascontiguousarray(result.mask).view(np.uint8)
-        size = (picture.shape[1], picture.shape[0])
+        size = (image.shape[1], image.shape[0])
         area = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
         outline(heat, np.asarray(area) > 0, TRUTH_COLOUR)
-    return _tag(picture, "picture") + _tag(heat, "heat map over the picture")
+    return _tag(image, "image") + _tag(heat, "heat map over the image")
 
 
-def _thumbnail(image: NDArray[np.uint8]) -> Picture:
+def _thumbnail(image: NDArray[np.uint8]) -> Image:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"expected an RGB image (H, W, 3) uint8, found {image.shape} {image.dtype}")
     height, width = image.shape[:2]
@@ -106,13 +106,13 @@ def _thumbnail(image: NDArray[np.uint8]) -> Picture:
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 
-def _tag(picture: Picture, alt: str) -> str:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+def _tag(image: Image, alt: str) -> str:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not done:
         raise DataError("OpenCV could not encode a thumbnail as JPEG")
     text = base64.b64encode(encoded.tobytes()).decode("ascii")
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return (
         f'<img src="data:image/jpeg;base64,{text}" width="{width}" height="{height}" alt="{alt}">'
     )

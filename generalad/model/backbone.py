@@ -1,4 +1,4 @@
-"""Frozen backbones: pictures in, one feature vector for each patch out.
+"""Frozen backbones: images in, one feature vector for each patch out.
 
 Any timm ViT (plain, with registers, DINOv2; DINOv3 and EVA-02, which timm builds as Eva models) and
 CNNs with feature levels. The position embedding is resampled once, when weights are loaded, so that
@@ -148,7 +148,7 @@ def wrap(body: nn.Module, layers: tuple[int, ...], image_size: tuple[int, int]) 
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Pictures (B, H, W, 3) uint8 RGB to network input (B, 3, H, W) float32."""
+    """Images (B, H, W, 3) uint8 RGB to network input (B, 3, H, W) float32."""
     mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
     return (images.permute(0, 3, 1, 2).float() / 255.0 - mean) / std

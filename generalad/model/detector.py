@@ -1,6 +1,6 @@
-"""The detector: backbone and discriminator as one module, from pictures to raw scores and maps.
+"""The detector: backbone and discriminator as one module, from images to raw scores and maps.
 
-`Detector.forward` is the very graph that is exported: uint8 pictures in; cast, normalise, backbone,
+`Detector.forward` is the very graph that is exported: uint8 images in; cast, normalise, backbone,
 discriminator, top-k mean, bilinear upsampling and Gaussian smoothing inside; resize and threshold
 outside.
 """

@@ -28,7 +28,7 @@ CHANNELS = 2 * (_ORIENTATIONS + 1) + 3
 
 
 class GradientStem(nn.Module):
-    """Pictures (B, 3, H, W) to tokens (B, N, D), N = H/16 x W/16; stands in for timm's PatchEmbed.
+    """Images (B, 3, H, W) to tokens (B, N, D), N = H/16 x W/16; stands in for timm's PatchEmbed.
 
     Args:
         img_size: (H, W) in pixels.

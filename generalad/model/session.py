@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from generalad.model.storage import Trained
-from generalad.runtime.session import Closing, Outputs, check_images
+from generalad.runtime.backends.session import Closing, Outputs, check_images
 from generalad.spec import Spec
 
 

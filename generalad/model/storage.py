@@ -1,10 +1,10 @@
-"""A trained detector on disk: a folder with JSON, one safetensors file and calibration pictures.
+"""A trained detector on disk: a folder with JSON, one safetensors file and calibration images.
 
 ::
 
     detector.json              configuration, spec, where the backbone's weights come from, hashes
     trained.safetensors        what training made
-    calibration/000000.png ... the held-out good pictures at the network's input size, for export
+    calibration/000000.png ... the held-out good images at the network's input size, for export
 
 The backbone's weights are not copied: they are large, shared by all detectors, and found again by
 their source. Their hash is checked, so a detector never runs on other weights than it was trained
@@ -62,10 +62,10 @@ class Trained:
     folder: Path
 
     def calibration_images(self) -> NDArray[np.uint8]:
-        """The held-out good pictures, (n, H, W, 3) uint8 RGB at the network's input size.
+        """The held-out good images, (n, H, W, 3) uint8 RGB at the network's input size.
 
         Raises:
-            ArtifactError: pictures are missing or were changed.
+            ArtifactError: images are missing or were changed.
         """
         paths = sorted((self.folder / _CALIBRATION).glob("*.png"))
         try:
@@ -88,8 +88,8 @@ def save_detector(
     Args:
         folder: created if needed.
         detector: trained.
-        spec: to record; the hash of the calibration pictures is added.
-        calibration: pictures (H, W, 3) uint8 RGB at the network's input size.
+        spec: to record; the hash of the calibration images is added.
+        calibration: images (H, W, 3) uint8 RGB at the network's input size.
     """
     make_folder(folder / _CALIBRATION)
     for stale in (folder / _CALIBRATION).glob("*.png"):
@@ -194,6 +194,6 @@ def _hash_of(images: Sequence[NDArray[np.uint8]]) -> str:
 
 def _calibration_error(folder: Path) -> ArtifactError:
     return ArtifactError(
-        f"the calibration pictures in {folder / _CALIBRATION} are missing or were changed",
+        f"the calibration images in {folder / _CALIBRATION} are missing or were changed",
         remedy="train again; the cached features make it short",
     )

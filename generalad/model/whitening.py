@@ -17,7 +17,7 @@ RIDGE = 1e-4
 
 LIMIT = 3.0
 """Root mean square that no feature exceeds. Defects lie far beyond all noise seen in training; left
-alone, attention carries them to every other place of the picture."""
+alone, attention carries them to every other place of the image."""
 
 MOST_VALUES = 1 << 24
 """Of all matrices together: 64 MiB. Wide features at many places would need gigabytes."""

@@ -1,7 +1,7 @@
-"""From pictures to decisions with an exported artifact; never imports torch.
+"""From images to decisions with an exported artifact; never imports torch.
 
-`infer` runs an artifact over files, folders, videos and cameras; a `Stream` says how the pictures
-of one are judged. For single pictures in your own program:
+`infer` runs an artifact over files, folders, videos and cameras; a `Stream` says how the images
+of one are judged. For single images in your own program:
 `open_session`, `preprocess.resize`, `Session.run`, `decide`.
 `golden.selftest` checks that this device computes what an artifact's export recorded.
 
@@ -17,8 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from generalad.runtime.addresses import open_sources
-    from generalad.runtime.decision import (
+    from generalad.decision import (
         Decision,
         Milliseconds,
         Region,
@@ -27,47 +26,48 @@ if TYPE_CHECKING:
         decide,
         regions,
     )
-    from generalad.runtime.opening import open_session
-    from generalad.runtime.pipeline import Interrupted, infer
-    from generalad.runtime.session import Outputs, Session
-    from generalad.runtime.sinks.lines import Csv, JsonLines
+    from generalad.runtime.addresses import open_sources
+    from generalad.runtime.backends.open import open_session
+    from generalad.runtime.backends.session import Outputs, Session
+    from generalad.runtime.line.areas import Areas
+    from generalad.runtime.line.events import EventRule
+    from generalad.runtime.line.stream import Stream
+    from generalad.runtime.notification import Notification
+    from generalad.runtime.pipeline.run import Interrupted, infer
+    from generalad.runtime.pipeline.summary import StageTime, Summary
+    from generalad.runtime.sinks.json_csv import Csv, JsonLines
     from generalad.runtime.sinks.overlays import Overlays
     from generalad.runtime.sinks.sink import Sink
     from generalad.runtime.sinks.video import AnnotatedVideo
     from generalad.runtime.sources import Frame, LiveSource, Source
-    from generalad.runtime.streams.areas import Areas
-    from generalad.runtime.streams.events import EventRule
-    from generalad.runtime.streams.notice import Notice
-    from generalad.runtime.streams.stream import Stream
-    from generalad.runtime.summary import StageTime, Summary
 
 _HOMES = {
-    "AnnotatedVideo": "sinks.video",
-    "Areas": "streams.areas",
-    "Csv": "sinks.lines",
+    "AnnotatedVideo": "runtime.sinks.video",
+    "Areas": "runtime.line.areas",
+    "Csv": "runtime.sinks.json_csv",
     "Decision": "decision",
-    "EventRule": "streams.events",
-    "Frame": "sources",
-    "Interrupted": "pipeline",
-    "JsonLines": "sinks.lines",
-    "LiveSource": "sources",
+    "EventRule": "runtime.line.events",
+    "Frame": "runtime.sources",
+    "Interrupted": "runtime.pipeline.run",
+    "JsonLines": "runtime.sinks.json_csv",
+    "LiveSource": "runtime.sources",
     "Milliseconds": "decision",
-    "Notice": "streams.notice",
-    "Outputs": "session",
-    "Overlays": "sinks.overlays",
+    "Notification": "runtime.notification",
+    "Outputs": "runtime.backends.session",
+    "Overlays": "runtime.sinks.overlays",
     "Region": "decision",
     "Result": "decision",
     "Rule": "decision",
-    "Session": "session",
-    "Sink": "sinks.sink",
-    "Source": "sources",
-    "StageTime": "summary",
-    "Stream": "streams.stream",
-    "Summary": "summary",
+    "Session": "runtime.backends.session",
+    "Sink": "runtime.sinks.sink",
+    "Source": "runtime.sources",
+    "StageTime": "runtime.pipeline.summary",
+    "Stream": "runtime.line.stream",
+    "Summary": "runtime.pipeline.summary",
     "decide": "decision",
-    "infer": "pipeline",
-    "open_session": "opening",
-    "open_sources": "addresses",
+    "infer": "runtime.pipeline.run",
+    "open_session": "runtime.backends.open",
+    "open_sources": "runtime.addresses",
     "regions": "decision",
 }
 
@@ -82,7 +82,7 @@ __all__ = [
     "JsonLines",
     "LiveSource",
     "Milliseconds",
-    "Notice",
+    "Notification",
     "Outputs",
     "Overlays",
     "Region",
@@ -105,7 +105,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'generalad.runtime' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"generalad.runtime.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"generalad.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

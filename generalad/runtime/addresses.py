@@ -15,28 +15,28 @@ from generalad.runtime.sources import (
     VIDEO_SUFFIXES,
     WATCH,
     Frame,
-    PictureFiles,
+    ImageFiles,
     Source,
     VideoFile,
 )
 
 STDIN = "-"
-"""The address of a list of pictures and videos on standard input."""
+"""The address of a list of images and videos on standard input."""
 
 
 def open_sources(addresses: Sequence[str]) -> list[Source]:
     """Resolve addresses in the given order.
 
-    An address is a picture, a video, a folder or a pattern such as "line1/*.png" ("**" matches any
-    number of folders). A folder gives its pictures with those of its subfolders, sorted by path;
-    hidden files and videos in it are left out. A pattern gives its pictures as one source, sorted,
+    An address is an image, a video, a folder or a pattern such as "line1/*.png" ("**" matches any
+    number of folders). A folder gives its images with those of its subfolders, sorted by path;
+    hidden files and videos in it are left out. A pattern gives its images as one source, sorted,
     and then each of its videos as a source of its own.
 
     Raises:
         DataError: an address does not exist, matches nothing, or is of an unknown kind.
     """
     if not addresses:
-        raise DataError("no pictures or videos given", remedy="name files, folders or patterns")
+        raise DataError("no images or videos given", remedy="name files, folders or patterns")
     return [source for address in addresses for source in _open(address)]
 
 
@@ -46,7 +46,7 @@ def is_live_address(address: str) -> bool:
 
 
 class Listed:
-    """Pictures and videos whose paths are listed, one a line, read as the lines come."""
+    """Images and videos whose paths are listed, one a line, read as the lines come."""
 
     address = STDIN
     folder: Path | None = None
@@ -91,12 +91,12 @@ def _open(address: str) -> list[Source]:
         return [Listed(sys.stdin)]
     if is_live_address(address):
         # Loaded for live sources only: a run over files starts without it.
-        from generalad.runtime.live.open import open_live
+        from generalad.runtime.cameras.open import open_live
 
         return [open_live(address)]
     path = Path(address)
     if path.is_dir():
-        return [PictureFiles(address, _pictures_in(path), path)]
+        return [ImageFiles(address, _images_in(path), path)]
     if path.exists():
         return [_open_file(path, address)]
     if not glob.has_magic(address):
@@ -109,25 +109,25 @@ def _open_file(path: Path, address: str) -> Source:
     if suffix in VIDEO_SUFFIXES:
         return VideoFile(path)
     if suffix in IMAGE_SUFFIXES:
-        return PictureFiles(address, [path], path.parent)
+        return ImageFiles(address, [path], path.parent)
     known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
-    raise DataError(f"{address}: not a picture or video by its suffix", remedy=f"known: {known}")
+    raise DataError(f"{address}: not an image or video by its suffix", remedy=f"known: {known}")
 
 
 def _open_pattern(address: str) -> list[Source]:
     matches = sorted(Path(match) for match in glob.glob(address, recursive=True))
-    pictures = [path for path in matches if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in matches if path.suffix.lower() in IMAGE_SUFFIXES]
     videos = [path for path in matches if path.suffix.lower() in VIDEO_SUFFIXES]
-    if not pictures and not videos:
-        raise DataError(f"{address}: no picture or video matches", remedy="check the pattern")
+    if not images and not videos:
+        raise DataError(f"{address}: no image or video matches", remedy="check the pattern")
     sources: list[Source] = []
-    if pictures:
-        folder = Path(os.path.commonpath([path.parent for path in pictures]))
-        sources.append(PictureFiles(address, pictures, folder))
+    if images:
+        folder = Path(os.path.commonpath([path.parent for path in images]))
+        sources.append(ImageFiles(address, images, folder))
     return [*sources, *map(VideoFile, videos)]
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -138,7 +138,7 @@ def _pictures_in(folder: Path) -> list[Path]:
         ]
     if not found:
         raise DataError(
-            f"{folder}: no pictures in this folder or below",
+            f"{folder}: no images in this folder or below",
             remedy="name videos one by one or by a pattern such as folder/*.mp4",
         )
     return sorted(found)

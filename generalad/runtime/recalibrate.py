@@ -1,6 +1,6 @@
-"""New thresholds for an artifact, from recent pictures that an operator confirms as good.
+"""New thresholds for an artifact, from recent images that an operator confirms as good.
 
-`recalibrate` scores the pictures and proposes; `write` makes the new artifact from the proposal.
+`recalibrate` scores the images and proposes; `write` makes the new artifact from the proposal.
 The network is the same, so its parity report and golden samples stay valid.
 """
 
@@ -15,22 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from generalad import picture
+from generalad import image_statistics
 from generalad.calibration import calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.preprocess import resize
 from generalad.runtime.addresses import open_sources
-from generalad.runtime.artifact_spec import copy_with_spec
-from generalad.runtime.opening import open_session
-from generalad.runtime.session import Session
+from generalad.runtime.backends.open import open_session
+from generalad.runtime.backends.session import Session
+from generalad.runtime.line.faults import Limits
+from generalad.runtime.respec import copy_with_spec
 from generalad.runtime.sources import Frame, Source
-from generalad.runtime.streams.faults import Limits
 from generalad.spec import Spec
 
-PICTURES = "recent pictures that an operator confirmed as good"
+SOURCE = "recent images that an operator confirmed as good"
 LEAST = 20
-"""Pictures; fewer promise less than 5 % and say little about what is usual."""
+"""Images; fewer promise less than 5 % and say little about what is usual."""
 
 MOST_LISTED = 20
 """Problems that are named one by one."""
@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Scored:
-    """A picture that was given.
+    """An image that was given.
 
     Attributes:
         name: its file, or its video and number.
@@ -56,7 +56,7 @@ class Scored:
     digest: str
     score: float
     peak: float
-    statistics: picture.Statistics
+    statistics: image_statistics.Statistics
     image_size: tuple[int, int]
 
 
@@ -65,31 +65,31 @@ class Proposal:
     """What a recalibration would change; nothing is written yet.
 
     Attributes:
-        artifact: the one that the pictures were scored with.
+        artifact: the one that the images were scored with.
         backend: what ran it.
         old: its spec.
         new: the proposed one.
-        pictures: by falling score.
-        copies: pictures left out because their pixels were given before.
+        images: by falling score.
+        copies: images left out because their pixels were given before.
     """
 
     artifact: Path
     backend: str
     old: Spec
     new: Spec
-    pictures: tuple[Scored, ...]
+    images: tuple[Scored, ...]
     copies: int
 
     def anomalous(self, spec: Spec) -> int:
-        """How many of the pictures the thresholds of `spec` call anomalous."""
-        return sum(spec.is_anomalous(scored.score) for scored in self.pictures)
+        """How many of the images the thresholds of `spec` call anomalous."""
+        return sum(spec.is_anomalous(scored.score) for scored in self.images)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; pictures by falling score."""
+        """Plain values for JSON; images by falling score."""
         return {
             "artifact": str(self.artifact),
             "backend": self.backend,
-            "pictures": len(self.pictures),
+            "pictures": len(self.images),
             "copies": self.copies,
             "target": self.new.calibration.target,
             "reached": self.new.calibration.reached,
@@ -97,7 +97,7 @@ class Proposal:
                 name: {**dataclasses.asdict(spec.thresholds), "anomalous": self.anomalous(spec)}
                 for name, spec in (("old", self.old), ("new", self.new))
             },
-            "scores": [{"picture": one.name, "score": one.score} for one in self.pictures],
+            "scores": [{"picture": one.name, "score": one.score} for one in self.images],
         }
 
 
@@ -110,7 +110,7 @@ def recalibrate(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Proposal:
-    """Score good pictures and propose thresholds.
+    """Score good images and propose thresholds.
 
     Args:
         artifact: made by `gad export`.
@@ -118,11 +118,11 @@ def recalibrate(
         target: wished false-alarm rate, 0...1; None for that of the artifact.
         threads: see `open_session`.
         device: see `open_session`.
-        progress: told about pictures.
+        progress: told about images.
 
     Raises:
         ArtifactError: no artifact.
-        DataError: addresses that hold no pictures, pictures that cannot be read or show a camera
+        DataError: addresses that hold no images, images that cannot be read or show a camera
             fault, or fewer than `LEAST`.
         UsageError: the target is no rate.
     """
@@ -131,16 +131,16 @@ def recalibrate(
     sources = open_sources(addresses)
     with open_session(artifact, threads=threads, device=device) as session:
         old, backend = session.spec, session.backend
-        pictures, copies = _score_all(session, sources, progress or (lambda done, total: None))
-    if len(pictures) < LEAST:
+        images, copies = _score_all(session, sources, progress or (lambda done, total: None))
+    if len(images) < LEAST:
         left_out = f" and {copies} copies of them" if copies else ""
         raise DataError(
-            f"expected at least {LEAST} different pictures, found {len(pictures)}{left_out}",
-            remedy="give more good pictures; 99 promise a false-alarm rate of 1 %",
+            f"expected at least {LEAST} different images, found {len(images)}{left_out}",
+            remedy="give more good images; 99 promise a false-alarm rate of 1 %",
         )
     goal = old.calibration.target if target is None else target
-    new = _proposed(old, pictures, goal, backend)
-    by_score = tuple(sorted(pictures, key=lambda scored: -scored.score))
+    new = _proposed(old, images, goal, backend)
+    by_score = tuple(sorted(images, key=lambda scored: -scored.score))
     return Proposal(Path(artifact), backend, old, new, by_score, copies)
 
 
@@ -160,7 +160,7 @@ def _score_all(
 ) -> tuple[list[Scored], int]:
     total = sum(source.count() or 0 for source in sources)
     limits = Limits(session.spec.reference)
-    pictures: list[Scored] = []
+    images: list[Scored] = []
     seen: set[str] = set()
     problems: list[str] = []
     done = copies = 0
@@ -170,7 +170,7 @@ def _score_all(
             progress(done, total)
         name = frame.path if frame.rate is None else f"{frame.path}, frame {frame.index}"
         if frame.image is None:
-            problems.append(frame.error or f"{name}: no picture")
+            problems.append(frame.error or f"{name}: no image")
             continue
         pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
         digest = sha256_of_bytes(pixels.tobytes())
@@ -182,15 +182,20 @@ def _score_all(
         scores, maps = session.run(pixels[None])
         size = (frame.image.shape[0], frame.image.shape[1])
         scored = Scored(
-            name, digest, float(scores[0]), float(maps.max()), picture.statistics(pixels), size
+            name,
+            digest,
+            float(scores[0]),
+            float(maps.max()),
+            image_statistics.statistics(pixels),
+            size,
         )
         if fault := limits.fault(scored.statistics, scored.image_size):
             problems.append(f"{name}: {fault}")
-        pictures.append(scored)
+        images.append(scored)
     progress(done, done)
     if problems:
         _refuse(problems)
-    return pictures, copies
+    return images, copies
 
 
 def _frames(sources: Sequence[Source]) -> Iterator[Frame]:
@@ -202,28 +207,28 @@ def _refuse(problems: list[str]) -> None:
     more = len(problems) - MOST_LISTED
     lines = problems[:MOST_LISTED] + ([f"and {more} more"] if more > 0 else [])
     raise DataError(
-        f"{len(problems)} pictures cannot be calibrated on:\n"
+        f"{len(problems)} images cannot be calibrated on:\n"
         + "\n".join(f"  {line}" for line in lines),
         remedy="remove them; after a change of the camera or its place, train again",
     )
 
 
-def _proposed(old: Spec, pictures: Sequence[Scored], target: float, backend: str) -> Spec:
+def _proposed(old: Spec, images: Sequence[Scored], target: float, backend: str) -> Spec:
     import generalad
 
-    scores = np.array([scored.score for scored in pictures], np.float32)
-    peaks = np.array([scored.peak for scored in pictures], np.float32)
-    again = calibrate(scores, peaks, target=target, pictures=PICTURES)
+    scores = np.array([scored.score for scored in images], np.float32)
+    peaks = np.array([scored.peak for scored in images], np.float32)
+    again = calibrate(scores, peaks, target=target, source=SOURCE)
     entry = {
         "generalad": generalad.__version__,
         "backend": backend,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "pictures": len(pictures),
-        "fingerprint": sha256_of_bytes("\n".join(sorted(p.digest for p in pictures)).encode()),
+        "pictures": len(images),
+        "fingerprint": sha256_of_bytes("\n".join(sorted(p.digest for p in images)).encode()),
         "before": {
             "thresholds": dataclasses.asdict(old.thresholds),
             "calibration": dataclasses.asdict(old.calibration),
-            "anomalous": sum(old.is_anomalous(scored.score) for scored in pictures),
+            "anomalous": sum(old.is_anomalous(scored.score) for scored in images),
         },
     }
     history = [*old.provenance.get("recalibrations", []), entry]
@@ -232,8 +237,8 @@ def _proposed(old: Spec, pictures: Sequence[Scored], target: float, backend: str
         thresholds=again.thresholds,
         normalisation=again.normalisation,
         calibration=again.calibration,
-        reference=picture.reference(
-            scores, [one.statistics for one in pictures], [one.image_size for one in pictures]
+        reference=image_statistics.reference(
+            scores, [one.statistics for one in images], [one.image_size for one in images]
         ),
         provenance={**old.provenance, "recalibrations": history},
     )

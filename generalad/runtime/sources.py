@@ -1,6 +1,6 @@
-"""Where pictures come from: files, folders, patterns and videos, all as one stream of `Frame`.
+"""Where images come from: files, folders, patterns and videos, all as one stream of `Frame`.
 
-What cannot be read is not skipped: it arrives as a frame with `error` set and without a picture,
+What cannot be read is not skipped: it arrives as a frame with `error` set and without an image,
 so that every consumer counts it. Other sources need only implement `Source`.
 """
 
@@ -19,8 +19,8 @@ from generalad.errors import DataError
 from generalad.preprocess import read_image
 
 if TYPE_CHECKING:
-    from generalad.runtime.live.state import Status
-    from generalad.runtime.streams.notice import Notice
+    from generalad.runtime.cameras.state import Status
+    from generalad.runtime.notification import Notification
 
 WATCH = "watch:"
 """What the address of a watched folder begins with."""
@@ -32,18 +32,18 @@ VIDEO_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a source, or the reason why there is none.
+    """One image of a source, or the reason why there is none.
 
     Attributes:
         source: address of the source, as the user gave it.
         index: position in the source, from 0.
         time: in seconds: since the start for a video, the file's modification time (since 1970)
-            for a picture.
-        path: the file the picture is in or comes from; empty where there is none.
-        name: relative path that no other picture of this source has, for naming outputs.
+            for an image.
+        path: the file the image is in or comes from; empty where there is none.
+        name: relative path that no other image of this source has, for naming outputs.
         image: (H, W, 3) uint8 RGB, or None.
-        error: why there is no picture, or None.
-        rate: frames a second of a video, None for single pictures.
+        error: why there is no image, or None.
+        rate: frames a second of a video, None for single images.
         waited: seconds from its capture by a camera until it was handed out.
     """
 
@@ -67,7 +67,7 @@ class Source(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Folder that `Frame.name` is relative to; None where pictures are no files."""
+        """Folder that `Frame.name` is relative to; None where images are no files."""
 
     def count(self) -> int | None:
         """Expected number of frames, for showing progress; None where it is not known."""
@@ -80,8 +80,8 @@ class Source(Protocol):
 class LiveSource(Source, Protocol):
     """A source that does not wait to be read: a camera, or something like one."""
 
-    def read(self) -> Iterator[Frame | Notice]:
-        """Yield frames until the end, and a notice of kind "camera" where its state changes."""
+    def read(self) -> Iterator[Frame | Notification]:
+        """Yield frames to the end, and a notification of kind "camera" where the state changes."""
 
     def settle(self, frame: Frame, *, dropped: str | None) -> None:
         """Take back a frame that `read` gave: it was processed, or dropped for a reason."""
@@ -93,8 +93,8 @@ class LiveSource(Source, Protocol):
         """Give no further frames but those that wait already; from any thread, returns soon."""
 
 
-class PictureFiles:
-    """Picture files in a given order."""
+class ImageFiles:
+    """Image files in a given order."""
 
     def __init__(self, address: str, paths: Sequence[Path], folder: Path) -> None:
         """`folder` is the one that names are relative to."""

@@ -76,7 +76,7 @@ class View(NamedTuple):
     Attributes:
         streams: in the order given.
         sinks: those that can tell, in the order given.
-        not_written: results and notices that sinks could not take, by kind of sink.
+        not_written: results and notifications that sinks could not take, by kind of sink.
         seconds: since the run began.
         busy: seconds that the network has been at its present batch, 0 when it waits.
         backend: what the session runs on.

@@ -99,7 +99,7 @@ def cached_features(
         hashes: SHA-256 of each file's content, part of the key.
         backbone: on `device`.
         identity: what identifies the backbone: name, layers, hash of the weights.
-        image_size: (height, width) that pictures are resized to.
+        image_size: (height, width) that images are resized to.
         attention: whether attention maps are needed.
         device: where to compute.
         folder: of the cache; default `cache_folder()`.
@@ -174,7 +174,7 @@ class _Compute:
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
-        """Features, and attention if asked for, of pictures (B, H, W, 3) uint8 RGB."""
+        """Features, and attention if asked for, of images (B, H, W, 3) uint8 RGB."""
         tensor = normalise(torch.from_numpy(images).to(self.device))
         with autocast(self.device, feature_dtype(self.device)):
             if not self.attention:
@@ -192,8 +192,8 @@ class _Compute:
         total = len(self.paths)
         for first in range(start, total, self.batch_size):
             last = min(first + self.batch_size, total)
-            pictures = [resize(read_image(p), self.image_size) for p in self.paths[first:last]]
-            for name, values in self(np.stack(pictures)).items():
+            batch = [resize(read_image(p), self.image_size) for p in self.paths[first:last]]
+            for name, values in self(np.stack(batch)).items():
                 arrays[name][first:last] = values
             if progress is not None:
                 progress(last, total)

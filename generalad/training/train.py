@@ -22,10 +22,10 @@ from generalad.data.dataset import Dataset, Sample, open_dataset, without
 from generalad.data.splits import few_shot, split_calibration
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes, write_json
+from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
-from generalad.picture import reference, statistics
 from generalad.preprocess import read_image, resize
 from generalad.spec import (
     DETECTOR_FILE,
@@ -136,21 +136,21 @@ def train_detector(
             checkpoint=out / CHECKPOINT_FILE,
             progress=lambda done, total: tell("training", done, total),
         )
-        pictures, sizes = read_resized(split.calibration, config.image_size)
-        scores, peaks = score_pictures(
-            detector.eval(), pictures, progress=lambda d, t: tell("calibration", d, t)
+        images, sizes = read_resized(split.calibration, config.image_size)
+        scores, peaks = score_images(
+            detector.eval(), images, progress=lambda d, t: tell("calibration", d, t)
         )
         calibrated = calibrate(scores, peaks, target=config.false_alarm_rate)
         spec = describe(
             detector,
             split,
             calibrated,
-            reference(scores, list(map(statistics, pictures)), sizes),
+            reference(scores, list(map(statistics, images)), sizes),
             source=source,
             weights_hash=weights_hash,
         )
         write_json(out / "history.json", {"loss": losses})
-        save_detector(out, detector, spec, pictures)
+        save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return Trained(detector, spec, out)
 
@@ -184,33 +184,33 @@ def split_dataset(
 def read_resized(
     samples: Sequence[Sample], image_size: tuple[int, int]
 ) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]]]:
-    """Pictures (H, W, 3) uint8 RGB at the network's size, and (height, width) of the originals."""
-    pictures, sizes = [], []
+    """Images (H, W, 3) uint8 RGB at the network's size, and (height, width) of the originals."""
+    images, sizes = [], []
     for sample in samples:
         image = read_image(sample.path)
         sizes.append((image.shape[0], image.shape[1]))
-        pictures.append(resize(image, image_size))
-    return pictures, sizes
+        images.append(resize(image, image_size))
+    return images, sizes
 
 
 @torch.inference_mode()
-def score_pictures(
+def score_images(
     detector: Detector,
-    pictures: Sequence[NDArray[np.uint8]],
+    images: Sequence[NDArray[np.uint8]],
     *,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Raw scores (n,) and largest map values (n,) of pictures (H, W, 3) uint8 RGB."""
+    """Raw scores (n,) and largest map values (n,) of images (H, W, 3) uint8 RGB."""
     device = next(detector.parameters()).device
     scores, peaks = [], []
-    for first in range(0, len(pictures), batch_size):
-        batch = torch.from_numpy(np.stack(pictures[first : first + batch_size])).to(device)
+    for first in range(0, len(images), batch_size):
+        batch = torch.from_numpy(np.stack(images[first : first + batch_size])).to(device)
         score, maps = detector(batch)
         scores.append(score.cpu().numpy())
         peaks.append(maps.amax(dim=(1, 2)).cpu().numpy())
         if progress is not None:
-            progress(min(first + batch_size, len(pictures)), len(pictures))
+            progress(min(first + batch_size, len(images)), len(images))
     return np.concatenate(scores), np.concatenate(peaks)
 
 

@@ -1,1 +1,1 @@
-"""How the embedded backbone was made: procedural pictures, objective, training, evaluation."""
+"""How the embedded backbone was made: procedural images, objective, training, evaluation."""

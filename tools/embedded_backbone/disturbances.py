@@ -1,6 +1,6 @@
-"""Local disturbances of a picture: what the backbone learns to tell from the category itself.
+"""Local disturbances of an image: what the backbone learns to tell from the category itself.
 
-Each takes an RGB picture (H, W, 3) float32, about 0...1, and gives a changed copy. The exact mask
+Each takes an RGB image (H, W, 3) float32, about 0...1, and gives a changed copy. The exact mask
 is the difference, taken by the caller.
 """
 
@@ -192,7 +192,7 @@ def streak(rng: Rng, image: Float, donor: Float) -> Float:
 
 
 def transplant(rng: Rng, image: Float, donor: Float) -> Float:
-    """A patch of the same picture from elsewhere, turned, mirrored or scaled."""
+    """A patch of the same image from elsewhere, turned, mirrored or scaled."""
     side = image.shape[0]
     turn, scale = rng.uniform(0.4, 5.9), _log(rng, 0.5, 2)
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), math.degrees(turn), scale)

@@ -1,8 +1,8 @@
 """What the shipped backbone gives on procedural categories of texture families kept from training.
 
 `python -m tools.embedded_backbone.evaluate` writes each category as a dataset, trains the preset
-`embedded` on its good pictures as a user would, and prints image and pixel AUROC. Demo parts and a
-user's own pictures need no tool: `gad demo`, `gad train --preset embedded` and `gad eval`.
+`embedded` on its good images as a user would, and prints image and pixel AUROC. Demo parts and a
+user's own images need no tool: `gad demo`, `gad train --preset embedded` and `gad eval`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def write_category(folder: Path, number: int) -> Path:
         "test/disturbed": episode.disturbed,
         "ground_truth/disturbed": episode.masks.astype(np.uint8) * 255,
     }
-    for name, pictures in parts.items():
+    for name, images in parts.items():
         (folder / name).mkdir(parents=True)
         suffix = "_mask" if name.startswith("ground_truth") else ""
-        for index, picture in enumerate(pictures):
-            cv2.imwrite(str(folder / name / f"{index:03d}{suffix}.png"), picture[..., ::-1])
+        for index, image in enumerate(images):
+            cv2.imwrite(str(folder / name / f"{index:03d}{suffix}.png"), image[..., ::-1])
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The ground under all textures: where a picture lies (Pose) and noise that can be turned."""
+"""The ground under all textures: where an image lies (Pose) and noise that can be turned."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Float = NDArray[Any]  # float32; stubs of OpenCV and NumPy widen it at every ste
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the category's own coordinates lie in one picture.
+    """Where the category's own coordinates lie in one image.
 
-    A category is described on a plane where the picture covers -0.5...0.5; the pose shifts, turns
+    A category is described on a plane where the image covers -0.5...0.5; the pose shifts, turns
     and scales that plane.
     """
 

@@ -1,8 +1,8 @@
-"""Random categories and their pictures.
+"""Random categories and their images.
 
 A category is a fixed random recipe: a textured ground, perhaps an object with another texture,
 perhaps a layout of shapes, a pose tolerance, a lamp and a camera. `draw_episode` gives a few good
-pictures of one category and a few disturbed ones with exact masks.
+images of one category and a few disturbed ones with exact masks.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Tolerance:
     any_turn: bool
 
     def draw(self, rng: Rng, side: int) -> Pose:
-        """The pose of one picture."""
+        """The pose of one image."""
         x, y, angle, scale = (float(value) for value in rng.normal(0, 1, 4))
         x, y, angle, scale = x * self.shift, y * self.shift, angle * self.turn, scale * self.scale
         if self.anywhere:
@@ -131,7 +131,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Category:
-    """A recipe. `aligned` says that everything lies at the same place in every picture."""
+    """A recipe. `aligned` says that everything lies at the same place in every image."""
 
     ground: Surface
     ground_pose: Tolerance
@@ -144,7 +144,7 @@ class Category:
 
     @property
     def aligned(self) -> bool:
-        """Whether a patch may be compared with the same place of another picture."""
+        """Whether a patch may be compared with the same place of another image."""
         loose = self.ground_pose.anywhere or self.ground_pose.any_turn
         return not (self.pose.any_turn or (loose and self.layout is None and self.face is None))
 
@@ -200,7 +200,7 @@ class Category:
     def photograph(
         self, rng: Rng, scene: Float, changed: Float | None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Picture (side, side, 3) uint8 of `changed` or else `scene`, and where the two differ."""
+        """Image (side, side, 3) uint8 of `changed` or else `scene`, and where the two differ."""
         side = scene.shape[0]
         field, blur = self.camera.light(rng, side)
 
@@ -212,19 +212,19 @@ class Category:
         shown = clean if changed is None else expose(changed)
         mask = np.abs(shown - clean).max(axis=2) > max(VISIBLE, 1.2 * self.camera.noise)
         sensor = rng.standard_normal(shown.shape, dtype=np.float32) * np.float32(self.camera.noise)
-        picture = np.clip((shown + sensor) * 255 + 0.5, 0, 255).astype(np.uint8)
-        return picture, mask
+        image = np.clip((shown + sensor) * 255 + 0.5, 0, 255).astype(np.uint8)
+        return image, mask
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Pictures of one category.
+    """Images of one category.
 
     Attributes:
         good: (k, H, W, 3) uint8 RGB.
         disturbed: (k, H, W, 3) uint8 RGB.
         masks: (k, H, W) bool, True where a pixel of `disturbed` was changed.
-        aligned: whether places correspond between the pictures.
+        aligned: whether places correspond between the images.
     """
 
     good: NDArray[np.uint8]
@@ -247,7 +247,7 @@ def draw_episode(
     intricate: bool,
     held_out: bool = False,
 ) -> Episode:
-    """One episode; equal arguments give equal pictures."""
+    """One episode; equal arguments give equal images."""
     rng = np.random.default_rng(seed)
     names = families(held_out)
     category = Category.draw_one(rng, names, intricate)
@@ -259,18 +259,18 @@ def draw_episode(
     scenes = (category.render(instance(), side) for _ in range(good))
     fine = [category.photograph(rng, scene, None)[0] for scene in scenes]
     donor = other.render(instance(), side)
-    pictures, masks = [], []
+    images, masks = [], []
     for _ in range(disturbed):
-        picture, mask = _disturbed(rng, category, instance(), side, donor, intricate)
-        pictures.append(picture)
+        image, mask = _disturbed(rng, category, instance(), side, donor, intricate)
+        images.append(image)
         masks.append(mask)
-    return Episode(np.stack(fine), np.stack(pictures), np.stack(masks), category.aligned)
+    return Episode(np.stack(fine), np.stack(images), np.stack(masks), category.aligned)
 
 
 def _disturbed(
     rng: Rng, category: Category, seed: int, side: int, donor: Float, intricate: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """One disturbed picture with its mask; tries again while nothing can be seen."""
+    """One disturbed image with its mask; tries again while nothing can be seen."""
     scene = category.render(seed, side)
     for _ in range(4):
         if intricate and category.face is not None and rng.random() < 0.2:
@@ -279,7 +279,7 @@ def _disturbed(
             changed = category.render(seed, side, category.layout.spoil(rng))
         else:
             changed = disturb(rng, scene, donor)
-        picture, mask = category.photograph(rng, scene, changed)
+        image, mask = category.photograph(rng, scene, changed)
         if mask.sum() >= 6:
             break
-    return picture, mask
+    return image, mask

@@ -1,4 +1,4 @@
-"""Layered shapes at fixed places, jittered from picture to picture; one of them may be wrong."""
+"""Layered shapes at fixed places, jittered from image to image; one of them may be wrong."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Kind:
 
     Attributes:
         parts: for each part its points (n, 2) about the element's centre, its colour 0...255, and
-            the width of the line (share of the picture) or 0 for a filled outline.
+            the width of the line (share of the image) or 0 for a filled outline.
     """
 
     parts: tuple[tuple[Float, Float, float], ...]
@@ -89,7 +89,7 @@ class Layout:
 
     Args:
         rng: source of the category's parameters.
-        reach: half the width of the arrangement, share of the picture.
+        reach: half the width of the arrangement, share of the image.
         crowd: number of further, smaller arrangements beside or over the first.
     """
 

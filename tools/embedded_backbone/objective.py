@@ -1,13 +1,13 @@
 """What the backbone is trained for: a disturbed patch lies far from the good ones of its category.
 
 Five terms, each a plain mean:
-1. Deviation: the squared length of a patch's difference to the mean of good pictures at its place
-   (of all places where a category is not aligned), measured in the covariance of the good pictures'
+1. Deviation: the squared length of a patch's difference to the mean of good images at its place
+   (of all places where a category is not aligned), measured in the covariance of the good images'
    own differences, through a logistic curve with two learned numbers, against the mask. One
    covariance serves all places, so features are rewarded that vary equally everywhere: this is the
    deviation that noise of one size teaches a discriminator to see.
 2. Neighbour: the same with the plain squared distance to the nearest good patch.
-3. In-picture: one linear layer tells from the feature alone whether a patch was disturbed.
+3. In-image: one linear layer tells from the feature alone whether a patch was disturbed.
 4. Description: a linear layer gives back the gradients and colours of the patch, so that what no
    disturbance of the generator needed is not thrown away.
 5. Spread: over all categories together the features are uncorrelated and of unit variance.
@@ -21,15 +21,15 @@ from torch import Tensor, nn
 
 from generalad.model.embedded_vit import CHANNELS, PATCH, GradientStem
 
-_TOP = 2  # patches that decide about a picture
+_TOP = 2  # patches that decide about an image
 _DISTURBED_AREA = 6.0  # pixels of a patch; below that it counts as neither
-_POSITIVE_WEIGHT, _NEAR_WEIGHT, _PICTURE_WEIGHT = 3.0, 0.25, 0.25
-_NEIGHBOUR, _IN_PICTURE, _DESCRIPTION, _SPREAD = 0.5, 0.4, 2.0, 0.1
+_POSITIVE_WEIGHT, _NEAR_WEIGHT, _IMAGE_WEIGHT = 3.0, 0.25, 0.25
+_NEIGHBOUR, _IN_IMAGE, _DESCRIPTION, _SPREAD = 0.5, 0.4, 2.0, 0.1
 _SHRINKAGE = 0.1
 
 
 class Labels:
-    """What the masks say of patches and pictures.
+    """What the masks say of patches and images.
 
     Args:
         masks: (E, K, H, W) bool.
@@ -37,7 +37,7 @@ class Labels:
     Attributes:
         patches: (E, K, N) 1 or 0.
         weights: (E, K, N): 0 where too little of a patch was changed, small next to a change.
-        pictures: (E, K) 1 or 0.
+        images: (E, K) 1 or 0.
     """
 
     def __init__(self, masks: Tensor) -> None:
@@ -51,7 +51,7 @@ class Labels:
         shape = (*masks.shape[:2], -1)
         self.patches = disturbed.float().reshape(shape)
         self.weights = weights.reshape(shape)
-        self.pictures = (self.patches > 0).any(dim=-1).float()
+        self.images = (self.patches > 0).any(dim=-1).float()
 
 
 class Objective(nn.Module):
@@ -59,7 +59,7 @@ class Objective(nn.Module):
 
     Args:
         dim: D.
-        good: how many pictures of an episode are good; they come first.
+        good: how many images of an episode are good; they come first.
     """
 
     def __init__(self, dim: int, good: int) -> None:
@@ -67,8 +67,8 @@ class Objective(nn.Module):
         self.good = good
         self.slope = nn.Parameter(torch.full((2,), 2.0))
         self.middle = nn.Parameter(torch.zeros(2))
-        self.picture_middle = nn.Parameter(torch.zeros(3))
-        self.in_picture = nn.Linear(dim, 1)
+        self.image_middle = nn.Parameter(torch.zeros(3))
+        self.in_image = nn.Linear(dim, 1)
         self.stem = GradientStem(img_size=(PATCH, PATCH), embed_dim=1)
         self.description = nn.Linear(dim, 2 * 2 * CHANNELS)
         self.scale = nn.BatchNorm1d(self.description.out_features, affine=False, momentum=0.02)
@@ -79,7 +79,7 @@ class Objective(nn.Module):
         """Loss terms, already weighted.
 
         Args:
-            features: (E, K, N, D): E episodes of K pictures, the good ones first.
+            features: (E, K, N, D): E episodes of K images, the good ones first.
             images: (E * K, 3, H, W) normalised.
             masks: (E, K, H, W) bool.
             aligned: (E,) bool.
@@ -95,7 +95,7 @@ class Objective(nn.Module):
         return {
             "deviation": self._judge(self._curve(0, torch.stack(far)), labels, 0),
             "neighbour": _NEIGHBOUR * self._judge(self._curve(1, torch.stack(near)), labels, 1),
-            "in_picture": _IN_PICTURE * self._judge(self.in_picture(features)[..., 0], labels, 2),
+            "in_image": _IN_IMAGE * self._judge(self.in_image(features)[..., 0], labels, 2),
             "description": _DESCRIPTION * F.mse_loss(guess, truth),
             "spread": _SPREAD * spread(features),
         }
@@ -104,12 +104,12 @@ class Objective(nn.Module):
         return self.slope[index] * ((distances + 0.01).log() - self.middle[index])
 
     def _judge(self, logits: Tensor, labels: Labels, reader: int) -> Tensor:
-        """Cross-entropy of the patches (E, K, N), and of the pictures by their highest patches."""
+        """Cross-entropy of the patches (E, K, N), and of the images by their highest patches."""
         each = F.binary_cross_entropy_with_logits(logits, labels.patches, reduction="none")
         loss = (each * labels.weights).sum() / labels.weights.sum()
         counted = logits.masked_fill(labels.weights == 0, -1e4)
-        highest = counted.topk(_TOP, dim=-1).values.mean(dim=-1) - self.picture_middle[reader]
-        return loss + _PICTURE_WEIGHT * F.binary_cross_entropy_with_logits(highest, labels.pictures)
+        highest = counted.topk(_TOP, dim=-1).values.mean(dim=-1) - self.image_middle[reader]
+        return loss + _IMAGE_WEIGHT * F.binary_cross_entropy_with_logits(highest, labels.images)
 
     def _describe(self, images: Tensor) -> Tensor:
         """Gradients and colours of a patch's 2 x 2 cells: (E * K * N, 84)."""
@@ -117,28 +117,28 @@ class Objective(nn.Module):
 
 
 def nearest(features: Tensor, good: int, aligned: bool) -> Tensor:
-    """Mean squared distance to the nearest patch of another good picture: (K, N, D) to (K, N).
+    """Mean squared distance to the nearest patch of another good image: (K, N, D) to (K, N).
 
-    In aligned pictures only neighbouring places are searched.
+    In aligned images only neighbouring places are searched.
     """
-    pictures, patches, _ = features.shape
+    images, patches, _ = features.shape
     queries, bank = features.flatten(0, 1), features[:good].flatten(0, 1)
-    forbidden = torch.eye(pictures, good, dtype=torch.bool)
+    forbidden = torch.eye(images, good, dtype=torch.bool)
     forbidden = forbidden.repeat_interleave(patches, 0).repeat_interleave(patches, 1)
     if aligned:
         grid = round(patches**0.5)
         row, column = torch.arange(patches) // grid, torch.arange(patches) % grid
         gap = torch.maximum((row[:, None] - row).abs(), (column[:, None] - column).abs())
-        forbidden = forbidden | (gap > 1).repeat(pictures, good)
+        forbidden = forbidden | (gap > 1).repeat(images, good)
     with torch.no_grad():
         index = torch.cdist(queries, bank).masked_fill_(forbidden, torch.inf).argmin(dim=1)
-    return (queries - bank[index]).square().mean(dim=1).view(pictures, patches)
+    return (queries - bank[index]).square().mean(dim=1).view(images, patches)
 
 
 def deviation(features: Tensor, good: int, aligned: bool) -> Tensor:
-    """Squared length of the difference to the other good pictures: (K, N, D) to (K, N).
+    """Squared length of the difference to the other good images: (K, N, D) to (K, N).
 
-    In units of the covariance of the good pictures' differences, shrunk towards a multiple of the
+    In units of the covariance of the good images' differences, shrunk towards a multiple of the
     identity; no gradient flows through the covariance.
     """
     dim = features.shape[-1]

@@ -109,7 +109,7 @@ def marble(rng: Rng) -> Texture:
 
 
 def _sites(rng: Rng, pose: Pose, cells: float, jitter: float) -> Float:
-    """Points of a jittered hexagonal lattice that covers the picture: (n, 2) pixels."""
+    """Points of a jittered hexagonal lattice that covers the image: (n, 2) pixels."""
     reach = int(cells * 0.75) + 2
     i, j = np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1))
     points = np.stack([i + 0.5 * (j % 2), j * 0.866], axis=-1).reshape(-1, 2)
@@ -351,7 +351,7 @@ def plain(rng: Rng) -> Texture:
 
 
 def steps(rng: Rng) -> Texture:
-    """Bands of fixed widths and shades across the picture."""
+    """Bands of fixed widths and shades across the image."""
     count = int(rng.integers(4, 26))
     edges = np.sort(rng.uniform(-0.8, 0.8, count))
     shades = rng.uniform(0, 1, count + 1).astype(np.float32)
@@ -378,7 +378,7 @@ def grain(rng: Rng) -> Texture:
 
 
 def facets(rng: Rng) -> Texture:
-    """Random polygons over one another, the same in every picture."""
+    """Random polygons over one another, the same in every image."""
     count = int(rng.integers(12, 50))
     corners = int(rng.integers(3, 7))
     turns = np.sort(rng.uniform(0, 2 * math.pi, (count, corners)), axis=1)

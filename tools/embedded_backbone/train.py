@@ -29,14 +29,14 @@ log = logging.getLogger("embedded_backbone")
 
 ARCHITECTURE: dict[str, int] = {"width": 192, "depth": 4, "heads": 3, "features": 64}
 SIDE = 128
-"""Of the pictures in pixels. The network knows no positions, so it works at other sizes as well."""
+"""Of the images in pixels. The network knows no positions, so it works at other sizes as well."""
 STEPS, WARM_UP, COOL_DOWN = 1300, 100, 0.35
 EPISODES, GOOD, DISTURBED = 8, 5, 3
 LEARNING_RATE, WEIGHT_DECAY = 1.2e-3, 0.05
 
 
 class Episodes(Dataset[tuple[Tensor, Tensor, bool]]):
-    """Episode number i: pictures (K, H, W, 3) uint8, masks (K, H, W) bool, aligned."""
+    """Episode number i: images (K, H, W, 3) uint8, masks (K, H, W) bool, aligned."""
 
     def __init__(self, seed: int, steps: int) -> None:
         self.seed, self.steps = seed, steps
@@ -49,10 +49,10 @@ class Episodes(Dataset[tuple[Tensor, Tensor, bool]]):
             (self.seed, index), good=GOOD, disturbed=DISTURBED, side=SIDE,
             intricate=bool(index % 3),
         )  # fmt: skip
-        pictures = np.concatenate([episode.good, episode.disturbed])
+        images = np.concatenate([episode.good, episode.disturbed])
         none = np.zeros_like(episode.masks[:1]).repeat(GOOD, axis=0)
         masks = np.concatenate([none, episode.masks])
-        return torch.from_numpy(pictures), torch.from_numpy(masks), episode.aligned
+        return torch.from_numpy(images), torch.from_numpy(masks), episode.aligned
 
 
 def rate(step: int, steps: int) -> float:
@@ -89,8 +89,8 @@ def train(seed: int, steps: int) -> VisionTransformer:
         worker_init_fn=lambda _: cv2.setNumThreads(1),
     )  # fmt: skip
     sums: dict[str, float] = {}
-    for step, (pictures, masks, aligned) in enumerate(loader):
-        images = normalise(pictures.flatten(0, 1))
+    for step, (batch, masks, aligned) in enumerate(loader):
+        images = normalise(batch.flatten(0, 1))
         with torch.autocast("cpu", torch.bfloat16):
             found = model.forward_features(images)
         terms = objective(

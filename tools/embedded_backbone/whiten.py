@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from generalad.model.backbone import normalise
 from tools.embedded_backbone.generator import draw_episode
 
-SEED, CATEGORIES, PICTURES, SIDE = 777, 100, 4, 256
+SEED, CATEGORIES, IMAGES, SIDE = 777, 100, 4, 256
 RIDGE = 1e-3
 """Added to every eigenvalue, as a part of their mean: without it, rounding errors would be blown up
 to the size of features."""
@@ -37,7 +37,7 @@ def covariance(model: VisionTransformer) -> Tensor:
     with torch.inference_mode():
         for number in range(CATEGORIES):
             episode = draw_episode(
-                (SEED, number), good=PICTURES, disturbed=1, side=SIDE, intricate=bool(number % 3)
+                (SEED, number), good=IMAGES, disturbed=1, side=SIDE, intricate=bool(number % 3)
             )
             found = model.forward_features(normalise(torch.from_numpy(episode.good))).double()
             mean = found.mean(dim=0) if episode.aligned else found.mean(dim=(0, 1))
@@ -72,7 +72,7 @@ def write(model: nn.Module, facts: dict[str, Any], folder: Path) -> None:
     save_file(state, path)
     facts = {
         **facts,
-        "whitening": {"categories": CATEGORIES, "pictures": PICTURES, "ridge": RIDGE},
+        "whitening": {"categories": CATEGORIES, "images": IMAGES, "ridge": RIDGE},
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     (folder / "vit_embedded.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -42,7 +42,7 @@ def entries(report: Report) -> list[Entry]:
         if times.p95 is not None:
             found.append((f"{stage}, p95", "ms", times.p95, runs))
     found.append(("load", "ms", new.load, ""))
-    found.append(("first picture", "ms", new.cold, ""))
+    found.append(("first image", "ms", new.cold, ""))
     if new.peak_rss:  # 0 where the system does not tell
         found.append(("peak memory", "MB", Estimate(new.peak_rss), ""))
     if new.gpu_memory is not None:

@@ -119,7 +119,7 @@ def _overview(runs: Sequence[Run]) -> str:
     )
     paired = any(compared(run.report) for run in runs)
     size = (720, 260) if paired else (1080, 260)
-    total = _sheet("Total, ms a picture", times_plot(runs, "total", *size), key, kind="sheet wide")
+    total = _sheet("Total, ms an image", times_plot(runs, "total", *size), key, kind="sheet wide")
     if not paired:
         return total
     drawn, limit = ratio_plot(runs)
@@ -140,7 +140,7 @@ def _stages(runs: Sequence[Run]) -> str:
             '<span><i class="median"></i>one session</span>'
             '<span><i class="p95"></i>most of all</span><span>more is better</span>'
         )
-        sheets.append(_sheet("pictures a second", throughput_plot(runs), key))
+        sheets.append(_sheet("images a second", throughput_plot(runs), key))
     else:
         why_not.append("Throughput is measured where an artifact is benched alone.")
     soaks = [run.report.soak for run in runs if run.report.soak is not None]

@@ -64,16 +64,16 @@ def ratio_plot(runs: Sequence[Run]) -> tuple[str, float | None]:
 
 
 def throughput_plot(runs: Sequence[Run]) -> str:
-    """Pictures a second of one session at the first batch size, and of what had the most."""
+    """InputImages a second of one session at the first batch size, and of what had the most."""
     one, most = [], []
     for at, run in enumerate(runs):
         rates = run.report.new.throughput
         if rates:
             one.append(_rate(at, run, rates[0]))
-            most.append(_rate(at, run, max(rates, key=lambda r: r.pictures_per_second.value)))
+            most.append(_rate(at, run, max(rates, key=lambda r: r.images_per_second.value)))
     lines = [Line("p95", most), Line("median", one)]
     least = 0.1 * max(point.estimate.value for point in most)
-    label = "Pictures a second over time"
+    label = "InputImages a second over time"
     return plot(lines, _labels(runs), label, width=SMALL[0], height=SMALL[1], least=least)
 
 
@@ -115,9 +115,9 @@ def date_of(when: datetime.datetime) -> str:
 
 def _rate(at: int, run: Run, rate: Throughput) -> Point:
     sessions = "one session" if rate.concurrency == 1 else f"{rate.concurrency} sessions"
-    value = wording.with_interval(rate.pictures_per_second)
-    words = f"{value} pictures a second, batch {rate.batch}, {sessions}"
-    return Point(at, rate.pictures_per_second, _title(run, words))
+    value = wording.with_interval(rate.images_per_second)
+    words = f"{value} images a second, batch {rate.batch}, {sessions}"
+    return Point(at, rate.images_per_second, _title(run, words))
 
 
 def _grown(slope: Estimate) -> str:

@@ -50,13 +50,13 @@ def _short_table(report: Report) -> str:
     rows = wording.stage_rows(report)
     if not report.comparisons:
         cells = [[row.stage, _median(row.new), _p95(row.new)] for row in rows]
-        return _table(["ms a picture", "median", "p95"], cells)
+        return _table(["ms an image", "median", "p95"], cells)
     old = ["old"] if report.old else []
     cells = [
         [row.stage, *([_median(row.old)] if old else []), _median(row.new), *_change(row)]
         for row in rows
     ]
-    return _table(["ms a picture", *old, "new", "change", "95 % interval", ""], cells)
+    return _table(["ms an image", *old, "new", "change", "95 % interval", ""], cells)
 
 
 def _change(row: wording.StageRow) -> list[str]:

@@ -39,7 +39,7 @@ class Fact:
 
 
 def stage_rows(report: Report) -> list[StageRow]:
-    """All stages of either side, in the order of a picture's way."""
+    """All stages of either side, in the order of an image's way."""
     old = report.old.stages if report.old else {}
     compared = {comparison.stage: comparison for comparison in report.comparisons}
     known = {**report.new.stages, **old, **compared}
@@ -58,21 +58,21 @@ def facts(report: Report) -> list[Fact]:
 def _facts(side: Side) -> dict[str, str]:
     found = {
         "load": f"{with_interval(side.load)} ms",
-        "first picture": f"{with_interval(side.cold)} ms",
+        "first image": f"{with_interval(side.cold)} ms",
     }
     if side.peak_rss:  # 0 where the system does not tell
         found["peak memory"] = f"{number(side.peak_rss)} MB"
     if side.gpu_memory is not None:
         found["GPU memory"] = f"{number(side.gpu_memory)} MB"
     if side.energy is not None:
-        found["energy"] = f"{number(side.energy)} J a picture"
+        found["energy"] = f"{number(side.energy)} J an image"
     if side.waiting is not None:
         found["waiting for cores"] = f"{100 * side.waiting:.1f} %"
     if side.temperature is not None:
         found["temperature"] = f"{number(side.temperature)} °C"
     for one in side.throughput:
         sessions = "" if one.concurrency == 1 else f", {one.concurrency} sessions"
-        found[f"pictures/s, batch {one.batch}{sessions}"] = with_interval(one.pictures_per_second)
+        found[f"images/s, batch {one.batch}{sessions}"] = with_interval(one.images_per_second)
     if side.limit is not None:
         found["share of the limit"] = f"{100 * side.limit.share:.0f} %, {side.limit.bound}"
     return found
@@ -80,7 +80,7 @@ def _facts(side: Side) -> dict[str, str]:
 
 def limit_in_words(limit: Limit) -> str:
     """What was counted, what binds, and how much of it is reached."""
-    counted = f"{_scaled(limit.flops)}FLOP and {_scaled(limit.bytes)}B a picture"
+    counted = f"{_scaled(limit.flops)}FLOP and {_scaled(limit.bytes)}B an image"
     reached = f"{100 * limit.share:.0f} % of the limit is reached"
     return f"limit: {counted}; {limit.bound} binds, {reached}"
 

@@ -49,7 +49,7 @@ class EngineRecord:
     Attributes:
         spec: of the ONNX file that the engine was built from.
         machine: where it was built.
-        batch: smallest, best and largest number of pictures in one run.
+        batch: smallest, best and largest number of images in one run.
         version_compatible: other TensorRT versions may run it.
         hardware_compatibility: one of `HARDWARE_COMPATIBILITY`.
         tf32: whether float32 products may be rounded to TF32.

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
 from generalad.runtime.backends import ort_providers
-from generalad.runtime.session import EXPORT_AGAIN, STAGES, LibrarySession, Outputs, check_spec
+from generalad.runtime.backends.session import (
+    EXPORT_AGAIN,
+    STAGES,
+    LibrarySession,
+    Outputs,
+    check_spec,
+)
 from generalad.spec import METADATA_KEY, Spec
 
 Tensor = tuple[str, str, list[Any]]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
 from generalad.files import sha256_of_file
-from generalad.runtime.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
+from generalad.runtime.backends.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
 from generalad.spec import Spec
 
 INFO = "generalad"

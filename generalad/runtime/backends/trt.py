@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from generalad.errors import ArtifactError, GadError, UsageError
 from generalad.runtime.backends import cuda
 from generalad.runtime.backends.engine_record import load_checked, rebuild_command
-from generalad.runtime.backends.trt_library import create, library, logger, machine
-from generalad.runtime.session import (
+from generalad.runtime.backends.session import (
     EXPORT_AGAIN,
     STAGES,
     Closing,
@@ -25,6 +24,7 @@ from generalad.runtime.session import (
     check_spec,
     in_batches,
 )
+from generalad.runtime.backends.trt_library import create, library, logger, machine
 from generalad.spec import Spec
 
 __all__ = ["TrtSession", "library"]
@@ -220,8 +220,7 @@ class _Runner:
 
     def _failed(self, batch: int) -> GadError:
         return GadError(
-            f"TensorRT {self._trt.__version__} could not run {batch} pictures"
-            f" ({self._log.reason()})",
+            f"TensorRT {self._trt.__version__} could not run {batch} images ({self._log.reason()})",
             remedy="when memory is short, build the engine with a smaller batch",
         )
 

@@ -1,4 +1,4 @@
-"""Delivery: notices and results to brokers and web servers, kept on disk until they have arrived.
+"""Delivery: notifications and results to brokers and web servers, kept on disk until they arrive.
 
     sink (NetworkSink) -> outbox (a bounded queue in one file) -> sender (a thread) -> transport
 

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from generalad.runtime.streams.notice import NoticeKind
+from generalad.runtime.notification import NotificationKind
 
-MessageKind = Literal[NoticeKind, "result"]
+MessageKind = Literal[NotificationKind, "result"]
 
 IMPORTANCE: dict[MessageKind, int] = {"result": 0, "camera": 1, "fault": 1, "drift": 1, "event": 2}
 """Of the kinds; the least important is dropped first."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from generalad.errors import UsageError, require_extra
+from generalad.runtime.cameras.address import redacted, split_user
 from generalad.runtime.delivery.message import Message, safe_level
 from generalad.runtime.delivery.secrets import Secret
 from generalad.runtime.delivery.transport import Refused, Unavailable, network_reason
-from generalad.runtime.live.address import redacted, split_user
 
 if TYPE_CHECKING:
     import ssl
@@ -129,7 +129,7 @@ class MqttTransport:
         self._connected().publish(topic, message.payload, retain=False, deadline=deadline)
 
     def check(self) -> None:
-        """Answer the broker and notice that it is gone; raises Unavailable."""
+        """Answer the broker and notification that it is gone; raises Unavailable."""
         self._connected().serve(0.0)
 
     def close(self, timeout: float) -> None:

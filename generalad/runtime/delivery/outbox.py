@@ -63,7 +63,7 @@ class Outbox:
         self._unsaved: dict[str, Message] = {}
         self._unsaved_bytes = 0
         self._gone: dict[int, str] = {}  # to be removed from the file, with how they ended
-        self._wills: dict[str, Message] = {}
+        self._if_killed: dict[str, Message] = {}
         self._wills_saved = True
         self._taken: str | None = None
         self._failed_at: float | None = None
@@ -77,10 +77,12 @@ class Outbox:
         with self.changed:
             self._make_room()  # limits may be smaller than last time
             self._save(durable=False)
-            wills = self._store.wills()
-            self._wills = {will.id: will for will in wills}  # each stays until it is put
-            for will in wills:
-                self.put(will)
+            left = self._store.wills()
+            self._if_killed = {
+                message.id: message for message in left
+            }  # each stays until it is put
+            for message in left:
+                self.put(message)
 
     @property
     def name(self) -> str:
@@ -109,21 +111,21 @@ class Outbox:
                 len(self._unsaved),
             )
 
-    def put(self, message: Message, *, will: Message | None = None) -> None:
+    def put(self, message: Message, *, if_killed: Message | None = None) -> None:
         """Return when the message is on disk, in memory while the disk is full, or dropped.
 
-        One that waits already, by its id, is kept once. A `will` is put when the file is opened
+        One that waits already, by its id, is kept once. `if_killed` is put when the file is opened
         again, unless it has been put before: what is to be said in place of a killed process.
         """
         with self.changed:
             if self._closed:
                 return
-            if self._wills.pop(message.id, None) is not None:
+            if self._if_killed.pop(message.id, None) is not None:
                 self._wills_saved = False
             if message.id in self._waiting:
                 return
-            if will is not None:
-                self._wills[will.id] = will
+            if if_killed is not None:
+                self._if_killed[if_killed.id] = if_killed
                 self._wills_saved = False
             self._counts[_PROMISED] += 1
             size = len(message.payload)
@@ -285,7 +287,7 @@ class Outbox:
         counts.subtract(list(self._gone.values())[len(gone) :])
         # With the last of the messages, so that no end is left for a beginning that is not there.
         last = len(gone) == len(self._gone) and len(new) == len(self._unsaved)
-        wills = None if self._wills_saved or not last else list(self._wills.values())
+        wills = None if self._wills_saved or not last else list(self._if_killed.values())
         self._store.write(
             gone=gone,
             new={self._waiting[id].number: self._unsaved[id] for id in new},

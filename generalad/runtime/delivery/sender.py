@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from generalad.runtime.cameras.timing import Backoff, Clock, SystemClock
 from generalad.runtime.delivery.message import Message
 from generalad.runtime.delivery.outbox import Outbox
 from generalad.runtime.delivery.rate import TokenBucket
 from generalad.runtime.delivery.transport import Refused, Transport, Unavailable
-from generalad.runtime.live.timing import Backoff, Clock, SystemClock
 
 RATE_LIMIT = "rate limit"
 REFUSED = "refused"
@@ -104,12 +104,12 @@ class Sender:
         """Return at once; a receiver that is down is the same as one that goes down later."""
         self._thread.start()
 
-    def put(self, message: Message, *, will: Message | None = None) -> None:
+    def put(self, message: Message, *, if_killed: Message | None = None) -> None:
         """Put into the outbox; a result that the rate limit would drop anyway is not written."""
         if message.kind == "result" and self._saturated:
             self._outbox.drop(RATE_LIMIT)
         else:
-            self._outbox.put(message, will=will)
+            self._outbox.put(message, if_killed=if_killed)
 
     @property
     def status(self) -> DeliveryStatus:

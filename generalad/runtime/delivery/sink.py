@@ -1,4 +1,4 @@
-"""`NetworkSink`: notices and results to a broker or web server, see the package."""
+"""`NetworkSink`: notifications and results to a broker or web server, see the package."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from generalad.decision import Result
 from generalad.errors import UsageError
-from generalad.runtime.decision import Result
+from generalad.runtime.cameras.address import redacted
+from generalad.runtime.cameras.timing import Backoff
 from generalad.runtime.delivery.limits import Limits
 from generalad.runtime.delivery.message import IMPORTANCE, Message, MessageKind, safe_level
 from generalad.runtime.delivery.outbox import Outbox
 from generalad.runtime.delivery.secrets import expand
 from generalad.runtime.delivery.sender import DeliveryStatus, Report, Sender
 from generalad.runtime.delivery.transport import Transport
-from generalad.runtime.live.address import redacted
-from generalad.runtime.live.timing import Backoff
+from generalad.runtime.notification import Notification
 from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, Source
-from generalad.runtime.streams.notice import Notice
 from generalad.spec import Spec
 
-NOTICES: tuple[MessageKind, ...] = ("event", "camera", "fault", "drift")
+NOTIFICATIONS: tuple[MessageKind, ...] = ("event", "camera", "fault", "drift")
 NOT_JSON = "not JSON"
 
 
@@ -63,7 +63,7 @@ def open_transport(
 
         return WebhookTransport(expanded, token=expand(token) if token is not None else None, ca=ca)
     raise UsageError(
-        f"{redacted(address)}: not an address that notices can be sent to",
+        f"{redacted(address)}: not an address that notifications can be sent to",
         remedy="expected mqtt://, mqtts://, http:// or https://",
     )
 
@@ -78,7 +78,7 @@ class NetworkSink:
         transport: Transport,
         *,
         queue: Path,
-        send: Collection[MessageKind] = NOTICES,
+        send: Collection[MessageKind] = NOTIFICATIONS,
         per_minute: float | None = None,
         drain: float = 5.0,
         limits: Limits | None = None,
@@ -152,10 +152,15 @@ class NetworkSink:
             content["source"], content["path"] = redacted(result.source), redacted(result.path)
             self._put(_message(id, "result", content["source"], content))
 
-    def notice(self, notice: Notice) -> None:
-        """Promise one notice, if its kind is sent."""
-        if notice.kind in self._send:
-            self._put(_of_notice(notice), None if notice.will is None else _of_notice(notice.will))
+    def notification(self, notification: Notification) -> None:
+        """Promise one notification, if its kind is sent."""
+        if notification.kind in self._send:
+            self._put(
+                _of_notification(notification),
+                None
+                if notification.if_killed is None
+                else _of_notification(notification.if_killed),
+            )
 
     def close(self, *, complete: bool) -> None:
         """Deliver for a moment, and leave the rest for the next run.
@@ -172,16 +177,16 @@ class NetworkSink:
         """State and counts; None before `open`."""
         return self._sender.status if self._sender is not None else None
 
-    def _put(self, message: Message | None, will: Message | None = None) -> None:
+    def _put(self, message: Message | None, if_killed: Message | None = None) -> None:
         assert self._sender is not None and self._outbox is not None, "not open"
         if message is None:
             self._outbox.drop(NOT_JSON)  # counted and said; a line does not stop for it
         else:
-            self._sender.put(message, will=will)
+            self._sender.put(message, if_killed=if_killed)
 
 
-def _of_notice(notice: Notice) -> Message | None:
-    return _message(notice.id, notice.kind, notice.stream, notice.to_dict())
+def _of_notification(notification: Notification) -> Message | None:
+    return _message(notification.id, notification.kind, notification.stream, notification.to_dict())
 
 
 def _message(id: str, kind: MessageKind, stream: str, content: dict[str, Any]) -> Message | None:

@@ -34,7 +34,7 @@ class Transport(Protocol):
         """Connect anew, whatever was before.
 
         Args:
-            sender: lasting name of the queue, at most 23 letters and digits: the receiver knows a
+            sender: permanent name of the queue, at most 23 letters and digits: the receiver knows a
                 sender that comes back by it.
             timeout: in seconds.
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from generalad.errors import UsageError
+from generalad.runtime.cameras.address import redacted, split_user
 from generalad.runtime.delivery.message import Message
 from generalad.runtime.delivery.secrets import Secret
 from generalad.runtime.delivery.transport import Refused, Unavailable, network_reason
-from generalad.runtime.live.address import redacted, split_user
 
 if TYPE_CHECKING:
     import ssl
@@ -114,7 +114,7 @@ class WebhookTransport:
             connection.close()
 
     def check(self) -> None:
-        """There is no lasting connection to lose."""
+        """There is no permanent connection to lose."""
 
     def close(self, timeout: float) -> None:
         """Nothing is open."""

@@ -1,8 +1,8 @@
 """`EventFolder`: one folder for each event, with what a person needs to judge it.
 
 20261125T071233.123Z-3f9a2c81-line-1/    begin (UTC) and id of the event, name of the stream
-    event.json     the notice of its end
-    peak.png       the picture at its peak, as the camera gave it, without loss
+    event.json     the notification of its end
+    peak.png       the image at its peak, as the camera gave it, without loss
     overlay.jpg    the same with the anomaly map over it
     map.npy        the map: (h, w) float32, raw
 """
@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad import files
-from generalad.runtime.decision import Result
+from generalad.decision import Result
+from generalad.runtime.names import safe_name
+from generalad.runtime.notification import Notification
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
+from generalad.runtime.sinks.output_paths import refuse_sources
 from generalad.runtime.sinks.overlays import draw, encode
-from generalad.runtime.sinks.places import refuse_sources
 from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import Frame, Source
-from generalad.runtime.streams.names import safe_name
-from generalad.runtime.streams.notice import Notice
 from generalad.spec import Spec
 
 _NAMES = r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}-.*"
@@ -75,7 +75,7 @@ class EventFolder:
 
         Raises:
             StorageError: it cannot be written.
-            UsageError: another process has it, or pictures are read there.
+            UsageError: another process has it, or images are read there.
         """
         self._spec = spec
         refuse_sources(self._folder.path, sources)
@@ -85,22 +85,22 @@ class EventFolder:
         """Remove what has become too old; single frames are not kept."""
         self._folder.expire()
 
-    def notice(self, notice: Notice) -> None:
+    def notification(self, notification: Notification) -> None:
         """Keep an event when it ends."""
-        if notice.kind == "event" and notice.data["phase"] == "end":
-            name = f"{notice.data['event']}-{safe_name(notice.stream)}"
-            self._folder.add(name, lambda place: self._write(place, notice))
+        if notification.kind == "event" and notification.data["phase"] == "end":
+            name = f"{notification.data['event']}-{safe_name(notification.stream)}"
+            self._folder.add(name, lambda place: self._write(place, notification))
 
     def close(self, *, complete: bool) -> None:
         """Leave the folder to others; every event in it is whole already."""
         self._folder.close()
 
-    def _write(self, place: Path, notice: Notice) -> None:
+    def _write(self, place: Path, notification: Notification) -> None:
         place.mkdir()
-        files.write_json(place / "event.json", notice.to_dict())
-        if notice.evidence is None:
+        files.write_json(place / "event.json", notification.to_dict())
+        if notification.evidence is None:
             return
-        image, anomaly_map = notice.evidence.image, notice.evidence.anomaly_map
+        image, anomaly_map = notification.evidence.image, notification.evidence.anomaly_map
         (place / "peak.png").write_bytes(encode(image, ".png"))
         marked = draw(image, anomaly_map, self._spec)
         (place / "overlay.jpg").write_bytes(encode(marked, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]))

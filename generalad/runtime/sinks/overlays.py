@@ -1,4 +1,4 @@
-"""`Overlays`: the pictures of a run with their maps over them."""
+"""`Overlays`: the images of a run with their maps over them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad import files
+from generalad.decision import Result
 from generalad.errors import GadError, StorageError
 from generalad.overlay import overlay
 from generalad.preprocess import IMAGE_SUFFIXES
-from generalad.runtime.decision import Result
+from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
-from generalad.runtime.sinks.places import places_of, refuse_sources
+from generalad.runtime.sinks.output_paths import places_of, refuse_sources
 from generalad.runtime.sinks.sink import Map, Report
 from generalad.runtime.sources import Frame, LiveSource, Source
-from generalad.runtime.streams.names import safe_name, utc_stamp
 from generalad.spec import Spec
 
 LIVE_KEPT = 1000
@@ -27,9 +27,9 @@ LIVE_KEPT = 1000
 
 
 class Overlays:
-    """One picture a frame: the original with its map over it, at the original size.
+    """One image a frame: the original with its map over it, at the original size.
 
-    Pictures keep name, suffix and place below their source; frames of a video go to a folder with
+    Images keep name, suffix and place below their source; frames of a video go to a folder with
     the video's name. With several sources each folder or pattern gets a folder of its own.
 
     A live source always has a folder of its own, named after it, with its newest 1000 frames that
@@ -58,7 +58,7 @@ class Overlays:
         return {stream: folder.status for stream, folder in self._live.items()}
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
-        """Create the folder; it must not lie where pictures are read from."""
+        """Create the folder; it must not lie where images are read from."""
         self._spec = spec
         finite = [source for source in sources if not isinstance(source, LiveSource)]
         self._places = {s.address: "" for s in finite} if len(sources) == 1 else places_of(finite)
@@ -89,30 +89,30 @@ class Overlays:
         return folder
 
     def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
-        """Write one picture, whole or not at all."""
+        """Write one image, whole or not at all."""
         if frame.image is None or anomaly_map is None:
             return
-        picture = draw(frame.image, anomaly_map, self._spec)
+        image = draw(frame.image, anomaly_map, self._spec)
         if frame.source in self._live:
-            data = encode(picture, ".jpg")
+            data = encode(image, ".jpg")
             self._live[frame.source].add(_live_name(frame), lambda place: _save(place, data))
             return
         path = self._folder / self._places[frame.source] / frame.name
         if path.suffix.lower() not in IMAGE_SUFFIXES - {".pgm"}:
             path = path.with_name(path.name + ".png")
         with files.atomic_write(path) as temporary:
-            temporary.write_bytes(encode(picture, path.suffix))
+            temporary.write_bytes(encode(image, path.suffix))
 
     def close(self, *, complete: bool) -> None:
-        """Leave the folders to others; every picture is whole already."""
+        """Leave the folders to others; every image is whole already."""
         for folder in self._live.values():
             folder.close()
 
 
 def draw(image: NDArray[np.uint8], anomaly_map: Map, spec: Spec) -> NDArray[np.uint8]:
-    """Overlay on one scale for all pictures of an artifact; RGB (H, W, 3) in and out.
+    """Overlay on one scale for all images of an artifact; RGB (H, W, 3) in and out.
 
-    The scale starts four normalisation scales below the threshold: a typical good picture peaks at
+    The scale starts four normalisation scales below the threshold: a typical good image peaks at
     two, which is where the overlay begins to be visible.
     """
     pixel = spec.thresholds.pixel
@@ -120,7 +120,7 @@ def draw(image: NDArray[np.uint8], anomaly_map: Map, spec: Spec) -> NDArray[np.u
 
 
 def encode(image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = ()) -> bytes:
-    """An RGB picture (H, W, 3) as the content of a file with that suffix.
+    """An RGB image (H, W, 3) as the content of a file with that suffix.
 
     Raises:
         StorageError: the format cannot hold it.
@@ -131,7 +131,7 @@ def encode(image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = ()) 
         done = False
     if not done:
         size = f"{image.shape[1]} x {image.shape[0]}"
-        raise StorageError(f"a picture of {size} cannot be written as {suffix}")
+        raise StorageError(f"an image of {size} cannot be written as {suffix}")
     return data.tobytes()
 
 

@@ -1,15 +1,15 @@
-"""`Samples`: recent pictures of every stream, for a person to look through and calibrate with.
+"""`Samples`: recent images of every stream, for a person to look through and calibrate with.
 
     line-1/20261125T071233.123Z-000000123-normal.png       UTC time, index of the frame, decision
     line-1/20261125T071333.170Z-000000723-anomalous.png
 
 One is taken every so often *whatever the decision was*, and the operator removes the real defects.
-Good parts that were called anomalous must stay: a threshold that is set from pictures below the old
+Good parts that were called anomalous must stay: a threshold that is set from images below the old
 one can only sink, and the false-alarm rate it promises would be wrong.
 
-PNG, because JPEG moves scores: measured on demo parts (256 x 256, 40 good pictures each), quality
+PNG, because JPEG moves scores: measured on demo parts (256 x 256, 40 good images each), quality
 95 moved single scores by up to 13 % (washer) and 22 % (fabric) of the distance from a typical good
-picture to the threshold, and quality 100 without colour subsampling still by 4 % and 10 %.
+image to the threshold, and quality 100 without colour subsampling still by 4 % and 10 %.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.decision import Result
 from generalad.errors import GadError, UsageError
-from generalad.runtime.decision import Result
+from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
+from generalad.runtime.sinks.output_paths import refuse_sources
 from generalad.runtime.sinks.overlays import encode
-from generalad.runtime.sinks.places import refuse_sources
 from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import Frame, Source
-from generalad.runtime.streams.names import safe_name, utc_stamp
 from generalad.spec import Spec
 
 _NAMES = r"\d{8}T\d{6}\.\d{3}Z-\d+-(normal|anomalous)\.png"
 
 
 class Samples:
-    """A sink that keeps the last pictures with a score, in a folder for each stream."""
+    """A sink that keeps the last images with a score, in a folder for each stream."""
 
     needs_image = True
 
@@ -52,7 +52,7 @@ class Samples:
 
         Args:
             folder: is made if it is not there.
-            keep: pictures of each stream; a false-alarm rate of 1 % needs at least 99 to be
+            keep: images of each stream; a false-alarm rate of 1 % needs at least 99 to be
                 promised.
             every: seconds between two of them, on the clock of `Frame.time`; 0 takes each frame.
             report: told in one line of what goes wrong, see `BoundedFolder`.
@@ -81,7 +81,7 @@ class Samples:
 
         Raises:
             StorageError: one cannot be written.
-            UsageError: another process has one, or pictures are read there.
+            UsageError: another process has one, or images are read there.
         """
         refuse_sources(self._path, sources)
         self._folders = {}
@@ -98,7 +98,7 @@ class Samples:
             raise
 
     def write(self, frame: Frame, result: Result, anomaly_map: NDArray[np.float32] | None) -> None:
-        """Keep the picture if one is due."""
+        """Keep the image if one is due."""
         image, last = frame.image, self._last.get(frame.source)
         if image is None or result.score is None:
             return
@@ -111,7 +111,7 @@ class Samples:
         self._folders[frame.source].add(name, lambda p: _save(p, image))
 
     def close(self, *, complete: bool) -> None:
-        """Leave the folders to others; every picture in them is whole already."""
+        """Leave the folders to others; every image in them is whole already."""
         for folder in self._folders.values():
             folder.close()
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.runtime.decision import Result
+from generalad.decision import Result
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
@@ -21,7 +21,8 @@ Report = Callable[[str], None]
 class Sink(Protocol):
     """Takes the results of one run in the order of the frames, in one thread.
 
-    One that also has `notice` takes notices too, see `streams.notice.TakesNotices`.
+    One that also has `notification` takes notifications too, see
+    `runtime.notification.TakesNotifications`.
     """
 
     needs_image: bool

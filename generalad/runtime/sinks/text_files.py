@@ -15,9 +15,9 @@ from typing import IO, Protocol
 from generalad import files
 from generalad.errors import UsageError
 from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.runtime.names import utc_stamp
 from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import VIDEO_SUFFIXES
-from generalad.runtime.streams.names import utc_stamp
 
 _NO_TEXT = IMAGE_SUFFIXES | VIDEO_SUFFIXES | {".onnx"}
 """Suffixes that text is not written to: the name was meant for something else."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad import files
+from generalad.decision import Result
 from generalad.errors import StorageError, UsageError
-from generalad.runtime.decision import Result
 from generalad.runtime.sinks.overlays import draw
 from generalad.runtime.sinks.sink import Map, Report
 from generalad.runtime.sinks.text_files import part_of, rename_part
@@ -85,7 +85,7 @@ class AnnotatedVideo:
         rate = self._rate if self._live else frame.rate
         if rate is None:
             raise UsageError(
-                f"an annotated video needs a video as its source, found the picture {frame.path}",
+                f"an annotated video needs a video as its source, found the image {frame.path}",
                 remedy="write overlays instead",
             )
         if frame.image is None or anomaly_map is None or self._done:
@@ -96,11 +96,11 @@ class AnnotatedVideo:
         missing = self._missing(frame.time, rate) if self._live else 1
         if missing == 0:
             return
-        picture = self._fitting(draw(frame.image, anomaly_map, self._spec))
+        image = self._fitting(draw(frame.image, anomaly_map, self._spec))
         for _ in range(missing - 1):  # none before the first frame
             self._writer.write(self._last)
-        self._writer.write(picture)
-        self._last = picture
+        self._writer.write(image)
+        self._last = image
         self._frames += missing
         if self._live and self._frames >= LIVE_SECONDS * rate:
             try:
@@ -133,11 +133,11 @@ class AnnotatedVideo:
             )
         return writer
 
-    def _fitting(self, picture: NDArray[np.uint8]) -> cv2.typing.MatLike:
+    def _fitting(self, image: NDArray[np.uint8]) -> cv2.typing.MatLike:
         """In BGR and the size of the first frame; the video writer would skip another one."""
-        if picture.shape[1::-1] != self._size:
-            picture = np.asarray(cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA))
-        return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        if image.shape[1::-1] != self._size:
+            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA))
+        return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
     def close(self, *, complete: bool) -> None:
         """Finish the file, check that it is whole, and give it its name."""

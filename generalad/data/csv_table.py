@@ -1,0 +1,116 @@
+"""The table layout: a .csv file that names every image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from generalad.data.listing import printable
+from generalad.data.samples import GOOD, Dataset, Sample, clean_label
+from generalad.data.splits import hold_out
+from generalad.errors import DataError
+
+COLUMNS = ("path", "label", "split", "mask")
+SPLITS = ("train", "calibration", "test")
+
+_REMEDY = f"columns: path,label[,split][,mask]; splits: {', '.join(SPLITS)}"
+
+
+@dataclass(frozen=True)
+class _Row:
+    sample: Sample
+    split: str
+
+
+def open_table(path: Path) -> Dataset:
+    """Read a .csv table with the columns path,label[,split][,mask], relative to its folder.
+
+    Raises:
+        DataError: the table, or one of its lines, is not as expected, or a file is missing.
+    """
+    rows = list(_rows(path))
+    if any(row.split for row in rows):
+        parts = {name: [row.sample for row in rows if row.split == name] for name in SPLITS}
+    else:
+        good = [row.sample for row in rows if not row.sample.defective]
+        defective = [row.sample for row in rows if row.sample.defective]
+        train, held_out = hold_out(good) if defective else (tuple(good), ())
+        parts = {"train": list(train), "calibration": [], "test": [*held_out, *defective]}
+    if not parts["train"]:
+        raise DataError(
+            f"{path}: no image to train on", remedy=f'good images have the label "{GOOD}"'
+        )
+    train, calibration, test = (
+        tuple(sorted(parts[name], key=lambda sample: sample.path.as_posix())) for name in SPLITS
+    )
+    return Dataset(printable(path.stem), path.parent, "table", train, calibration, test)
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    text = _text(path)
+    header = text.split("\n", 1)[0]
+    # A spreadsheet set to a language with decimal commas writes semicolons.
+    delimiter = ";" if ";" in header and "," not in header else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    seen: dict[Path, int] = {}
+    try:
+        columns = _columns(next(reader, []), path)
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            where = f"{path} line {reader.line_num}"
+            if len(values) != len(columns):
+                raise DataError(
+                    f"{where}: {len(values)} values, expected {len(columns)}", remedy=_REMEDY
+                )
+            cells = dict(zip(columns, (value.strip() for value in values), strict=True))
+            row = _row(cells, path.parent, where)
+            if row.sample.path in seen:
+                raise DataError(
+                    f"{where}: {cells['path']} stands in line {seen[row.sample.path]}, too",
+                    remedy="name every image once",
+                )
+            seen[row.sample.path] = reader.line_num
+            yield row
+    except csv.Error as error:
+        raise DataError(f"{path} line {reader.line_num}: {error}", remedy=_REMEDY) from error
+
+
+def _columns(header: list[str], path: Path) -> list[str]:
+    columns = [name.strip().lower() for name in header]
+    unknown = [name for name in columns if name not in COLUMNS]
+    if unknown or not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
+        found = ", ".join(columns) or "nothing"
+        raise DataError(f"{path}: the first line holds {found}", remedy=_REMEDY)
+    return columns
+
+
+def _row(cells: dict[str, str], folder: Path, where: str) -> _Row:
+    for name in ("path", "label", "split"):
+        if cells.get(name) == "":
+            raise DataError(f"{where}: the {name} is empty", remedy=_REMEDY)
+    split, mask = cells.get("split", "").lower(), cells.get("mask")
+    if "split" in cells and split not in SPLITS:
+        raise DataError(f"{where}: unknown split {split!r}", remedy=_REMEDY)
+    masks = (folder / mask,) if mask else ()
+    sample = Sample(folder / cells["path"], clean_label(cells["label"]), masks)
+    if sample.defective and split in ("train", "calibration"):
+        raise DataError(
+            f"{where}: an image labelled {sample.label!r} in {split}",
+            remedy="train and calibrate on good images only",
+        )
+    for file in (sample.path, *masks):
+        if not os.path.isfile(file):
+            raise DataError(f"{where}: {file}: no such file", remedy="paths start at the table")
+    return _Row(sample, split)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}", remedy="save it as CSV in UTF-8") from error

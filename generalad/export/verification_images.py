@@ -1,0 +1,92 @@
+"""What an export is compared on: calibration images, defects drawn on them, labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.data.dataset import Sample, load_masks, open_dataset
+from generalad.errors import DataError
+from generalad.export.drawn_defects import with_defect
+from generalad.preprocess import read_image, resize
+
+CALIBRATION, DEFECTS, LABELLED = "calibration", "drawn defects", "labelled"
+
+MOST_DEFECTS = 64
+"""Images with drawn defects: enough to rank by, few enough for a large model on a small CPU."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A set of n images with what is known of them.
+
+    Attributes:
+        name: one of the three above.
+        images: (n, H, W, 3) uint8 RGB, at the network's input size.
+        defective: (n,) bool.
+        masks: True where defective, any size; None for a good image or an unknown mask.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    defective: NDArray[np.bool_]
+    masks: tuple[NDArray[np.bool_] | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def image_sets(
+    calibration: NDArray[np.uint8], verify_on: str | Path | None = None
+) -> tuple[ImageSet, ...]:
+    """The sets an export is judged on.
+
+    Args:
+        calibration: (n, H, W, 3) uint8 RGB, held-out good images.
+        verify_on: a dataset with labelled test images.
+
+    Raises:
+        DataError: `verify_on` has no test images, or some cannot be read.
+    """
+    good = np.zeros(len(calibration), dtype=np.bool_)
+    sets = [ImageSet(CALIBRATION, calibration, good, (None,) * len(good)), _drawn(calibration)]
+    if verify_on is not None:
+        height, width = calibration.shape[1:3]
+        sets.append(_labelled(verify_on, (height, width)))
+    return tuple(sets)
+
+
+def _drawn(calibration: NDArray[np.uint8]) -> ImageSet:
+    count = min(len(calibration), MOST_DEFECTS)
+    chosen = np.linspace(0, len(calibration) - 1, count).round().astype(int)
+    pairs = [with_defect(calibration[place], index) for index, place in enumerate(chosen)]
+    images, masks = zip(*pairs, strict=True)
+    return ImageSet(DEFECTS, np.stack(images), np.ones(count, dtype=np.bool_), masks)
+
+
+def _labelled(data: str | Path, size: tuple[int, int]) -> ImageSet:
+    samples: Sequence[Sample] = open_dataset(data).test
+    if not samples:
+        raise DataError(
+            f"{data} has no labelled test images to verify on",
+            remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
+        )
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        loaded = list(pool.map(lambda sample: _load(sample, size), samples))
+    images, masks = zip(*loaded, strict=True)
+    defective = np.array([sample.defective for sample in samples])
+    return ImageSet(LABELLED, np.stack(images), defective, masks)
+
+
+def _load(
+    sample: Sample, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    image = read_image(sample.path)
+    known = sample.defective and sample.masks
+    mask = load_masks(sample, (image.shape[0], image.shape[1])) if known else None
+    return resize(image, size), mask

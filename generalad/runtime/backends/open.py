@@ -1,0 +1,120 @@
+"""Opens the session of an artifact, alone or while the rest of the program is still loading."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from generalad.errors import ArtifactError, UsageError
+from generalad.runtime.backends import ort
+from generalad.runtime.backends.session import Session
+
+KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cuda",)}
+"""Suffixes of artifacts, and the devices that can run them."""
+
+
+def open_session(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    spinning: bool = True,
+    timed: bool = False,
+) -> Session:
+    """Open an artifact for inference.
+
+    Args:
+        path: made by `gad export`: an .onnx file, the .xml of an OpenVINO model, or the .engine of
+            TensorRT.
+        threads: CPU threads for one run; None leaves the choice to the backend.
+        device: "cpu", "cuda", or "tensorrt" for ONNX Runtime's TensorRT provider; None for the best
+            that is there. One that was named is used or refused.
+        spinning: whether ONNX Runtime's threads keep their cores busy while they wait. It makes
+            one run after another faster, and takes the cores from whatever else there is to do.
+        timed: whether a session on a GPU has `stages`: a dict with the milliseconds that its runs
+            spent in each of `STAGES` so far. What they are made of stands with each backend. It
+            costs a little, so only a bench asks for it; on a CPU there is one stage, the run.
+
+    Raises:
+        ArtifactError: missing, not an artifact, cut off, of a newer format, or made for another
+            machine.
+        MissingExtraError: the backend's library is not installed.
+        UsageError: the device cannot run this kind of artifact.
+    """
+    path = Path(path)
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, found {threads}")
+    suffix = _kind(path)
+    if device is not None and device not in KINDS[suffix]:
+        raise UsageError(
+            f"{path.name} cannot run on {device!r}", remedy=f"choose {' or '.join(KINDS[suffix])}"
+        )
+    if suffix == ".xml":
+        from generalad.runtime.backends.ov import OvSession
+
+        return OvSession(path, threads=threads)
+    if suffix == ".engine":
+        from generalad.runtime.backends.trt import TrtSession
+
+        return TrtSession(path, threads=threads, timed=timed)
+    return ort.OrtSession(path, threads=threads, device=device, spinning=spinning, timed=timed)
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        raise ArtifactError(
+            f"{path} is a folder, expected an artifact such as model.onnx",
+            remedy=f"export a trained detector first: gad export {path}",
+        )
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such file", remedy="check the path")
+    suffix = path.suffix.lower()
+    if suffix not in KINDS:
+        raise ArtifactError(
+            f"{path}: {path.suffix or 'a file without suffix'} is not a known kind of artifact, "
+            f"expected {', '.join(KINDS)}",
+            remedy="make one with gad export",
+        )
+    return suffix
+
+
+def open_for_pipeline(
+    artifact: str | Path, *, threads: int | None = None, device: str | None = None
+) -> Session:
+    """A session that shares its cores with decoding and drawing; see `open_session`."""
+    # Spinning threads would take the cores from decoding: a third of a video's speed.
+    return open_session(artifact, threads=threads, device=device, spinning=False)
+
+
+def open_in_background(
+    artifact: Path, *, threads: int | None, device: str | None
+) -> Callable[[], Session]:
+    """Start to open a session in a thread, which leaves the interpreter to others meanwhile.
+
+    Returns:
+        What waits for the session and returns it, or raises what `open_session` raised.
+    """
+    opened: list[Session] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            opened.append(open_for_pipeline(artifact, threads=threads, device=device))
+        except BaseException as error:
+            failed.append(error)
+
+    if artifact.suffix.lower() == ".onnx":
+        # Importing the library needs the interpreter, as all else that is loaded now; only what
+        # follows does not. So the sooner it is through, the more goes on side by side.
+        ort.library()
+    thread = threading.Thread(target=work, name="gad-open", daemon=True)
+    thread.start()
+
+    def session() -> Session:
+        thread.join()
+        if failed:
+            raise failed[0]
+        return opened[0]
+
+    return session

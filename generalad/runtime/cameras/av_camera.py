@@ -1,0 +1,132 @@
+"""Network streams through FFmpeg: RTSP, and over HTTP everything but Motion JPEG.
+
+FFmpeg conceals damage and hands the result out as images. Here a frame that cannot be whole is
+`DamagedFrame`, and so are all that build on it: those up to the next key frame. Damage is known
+
+* from the decoder, which flags what it concealed (H.264) or refuses it (H.265),
+* from the numbers of the frames, where one never arrived (`h264.MissingFrames`; H.265 refuses).
+
+Not every damage is noticed by a decoder: see the limits in docs/streams.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections import deque
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from generalad.runtime.cameras.address import Address, split_user
+from generalad.runtime.cameras.h264 import MissingFrames
+from generalad.runtime.cameras.lost import CameraLost, DamagedFrame
+
+# TCP first, because it loses nothing; UDP where the camera offers nothing else. What an RTSP
+# server announces is enough to begin: looking into the stream before would cost two seconds.
+_RTSP = {
+    "rtsp_flags": "prefer_tcp",
+    "allowed_media_types": "video",
+    "analyzeduration": "0",
+    "probesize": "32",
+}
+_STATUS = re.compile(r"Server returned (\d\w\w) ([^,(]+)")
+
+
+class AvCamera:
+    """One attempt at a network stream."""
+
+    def __init__(self, address: Address, *, open_timeout: float, read_timeout: float) -> None:
+        """Timeouts in seconds; a read that hangs ends after at most twice its timeout."""
+        self._address = address
+        self._timeout = (open_timeout, read_timeout)
+        self._container: InputContainer | None = None
+        self._packets: Iterator[Packet[VideoStream]] = iter(())
+        self._frames: deque[VideoFrame] = deque()
+        self._missing: MissingFrames | None = None
+        self._whole = True  # what the next frame builds on; decoders begin with a key frame
+        self._rgb = VideoReformatter()
+
+    def open(self) -> None:
+        """Connect; raises CameraLost with the server's reason, UsageError for a wrong host."""
+        split_user(self._address.text)
+        options = _RTSP if self._address.kind == "rtsp" else {}
+        # From None: the library's error carries the address with its password.
+        try:
+            self._container = av.open(self._address.text, options=options, timeout=self._timeout)
+        except (OSError, av.FFmpegError) as error:
+            raise CameraLost(f"cannot be opened: {self._reason(error)}") from None
+        if not self._container.streams.video:
+            raise CameraLost("cannot be opened: no video in it")
+        stream = self._container.streams.video[0]
+        # With several threads, the decoder of H.264 does not flag all that it conceals.
+        stream.codec_context.thread_count = 1
+        if stream.codec_context.name == "h264":
+            self._missing = MissingFrames(stream.codec_context.extradata or b"")
+        else:  # the other decoders flag nothing; refusing is all they can
+            stream.codec_context.options = {"err_detect": "explode"}
+        self._packets = self._container.demux(stream)
+
+    def read(self) -> NDArray[np.uint8]:
+        """The next frame, (H, W, 3) uint8 RGB; raises CameraLost or DamagedFrame."""
+        while not self._frames:
+            self._decode(self._next_packet())
+        frame = self._frames.popleft()
+        if frame.is_corrupt:
+            self._whole = False
+        elif frame.key_frame:
+            self._whole = True
+        if not self._whole:
+            raise DamagedFrame("it, or a frame that it builds on, is not whole")
+        rgb = self._rgb.reformat(frame, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(rgb, dtype=np.uint8)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._frames.clear()
+        if self._container is not None:
+            self._container.close()
+
+    def _next_packet(self) -> Packet[VideoStream]:
+        try:
+            return next(self._packets)
+        except StopIteration:
+            raise CameraLost("the connection was lost: the server ended it") from None
+        except (OSError, av.FFmpegError) as error:
+            raise CameraLost(f"the connection was lost: {self._reason(error)}") from None
+
+    def _decode(self, packet: Packet[VideoStream]) -> None:
+        """Add the frames of a packet; one without data brings those that were still waiting."""
+        missing = self._missing is not None and self._missing.before(bytes(packet))
+        if packet.is_corrupt or missing:
+            self._whole = False
+        try:
+            self._frames.extend(frame for frame in packet.decode() if isinstance(frame, VideoFrame))
+        except av.InvalidDataError:
+            self._whole = False
+            raise DamagedFrame("refused by the decoder") from None
+        except (OSError, av.FFmpegError) as error:
+            raise CameraLost(f"the connection was lost: {self._reason(error)}") from None
+
+    def _reason(self, error: OSError | av.FFmpegError) -> str:
+        """What went wrong, without the address."""
+        kind = self._address.kind.upper()
+        if isinstance(error, av.HTTPUnauthorizedError):
+            user = split_user(self._address.text)[1]
+            return f"{kind} 401, {'user or password refused' if user else 'a password is needed'}"
+        if status := _STATUS.match(error.strerror or ""):
+            return f"{kind} {status[1]}, {status[2].strip()}"
+        if isinstance(error, av.ExitError | TimeoutError):
+            return "timed out"
+        if isinstance(error, av.InvalidDataError):
+            return "no answer in time, or no video in it"
+        if error.errno == errno.EIO:  # also for names that are not known
+            return "no connection; are host and port right?"
+        return error.strerror or type(error).__name__

@@ -1,0 +1,98 @@
+"""`CameraSource`: a camera as a source of `infer`."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from generalad.runtime.cameras.address import Address
+from generalad.runtime.cameras.camera import CameraFactory
+from generalad.runtime.cameras.reader import Reader
+from generalad.runtime.cameras.source import FramesAlone
+from generalad.runtime.cameras.state import Captured, Change, Status
+from generalad.runtime.notification import Notification
+from generalad.runtime.sources import Frame
+
+_LOOK = 0.1
+"""Seconds after which a change of state is told when no frame comes."""
+
+
+class CameraSource(FramesAlone):
+    """The newest frames of a `Reader`, and notifications where its state changes."""
+
+    folder: Path | None = None
+
+    def __init__(
+        self,
+        source: Address | CameraFactory,
+        *,
+        name: str | None = None,
+        stall_after: float = 5.0,
+    ) -> None:
+        """Nothing is opened before `read`.
+
+        Args:
+            source: an address, or what makes a camera for each attempt.
+            name: what results and notifications call it; None is the address without secrets.
+            stall_after: seconds without a frame after which the camera is opened again.
+
+        Raises:
+            UsageError: an address with wrong settings, or a time out of range.
+            MissingExtraError: the packages for this kind of address are not installed.
+        """
+        self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
+        self._reader = Reader(
+            source,
+            name=name or "camera",
+            stall_after=stall_after,
+            on_change=self._changes.put,
+        )
+        self.address = name or self._reader.name
+        self._handed_out: dict[int, Captured] = {}
+
+    def read(self) -> Iterator[Frame | Notification]:
+        """See `LiveSource`; ends with the camera, or after `stop`."""
+        with self._reader as reader:
+            while True:
+                captured = reader.next(timeout=_LOOK)
+                yield from self._news()
+                if captured is not None:
+                    self._handed_out[captured.index] = captured
+                    yield self._frame(captured)
+                elif reader.finished:
+                    break
+        yield from self._news()
+
+    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+        """See `LiveSource`."""
+        captured = self._handed_out.pop(frame.index, None)
+        if captured is not None:
+            self._reader.done(captured, dropped=dropped)
+
+    def status(self) -> Status:
+        """See `LiveSource`."""
+        return self._reader.status
+
+    def stop(self) -> None:
+        """See `LiveSource`."""
+        self._reader.close(drain=True, timeout=0)
+
+    def _frame(self, captured: Captured) -> Frame:
+        return Frame(
+            source=self.address,
+            index=captured.index,
+            time=captured.wall,
+            path="",
+            name=f"{captured.index:09d}.jpg",
+            image=captured.image,
+            waited=time.monotonic() - captured.time,
+        )
+
+    def _news(self) -> Iterator[Notification]:
+        while not self._changes.empty():
+            change = self._changes.get()
+            wall = time.time() - (time.monotonic() - change.time)
+            data = {"state": change.state.value, "reason": change.reason}
+            yield Notification("camera", self.address, wall, data)

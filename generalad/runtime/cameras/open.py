@@ -1,0 +1,57 @@
+"""`open_live`: a live source from its address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from generalad.errors import DataError, UsageError
+from generalad.runtime.cameras.address import parse_address
+from generalad.runtime.cameras.camera_source import CameraSource
+from generalad.runtime.cameras.video import VideoCamera
+from generalad.runtime.cameras.watched_source import WatchedSource
+from generalad.runtime.delivery.secrets import expand
+from generalad.runtime.names import digest
+from generalad.runtime.sources import VIDEO_SUFFIXES, WATCH, LiveSource
+
+
+def open_live(
+    address: str,
+    *,
+    name: str | None = None,
+    stall_after: float = 5.0,
+    state: Path | None = None,
+) -> LiveSource:
+    """A camera, a watched folder ("watch:FOLDER"), or a video file, which is played in real time.
+
+    Args:
+        address: see `parse_address`; with `${NAME}` or `${file:PATH}` for secrets.
+        name: what results and notifications call it; None takes the address without its secrets.
+        stall_after: seconds without a frame after which a camera is opened again.
+        state: folder in which a watched folder remembers what is done; None forgets.
+
+    Raises:
+        UsageError: an address of unknown form, or with wrong settings.
+        DataError: a video that is not there.
+        MissingExtraError: the packages for this kind of address are not installed.
+    """
+    if address.startswith(WATCH):
+        folder = Path(address[len(WATCH) :])
+        if not address[len(WATCH) :]:
+            raise UsageError("watch: without a folder", remedy="write watch:FOLDER")
+        return WatchedSource(folder, name=name, memory=_memory(folder, state))
+    path = Path(address)
+    if path.suffix.lower() in VIDEO_SUFFIXES and "://" not in address:
+        if not path.is_file():
+            raise DataError(f"{address}: no such file", remedy="check the path")
+        return CameraSource(
+            lambda: VideoCamera(path), name=name or address, stall_after=stall_after
+        )
+    # The password is not in the name, whether it was written or referred to.
+    expanded = expand(address, quote=True).reveal()
+    return CameraSource(parse_address(expanded), name=name, stall_after=stall_after)
+
+
+def _memory(folder: Path, state: Path | None) -> Path | None:
+    if state is None:
+        return None
+    return state / f"watched-{digest(str(folder.resolve()))}.jsonl"

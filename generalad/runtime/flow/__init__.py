@@ -1,1 +1,0 @@
-"""The threads of a run and what goes between them: lanes -> intake -> writer."""

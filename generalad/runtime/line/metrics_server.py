@@ -1,0 +1,220 @@
+"""`Telemetry`: Prometheus metrics and health of a run over HTTP.
+
+/metrics   for Prometheus
+/health    200 while the pipeline works, 503 when it hangs; a camera that is down is no reason
+           to start the process anew
+/ready     200 when every stream is live and without a fault, else 503; both say why in JSON
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from generalad import __version__
+from generalad.errors import UsageError, require_extra
+from generalad.runtime.cameras.state import State
+from generalad.runtime.view import Look, StreamView, View
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
+
+_HANGS_AFTER = 60.0
+"""Seconds at one batch after which the pipeline is said to hang."""
+
+_SECONDS_OF_A_CLIENT = 10.0
+
+
+class Telemetry:
+    """An observer that serves a run at an address."""
+
+    def __init__(self, address: str) -> None:
+        """Bind a port, so that one that is taken is known before the run.
+
+        Args:
+            address: "9108", which is reached from this machine only, or "0.0.0.0:9108".
+
+        Raises:
+            UsageError: not an address, or the port is taken.
+            MissingExtraError: prometheus-client is not installed.
+        """
+        require_extra("--metrics", "streams", "prometheus_client")
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]") or "127.0.0.1"
+        if not port.isdigit() or int(port) > 65535:
+            raise UsageError(f"metrics: expected PORT or HOST:PORT, found {address!r}")
+        try:
+            self._server = _Server((host, int(port)), _Handler)
+        except OSError as error:
+            raise UsageError(
+                f"metrics cannot be served at {host}:{port}: {error.strerror}",
+                remedy="choose another port",
+            ) from error
+        self.port = int(self._server.server_address[1])
+
+    def begin(self, look: Look) -> None:
+        """Serve in a thread of its own."""
+        self._server.look = look
+        thread = threading.Thread(
+            target=self._server.serve_forever, name="gad-metrics", daemon=True
+        )
+        thread.start()
+
+    def end(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    look: Look
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _SECONDS_OF_A_CLIENT
+    server: _Server
+    server_version, sys_version = "gad", ""
+
+    def do_GET(self) -> None:
+        view = self.server.look()
+        if self.path == "/metrics":
+            from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+            self._answer(200, CONTENT_TYPE_PLAIN_0_0_4, exposition(view))
+        elif self.path in ("/health", "/ready"):
+            problems = hanging(view) if self.path == "/health" else not_ready(view)
+            body = {"status": "no" if problems else "ok", "problems": problems}
+            text = json.dumps(body, ensure_ascii=False).encode()
+            self._answer(503 if problems else 200, "application/json", text)
+        else:
+            self._answer(404, "text/plain", b"/metrics, /health or /ready\n")
+
+    def _answer(self, code: int, kind: str, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *values: Any) -> None:
+        """Questions are no news."""
+
+
+def hanging(view: View) -> list[str]:
+    """Why the process should be started anew."""
+    if view.busy < _HANGS_AFTER:
+        return []
+    return [f"the network has been at one batch for {view.busy:.0f} s"]
+
+
+def not_ready(view: View) -> list[str]:
+    """What is not as it should be."""
+    problems = hanging(view)
+    for stream in view.streams:
+        if stream.live and stream.state != State.LIVE.value:
+            problems.append(f"{stream.name}: {stream.state}: {stream.reason}")
+        elif stream.fault is not None:
+            problems.append(f"{stream.name}: camera fault: {stream.fault}")
+    problems += [f"{sink.name}: {sink.problem}" for sink in view.sinks if sink.problem]
+    return problems
+
+
+def exposition(view: View) -> bytes:
+    """The metrics of a view in Prometheus' text format."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_collector(view))
+    return bytes(generate_latest(registry))
+
+
+def _collector(view: View) -> Collector:
+    from prometheus_client.registry import Collector
+
+    class OfView(Collector):
+        def collect(self) -> Iterator[Metric]:
+            yield from _of_run(view)
+            yield from _of_streams(view.streams)
+            yield from _of_sinks(view)
+
+    return OfView()
+
+
+def _of_run(view: View) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    info = GaugeMetricFamily("gad_info", "Version and backend", labels=["version", "backend"])
+    info.add_metric([__version__, view.backend], 1)
+    yield info
+    yield GaugeMetricFamily("gad_uptime_seconds", "Since the run began", value=view.seconds)
+    yield GaugeMetricFamily(
+        "gad_busy_seconds", "That the network has been at its present batch", value=view.busy
+    )
+
+
+def _of_streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    def counter(name: str, text: str, field: str) -> Metric:
+        family = CounterMetricFamily(f"gad_{name}", text, labels=["stream"])
+        for stream in streams:
+            family.add_metric([stream.name], getattr(stream, field))
+        return family
+
+    def gauge(name: str, text: str, values: list[float | None]) -> Metric:
+        family = GaugeMetricFamily(f"gad_{name}", text, labels=["stream"])
+        for stream, value in zip(streams, values, strict=True):
+            if value is not None:
+                family.add_metric([stream.name], value)
+        return family
+
+    yield counter("frames_captured", "Frames that sources gave", "captured")
+    yield counter("frames_processed", "Frames that were scored", "processed")
+    yield counter("frames_anomalous", "Frames at or above the threshold", "anomalous")
+    yield counter("events", "Events that began", "events")
+    yield counter("reconnects", "Times that frames came again", "reconnects")
+    dropped = CounterMetricFamily(
+        "gad_frames_dropped", "Frames that were not scored", labels=["stream", "reason"]
+    )
+    for stream in streams:
+        for reason, count in stream.dropped.items():
+            dropped.add_metric([stream.name, reason], count)
+    yield dropped
+    yield gauge("frames_in_flight", "Frames on their way", [s.in_flight for s in streams])
+    yield gauge("stream_live", "1 while frames come", [s.state == "live" for s in streams])
+    yield gauge("camera_fault", "1 while one is raised", [s.fault is not None for s in streams])
+    yield gauge("event_active", "1 while an event goes on", [s.in_event for s in streams])
+    yield gauge("drifting", "1 while a drift is seen", [s.drift == "drifting" for s in streams])
+    yield gauge("frames_per_second", "Processed", [s.fps for s in streams])
+    yield gauge("score", "Normalised, of the last frame", [s.score for s in streams])
+    latency = GaugeMetricFamily(
+        "gad_latency_seconds", "From capture to decision", labels=["stream", "quantile"]
+    )
+    for stream in streams:
+        latency.add_metric([stream.name, "0.5"], stream.median / 1000)
+        latency.add_metric([stream.name, "0.95"], stream.p95 / 1000)
+    yield latency
+
+
+def _of_sinks(view: View) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    kept = GaugeMetricFamily("gad_sink_kept", "Delivered or in the folder", labels=["sink"])
+    waiting = GaugeMetricFamily("gad_sink_waiting", "To be delivered", labels=["sink"])
+    well = GaugeMetricFamily("gad_sink_ok", "1 without a problem", labels=["sink"])
+    dropped = CounterMetricFamily("gad_sink_dropped", "Given up", labels=["sink", "reason"])
+    for sink in view.sinks:
+        kept.add_metric([sink.name], sink.kept)
+        waiting.add_metric([sink.name], sink.waiting)
+        well.add_metric([sink.name], not sink.problem)
+        for reason, count in sink.dropped.items():
+            dropped.add_metric([sink.name, reason], count)
+    missed = CounterMetricFamily("gad_not_written", "Not taken by a sink", labels=["kind"])
+    for kind, count in view.not_written.items():
+        missed.add_metric([kind], count)
+    yield from (kept, waiting, well, dropped, missed)

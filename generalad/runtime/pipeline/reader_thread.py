@@ -1,0 +1,127 @@
+"""`ReaderThread`: a thread that reads streams one after another and gets their images ready.
+
+A camera has a reader of its own, so that no other source holds it up. All files share one: they are
+read in the order given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+
+import cv2
+
+from generalad.preprocess import resize
+from generalad.runtime.line.monitor import Monitor
+from generalad.runtime.notification import Notification
+from generalad.runtime.pipeline.fair_batcher import FairBatcher
+from generalad.runtime.pipeline.item import Item, Message
+from generalad.runtime.sources import Frame, LiveSource, Source
+
+
+class ReaderThread:
+    """Streams that one thread reads."""
+
+    def __init__(
+        self,
+        monitors: Sequence[Monitor],
+        *,
+        image_size: tuple[int, int],
+        keep_images: bool,
+        on_frame: Callable[[], None],
+    ) -> None:
+        """`image_size` is (height, width) of the network; `on_frame` is told of every frame."""
+        self.monitors = monitors
+        self.live = any(isinstance(monitor.stream.source, LiveSource) for monitor in monitors)
+        self._image_size = image_size
+        self._keep_images = keep_images
+        self._on_frame = on_frame
+        self.stopping = False
+        """Whether files are to be read no further; may be set in a signal handler."""
+
+    @property
+    def name(self) -> str:
+        """For its thread."""
+        return self.monitors[0].name if self.live else "files"
+
+    def stop(self) -> None:
+        """Read no further; what a camera has given already is still handed on."""
+        self.stopping = True
+        for monitor in self.monitors:
+            if isinstance(monitor.stream.source, LiveSource):
+                monitor.stream.source.stop()
+
+    def run(self, number: int, batcher: FairBatcher[Item | Message]) -> None:
+        """Read all streams to their ends, or until `stop`; raises BrokenOff."""
+        for monitor in self.monitors:
+            if self.stopping and not self.live:
+                break
+            monitor.began()
+            with contextlib.closing(_timed(monitor.stream.source)) as things:
+                for thing, began, read in things:
+                    for ready in self._ready(monitor, thing, began, read):
+                        batcher.put(number, ready)
+                    if self.stopping and not self.live:
+                        break
+            monitor.ended()
+        batcher.end(number)
+
+    def _ready(
+        self, monitor: Monitor, thing: Frame | Notification, began: float, read: float
+    ) -> Iterator[Item | Message]:
+        if isinstance(thing, Notification):
+            yield Message(monitor, thing)
+            return
+        self._on_frame()
+        monitor.captured()
+        item = Item(monitor, thing, began, read)
+        notification = self._prepare(item)
+        if notification is not None:
+            yield Message(monitor, notification)
+        yield item
+
+    def _prepare(self, item: Item) -> Notification | None:
+        """Resize and check one image."""
+        frame, start = item.frame, time.perf_counter()
+        if frame.image is None:
+            item.error = frame.error or "the source gave neither an image nor a reason"
+            return None
+        item.error = frame.error
+        item.image_size = (frame.image.shape[0], frame.image.shape[1])
+        try:
+            item.pixels = resize(frame.image, self._image_size)
+        except cv2.error as error:
+            item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
+            return None
+        notification = item.monitor.check(item)
+        if not self._keep_images:
+            item.frame = replace(frame, image=None)
+        item.preprocess = (time.perf_counter() - start) * 1000
+        return notification
+
+
+def _timed(source: Source) -> Generator[tuple[Frame | Notification, float, float], None, None]:
+    """What a source gives, when its reading began, and how many milliseconds it took.
+
+    For a camera reading begins when the image is there. Frees the source when closed.
+    """
+    live = isinstance(source, LiveSource)
+    things: Iterator[Frame | Notification] = (
+        source.read() if isinstance(source, LiveSource) else iter(source)
+    )
+    try:
+        while True:
+            began = time.perf_counter()
+            thing = next(things, None)
+            if thing is None:
+                return
+            now = time.perf_counter()
+            if live:
+                began = now - (thing.waited if isinstance(thing, Frame) else 0.0)
+            yield thing, began, (now - began) * 1000
+    finally:
+        close = getattr(things, "close", None)
+        if close is not None:
+            close()

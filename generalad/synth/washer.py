@@ -1,0 +1,172 @@
+"""A turned steel washer on a dark conveyor belt.
+
+The face is brushed around the axis, so it reflects a lamp as a pair of opposite wedges: the
+highlight is narrow along the grooves and wide across them (Ward, "Measuring and Modeling
+Anisotropic Reflection", 1992, with a rational lobe instead of the Gaussian one).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from generalad.synth import washer_defects
+from generalad.synth.noise import Float, cloud, grain, smooth, white
+from generalad.synth.scene import OVERSAMPLING, Category, Drawing, Lighting, grid, unit
+
+_BELT = (0.034, 0.038, 0.042)
+_STEEL = (0.97, 1.0, 1.02)
+# Lamps: azimuth in radians, tilt of the half vector, strength, width of the wedge.
+_LAMPS = (
+    (washer_defects.KEY_LIGHT, 0.40, 0.62, 0.055),
+    (-0.75, 0.34, 0.30, 0.04),
+    (1.35, 0.30, 0.12, 0.10),
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where the washer lies; lengths are shares of the image's side."""
+
+    x: float
+    y: float
+    outer: float
+    inner: float
+    bevel: float
+    squash: float
+    turn: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Shape:
+        """A washer within tolerance, laid down within a few pixels."""
+        return cls(
+            x=float(rng.normal(0, 0.010)),
+            y=float(rng.normal(0, 0.010)),
+            outer=float(0.375 * (1 + rng.normal(0, 0.004))),
+            inner=float(0.185 * (1 + rng.normal(0, 0.006))),
+            bevel=float(0.014 * (1 + rng.normal(0, 0.08))),
+            squash=float(1 - rng.uniform(0.0, 0.02)),
+            turn=float(rng.uniform(0, 2 * math.pi)),
+        )
+
+
+def _grooves(rng: np.random.Generator, radius: Float, angle: Float, side: int) -> Float:
+    """Turning marks: noise that is fine across the grooves and long along them."""
+    first, rows, columns = round(0.17 * side), round(0.23 * side), 512
+    overlap = 64  # the table closes around the axis
+    fine = grain(rng, (rows, columns), (61, 1))
+    coarse = cv2.resize(grain(rng, (rows // 3, columns // 4), (61, 1)), (columns, rows))
+    ring = white(rng, (rows, 1))
+    table = 0.6 * fine + 0.5 * coarse + 0.45 * ring
+    fade = np.linspace(0, 1, overlap, dtype=np.float32)
+    table[:, :overlap] = fade * table[:, :overlap] + (1 - fade) * table[:, -overlap:]
+    table = table[:, :-overlap]
+    across = radius * np.float32(side) - np.float32(first)
+    along = angle * np.float32((columns - overlap) / (2 * math.pi))
+    marks = cv2.remap(table, along, across, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return marks
+
+
+def _face(grooves: Float, x: Float, y: Float, radius: Float, lighting: Lighting) -> Float:
+    """Light reflected by the brushed face, before dirt and defects."""
+    inverse = 1 / np.maximum(radius, np.float32(1e-3))
+    c, s = x * inverse, y * inverse
+    light = 0.17 + 0.05 * (x * 0.6 - y)
+    tilted = np.float32(0.016) * grooves
+    for azimuth, tilt, strength, width in _LAMPS:
+        hx, hy = unit(azimuth + lighting.azimuth)
+        # Component of the half vector along the groove; the lamp is near, so it changes with place.
+        along = (hy * tilt - 0.22 * y) * c - (hx * tilt - 0.22 * x) * s
+        along += tilted
+        along *= along
+        along *= np.float32(1 / (width * 2.2) ** 2)
+        along += 1
+        along *= along
+        light += np.float32(strength) / along
+    light *= 1 + np.float32(0.075) * grooves
+    return light
+
+
+def _belt(rng: np.random.Generator, side: int, x: Float, y: Float) -> Float:
+    """Light reflected by the belt: rubber with a fine pebble, (H, W)."""
+    pebble = cv2.GaussianBlur(white(rng, (side, side)), (0, 0), 1.6) * np.float32(5.0)
+    relief = pebble - np.roll(pebble, (2, 2), (0, 1))
+    light = 1 + 0.10 * relief + 0.09 * cloud(rng, (side, side), 4, 2) - 0.5 * (x * 0.5 + y * 0.7)
+    specks = white(rng, (side // 4, side // 4)) > 2.38
+    dust = cv2.resize(specks.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(light + 0.8 * dust, dtype=np.float32)
+
+
+def _shadow(cover: Float, side: int, lighting: Lighting) -> Float:
+    """Light left on the belt beside the part: a cast shadow and the dark line of contact."""
+    small = cv2.resize(cover, (side // 4, side // 4), interpolation=cv2.INTER_AREA)
+    hx, hy = unit(washer_defects.KEY_LIGHT + lighting.azimuth)
+    move = np.array([[1, 0, -hx * side * 0.0042], [0, 1, -hy * side * 0.0042]], dtype=np.float32)
+    cast = cv2.GaussianBlur(cv2.warpAffine(small, move, small.shape[::-1]), (0, 0), side * 0.0016)
+    contact = cv2.GaussianBlur(small, (0, 0), side * 0.0045)
+    dark = np.clip(0.62 * cast + 0.45 * contact, 0, 0.93)
+    return np.asarray(1 - cv2.resize(dark, (side, side)), dtype=np.float32)
+
+
+def _bevel(edge: Float, width: float, lighting: Lighting) -> tuple[Float, Float]:
+    """Light on the chamfers and their share of each pixel, from the distance to the edge."""
+    share = np.clip((width - edge) * np.float32(0.8) + 0.5, 0, 1)
+    nx = -cv2.Sobel(edge, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
+    ny = -cv2.Sobel(edge, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    # The distance is not exact beside a nick: no slope is steeper than that of the chamfer.
+    gentle = 1 / np.maximum(cv2.magnitude(nx, ny), 1)
+    nx, ny = nx * gentle, ny * gentle
+    light = np.full_like(edge, 0.10)
+    for azimuth, _, strength, _ in _LAMPS:
+        hx, hy = unit(azimuth + lighting.azimuth)
+        facing = np.maximum(nx * np.float32(hx) + ny * np.float32(hy), 0)
+        facing *= facing
+        light += np.float32(1.5 * strength) * facing * facing
+    return light, share
+
+
+def draw(
+    part: np.random.Generator,
+    flaw: np.random.Generator,
+    lighting: Lighting,
+    defect: str | None,
+    size: int,
+) -> Drawing:
+    """Draw one washer; see `scene.Category`."""
+    side = size * OVERSAMPLING
+    x, y = grid(side)
+    shape = Shape.draw(part)
+    dx, dy = x - np.float32(shape.x), (y - np.float32(shape.y)) / np.float32(shape.squash)
+    radius, angle = cv2.cartToPolar(dx, dy)
+    grooves = _grooves(part, radius, angle + np.float32(shape.turn), side)
+    dirt = cloud(part, (side, side), 5, 3)
+    wobble = 0.0006 * smooth(part, (side, side), 12)
+    belt = _belt(part, side, x, y)
+
+    edge = np.minimum(shape.outer - radius, radius - shape.inner) + wobble
+    edge *= np.float32(side)
+    whole = np.clip(edge + 0.5, 0, 1)
+    spot = None
+    if defect == "nick":
+        edge, spot = washer_defects.nick(flaw, edge, shape, side)
+    cover = np.clip(edge + 0.5, 0, 1)
+    metal = _face(grooves, dx, dy, radius, lighting) * (1 + np.float32(0.035) * dirt)
+    bevel, share = _bevel(edge, shape.bevel * side, lighting)
+    bevel *= 1 + np.float32(0.10) * grooves
+    metal += share * (bevel - metal)
+    if defect == "scratch":
+        metal, spot = washer_defects.scratch(flaw, metal, whole, shape, side)
+    # The shadow is that of the whole washer: a nick is too small to let the light through.
+    belt *= _shadow(whole, side, lighting) * (1 - cover)
+    metal *= cover
+    tints = zip(_BELT, _STEEL, strict=True)
+    light = cv2.merge([cv2.addWeighted(belt, b, metal, m, 0) for b, m in tints])
+    if defect == "rust":
+        spot = washer_defects.rust(flaw, light, whole, shape, side)
+    return Drawing(light, spot)
+
+
+CATEGORY = Category("washer", ("scratch", "nick", "rust"), draw)

@@ -1,0 +1,213 @@
+"""Backbones: every family gives what timm itself computes, and nothing more is run than needed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from training_helpers import body
+
+from generalad.errors import ConfigError
+from generalad.model.backbone import MEAN, STD, CNNBackbone, ViTBackbone, normalise, wrap
+from generalad.model.weights import build_body
+
+PLAIN = "test_vit"
+FAMILIES = {
+    "plain": PLAIN,
+    "registers": "vit_small_patch14_reg4_dinov2",
+    "dinov3": "vit_small_patch16_dinov3",
+    "eva02": "eva02_tiny_patch14_224",
+}
+
+
+def member(module: Any, name: str) -> Any:
+    """timm's models carry no types."""
+    return getattr(module, name)
+
+
+def vit(family: str, size: tuple[int, int]) -> nn.Module:
+    return body(FAMILIES[family], depth=3, img_size=size, dynamic_img_size=False, num_classes=0)
+
+
+def random_images(size: tuple[int, int], count: int = 2) -> Tensor:
+    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(3))
+
+
+def by_hand(model: Any, images: Tensor, layers: tuple[int, ...]) -> Tensor:
+    """Blocks one after the other, final norm, prefix tokens dropped."""
+    tokens = model.patch_embed(images)
+    embedded = model._pos_embed(tokens)
+    extra: dict[str, Any] = {}
+    if isinstance(embedded, tuple):  # Eva models keep rotary positions apart
+        tokens, extra["rope"] = embedded
+    else:
+        tokens = embedded
+    tokens = model.norm_pre(tokens) if hasattr(model, "norm_pre") else tokens
+    norm = model.fc_norm if isinstance(model.norm, nn.Identity) else model.norm
+    found = []
+    for number, block in enumerate(model.blocks, start=1):
+        tokens = block(tokens, **extra)
+        if number in layers:
+            found.append(norm(tokens)[:, model.num_prefix_tokens :])
+    return torch.cat(found, dim=-1)
+
+
+@pytest.mark.parametrize("layers", [(2,), (1, 3)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_are_those_of_timm(family: str, layers: tuple[int, ...]) -> None:
+    patch = 14 if family in ("registers", "eva02") else 16
+    size = (4 * patch, 6 * patch)
+    model = vit(family, size)
+    images = random_images(size)
+    with torch.inference_mode():
+        expected = by_hand(model, images, layers)
+        own = model.forward_intermediates(  # type: ignore[operator]
+            images,
+            indices=[n - 1 for n in layers],
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        backbone = wrap(copy.deepcopy(model), layers, size)
+        found = backbone(images)
+    assert backbone.grid == (4, 6)
+    assert found.shape == (2, 24, backbone.dim)
+    assert backbone.dim == member(model, "embed_dim") * len(layers)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    if not isinstance(member(model, "norm"), nn.Identity):  # timm itself looks there only
+        torch.testing.assert_close(found, torch.cat(own, dim=-1), rtol=1e-4, atol=1e-4)
+    assert isinstance(backbone, ViTBackbone)
+    assert len(member(backbone.body, "blocks")) == max(layers), "later blocks must be gone"
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert not backbone.training
+
+
+def test_the_order_of_layers_does_not_matter() -> None:
+    model, images = vit("plain", (32, 32)), random_images((32, 32))
+    first, second = (wrap(copy.deepcopy(model), order, (32, 32)) for order in ((1, 3), (3, 1)))
+    assert torch.equal(first(images), second(images))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_of_the_class_token(family: str) -> None:
+    patch = 14 if family in ("registers", "eva02") else 16
+    size = (3 * patch, 4 * patch)
+    backbone = wrap(vit(family, size), (2,), size)
+    assert isinstance(backbone, ViTBackbone)
+    attention = member(backbone.body, "blocks")[-1].attn
+    before, images = attention.fused_attn, random_images(size)
+    rows: list[Tensor] = []
+    hook = attention.attn_drop.register_forward_hook(lambda _m, _i, out: rows.append(out))
+    with torch.inference_mode():
+        features, found = backbone.features_and_attention(images)
+        hook.remove()
+        torch.testing.assert_close(features, backbone(images), rtol=1e-4, atol=1e-4)
+    assert attention.fused_attn == before
+    assert not attention.attn_drop._forward_hooks
+    heads = attention.num_heads
+    prefix = member(backbone.body, "num_prefix_tokens")
+    assert found.shape == (2, heads, 12)
+    assert rows[0].shape == (2, heads, 12 + prefix, 12 + prefix)
+    torch.testing.assert_close(rows[0].sum(-1), torch.ones(2, heads, 12 + prefix))
+    assert torch.equal(found, rows[0][:, :, 0, prefix:])
+    assert float(found.min()) >= 0
+
+
+def test_attention_equals_a_computation_from_queries_and_keys() -> None:
+    size = (48, 64)
+    model: Any = vit("plain", size)
+    images = random_images(size)
+    backbone = wrap(copy.deepcopy(model), (2,), size)
+    with torch.inference_mode():
+        found = backbone.features_and_attention(images)[1]
+        tokens = model.blocks[0](model._pos_embed(model.patch_embed(images)))
+        block = model.blocks[1]
+        packed = block.attn.qkv(block.norm1(tokens))
+        query, key, _ = packed.chunk(3, dim=-1)
+        heads, width = block.attn.num_heads, block.attn.head_dim
+        query, key = (t.unflatten(-1, (heads, width)).transpose(1, 2) for t in (query, key))
+        expected = (query @ key.transpose(-1, -2) / width**0.5).softmax(dim=-1)
+    torch.testing.assert_close(found, expected[:, :, 0, 1:], rtol=1e-4, atol=1e-6)
+
+
+def test_a_vit_without_class_token_has_no_attention_to_offer() -> None:
+    model = body(PLAIN, img_size=(32, 32), class_token=False, global_pool="avg", num_classes=0)
+    backbone = wrap(model, (1,), (32, 32))
+    assert not backbone.has_attention
+    assert backbone(random_images((32, 32))).shape == (2, 4, 64)
+    with pytest.raises(ConfigError, match="class token"):
+        backbone.features_and_attention(random_images((32, 32)))
+
+
+def test_the_final_norm_of_a_mean_pooling_model_is_used() -> None:
+    model: Any = body(PLAIN, img_size=(32, 32), global_pool="avg", num_classes=0)
+    assert isinstance(model.norm, nn.Identity)
+    images = random_images((32, 32))
+    with torch.inference_mode():
+        tokens = model.blocks[0](model._pos_embed(model.patch_embed(images)))
+        expected = model.fc_norm(tokens)[:, 1:]
+        found = wrap(copy.deepcopy(model), (1,), (32, 32))(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [(1, 2), (2, 3), (3,)])
+@pytest.mark.parametrize("size", [(64, 96), (70, 90)])
+def test_levels_of_a_cnn(levels: tuple[int, ...], size: tuple[int, int]) -> None:
+    model: Any = body("resnet18", num_classes=0)
+    images = random_images(size)
+    with torch.inference_mode():
+        x = model.maxpool(model.act1(model.bn1(model.conv1(images))))
+        maps = []
+        for number, stage in enumerate((model.layer1, model.layer2, model.layer3), start=1):
+            x = stage(x)
+            if number in levels:
+                maps.append(F.avg_pool2d(x, 3, 1, 1))
+        grid = maps[0].shape[-2:]
+        wide = [F.interpolate(m, grid, mode="bilinear", align_corners=False) for m in maps[1:]]
+        expected = torch.cat([maps[0], *wide], dim=1).permute(0, 2, 3, 1).flatten(1, 2)
+        backbone = wrap(copy.deepcopy(model), levels, size)
+        found = backbone(images)
+    assert isinstance(backbone, CNNBackbone)
+    assert backbone.grid == tuple(grid)
+    assert found.shape == (2, grid[0] * grid[1], backbone.dim)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert not list(member(backbone.body, "layer4").parameters()), "later levels must be gone"
+    with pytest.raises(ConfigError, match="class token"):
+        backbone.features_and_attention(images)
+
+
+@pytest.mark.parametrize(("size", "near"), [((60, 64), "height 60"), ((64, 70), "width 70")])
+def test_an_image_size_that_is_no_multiple_of_the_patch(size: tuple[int, int], near: str) -> None:
+    with pytest.raises(ConfigError, match=f"{near} is not a multiple of the patch size 16") as e:
+        wrap(build_body(PLAIN, size), (1,), size)
+    assert e.value.remedy == "use 64"
+
+
+def test_layers_that_a_model_lacks() -> None:
+    with pytest.raises(ConfigError, match="up to 6, found 7"):
+        wrap(build_body(PLAIN, (32, 32)), (2, 7), (32, 32))
+    with pytest.raises(ConfigError, match="up to 4, found 5"):
+        wrap(build_body("resnet18", (32, 32)), (5,), (32, 32))
+
+
+def test_a_model_without_intermediate_features() -> None:
+    with pytest.raises(ConfigError, match="no intermediate features"):
+        wrap(nn.Linear(2, 2), (1,), (32, 32))
+
+
+def test_an_unknown_model_names_similar_ones() -> None:
+    with pytest.raises(ConfigError, match="no model 'vit_tiny_patch16_22'") as caught:
+        build_body("vit_tiny_patch16_22", (32, 32))
+    assert "vit_tiny_patch16_224" in caught.value.remedy
+
+
+def test_normalisation_is_rgb_over_255() -> None:
+    image = torch.tensor([[[[255, 0, 51]]]], dtype=torch.uint8)
+    found = normalise(image)
+    assert found.shape == (1, 3, 1, 1)
+    expected = [(v - m) / s for v, m, s in zip((1.0, 0.0, 0.2), MEAN, STD, strict=True)]
+    torch.testing.assert_close(found.flatten(), torch.tensor(expected))

@@ -1,0 +1,158 @@
+"""A watched folder: every image once, none of them half, none left out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from camera_helpers import FakeClock
+from conftest import MakeImage, WriteImage
+
+from generalad.errors import DataError
+from generalad.runtime.cameras import WatchedFolder
+
+
+def names(watched: WatchedFolder) -> list[str]:
+    found = []
+    for arrived in watched.look():
+        assert (arrived.image is None) == (arrived.error is not None)
+        watched.done(arrived)
+        found.append(arrived.name)
+    return found
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def png(tmp_path: Path, make_image: MakeImage, write_image: WriteImage) -> Path:
+    image = make_image(9)
+    image[..., 0] = 200
+    return write_image(tmp_path / "else" / "part.png", image)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    return tmp_path / "in"
+
+
+def test_each_file_once(folder: Path, png: Path, clock: FakeClock) -> None:
+    watched = WatchedFolder(folder, clock=clock.now)
+    assert names(watched) == []
+    for name in ("b.png", "a.PNG", "sub/c.png", ".hidden.png", "notes.txt"):
+        shutil.copy2(png, folder / name)
+    (arrived, *_) = list(watched.look())
+    assert arrived.image is not None and tuple(arrived.image[0, 0]) == (200, 9, 9)
+    assert arrived.name == "a.PNG" and names(watched) == []
+    clock.advance(100)
+    assert names(watched) == []
+
+
+def test_a_growing_file_counts_when_it_is_whole(folder: Path, png: Path, clock: FakeClock) -> None:
+    data = png.read_bytes()
+    watched = WatchedFolder(folder, clock=clock.now)
+    with (folder / "a.png").open("wb") as file:
+        for part in range(0, len(data), 40):
+            assert names(watched) == []
+            clock.advance(3)
+            assert names(watched) == []
+            file.write(data[part : part + 40])
+            file.flush()
+        assert names(watched) == ["a.png"]
+    os.utime(folder / "a.png", (1, 1))  # as copying programs do at their end
+    assert names(watched) == []
+
+
+def test_a_format_without_an_end_must_settle(
+    folder: Path, make_image: MakeImage, write_image: WriteImage, clock: FakeClock
+) -> None:
+    watched = WatchedFolder(folder, clock=clock.now)
+    write_image(folder / "a.tif", make_image(9))
+    assert names(watched) == []
+    clock.advance(0.9)
+    assert names(watched) == []
+    clock.advance(0.2)
+    assert names(watched) == ["a.tif"]
+
+
+def test_renamed_into_place(folder: Path, png: Path, clock: FakeClock) -> None:
+    watched = WatchedFolder(folder, clock=clock.now)
+    shutil.copy(png, folder / "a.png.part")
+    assert names(watched) == []
+    (folder / "a.png.part").rename(folder / "a.png")
+    assert names(watched) == ["a.png"]
+
+
+def test_what_is_no_image_is_an_error_in_the_end(folder: Path, clock: FakeClock) -> None:
+    watched = WatchedFolder(folder, clock=clock.now)
+    (folder / "a.png").write_bytes(b"junk")
+    (folder / "b.png").write_bytes(b"")
+    assert names(watched) == []
+    clock.advance(5)
+    assert names(watched) == []
+    clock.advance(6)
+    errors = [str(arrived.error) for arrived in watched.look()]
+    assert "not an image" in errors[0] and "empty" in errors[1]
+    assert names(watched) == []
+
+
+def test_new_content_and_a_name_used_again(
+    folder: Path, png: Path, make_image: MakeImage, write_image: WriteImage, clock: FakeClock
+) -> None:
+    watched = WatchedFolder(folder, clock=clock.now)
+    shutil.copy(png, folder / "a.png")
+    assert names(watched) == ["a.png"]
+    write_image(folder / "a.png", make_image(99))
+    assert names(watched) == ["a.png"]
+    (folder / "a.png").unlink()
+    assert names(watched) == []
+    write_image(folder / "a.png", make_image(99))
+    assert names(watched) == ["a.png"]
+
+
+def test_after_a_restart(folder: Path, png: Path, tmp_path: Path, clock: FakeClock) -> None:
+    memory = tmp_path / "state" / "seen.jsonl"
+
+    def restarted() -> WatchedFolder:
+        return WatchedFolder(folder, memory=memory, clock=clock.now)
+
+    shutil.copy(png, folder / "a.png")
+    shutil.copy(png, folder / "b.png")
+    watched = restarted()
+    first, _ = watched.look()
+    watched.done(first)  # killed before the second one was done
+    with memory.open("a") as file:
+        file.write('["cut o')
+    assert names(restarted()) == ["b.png"]
+    assert names(restarted()) == []
+    (folder / "a.png").unlink()
+    assert names(restarted()) == [] and "a.png" not in memory.read_text()
+    with memory.open("a") as file:
+        file.write('["cut o')
+    (folder / "b.png").unlink()
+    assert names(restarted()) == [] and memory.read_text().endswith("]\n")
+    shutil.copy(png, folder / "b.png")
+    folder.rename(tmp_path / "unmounted")
+    with pytest.raises(DataError, match="no such folder"):
+        names(restarted())
+    (tmp_path / "unmounted").rename(folder)
+    assert names(restarted()) == []
+
+
+def test_a_foreign_memory(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("hello\n")
+    with pytest.raises(DataError, match="does not remember"):
+        WatchedFolder(folder, memory=tmp_path / "x")
+
+
+def test_colours(folder: Path, png: Path, clock: FakeClock) -> None:
+    shutil.copy(png, folder / "a.png")
+    (arrived,) = WatchedFolder(folder, clock=clock.now).look()
+    assert arrived.image is not None
+    np.testing.assert_array_equal(arrived.image[0, 0], [200, 9, 9])

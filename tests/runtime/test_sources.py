@@ -1,0 +1,166 @@
+"""Files, folders, patterns and videos as frames; what is broken is a frame with an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MakeImage, WriteImage, WriteVideo
+
+from generalad.errors import DataError, UsageError
+from generalad.runtime import Frame, open_sources
+from generalad.runtime.addresses import Listed
+
+
+def frames(*addresses: Path | str) -> list[Frame]:
+    return [frame for source in open_sources([str(a) for a in addresses]) for frame in source]
+
+
+def test_one_image(tmp_path: Path, make_image: MakeImage, write_image: WriteImage) -> None:
+    image = make_image(10)
+    image[..., 0] = 200
+    path = write_image(tmp_path / "a.png", image)
+    (frame,) = frames(path)
+    assert (frame.source, frame.index, frame.path, frame.name) == (str(path), 0, str(path), "a.png")
+    assert frame.time == path.stat().st_mtime
+    assert frame.error is None and frame.rate is None and frame.image is not None
+    np.testing.assert_array_equal(frame.image, image)
+
+
+def test_folder_is_sorted_and_recursive(
+    tmp_path: Path, make_image: MakeImage, write_image: WriteImage
+) -> None:
+    for name in ("b.png", "a/z.png", "a/b/c.JPG", ".hidden/x.png", ".x.png", "c/d.bmp"):
+        write_image(tmp_path / name, make_image(9))
+    (tmp_path / "notes.txt").write_text("no image")
+    found = frames(tmp_path)
+    assert [frame.name for frame in found] == ["a/b/c.JPG", "a/z.png", "b.png", "c/d.bmp"]
+    assert [frame.index for frame in found] == [0, 1, 2, 3]
+
+
+def test_pattern(tmp_path: Path, make_image: MakeImage, write_image: WriteImage) -> None:
+    for name in ("x/b1.png", "x/b2.png", "y/b1.png", "x/a.png"):
+        write_image(tmp_path / name, make_image(9))
+    assert [frame.name for frame in frames(f"{tmp_path}/*/b*.png")] == [
+        "x/b1.png",
+        "x/b2.png",
+        "y/b1.png",
+    ]
+    assert len(frames(f"{tmp_path}/**/*.png")) == 4
+
+
+def test_a_name_with_brackets_is_a_file(
+    tmp_path: Path, make_image: MakeImage, write_image: WriteImage
+) -> None:
+    assert frames(write_image(tmp_path / "a[1].png", make_image(9)))[0].error is None
+
+
+def test_order_of_addresses(tmp_path: Path, make_image: MakeImage, write_image: WriteImage) -> None:
+    paths = [write_image(tmp_path / name, make_image(9)) for name in ("b.png", "a.png")]
+    assert [frame.path for frame in frames(*paths)] == [str(path) for path in paths]
+
+
+def test_broken_images_are_frames_with_errors(
+    tmp_path: Path, make_image: MakeImage, write_image: WriteImage
+) -> None:
+    good = write_image(tmp_path / "2.png", make_image(9))
+    (tmp_path / "1.png").write_bytes(good.read_bytes()[:60])
+    (tmp_path / "3.jpg").write_bytes(b"")
+    errors = [(frame.name, frame.image is None, frame.error) for frame in frames(tmp_path)]
+    assert [(name, broken) for name, broken, _ in errors] == [
+        ("1.png", True),
+        ("2.png", False),
+        ("3.jpg", True),
+    ]
+    assert errors[1][2] is None
+    assert "cut off" in str(errors[0][2]) and "empty" in str(errors[2][2])
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_video(tmp_path: Path, make_image: MakeImage, write_video: WriteVideo, suffix: str) -> None:
+    images = [make_image(20 * i) for i in range(10)]
+    for image in images:
+        image[:24, :, 0] = 250
+    path = write_video(tmp_path / f"v{suffix}", images)
+    found = frames(path)
+    assert [frame.index for frame in found] == list(range(10))
+    np.testing.assert_allclose([frame.time for frame in found], np.arange(10) / 10, atol=1e-3)
+    assert {frame.rate for frame in found} == {10.0}
+    assert len({frame.name for frame in found}) == 10
+    for frame, image in zip(found, images, strict=True):
+        assert frame.image is not None
+        np.testing.assert_allclose(  # lossy, but red above and in the right order
+            frame.image.mean(axis=(0, 1)), image.mean(axis=(0, 1)), atol=8
+        )
+    assert open_sources([str(path)])[0].count() == 10
+
+
+@pytest.mark.parametrize("part", [0.5, 0.8])
+def test_cut_off_video_ends_with_an_error(
+    tmp_path: Path, write_video: WriteVideo, part: float
+) -> None:
+    noise = np.random.default_rng(0)
+    images = [noise.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(40)]
+    data = write_video(tmp_path / "v.avi", images).read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(data[: int(len(data) * part)])
+    *good, last = frames(cut)
+    assert good and all(frame.error is None for frame in good)
+    assert last.image is None and f"ends after {len(good)} of 40 frames" in str(last.error)
+    assert last.index == len(good)
+
+
+@pytest.mark.parametrize("data", [b"", b"junk" * 1000])
+def test_corrupt_video_is_one_frame_with_an_error(
+    tmp_path: Path, data: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "v01.mp4"
+    path.write_bytes(data)
+    (frame,) = frames(path)
+    assert frame.image is None and "not a video" in str(frame.error)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("none.png", "no such file"),
+        ("none*.png", "matches"),
+        ("empty", "no images"),
+        ("notes.txt", "suffix"),
+    ],
+)
+def test_wrong_address(tmp_path: Path, address: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(DataError, match=words):
+        open_sources([str(tmp_path / address)])
+
+
+def test_no_address() -> None:
+    with pytest.raises(DataError, match="no images or videos given"):
+        open_sources([])
+
+
+def test_passwords_are_not_shown() -> None:
+    with pytest.raises(UsageError) as caught:
+        open_sources(["ftp://me:secret@camera/1"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_camera_is_named_without_its_password() -> None:
+    (source,) = open_sources(["http://me:secret@camera/1"])
+    assert source.address == "http://***@camera/1"
+
+
+def test_a_list_is_read_line_by_line(
+    tmp_path: Path, make_image: MakeImage, write_image: WriteImage
+) -> None:
+    first = write_image(tmp_path / "one" / "a.png", make_image(10))
+    second = write_image(tmp_path / "two" / "a.png", make_image(20))
+    found = list(Listed([f"{first}\n", "\n", f"{second}\r\n", str(tmp_path / "none.png")]))
+    assert [(frame.source, frame.index) for frame in found] == [("-", 0), ("-", 1), ("-", 2)]
+    assert [frame.error is None for frame in found] == [True, True, False]
+    assert len({frame.name for frame in found}) == 3
+    assert not any(Path(frame.name).is_absolute() or ".." in frame.name for frame in found)
