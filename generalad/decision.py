@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import UsageError
-from generalad.runtime.line.areas import Areas
 from generalad.spec import Spec
+
+if TYPE_CHECKING:
+    from generalad.runtime.line.areas import Areas
 
 MAX_REGIONS = 100
 """Regions reported of one image, the strongest first; more would be noise."""

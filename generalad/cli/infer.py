@@ -21,7 +21,7 @@ from generalad.cli.run import loaded
 if TYPE_CHECKING:
     from generalad.cli.console import Report
     from generalad.cli.live_table import LiveTable, LogLines
-    from generalad.runtime import Result, Session, Sink, Summary
+    from generalad.runtime import Result, Session, Sink, Source, Summary
     from generalad.runtime.view import Observer
 
 SHOW_AFTER = 0.5
@@ -70,6 +70,7 @@ def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitSta
         wanted.sources,
         sinks=_sinks(wanted, _complain),
         batch_size=wanted.batch,
+        threshold=wanted.threshold,
         threads=wanted.threads,
         device=wanted.device,
         observers=_telemetry(wanted),
@@ -95,6 +96,7 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
         wanted.sources,
         sinks=_sinks(wanted, display.say),
         batch_size=wanted.batch,
+        threshold=wanted.threshold,
         max_wait=wanted.max_wait,
         threads=wanted.threads,
         device=wanted.device,
@@ -145,7 +147,7 @@ class _Progress:
     """Reports failures at once; and progress, once a run takes longer."""
 
     def __init__(self, wanted: Plan, stack: contextlib.ExitStack) -> None:
-        self._sources = [stream.source for stream in wanted.sources]
+        self._sources: list[Source] = [getattr(item, "source", item) for item in wanted.sources]
         self._stack = stack
         self._began = time.monotonic()
         # Results that go to the same terminal are progress enough, and would tear up a bar.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from generalad.runtime.line.line_file import Line
     from generalad.runtime.line.stream import Stream
     from generalad.runtime.line.toml_table import Table
+    from generalad.runtime.sources import Source
 
 T = TypeVar("T")
 
@@ -131,7 +132,8 @@ class Plan(NamedTuple):
     """
 
     artifact: Path
-    sources: Sequence[Stream]
+    sources: Sequence[Source | Stream]
+    threshold: float | None
     outputs: Sequence[tuple[Path, Table]]
     live: bool
     batch: int
@@ -148,7 +150,7 @@ def plan(given: argparse.Namespace, *, to_terminal: bool) -> Plan:
     Raises:
         GadError: something is missing, or cannot be.
     """
-    from generalad.runtime.pipeline.run import MAX_WAIT
+    from generalad.runtime.pipeline.pipeline import MAX_WAIT
     from generalad.runtime.sources import LiveSource
 
     service = os.environ.get("STATE_DIRECTORY")  # as systemd gives it
@@ -158,10 +160,10 @@ def plan(given: argparse.Namespace, *, to_terminal: bool) -> Plan:
     artifact = given.artifact or line.artifact
     if artifact is None:
         raise UsageError("no artifact given", remedy="name one, or a --config that names one")
-    sources = [*line.streams, *_sources(given, state)]
+    sources: list[Source | Stream] = [*line.streams, *_sources(given, state)]
     if not sources:
         raise UsageError("no sources given", remedy="name files, folders, patterns or cameras")
-    live = any(isinstance(stream.source, LiveSource) for stream in sources)
+    live = any(isinstance(getattr(item, "source", item), LiveSource) for item in sources)
     outputs = _outputs(given)
     if line.sinks:
         outputs += [(given.config.parent, table) for table in line.sinks]
@@ -171,6 +173,7 @@ def plan(given: argparse.Namespace, *, to_terminal: bool) -> Plan:
     return Plan(
         artifact=Path(artifact),
         sources=sources,
+        threshold=given.threshold,
         outputs=outputs,
         live=live,
         batch=_first(given.batch, line.batch, 1),
@@ -192,12 +195,10 @@ def _line(config: Path | None, state: Path | None) -> Line:
     return Line() if config is None else read_line(config, state=state)
 
 
-def _sources(given: argparse.Namespace, state: Path | None) -> list[Stream]:
+def _sources(given: argparse.Namespace, state: Path | None) -> list[Source]:
     """The addresses of the command line."""
-    from generalad.decision import Rule
     from generalad.runtime.addresses import is_live_address, open_sources
-    from generalad.runtime.line.stream import Stream
-    from generalad.runtime.sources import VIDEO_SUFFIXES, Source
+    from generalad.runtime.sources import VIDEO_SUFFIXES
 
     found: list[Source] = []
     for address in given.sources:
@@ -208,7 +209,7 @@ def _sources(given: argparse.Namespace, state: Path | None) -> list[Stream]:
             found.append(open_live(address, state=state))
         else:
             found += open_sources([address])
-    return [Stream.of(source, Rule(given.threshold)) for source in found]
+    return found
 
 
 def _outputs(given: argparse.Namespace) -> list[tuple[Path, Table]]:

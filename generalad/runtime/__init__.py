@@ -1,12 +1,12 @@
 """From images to decisions with an exported artifact; never imports torch.
 
-`infer` runs an artifact over files, folders, videos and cameras; a `Stream` says how the images
-of one are judged. For single images in your own program:
-`open_session`, `preprocess.resize`, `Session.run`, `decide`.
-`golden.selftest` checks that this device computes what an artifact's export recorded.
+`infer` runs an artifact over files, folders, videos and cameras. For single images in your own
+program there is `generalad.load`.
 
-`backends` run artifacts behind `session`; `live` reads cameras; `streams` judges what each stream
-shows; `flow` has the threads that `pipeline` ties together; `sinks` write, and `delivery` sends.
+`backends` open artifacts and run them; `sources` give frames; `pipeline` takes them through the
+network in threads and hands results to `sinks`. That is all that files need. For production lines
+`cameras` are sources that come and go, `line` finds events, camera faults and drift in what they
+show, and `delivery` sends it. `inference`, `recalibrate` and `selftest` are the verbs on top.
 
 A name is loaded when it is first used, so that a start pays for no part that its run does without.
 """
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from generalad.runtime.addresses import open_sources
     from generalad.runtime.backends.open import open_session
     from generalad.runtime.backends.session import Outputs, Session
+    from generalad.runtime.inference import infer
     from generalad.runtime.line.areas import Areas
     from generalad.runtime.line.events import EventRule
     from generalad.runtime.line.stream import Stream
     from generalad.runtime.notification import Notification
-    from generalad.runtime.pipeline.run import Interrupted, infer
+    from generalad.runtime.pipeline.pipeline import Interrupted
     from generalad.runtime.pipeline.summary import StageTime, Summary
     from generalad.runtime.sinks.json_csv import Csv, JsonLines
     from generalad.runtime.sinks.overlays import Overlays
@@ -48,7 +49,7 @@ _HOMES = {
     "Decision": "decision",
     "EventRule": "runtime.line.events",
     "Frame": "runtime.sources",
-    "Interrupted": "runtime.pipeline.run",
+    "Interrupted": "runtime.pipeline.pipeline",
     "JsonLines": "runtime.sinks.json_csv",
     "LiveSource": "runtime.sources",
     "Milliseconds": "decision",
@@ -65,7 +66,7 @@ _HOMES = {
     "Stream": "runtime.line.stream",
     "Summary": "runtime.pipeline.summary",
     "decide": "decision",
-    "infer": "runtime.pipeline.run",
+    "infer": "runtime.inference",
     "open_session": "runtime.backends.open",
     "open_sources": "runtime.addresses",
     "regions": "decision",

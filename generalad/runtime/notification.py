@@ -50,7 +50,7 @@ class Notification:
     if_killed: Notification | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it but the images and the will, for JSON."""
+        """All of it but the images and `if_killed`, for JSON."""
         return {
             "notice": self.kind,
             "id": self.id,

@@ -1,1 +1,1 @@
-"""What is known of one stream: its rule, decisions, events, camera faults, drift and counts."""
+"""A production line: events, camera faults and drift of its streams, its TOML file, its metrics."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from generalad.decision import Rule
-from generalad.runtime.addresses import open_sources
+from generalad.runtime.line.events import EventRule
 from generalad.runtime.line.faults import FROZEN_AFTER
+from generalad.runtime.line.monitor import StreamMonitor
 from generalad.runtime.sources import LiveSource, Source
-
-if TYPE_CHECKING:
-    from generalad.runtime.line.events import EventRule
+from generalad.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,8 @@ class Stream:
         rule = rule or Rule()
         if not isinstance(source, LiveSource):
             return cls(source, rule)
-        from generalad.runtime.line.events import EventRule
-
         return cls(source, rule, events=EventRule(), camera_faults=True, drift=True)
 
-
-def as_streams(item: str | Source | Stream, threshold: float | None) -> list[Stream]:
-    """Streams of an address, a source or a stream; `threshold` is for the first two."""
-    if isinstance(item, Stream):
-        return [item]
-    sources = open_sources([item]) if isinstance(item, str) else [item]
-    return [Stream.of(source, Rule(threshold)) for source in sources]
+    def tracker(self, spec: Spec) -> StreamMonitor:
+        """What follows the stream in a run of an artifact; raises UsageError."""
+        return StreamMonitor(self, spec)

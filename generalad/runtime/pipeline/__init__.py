@@ -1,1 +1,1 @@
-"""The threads of a run and what goes between them: readers -> batcher -> writer."""
+"""The threads of a run and what goes between them: readers, batches, the network, the writer."""

@@ -1,4 +1,4 @@
-"""`ReaderThread`: a thread that reads streams one after another and gets their images ready.
+"""`ReaderThread`: reads sources one after another and gets their images ready.
 
 A camera has a reader of its own, so that no other source holds it up. All files share one: they are
 read in the order given.
@@ -10,31 +10,33 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import cv2
 
 from generalad.preprocess import resize
-from generalad.runtime.line.monitor import Monitor
-from generalad.runtime.notification import Notification
-from generalad.runtime.pipeline.fair_batcher import FairBatcher
-from generalad.runtime.pipeline.item import Item, Message
+from generalad.runtime.pipeline.queues import FairBatcher
+from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sources import Frame, LiveSource, Source
+
+if TYPE_CHECKING:
+    from generalad.runtime.notification import Notification
 
 
 class ReaderThread:
-    """Streams that one thread reads."""
+    """What one thread of a run reads."""
 
     def __init__(
         self,
-        monitors: Sequence[Monitor],
+        trackers: Sequence[SourceTracker],
         *,
         image_size: tuple[int, int],
         keep_images: bool,
         on_frame: Callable[[], None],
     ) -> None:
         """`image_size` is (height, width) of the network; `on_frame` is told of every frame."""
-        self.monitors = monitors
-        self.live = any(isinstance(monitor.stream.source, LiveSource) for monitor in monitors)
+        self.trackers = trackers
+        self.live = any(tracker.live for tracker in trackers)
         self._image_size = image_size
         self._keep_images = keep_images
         self._on_frame = on_frame
@@ -44,42 +46,41 @@ class ReaderThread:
     @property
     def name(self) -> str:
         """For its thread."""
-        return self.monitors[0].name if self.live else "files"
+        return self.trackers[0].name if self.live else "files"
 
     def stop(self) -> None:
         """Read no further; what a camera has given already is still handed on."""
         self.stopping = True
-        for monitor in self.monitors:
-            if isinstance(monitor.stream.source, LiveSource):
-                monitor.stream.source.stop()
+        for tracker in self.trackers:
+            tracker.stop()
 
     def run(self, number: int, batcher: FairBatcher[Item | Message]) -> None:
-        """Read all streams to their ends, or until `stop`; raises BrokenOff."""
-        for monitor in self.monitors:
+        """Read all sources to their ends, or until `stop`; raises BrokenOff."""
+        for tracker in self.trackers:
             if self.stopping and not self.live:
                 break
-            monitor.began()
-            with contextlib.closing(_timed(monitor.stream.source)) as things:
+            tracker.began()
+            with contextlib.closing(_timed(tracker.source)) as things:
                 for thing, began, read in things:
-                    for ready in self._ready(monitor, thing, began, read):
+                    for ready in self._ready(tracker, thing, began, read):
                         batcher.put(number, ready)
                     if self.stopping and not self.live:
                         break
-            monitor.ended()
+            tracker.ended()
         batcher.end(number)
 
     def _ready(
-        self, monitor: Monitor, thing: Frame | Notification, began: float, read: float
+        self, tracker: SourceTracker, thing: Frame | Notification, began: float, read: float
     ) -> Iterator[Item | Message]:
-        if isinstance(thing, Notification):
-            yield Message(monitor, thing)
+        if not isinstance(thing, Frame):
+            yield Message(tracker, thing)
             return
         self._on_frame()
-        monitor.captured()
-        item = Item(monitor, thing, began, read)
+        tracker.captured()
+        item = Item(tracker, thing, began, read)
         notification = self._prepare(item)
         if notification is not None:
-            yield Message(monitor, notification)
+            yield Message(tracker, notification)
         yield item
 
     def _prepare(self, item: Item) -> Notification | None:
@@ -95,7 +96,7 @@ class ReaderThread:
         except cv2.error as error:
             item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
             return None
-        notification = item.monitor.check(item)
+        notification = item.tracker.check(item)
         if not self._keep_images:
             item.frame = replace(frame, image=None)
         item.preprocess = (time.perf_counter() - start) * 1000

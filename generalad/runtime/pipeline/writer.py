@@ -11,19 +11,21 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from generalad.decision import Result
 from generalad.errors import StorageError
-from generalad.runtime.line.monitor import Monitor
-from generalad.runtime.notification import Notification, TakesNotifications
-from generalad.runtime.pipeline.item import Item, Message
 from generalad.runtime.pipeline.summary import Tally
+from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import Source
 from generalad.spec import Spec
 
+if TYPE_CHECKING:
+    from generalad.runtime.notification import Notification
+
 OnResult = Callable[[Result], None]
-OnNotification = Callable[[Notification], None]
+OnNotification = Callable[["Notification"], None]
 OnProblem = Callable[[str], None]
 
 
@@ -76,10 +78,10 @@ class Writer:
         """Write one frame or notification; raises StorageError unless `keep_going`."""
         if isinstance(thing, Message):
             # What went on before must have ended before the reason why nothing more is seen.
-            for notification in (*thing.monitor.heard(thing.notification), thing.notification):
+            for notification in (*thing.tracker.after(thing.notification), thing.notification):
                 self._tell(notification)
             return
-        result, notifications = thing.monitor.judge(thing)
+        result, notifications = thing.tracker.decide(thing)
         anomaly_map = thing.map if result.score is not None else None
         began = time.perf_counter()
         for sink in self._sinks:
@@ -87,19 +89,21 @@ class Writer:
                 sink.write(thing.frame, result, anomaly_map)
         for notification in notifications:
             self._tell(notification)
-        with self._guard(thing.monitor.stream.source, "marks of what is done"):
-            thing.monitor.settle(thing, result)
+        with self._guard(thing.tracker.source, "marks of what is done"):
+            thing.tracker.settle(thing, result)
         self._tally.add(result, (time.perf_counter() - began) * 1000)
         if self._on_result is not None:
             self._on_result(result)
 
-    def finish(self, monitors: Sequence[Monitor], reason: str) -> None:
+    def finish(self, trackers: Sequence[SourceTracker], reason: str) -> None:
         """End the events that go on at the end of the run."""
-        for monitor in monitors:
-            for notification in monitor.close(reason):
+        for tracker in trackers:
+            for notification in tracker.finish(reason):
                 self._tell(notification)
 
     def _tell(self, notification: Notification) -> None:
+        from generalad.runtime.notification import TakesNotifications  # not for a run over files
+
         for sink in self._sinks:
             if isinstance(sink, TakesNotifications):
                 with self._guard(sink, "notifications"):

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.runtime.pipeline.bounded_queue import BrokenOff
-from generalad.runtime.pipeline.fair_batcher import FairBatcher
+from generalad.runtime.pipeline.queues import BrokenOff, FairBatcher
 
 Item = tuple[int, int]
 

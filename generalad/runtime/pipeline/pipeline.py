@@ -1,8 +1,8 @@
-"""Sources -> preprocess -> session -> decision -> sinks, each stage in a thread of its own.
+"""`Pipeline`: sources -> resize -> session -> decision -> sinks, each stage in threads of its own.
 
-    readers:  read sources, resize, look for camera faults ─┐ batcher: from all readers in turn
-    runner: run the session on a batch                   ─┤ bounded channel
-    writer: decide, find events, hand to every sink      ─┘
+    readers: read sources, resize, look for camera faults ─┐ batcher: batches from all in turn
+    runner:  run the session on a batch                   ─┤ bounded queue
+    writer:  decide, find events, hand to every sink      ─┘
 
 Results of a source come in the order of its frames. Every frame that was read is processed, failed
 or shows a camera fault. An error in any stage stops all of them and is raised once, here. The
@@ -17,24 +17,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from generalad.errors import UsageError
-from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.interrupt import on_interrupt
-from generalad.runtime.line.monitor import Monitor
-from generalad.runtime.line.stream import Stream, as_streams
-from generalad.runtime.pipeline.bounded_queue import BoundedQueue, BrokenOff
-from generalad.runtime.pipeline.fair_batcher import FairBatcher
-from generalad.runtime.pipeline.item import Item, Message, takes_a_place
+from generalad.runtime.pipeline.queues import BoundedQueue, BrokenOff, FairBatcher
 from generalad.runtime.pipeline.reader_thread import ReaderThread
 from generalad.runtime.pipeline.summary import Summary, Tally
+from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker, takes_a_place
 from generalad.runtime.pipeline.writer import OnNotification, OnProblem, OnResult, Writer
 from generalad.runtime.sinks.sink import Sink
-from generalad.runtime.sources import LiveSource, Source
 from generalad.runtime.view import GIVEN_UP, Observer, View
 
 MAX_WAIT = 0.01
@@ -42,7 +36,7 @@ MAX_WAIT = 0.01
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during `infer`; everything read up to then is finished and written."""
+    """Ctrl-C or SIGTERM during a run; everything read up to then is finished and written."""
 
     def __init__(self, summary: Summary, signal_number: int) -> None:
         super().__init__("interrupted")
@@ -50,80 +44,32 @@ class Interrupted(KeyboardInterrupt):
         self.signal_number = signal_number
 
 
-def infer(
-    artifact: str | Path | Session,
-    sources: Sequence[str | Source | Stream],
-    *,
-    sinks: Sequence[Sink] = (),
-    batch_size: int = 1,
-    max_wait: float = MAX_WAIT,
-    threshold: float | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-    stop: threading.Event | None = None,
-    observers: Sequence[Observer] = (),
-    on_result: OnResult | None = None,
-    on_notification: OnNotification | None = None,
-    on_problem: OnProblem | None = None,
-) -> Summary:
-    """Run an artifact over sources and hand every result to the sinks.
-
-    Args:
-        artifact: a path, or an open session, which stays open.
-        sources: addresses as in `open_sources`, sources, or streams. Cameras are read side by side,
-            files one after another.
-        sinks: opened and closed here.
-        batch_size: images a run of the network.
-        max_wait: seconds that a batch may wait to fill once it has an image, if a camera is among
-            the sources; files wait until it is full.
-        threshold: raw, on the score; None takes the artifact's own. Streams have their own rule.
-        threads: CPU threads of a session that is opened here.
-        device: of a session that is opened here, see `open_session`.
-        stop: when set, reading stops, what is in flight is finished, and the summary is returned.
-        observers: shown the run while it goes on.
-        on_result: called for every result, in the writer's thread.
-        on_notification: called for every notification, in the writer's thread.
-        on_problem: told when a sink fails and when it recovers, in a run with cameras.
-
-    Raises:
-        GadError: a missing source, an unusable artifact, an output that cannot be written.
-        Interrupted: after Ctrl-C or SIGTERM; a second one does not wait for what is in flight.
-    """
-    if batch_size < 1:
-        raise UsageError(f"batch size must be at least 1, found {batch_size}")
-    streams = [stream for item in sources for stream in as_streams(item, threshold)]
-    with contextlib.ExitStack() as stack:
-        if isinstance(artifact, (str, Path)):
-            session = stack.enter_context(
-                open_for_pipeline(artifact, threads=threads, device=device)
-            )
-        else:
-            session = artifact
-        run = _Run(session, streams, sinks, batch_size, max_wait)
-        run.listen(on_result, on_notification, on_problem)
-        return run.execute(stop or threading.Event(), observers)
-
-
-class _Run:
-    """One call of `infer`: its threads, what couples them, the first error."""
+class Pipeline:
+    """One run: its threads, what couples them, the first error."""
 
     def __init__(
         self,
         session: Session,
-        streams: Sequence[Stream],
+        trackers: Sequence[SourceTracker],
         sinks: Sequence[Sink],
+        *,
         batch_size: int,
-        max_wait: float,
+        max_wait: float = MAX_WAIT,
+        on_result: OnResult | None = None,
+        on_notification: OnNotification | None = None,
+        on_problem: OnProblem | None = None,
     ) -> None:
+        """Nothing is opened or read before `run`; the arguments are those of `runtime.infer`."""
+        _refuse_twins([tracker.name for tracker in trackers if tracker.live])
         self._session = session
+        self._trackers = tuple(trackers)
         self._sinks = tuple(sinks)
         # Fewer would be padded to the fixed size anyway.
         self._batch_size = max(batch_size, session.fixed_batch or 1)
         self._tally = Tally()
-        self._monitors = [Monitor(stream, session.spec) for stream in streams]
         self._readers = self._make_readers()
-        self._keep_going = any(reader.live for reader in self._readers)
-        self._max_wait = max_wait if self._keep_going else None
+        live = any(tracker.live for tracker in trackers)
+        self._max_wait = max_wait if live else None
         capacities = [1 if reader.live else max(2, self._batch_size) for reader in self._readers]
         self._batcher: FairBatcher[Item | Message] = FairBatcher(capacities, takes_a_place)
         self._scored: BoundedQueue[Item | Message] = BoundedQueue(2)
@@ -132,19 +78,10 @@ class _Run:
         self._signal: int | None = None
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
-        self.listen(None, None, None)
-
-    def listen(
-        self,
-        on_result: OnResult | None,
-        on_notification: OnNotification | None,
-        on_problem: OnProblem | None,
-    ) -> None:
-        """Whom the writer tells."""
         self._writer = Writer(
             self._sinks,
             self._tally,
-            keep_going=self._keep_going,
+            keep_going=live,
             on_result=on_result,
             on_notification=on_notification,
             on_problem=on_problem,
@@ -152,25 +89,26 @@ class _Run:
 
     def _make_readers(self) -> list[ReaderThread]:
         """One for each live source, and one for all others."""
-        _refuse_twins([m.name for m in self._monitors if _is_live(m)])
-        groups = [[monitor] for monitor in self._monitors if _is_live(monitor)]
-        waiting = [monitor for monitor in self._monitors if not _is_live(monitor)]
-        events = any(monitor.stream.events for monitor in self._monitors)
+        groups = [[tracker] for tracker in self._trackers if tracker.live]
+        files = [tracker for tracker in self._trackers if not tracker.live]
+        keep_images = any(user.needs_images for user in self._trackers) or any(
+            sink.needs_image for sink in self._sinks
+        )
         return [
             ReaderThread(
                 group,
                 image_size=self._session.spec.image_size,
-                keep_images=events or any(sink.needs_image for sink in self._sinks),
+                keep_images=keep_images,
                 on_frame=self._tally.read,
             )
-            for group in ([*groups, waiting] if waiting else groups)
+            for group in ([*groups, files] if files else groups)
         ]
 
-    def execute(self, stop: threading.Event, observers: Sequence[Observer]) -> Summary:
+    def run(self, stop: threading.Event, observers: Sequence[Observer]) -> Summary:
         """Run to the end, to the first error, or until it is to stop."""
         with on_interrupt(self._interrupt):
             try:
-                sources = [monitor.stream.source for monitor in self._monitors]
+                sources = [tracker.source for tracker in self._trackers]
                 self._writer.open(sources, self._session.spec)
                 with contextlib.ExitStack() as stack:
                     for observer in observers:
@@ -184,7 +122,7 @@ class _Run:
                 self._fail(error)
         if self._error is not None:
             raise self._error
-        views = [monitor.view() for monitor in self._monitors]
+        views = [tracker.view() for tracker in self._trackers]
         given_up = tuple(view.name for view in views if view.state == GIVEN_UP)
         summary = self._tally.summary(self._session.backend, given_up)
         if self._signal is not None:
@@ -200,7 +138,7 @@ class _Run:
         from generalad.runtime.sinks.sink_views import sink_views  # only for observers
 
         return View(
-            streams=tuple(monitor.view() for monitor in self._monitors),
+            streams=tuple(tracker.view() for tracker in self._trackers),
             sinks=tuple(view for sink in self._sinks for view in sink_views(sink)),
             not_written=self._writer.not_written,
             seconds=self._tally.seconds,
@@ -210,7 +148,7 @@ class _Run:
 
     def _work(self, stop: threading.Event) -> None:
         """Start the stages and wait for them; a second Ctrl-C does not wait for their end."""
-        stages = [("run", self._run), ("write", self._write)]
+        stages = [("run", self._score), ("write", self._write)]
         for number, reader in enumerate(self._readers):
             stages.append((f"read {reader.name}", _bind(reader, number, self._batcher)))
         threads = [
@@ -262,14 +200,14 @@ class _Run:
 
     # The runner
 
-    def _run(self) -> None:
+    def _score(self) -> None:
         while batch := self._batcher.batch(self._batch_size, self._max_wait):
-            self._run_batch([thing for thing in batch if isinstance(thing, Item)])
+            self._score_batch([thing for thing in batch if isinstance(thing, Item)])
             for thing in batch:
                 self._scored.put(thing)
         self._scored.end()
 
-    def _run_batch(self, items: list[Item]) -> None:
+    def _score_batch(self, items: list[Item]) -> None:
         usable = [(item, item.pixels) for item in items if item.pixels is not None]
         if not usable:
             return
@@ -289,17 +227,13 @@ class _Run:
     def _write(self) -> None:
         for thing in self._scored:
             self._writer.take(thing)
-        self._writer.finish(self._monitors, "shut down" if self._stopping else "source ended")
+        self._writer.finish(self._trackers, "shut down" if self._stopping else "source ended")
 
 
 def _bind(
     reader: ReaderThread, number: int, batcher: FairBatcher[Item | Message]
 ) -> Callable[[], None]:
     return lambda: reader.run(number, batcher)
-
-
-def _is_live(monitor: Monitor) -> bool:
-    return isinstance(monitor.stream.source, LiveSource)
 
 
 def _refuse_twins(names: Sequence[str]) -> None:
