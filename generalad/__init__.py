@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from generalad.version import __version__
 
 if TYPE_CHECKING:
     from generalad.config import Config, load_config
@@ -51,6 +51,7 @@ __all__ = [
     "Config",
     "GadError",
     "Spec",
+    "__version__",
     "check_dataset",
     "evaluate_artifact",
     "export_detector",
@@ -70,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)

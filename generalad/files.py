@@ -107,3 +107,10 @@ def sha256_of_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """For what can be made again: `$GAD_CACHE`, or `generalad` in the user's cache folder."""
+    if chosen := os.environ.get("GAD_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "generalad"

@@ -42,8 +42,8 @@ def calibrate(
     """
     from generalad.cli.console import console, print_json, progress
     from generalad.errors import UsageError
+    from generalad.runtime.artifact_copy import check_copy
     from generalad.runtime.recalibrate import recalibrate, write
-    from generalad.runtime.respec import check_copy
 
     if not yes and not sys.stdin.isatty():
         raise UsageError(

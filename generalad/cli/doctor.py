@@ -63,7 +63,7 @@ def doctor(
 
 def examine() -> list[Finding]:
     """Everything that decides what runs here."""
-    from generalad import __version__
+    from generalad.version import __version__
 
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     return [
@@ -120,7 +120,7 @@ def _video() -> Finding:
 
 
 def _cache() -> Finding:
-    from generalad.places import cache_folder
+    from generalad.files import cache_folder
 
     folder = cache_folder()
     existing = next(path for path in (folder, *folder.parents) if path.exists())

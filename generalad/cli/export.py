@@ -132,7 +132,7 @@ def engine_options(
 ) -> EngineOptions:
     """How to build an engine, with kernel timings kept for the next build."""
     from generalad.export.engine import EngineOptions
-    from generalad.places import cache_folder
+    from generalad.files import cache_folder
 
     low, high = sizes or (1, 8)
     return EngineOptions(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from generalad.data.parallel import map_threads
 from generalad.data.report import ERROR, INFO, WARNING, CheckReport, Problem, render_problems
 from generalad.data.samples import Dataset, Sample
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
+from generalad.parallel import map_threads
 from generalad.preprocess import IMAGE_SUFFIXES, decode_image, decode_mask, read_bytes
 
 __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_problems"]

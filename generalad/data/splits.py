@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from generalad.data.parallel import map_threads
 from generalad.data.samples import Sample
 from generalad.errors import DataError
 from generalad.files import sha256_of_file
+from generalad.parallel import map_threads
 
 HELD_OUT_SHARE = 0.2
 """Share of the good images kept for the test where a dataset has defects but no test split."""

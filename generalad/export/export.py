@@ -19,7 +19,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-import generalad
 from generalad.errors import GateError, UsageError
 from generalad.export.candidates import FORMATS, Candidate, Material, Report, candidates, check
 from generalad.export.engine import EngineOptions
@@ -34,6 +33,7 @@ from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
 from generalad.runtime.backends.session import Outputs
 from generalad.spec import GoldenSample, Spec
+from generalad.version import __version__
 
 GOLDEN_SAMPLES = 3
 NOT_WRITTEN = "nothing was written; please report this with the output of gad doctor"
@@ -198,7 +198,7 @@ def _target(folder: Path, out: str | Path | None, format: str, precision: str) -
 
 def _provenance() -> dict[str, Any]:
     return {
-        "generalad": generalad.__version__,
+        "generalad": __version__,
         "torch": torch.__version__,
         "onnx": onnx.__version__,
         "opset": OPSET,

@@ -21,10 +21,10 @@ from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.preprocess import resize
 from generalad.runtime.addresses import open_sources
+from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import Session
 from generalad.runtime.line.faults import Limits
-from generalad.runtime.respec import copy_with_spec
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
@@ -214,13 +214,13 @@ def _refuse(problems: list[str]) -> None:
 
 
 def _proposed(old: Spec, images: Sequence[Scored], target: float, backend: str) -> Spec:
-    import generalad
+    from generalad.version import __version__
 
     scores = np.array([scored.score for scored in images], np.float32)
     peaks = np.array([scored.peak for scored in images], np.float32)
     again = calibrate(scores, peaks, target=target, source=SOURCE)
     entry = {
-        "generalad": generalad.__version__,
+        "generalad": __version__,
         "backend": backend,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "pictures": len(images),

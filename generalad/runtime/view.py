@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-GIVEN_UP = "failed"
-"""The state of a camera that no further attempt can help; a value of `live.State`."""
+LIVE, GIVEN_UP = "live", "failed"
+"""States of a camera: frames come, and no further attempt can help; values of `cameras.State`."""
 
 
 class StreamView(NamedTuple):
@@ -15,7 +15,7 @@ class StreamView(NamedTuple):
     Attributes:
         name: of the stream.
         live: whether it is a camera, or something like one.
-        state: a value of `live.State`; of a file "waiting", "reading" or "ended".
+        state: a value of `cameras.State`; of a file "waiting", "reading" or "ended".
         reason: of the state, on one line.
         captured, processed, dropped, in_flight: frames; the first is always the sum of the others.
             `dropped` is by reason.

@@ -13,14 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.synth import board_defects
 from generalad.synth.bare_board import Sheet, bare_board
 from generalad.synth.components import sprite
 from generalad.synth.layout import COMPONENTS, Placement
-from generalad.synth.marks import solid
+from generalad.synth.marks import draw_line, paint, solid, stroke
 from generalad.synth.noise import Float, cloud, white
 from generalad.synth.scene import OVERSAMPLING, Category, Drawing, Lighting, unit, vignette
 
+_COPPER = np.array([0.62, 0.30, 0.14], dtype=np.float32)
+_LAMINATE = np.array([0.36, 0.36, 0.20], dtype=np.float32)
+_LOOSE = tuple(
+    i for i, part in enumerate(COMPONENTS) if part.kind not in ("quad_flat", "small_outline")
+)
 _LAMP = -2.25  # azimuth in radians
 _VISIBLE_SHADOW = 0.1  # smallest change of a shadow that belongs to a defect
 _SLOPE = 0.9  # height of the lamp: rise over run of the shadows
@@ -113,7 +117,7 @@ def draw(
     slips = part.normal(0, (0.16, 0.16, 0.010, 0.05), (len(COMPONENTS), 4))
     matrix = _pose(part, extent, side)
 
-    chosen = board_defects.choose(flaw) if defect in ("missing", "misplaced") else None
+    chosen = _loose_part(flaw) if defect in ("missing", "misplaced") else None
     parts = np.zeros((extent, extent), dtype=np.float32)
     for index, (component, slip) in enumerate(zip(COMPONENTS, slips, strict=True)):
         if index != chosen:
@@ -121,9 +125,9 @@ def draw(
     dark = cast(sheet, lighting)
     coverage: Float | None = None
     if defect == "scratch":
-        coverage = board_defects.scratch(flaw, sheet, copper, parts)
+        coverage = _draw_scratch(flaw, sheet, copper, parts)
     elif chosen is not None:
-        slip = slips[chosen] + board_defects.slip(flaw) if defect == "misplaced" else None
+        slip = slips[chosen] + _slip(flaw) if defect == "misplaced" else None
         dark, coverage = _replace(sheet, COMPONENTS[chosen], slips[chosen], slip, lighting)
     light = cv2.warpPerspective(_shade(sheet, dark, lighting), matrix, (side, side))
     light = light * vignette(side, 0.16)
@@ -153,6 +157,40 @@ def _replace(
     changed = solid((np.abs(before - after) > _VISIBLE_SHADOW).astype(np.float32))
     coverage = np.maximum(coverage > 0.01, changed)
     return np.where(coverage > 0, after, before), coverage
+
+
+def _loose_part(rng: np.random.Generator) -> int:
+    """The component that is missing or misplaced."""
+    return int(_LOOSE[int(rng.integers(len(_LOOSE)))])
+
+
+def _slip(rng: np.random.Generator) -> NDArray[np.float64]:
+    """How a component slipped before soldering; see `board.place`."""
+    turn = float(rng.uniform(0.25, 0.75) * rng.choice((-1, 1)))
+    direction, length = float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(0.4, 2.2))
+    return np.array([length * math.cos(direction), length * math.sin(direction), turn, 0.0])
+
+
+def _draw_scratch(rng: np.random.Generator, sheet: Sheet, copper: Float, parts: Float) -> Float:
+    """Scrape the solder mask off along a line between the components; returns the coverage."""
+    extent = parts.shape[0]
+    best = np.zeros_like(parts)
+    for _ in range(6):  # the free places are small: keep the longest of a few tries
+        middle = rng.uniform(0.14, 0.86, 2) * extent
+        angle, length = float(rng.uniform(0, math.pi)), float(rng.uniform(0.10, 0.24)) * extent
+        start = middle - 0.5 * length * np.array([math.cos(angle), math.sin(angle)])
+        line = stroke(rng, (start[0], start[1]), angle, length, float(rng.normal(0, 0.05)))
+        taper = np.sqrt(np.sin(np.linspace(0.15, math.pi - 0.1, len(line))))
+        width = float(rng.uniform(0.9, 1.6)) * sheet.scale * taper
+        width = np.maximum(width, 3.0).astype(np.float32)
+        cover = solid(draw_line(extent, line, width) * (1 - parts))
+        if cover.sum() > best.sum():
+            best = cover
+    bare = _LAMINATE + copper[..., None] * (_COPPER - _LAMINATE)
+    paint(sheet.colour, float(rng.uniform(0.75, 1.0)) * best, bare)
+    sheet.height -= 0.22 * best
+    sheet.gloss += best * (0.25 + 0.35 * copper - sheet.gloss)
+    return np.asarray(best > 0.01, dtype=np.float32)
 
 
 CATEGORY = Category("board", ("missing", "misplaced", "scratch"), draw)

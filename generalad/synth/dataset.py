@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.parallel import map_threads
 from generalad.errors import DataError, UsageError
 from generalad.files import atomic_write, read_json, write_json
+from generalad.parallel import map_threads
 from generalad.synth.parts import CATEGORIES, render_part
 
 MARKER = "synth.json"  # there when the dataset is complete

@@ -7,12 +7,13 @@ colour follow from the height.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from generalad.synth import fabric_defects
+from generalad.synth.marks import blob, draw_line, paint, stroke
 from generalad.synth.noise import Float, cloud, grain, smooth, white
 from generalad.synth.scene import (
     OVERSAMPLING,
@@ -24,6 +25,7 @@ from generalad.synth.scene import (
     vignette,
 )
 
+_OIL = np.array([0.50, 0.44, 0.33], dtype=np.float32)
 WARP_YARNS, WEFT_YARNS = 27, 25  # in the image's side
 _WARP = (0.085, 0.160, 0.300)
 _WEFT = (0.56, 0.54, 0.48)
@@ -116,14 +118,14 @@ def draw(
     shade = cloud(part, (side, side), 3, 2)
     spot = None
     if defect == "missing_thread":
-        spot = fabric_defects.missing_thread(flaw, weave, u, v)
+        spot = _miss_thread(flaw, weave, u, v)
     elif defect == "hole":
-        spot = fabric_defects.hole(flaw, weave, u, v)
+        spot = _tear_hole(flaw, weave, u, v)
     light = _shade(weave, u, v, fuzz, shade, lighting)
     if defect == "hole" and spot is not None:
-        fabric_defects.fray(flaw, light, spot, (_WARP, _WEFT))
+        _fray(flaw, light, spot, (_WARP, _WEFT))
     elif defect == "oil":
-        spot = fabric_defects.oil(flaw, light)
+        spot = _spill_oil(flaw, light)
     return Drawing(light, spot)
 
 
@@ -157,6 +159,81 @@ def _shade(
         for a, b, c in zip(_WARP, _WEFT, _GAP, strict=True)
     ]
     return cv2.merge(planes)
+
+
+def _remove(yarns: Yarns, gone: Float) -> None:
+    """Take a yarn away where `gone` is 1, thinning it out towards the end."""
+    yarns.thickness = yarns.thickness * np.maximum(1 - gone, 1e-3)
+
+
+def _miss_thread(rng: np.random.Generator, weave: Weave, u: Float, v: Float) -> Float:
+    """A yarn of one of the two sets is missing over some length; returns the coverage."""
+    side = u.shape[0]
+    warp, weft = weave.warp, weave.weft
+    yarns, crossing, along = ((warp, weft, v), (weft, warp, u))[int(rng.integers(2))]
+    row, column = (int(side * rng.uniform(0.15, 0.85)) for _ in range(2))
+    number = yarns.number[row, column]
+    length = float(rng.uniform(6.0, 15.0))
+    distance = np.abs(along - along[row, column]) - length / 2
+    gone = np.clip(0.5 - distance * 2.5, 0, 1) * (yarns.number == number)
+    gone *= gone > 0.15
+    _remove(yarns, gone)
+    crossing.tone = crossing.tone * (1 - 0.3 * gone)  # it lies in the shade of the neighbours
+    return np.asarray(gone > 0, dtype=np.float32)
+
+
+def _tear_hole(rng: np.random.Generator, weave: Weave, u: Float, v: Float) -> Float:
+    """A few crossings are torn away and the ends of the yarns are frayed; returns the coverage."""
+    side = u.shape[0]
+    centre = (float(side * rng.uniform(0.15, 0.85)), float(side * rng.uniform(0.15, 0.85)))
+    radius = float(rng.uniform(0.030, 0.060)) * side
+    radii = (radius * float(rng.uniform(1, 1.5)), radius)
+    torn = blob(rng, u.shape, centre, radii, float(rng.uniform(0, math.pi)), 0.012 * side)
+    before = (np.abs(weave.warp.across) < weave.warp.thickness) | (
+        np.abs(weave.weft.across) < weave.weft.thickness
+    )
+    for yarns in (weave.warp, weave.weft):
+        # Every yarn breaks at its own place.
+        ends = rng.uniform(0.1, 0.9, int(yarns.number.max()) + 2).astype(np.float32)
+        where = ends[np.maximum(yarns.number, 0).astype(np.intp)]
+        _remove(yarns, np.clip((torn - where) * 4, 0, 1))
+    return np.asarray((torn > 0.1) & before, dtype=np.float32)
+
+
+def _fray(
+    rng: np.random.Generator,
+    light: Float,
+    spot: Float,
+    colours: tuple[tuple[float, float, float], ...],
+) -> None:
+    """Paint loose fibres over a hole and widen its coverage by them."""
+    side = spot.shape[0]
+    rows, columns = np.nonzero(spot)
+    if not rows.size:
+        return
+    for _ in range(int(rng.integers(5, 11))):
+        pick = int(rng.integers(rows.size))
+        length = float(rng.uniform(0.02, 0.055)) * side
+        start = (float(columns[pick]), float(rows[pick]))
+        line = stroke(rng, start, float(rng.uniform(0, 2 * math.pi)), length, rng.normal(0, 0.25))
+        cover = draw_line(side, line, float(rng.uniform(0.0025, 0.0045)) * side)
+        colour = np.array(colours[int(rng.integers(2))], np.float32) * float(rng.uniform(0.5, 0.9))
+        paint(light, cover, colour)
+        np.maximum(spot, cover, out=spot)
+
+
+def _spill_oil(rng: np.random.Generator, light: Float) -> Float:
+    """Paint a dark, slightly yellow stain that the yarns have drunk; returns its coverage."""
+    side = light.shape[0]
+    centre = (float(side * rng.uniform(0.12, 0.88)), float(side * rng.uniform(0.12, 0.88)))
+    radius = float(rng.uniform(0.04, 0.085)) * side
+    radii = (radius * float(rng.uniform(1, 1.6)), radius)
+    spot = blob(rng, light.shape[:2], centre, radii, float(rng.uniform(0, math.pi)), 0.016 * side)
+    strength = float(rng.uniform(0.6, 1.0))
+    rim = cv2.GaussianBlur(spot, (0, 0), 0.008 * side)
+    alpha = strength * spot * (1.15 - 0.3 * rim)
+    paint(light, alpha, light * _OIL)
+    return spot
 
 
 CATEGORY = Category("fabric", ("missing_thread", "hole", "oil"), draw)

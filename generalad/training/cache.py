@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generalad.errors import StorageError
-from generalad.files import make_folder, storage_error, write_json
+from generalad.files import cache_folder, make_folder, storage_error, write_json
 from generalad.model.backbone import Backbone, normalise
 from generalad.model.whitening import Whitening
-from generalad.places import cache_folder
 from generalad.preprocess import read_image, resize
 from generalad.spec import RESIZE_RULE
 from generalad.training.precision import autocast, feature_dtype

@@ -14,7 +14,6 @@ import timm
 import torch
 from numpy.typing import NDArray
 
-import generalad
 from generalad.calibration import Calibrated, calibrate
 from generalad.config import Config
 from generalad.data.check import check_dataset, render_problems
@@ -39,6 +38,7 @@ from generalad.training.cache import cached_features
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.loop import fit
 from generalad.training.run import CHECKPOINT_FILE, claimed
+from generalad.version import __version__
 
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -239,7 +239,7 @@ def describe(
         normalisation=calibrated.normalisation,
         metrics={"selection_rule": SELECTION_RULE},
         provenance={
-            "generalad": generalad.__version__,
+            "generalad": __version__,
             "torch": torch.__version__,
             "timm": timm.__version__,
             "python": platform.python_version(),

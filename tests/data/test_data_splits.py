@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.data.parallel import map_threads
 from generalad.data.samples import Sample
 from generalad.data.splits import calibration_needed, few_shot, hold_out, split_calibration
 from generalad.errors import DataError
+from generalad.parallel import map_threads
 
 
 def samples(number: int) -> list[Sample]:

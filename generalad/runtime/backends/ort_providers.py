@@ -71,7 +71,7 @@ def in_use(session: Any, device: str | None) -> str:
 
 def _tensorrt_options(ort: Any, path: Path) -> dict[str, Any]:
     """Caches for this very file, types as they stand in the graph, one profile for all batches."""
-    from generalad.places import cache_folder
+    from generalad.files import cache_folder
 
     cache = make_folder(cache_folder() / "tensorrt" / sha256_of_file(path)[:16])
     options: dict[str, Any] = {

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from generalad import __version__
 from generalad.errors import UsageError, require_extra
-from generalad.runtime.cameras.state import State
-from generalad.runtime.view import Look, StreamView, View
+from generalad.runtime.view import LIVE, Look, StreamView, View
+from generalad.version import __version__
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -116,7 +115,7 @@ def not_ready(view: View) -> list[str]:
     """What is not as it should be."""
     problems = hanging(view)
     for stream in view.streams:
-        if stream.live and stream.state != State.LIVE.value:
+        if stream.live and stream.state != LIVE:
             problems.append(f"{stream.name}: {stream.state}: {stream.reason}")
         elif stream.fault is not None:
             problems.append(f"{stream.name}: camera fault: {stream.fault}")

@@ -22,10 +22,10 @@ from generalad.export.to_tensorrt import build_engine, is_stale, rebuild
 from generalad.files import sha256_of_file
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
+from generalad.runtime.artifact_copy import _to_varint, _varint, copy_with_spec
 from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.trt import TrtSession
-from generalad.runtime.respec import _to_varint, _varint, copy_with_spec
 from generalad.runtime.selftest import selftest
 from generalad.spec import Spec, Thresholds
 
