@@ -193,9 +193,9 @@ def parity_table(parity: Parity) -> Table:
 def explanation(parity: Parity) -> str:
     """What the columns of the table mean."""
     margin = parity.limits.flip_margin
-    far = f", {margin:.0%} of the spread or more from the threshold" if margin else ""
+    far = f", {margin:.0%} of the score range or more from the threshold" if margin else ""
     return (
-        "score: largest, map: mean difference, in units of the spread of the detector's own on"
+        "score: largest, map: mean difference, in units of the range of the detector's own on"
         f" calibration images; rank: Spearman's correlation; far: decisions that differ{far};"
         " AUROC, AUPRO: lost"
     )

@@ -88,7 +88,7 @@ def _list(values: Any) -> str:
 def _parity(parity: dict[str, Any]) -> str:
     return (
         f"{parity.get('candidate', 'fp32')}: scores within {parity['score_largest']:.1e} of their"
-        f" spread, {parity['flips']} of {parity['images']} decisions differ ({parity['backend']})"
+        f" range, {parity['flips']} of {parity['images']} decisions differ ({parity['backend']})"
     )
 
 

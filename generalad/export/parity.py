@@ -21,7 +21,7 @@ from generalad.runtime.backends.session import Outputs, value_range
 class Limits:
     """What a precision may change.
 
-    Differences of scores and maps are in units of the spread (largest minus smallest) of the
+    Differences of scores and maps are in units of the range (largest minus smallest) of the
     detector's own calibration scores and maps.
 
     Eight bits move scores by more than good images differ. There, decisions and ranks of good
@@ -78,14 +78,14 @@ class Comparison:
     def problems(self, limits: Limits) -> list[str]:
         """What exceeds its limit, in words."""
         margin = (
-            f" farther than {limits.flip_margin:.0%} of the spread from the threshold"
+            f" farther than {limits.flip_margin:.0%} of the score range from the threshold"
             if limits.flip_margin
             else ""
         )
         checks = {
-            f"scores differ by up to {self.score_largest:.2g} of their spread, allowed are"
+            f"scores differ by up to {self.score_largest:.2g} of their range, allowed are"
             f" {limits.score}": limits.score is None or self.score_largest <= limits.score,
-            f"maps differ by {self.map_mean:.2g} of their spread on average, allowed are"
+            f"maps differ by {self.map_mean:.2g} of their range on average, allowed are"
             f" {limits.map}": limits.map is None or self.map_mean <= limits.map,
             f"the rank correlation is {self.rank:.5f}, asked are {limits.rank}":
             limits.rank is None or self.rank >= limits.rank,
@@ -112,13 +112,13 @@ class Parity:
 
     Attributes:
         precision: whose limits hold.
-        spread: largest minus smallest calibration score of the detector, the unit of differences.
+        score_range: largest minus smallest calibration score of the detector, the unit of differences.
         backend: what the artifact ran on.
         sets: one comparison for each set of images.
     """
 
     precision: str
-    spread: float
+    score_range: float
     backend: str
     sets: tuple[Comparison, ...]
 
@@ -134,7 +134,7 @@ class Parity:
 
     @property
     def score_largest(self) -> float:
-        """Largest score difference over all sets, in units of the spread."""
+        """Largest score difference over all sets, in units of the score range."""
         return max(item.score_largest for item in self.sets)
 
     def problems(self) -> list[str]:
@@ -144,6 +144,7 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the spec, the limits included; None stands for what is not known."""
         record = asdict(self)
+        record["spread"] = record.pop("score_range")  # its key in artifacts since format 1
         record["sets"] = list(record["sets"])
         for item in record["sets"]:
             for key in ("auroc", "aupro"):

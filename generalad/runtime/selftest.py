@@ -27,7 +27,7 @@ from generalad.spec import GoldenSample, Spec
 LIMIT = 1e-3
 """Largest allowed difference of scores and map peaks where the spec records no limit."""
 
-SPREAD = "spread"
+RANGE = "range"
 SCALE = "normalisation scale"
 
 REMEDY = (
@@ -44,7 +44,7 @@ class SampleCheck:
         score: raw image score found; NaN or infinite if the network returned that.
         map_peak: largest map value found; NaN if any value of the map is not finite.
         difference: of the scores, in the unit of the self-test.
-        map_difference: of the map peaks, in units of the spread of the maps found here.
+        map_difference: of the map peaks, in units of the range of the maps found here.
         on_threshold: this sample set the threshold: not one float32 number lies between, so that
             rounding alone turns its decision, which is therefore not judged.
     """
@@ -78,8 +78,8 @@ class SelfTest:
     Attributes:
         artifact: the path as it was given.
         backend: library, version and device that ran the samples.
-        unit: what score differences are measured in: the spread of the calibration scores, or the
-            normalisation scale where the spec records no spread.
+        unit: what score differences are measured in: the range of the calibration scores, or the
+            normalisation scale where the spec records no range.
         unit_value: its size in raw scores.
         limit: largest allowed difference of scores, in that unit, and of map peaks.
         samples: in the order of the spec.
@@ -131,7 +131,7 @@ class SelfTest:
         if not sample.map_difference <= self.limit:
             found.append(
                 f"expected map peak {sample.expected_map_peak:.9g}, found {sample.map_peak:.9g}"
-                f" ({sample.map_difference:.2g} of the spread, limit {self.limit:g})"
+                f" ({sample.map_difference:.2g} of the range, limit {self.limit:g})"
             )
         if sample.finite and sample.decision_differs:
             expected, decided = map(_word, (sample.expected_anomalous, sample.anomalous))
@@ -155,7 +155,7 @@ class SelfTest:
     def in_words(self) -> str:
         """The result of equal samples in one line."""
         count = len(self.samples)
-        unit = self.unit if self.unit == SPREAD else f"{self.unit}, as no spread is recorded"
+        unit = self.unit if self.unit == RANGE else f"{self.unit}, as no range is recorded"
         on_threshold = sum(sample.on_threshold for sample in self.samples)
         not_judged = f" ({on_threshold} set the threshold, not judged)" if on_threshold else ""
         return (
@@ -210,7 +210,7 @@ def selftest(
     return SelfTest(
         artifact=str(path),
         backend=backend,
-        unit=SPREAD if recorded else SCALE,
+        unit=RANGE if recorded else SCALE,
         unit_value=unit_value,
         limit=limit,
         samples=_compare(spec, Outputs(scores, maps), unit_value),

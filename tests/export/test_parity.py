@@ -72,11 +72,11 @@ def test_what_is_equal_passes_everywhere(precision: str) -> None:
 
 
 def test_differences_are_in_units_of_the_calibration_spread() -> None:
-    spread = float(np.ptp(outputs()[0].scores))
+    score_range = float(np.ptp(outputs()[0].scores))
     parity = judge(lambda place, o: Outputs(o.scores + 0.1 * place, o.maps), "int8")
-    assert parity.spread == pytest.approx(spread)
+    assert parity.score_range == pytest.approx(score_range)
     assert [item.score_largest for item in parity.sets] == pytest.approx(
-        [0, 0.1 / spread], abs=1e-6
+        [0, 0.1 / score_range], abs=1e-6
     )
 
 

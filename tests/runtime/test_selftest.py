@@ -67,14 +67,14 @@ def score(index: int) -> float:
 def test_a_real_artifact_is_equal_here(capsys: Capture, exported: Exported) -> None:
     found = generalad.selftest(exported.path)
     assert found.equal
-    assert (found.unit, found.unit_value) == ("spread", exported.parity.spread)
+    assert (found.unit, found.unit_value) == ("range", exported.parity.score_range)
     assert [each.expected_score for each in found.samples] == [
         each.score for each in exported.spec.golden
     ]
     code, out, err = gad(capsys, "selftest", exported.path)
     assert code == 0
     assert re.fullmatch(
-        re.escape(str(exported.path)) + r": 3 golden samples within \S+ of the spread"
+        re.escape(str(exported.path)) + r": 3 golden samples within \S+ of the range"
         r" \(limit 0\.001\), 0 decisions differ.*, onnxruntime \S+, \w+\n",
         err,
     )
@@ -195,7 +195,7 @@ def test_without_a_spread_the_scale_is_the_unit(
     assert generalad.selftest(path).unit_value == 0.2
     code, _, err = gad(capsys, "selftest", path)
     assert code == 0
-    assert "of the normalisation scale, as no spread is recorded (limit 0.001)" in err
+    assert "of the normalisation scale, as no range is recorded (limit 0.001)" in err
 
 
 def test_a_fixed_batch_is_filled(make_golden: MakeGolden) -> None:

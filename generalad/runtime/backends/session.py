@@ -38,7 +38,7 @@ class Outputs(NamedTuple):
 def value_range(values: NDArray[np.float32]) -> float:
     """Largest minus smallest finite value, the unit in which outputs are compared; above 0.
 
-    One image, or equal ones, have no spread; then the size of the values is the unit.
+    One image, or equal ones, have no range; then the size of the values is the unit.
     """
     finite = values[np.isfinite(values)].astype(np.float64)
     found = float(np.ptp(finite)) if finite.size else 0.0
