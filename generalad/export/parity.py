@@ -112,7 +112,7 @@ class Parity:
 
     Attributes:
         precision: whose limits hold.
-        score_range: largest minus smallest calibration score of the detector, the unit of differences.
+        score_range: largest minus smallest calibration score of the detector; unit of differences.
         backend: what the artifact ran on.
         sets: one comparison for each set of images.
     """
