@@ -15,7 +15,7 @@ from generalad.errors import UsageError
 from generalad.spec import Spec
 
 if TYPE_CHECKING:
-    from generalad.runtime.line.areas import Areas
+    from generalad.areas import Areas
 
 MAX_REGIONS = 100
 """Regions reported of one image, the strongest first; more would be noise."""

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from generalad.areas import Areas
 from generalad.decision import Milliseconds, Result, Rule, decide, regions
 from generalad.errors import UsageError
 from generalad.runtime.backends.fake import fake_spec
-from generalad.runtime.line.areas import Areas
 from generalad.spec import Thresholds
 
 Map = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from generalad.areas import Areas
     from generalad.decision import (
         Decision,
         Milliseconds,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from generalad.runtime.backends.open import open_session
     from generalad.runtime.backends.session import Outputs, Session
     from generalad.runtime.inference import infer
-    from generalad.runtime.line.areas import Areas
     from generalad.runtime.line.events import EventRule
     from generalad.runtime.line.stream import Stream
     from generalad.runtime.notification import Notification
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnnotatedVideo": "runtime.sinks.video",
-    "Areas": "runtime.line.areas",
+    "Areas": "areas",
     "Csv": "runtime.sinks.json_csv",
     "Decision": "decision",
     "EventRule": "runtime.line.events",

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from generalad.areas import Areas
 from generalad.decision import Rule
 from generalad.errors import ConfigError, GadError
 from generalad.runtime.addresses import is_live_address, open_sources
-from generalad.runtime.line.areas import Areas
 from generalad.runtime.line.faults import FROZEN_AFTER
 from generalad.runtime.line.stream import Stream
 from generalad.runtime.line.toml_table import Table, load_table

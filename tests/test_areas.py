@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generalad.areas import Areas
 from generalad.errors import UsageError
-from generalad.runtime.line.areas import Areas
 
 SHARES = st.floats(0, 1, width=32)
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
