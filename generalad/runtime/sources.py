@@ -37,14 +37,14 @@ class Frame:
     Attributes:
         source: address of the source, as the user gave it.
         index: position in the source, from 0.
-        time: in seconds: since the start for a video, the file's modification time (since 1970)
-            for an image.
+        time: in seconds: since the start for a video; since 1970 for an image (when its file was
+            modified) and for a frame of a live source (when it was captured).
         path: the file the image is in or comes from; empty where there is none.
         name: relative path that no other image of this source has, for naming outputs.
         image: (H, W, 3) uint8 RGB, or None.
         error: why there is no image, or None.
         rate: frames a second of a video, None for single images.
-        waited: seconds from its capture by a camera until it was handed out.
+        captured_at: when a camera gave it, in seconds of `time.monotonic`; None for files.
     """
 
     source: str
@@ -55,7 +55,7 @@ class Frame:
     image: NDArray[np.uint8] | None
     error: str | None = None
     rate: float | None = None
-    waited: float = 0.0
+    captured_at: float | None = None
 
 
 class Source(Protocol):
@@ -91,6 +91,29 @@ class LiveSource(Source, Protocol):
 
     def stop(self) -> None:
         """Give no further frames but those that wait already; from any thread, returns soon."""
+
+
+class LiveSourceMixin:
+    """`count` and iteration for live sources, from their `read` and `settle`."""
+
+    def read(self) -> Iterator[Frame | Notification]:
+        """See `LiveSource`."""
+        raise NotImplementedError
+
+    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+        """See `LiveSource`."""
+        raise NotImplementedError
+
+    def count(self) -> int | None:
+        """Not known."""
+        return None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames without the notifications; each is done when the next one is asked for."""
+        for thing in self.read():
+            if isinstance(thing, Frame):
+                yield thing
+                self.settle(thing, dropped=None)
 
 
 class ImageFiles:

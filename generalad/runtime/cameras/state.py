@@ -1,18 +1,11 @@
-"""What a live source is doing (`State`, `Status`, `History`), where its frames are (`Ledger`)."""
+"""What a live source is doing: `State` and `Status`, and `History` of its changes."""
 
 from __future__ import annotations
 
 import enum
-import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
-
-Policy = Literal["latest", "all"]
 
 _CHANGES_KEPT = 1000
 
@@ -110,123 +103,3 @@ class Status:
     reconnects: int
     fps: float
     resolution: tuple[int, int] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Captured:
-    """One frame of a live source.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB; H and W may differ from frame to frame.
-        index: number of the frame since the source was started, from 0, also across reconnects;
-            a gap is a frame that was dropped.
-        time: when it was read, monotonic seconds.
-        wall: when it was read, seconds since 1970.
-        generation: number of the attempt that it came from, from 1.
-    """
-
-    image: NDArray[np.uint8]
-    index: int
-    time: float
-    wall: float
-    generation: int
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Where the frames of a source are; see `Status`."""
-
-    captured: int
-    processed: int
-    dropped: Mapping[str, int]
-    in_flight: int
-
-
-class Ledger:
-    """Hands frames from one thread to another and knows what became of every one.
-
-    Nothing is derived: what is in flight is what really waits here or was handed out, so that the
-    equation of `Status` is a check and not a definition. `lock` (reentrant) guards everything and
-    may guard more; `changed` belongs to it and is notified of every change.
-    """
-
-    def __init__(self, policy: Policy, capacity: int) -> None:
-        """With "latest", `capacity` is 1 whatever is given."""
-        self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
-        self._policy = policy
-        self._capacity = capacity if policy == "all" else 1
-        self._waiting: deque[Captured] = deque()
-        self._handed_out: set[int] = set()
-        self._captured = 0
-        self._processed = 0
-        self._dropped: Counter[str] = Counter()
-
-    def next_index(self) -> int:
-        """Index of the frame that is captured next."""
-        with self.changed:
-            return self._captured
-
-    def full(self) -> bool:
-        """Whether a frame must wait to be added: never with "latest"."""
-        with self.changed:
-            return self._policy == "all" and len(self._waiting) >= self._capacity
-
-    def add(self, frame: Captured) -> None:
-        """Count a frame and let it wait; with "latest" it takes the place of an older one."""
-        with self.changed:
-            self._captured += 1
-            if self._policy == "latest" and self._waiting:
-                self._waiting.clear()
-                self._dropped["newer frame"] += 1
-            self._waiting.append(frame)
-            self.changed.notify_all()
-
-    def refuse(self, reason: str) -> None:
-        """Count a frame that was captured but must not be handed out."""
-        with self.changed:
-            self._captured += 1
-            self._dropped[reason] += 1
-            self.changed.notify_all()
-
-    def take(self) -> Captured | None:
-        """The oldest waiting frame, or None; it stays in flight until it is done."""
-        with self.changed:
-            if not self._waiting:
-                return None
-            frame = self._waiting.popleft()
-            self._handed_out.add(frame.index)
-            self.changed.notify_all()
-            return frame
-
-    def done(self, frame: Captured, dropped: str | None = None) -> bool:
-        """Settle a frame that was handed out; False, and nothing is counted, the second time."""
-        with self.changed:
-            if frame.index not in self._handed_out:
-                return False
-            self._handed_out.remove(frame.index)
-            if dropped is None:
-                self._processed += 1
-            else:
-                self._dropped[dropped] += 1
-            self.changed.notify_all()
-            return True
-
-    def drop_waiting(self, reason: str) -> None:
-        """Drop what has not been handed out."""
-        with self.changed:
-            if self._waiting:
-                self._dropped[reason] += len(self._waiting)
-                self._waiting.clear()
-                self.changed.notify_all()
-
-    def waiting(self) -> int:
-        """Number of frames that have not been handed out."""
-        with self.changed:
-            return len(self._waiting)
-
-    def counts(self) -> Counts:
-        """All numbers of one moment."""
-        with self.changed:
-            in_flight = len(self._waiting) + len(self._handed_out)
-            return Counts(self._captured, self._processed, dict(self._dropped), in_flight)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from generalad.runtime.cameras.timing import Backoff, Clock, SystemClock
+from generalad.runtime.backoff import Backoff, Clock, SystemClock
 from generalad.runtime.delivery.message import Message
 from generalad.runtime.delivery.outbox import Outbox
 from generalad.runtime.delivery.rate import TokenBucket

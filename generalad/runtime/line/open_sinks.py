@@ -98,8 +98,8 @@ def _samples(table: Table, here: Path, state: Path, report: Report) -> Sink:
 
 def _send(table: Table, here: Path, state: Path, report: Report) -> Sink:
     # Loaded only where something is sent: SQLite and what opens connections take time.
-    from generalad.runtime.cameras.address import redacted
     from generalad.runtime.delivery.sink import NOTIFICATIONS, NetworkSink, open_transport
+    from generalad.runtime.secrets import redacted
 
     address = table.need("address", str)
     paths = {name: table.take(name, str) for name in ("ca", "certificate", "key")}
