@@ -1,12 +1,14 @@
-"""Where images come from: files, folders, patterns and videos, all as one stream of `Frame`.
+"""Where images come from: files, videos and live sources, each a stream of `Frame`.
 
 What cannot be read is not skipped: it arrives as a frame with `error` set and without an image,
-so that every consumer counts it. Other sources need only implement `Source`.
+so that every consumer counts it. Other sources need only implement `Source`, or
+`LiveSource` if they do not wait to be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import enum
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -19,7 +21,6 @@ from generalad.errors import DataError
 from generalad.preprocess import read_image
 
 if TYPE_CHECKING:
-    from generalad.runtime.cameras.state import Status
     from generalad.runtime.notification import Notification
 
 WATCH = "watch:"
@@ -74,6 +75,54 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames in order; resources are freed when the iterator is closed."""
+
+
+class State(str, enum.Enum):
+    """What a live source is doing."""
+
+    CONNECTING = "connecting"
+    """First attempt; no frame yet."""
+    LIVE = "live"
+    """Frames come."""
+    STALLED = "stalled"
+    """The driver has not answered in time and was given up; a new attempt follows."""
+    RECONNECTING = "reconnecting"
+    """An attempt failed or the connection was lost; a new attempt follows or is on its way."""
+    FAILED = "failed"
+    """Given up for good: another attempt cannot help."""
+    ENDED = "ended"
+    """The source came to its end, or was closed."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A live source at one moment; `captured == processed + dropped + in_flight` always holds.
+
+    Attributes:
+        state: what it is doing.
+        reason: why, on one line, without secrets.
+        since: when it entered the state, monotonic seconds.
+        captured: frames that the camera gave.
+        processed: frames that were reported as done.
+        dropped: frames that will not be processed, by reason.
+        in_flight: frames that wait or have been handed out.
+        attempts: how often opening was begun.
+        reconnects: how often frames came again after they had been lost.
+        fps: frames a second of the camera over the last 100 frames; 0 while there are too few.
+        resolution: (height, width) of the last frame, None before the first one.
+    """
+
+    state: State
+    reason: str
+    since: float
+    captured: int
+    processed: int
+    dropped: Mapping[str, int]
+    in_flight: int
+    attempts: int
+    reconnects: int
+    fps: float
+    resolution: tuple[int, int] | None
 
 
 @runtime_checkable

@@ -7,10 +7,11 @@ images that other programs write. `open_live` makes either a source of `infer`.
 from generalad.runtime.backoff import Backoff
 from generalad.runtime.cameras.address import Address, parse_address
 from generalad.runtime.cameras.camera import Camera, CameraFactory, CameraLost, DamagedFrame
+from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.open import open_live
 from generalad.runtime.cameras.reader import Reader
-from generalad.runtime.cameras.state import Change, State, Status
 from generalad.runtime.cameras.watched_folder import WatchedFolder
+from generalad.runtime.sources import State, Status
 
 __all__ = [
     "Address",

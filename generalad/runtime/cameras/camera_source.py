@@ -9,10 +9,10 @@ from pathlib import Path
 
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraFactory
+from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.reader import Reader
-from generalad.runtime.cameras.state import Change, Status
 from generalad.runtime.notification import Notification
-from generalad.runtime.sources import Frame, LiveSourceMixin
+from generalad.runtime.sources import Frame, LiveSourceMixin, Status
 
 _CHANGES_EVERY = 0.1
 """Seconds after which a change of state is told when no frame comes."""
@@ -52,12 +52,12 @@ class CameraSource(LiveSourceMixin):
         with self._reader as reader:
             while True:
                 frame = reader.next(timeout=_CHANGES_EVERY)
-                yield from self._news()
+                yield from self._notifications()
                 if frame is not None:
                     yield frame
                 elif reader.finished:
                     break
-        yield from self._news()
+        yield from self._notifications()
 
     def settle(self, frame: Frame, *, dropped: str | None) -> None:
         """See `LiveSource`."""
@@ -71,7 +71,7 @@ class CameraSource(LiveSourceMixin):
         """See `LiveSource`."""
         self._reader.close(drain=True, timeout=0)
 
-    def _news(self) -> Iterator[Notification]:
+    def _notifications(self) -> Iterator[Notification]:
         while not self._changes.empty():
             change = self._changes.get()
             wall = time.time() - (time.monotonic() - change.time)

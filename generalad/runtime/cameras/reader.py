@@ -12,10 +12,10 @@ from generalad.errors import UsageError, require_extra
 from generalad.runtime.backoff import Backoff, Clock, SystemClock
 from generalad.runtime.cameras.address import Address, parse_address
 from generalad.runtime.cameras.camera import CameraFactory
+from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.latest_frame import LatestFrame
-from generalad.runtime.cameras.state import Change, Status
 from generalad.runtime.cameras.supervisor import OnChange, Supervisor
-from generalad.runtime.sources import Frame
+from generalad.runtime.sources import Frame, Status
 
 
 class Reader:

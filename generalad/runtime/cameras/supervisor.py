@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from generalad.errors import GadError, UsageError
 from generalad.runtime.backoff import Backoff, Clock
 from generalad.runtime.cameras.camera import CameraFactory, CameraLost, DamagedFrame
+from generalad.runtime.cameras.history import Change, History
 from generalad.runtime.cameras.latest_frame import LatestFrame
-from generalad.runtime.cameras.state import Change, History, State, Status
-from generalad.runtime.sources import Frame
+from generalad.runtime.sources import Frame, State, Status
 
 OnChange = Callable[[Change], None]
 
@@ -189,12 +189,12 @@ class Supervisor:
         while True:
             with self._watch:
                 rest = self._check()
-                news = self._history.news()
-                if not news:
+                changes = self._history.unreported()
+                if not changes:
                     if self._over:
                         return
                     self._clock.wait(self._watch, rest)
-            for change in news:
+            for change in changes:
                 if self._on_change is not None:
                     with contextlib.suppress(Exception):
                         self._on_change(change)

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.files import atomic_write, make_folder, storage_error
 from generalad.preprocess import IMAGE_SUFFIXES, decode_image
-from generalad.runtime.cameras.state import State, Status
 from generalad.runtime.notification import Notification
-from generalad.runtime.sources import Frame, LiveSourceMixin
+from generalad.runtime.sources import Frame, LiveSourceMixin, State, Status
 
 _POLL_EVERY = 0.2  # seconds
 _COMPLETE_AFTER = 1.0
@@ -84,7 +83,7 @@ class WatchedFolder(LiveSourceMixin):
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._state, self._reason, self._since = State.CONNECTING, "", clock()
-        self._captured = self._processed = self._returns = 0
+        self._captured = self._processed = self._reconnects = 0
         self._dropped: Counter[str] = Counter()
         self._in_flight: dict[int, tuple[str, str]] = {}  # name and SHA-256 by index
         self._size: tuple[int, int] | None = None
@@ -151,7 +150,7 @@ class WatchedFolder(LiveSourceMixin):
                 dropped=dict(self._dropped),
                 in_flight=len(self._in_flight),
                 attempts=1,
-                reconnects=self._returns,
+                reconnects=self._reconnects,
                 fps=0.0,
                 resolution=self._size,
             )
@@ -222,7 +221,7 @@ class WatchedFolder(LiveSourceMixin):
         with self._lock:
             if (state, reason) == (self._state, self._reason):
                 return
-            self._returns += self._state is State.RECONNECTING and state is State.LIVE
+            self._reconnects += self._state is State.RECONNECTING and state is State.LIVE
             self._state, self._reason, self._since = state, reason, self._clock()
         data = {"state": state.value, "reason": reason}
         yield Notification("camera", self.address, time.time(), data)
