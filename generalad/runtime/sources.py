@@ -132,7 +132,7 @@ class LiveSource(Source, Protocol):
     def read(self) -> Iterator[Frame | Notification]:
         """Yield frames to the end, and a notification of kind "camera" where the state changes."""
 
-    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         """Take back a frame that `read` gave: it was processed, or dropped for a reason."""
 
     def status(self) -> Status:
@@ -143,13 +143,13 @@ class LiveSource(Source, Protocol):
 
 
 class LiveSourceMixin:
-    """`count` and iteration for live sources, from their `read` and `settle`."""
+    """`count` and iteration for live sources, from their `read` and `done`."""
 
     def read(self) -> Iterator[Frame | Notification]:
         """See `LiveSource`."""
         raise NotImplementedError
 
-    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         """See `LiveSource`."""
         raise NotImplementedError
 
@@ -162,7 +162,7 @@ class LiveSourceMixin:
         for thing in self.read():
             if isinstance(thing, Frame):
                 yield thing
-                self.settle(thing, dropped=None)
+                self.done(thing)
 
 
 class ImageFiles:

@@ -59,7 +59,7 @@ class CameraSource(LiveSourceMixin):
                     break
         yield from self._notifications()
 
-    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         """See `LiveSource`."""
         self._reader.done(frame, dropped=dropped)
 

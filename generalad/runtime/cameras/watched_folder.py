@@ -119,7 +119,7 @@ class WatchedFolder(LiveSourceMixin):
             if (frame := self._check(name)) is not None:
                 yield frame
 
-    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         """See `LiveSource`; raises StorageError when it cannot be remembered."""
         with self._lock:
             entry = self._in_flight.pop(frame.index, None)

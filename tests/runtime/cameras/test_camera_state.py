@@ -115,7 +115,7 @@ def test_nothing_is_lost_or_invented(
 ) -> None:
     latest = LatestFrame()
     held: list[Frame] = []
-    settled: list[Frame] = []
+    given_back: list[Frame] = []
     seen: list[int] = []
     for step in steps:
         if step == "add" and not (producer_waits and latest.waiting):
@@ -126,9 +126,9 @@ def test_nothing_is_lost_or_invented(
         elif step in ("done", "drop") and held:
             frame = held.pop(chance.randrange(len(held)))
             assert latest.done(frame, "operator" if step == "drop" else None)
-            settled.append(frame)
-        elif step == "again" and settled:
-            assert not latest.done(chance.choice(settled))
+            given_back.append(frame)
+        elif step == "again" and given_back:
+            assert not latest.done(chance.choice(given_back))
         elif step == "refuse":
             latest.refuse("late")
         elif step == "clear":

@@ -19,7 +19,7 @@ def names(watched: WatchedFolder) -> list[str]:
     found = []
     for frame in watched.poll():
         assert (frame.image is None) == (frame.error is not None)
-        watched.settle(frame, dropped=None)
+        watched.done(frame)
         found.append(frame.name)
     return found
 
@@ -126,7 +126,7 @@ def test_after_a_restart(folder: Path, png: Path, tmp_path: Path, clock: FakeClo
     shutil.copy(png, folder / "b.png")
     watched = restarted()
     first, _ = watched.poll()
-    watched.settle(first, dropped=None)  # killed before the second one was done
+    watched.done(first)  # killed before the second one was done
     with journal.open("a") as file:
         file.write('["cut o')
     assert names(restarted()) == ["b.png"]
