@@ -8,6 +8,7 @@ errors become ours, which name the key, what was found there, and the nearest kn
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -91,13 +92,17 @@ def convert(value: Any, type_: type[T]) -> T:
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """A record, or plain values with records in them, as JSON.
 
+    Args:
+        value: dataclasses and Structs at any depth.
+        indent: blanks a level; None is one line, in ASCII.
+
     Raises:
         ValueError: a number is not finite.
     """
-    import msgspec
-
-    plain = msgspec.to_builtins(value)
-    return json.dumps(plain, indent=indent, ensure_ascii=indent is None, allow_nan=False)
+    # Not msgspec's writer: it makes null of NaN, and refuses a float of NumPy.
+    return json.dumps(
+        value, indent=indent, ensure_ascii=indent is None, allow_nan=False, default=_plain
+    )
 
 
 def from_toml(file: Path, type_: type[T]) -> T:
@@ -126,6 +131,20 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error.strerror}", remedy="check the path") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: no TOML: {error}", remedy="correct the file") from error
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A record as keys and values, in the order of its fields."""
+    if dataclasses.is_dataclass(record):
+        return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    kind = type(record)
+    if not hasattr(kind, "__struct_fields__"):
+        raise TypeError(f"{kind.__name__} is no record")
+    tag = kind.__struct_config__
+    values = {} if tag.tag is None else {tag.tag_field: tag.tag}
+    for key, name in zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True):
+        values[key] = getattr(record, name)
+    return values
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import pytest
 
 from generalad.errors import ConfigError, UsageError
@@ -147,6 +148,12 @@ def test_two_point_nought_is_whole_where_json_schema_rules() -> None:
 def test_a_name_that_is_no_utf8_survives() -> None:
     box = Box(1, label="caf\udce9.png")
     assert from_json(to_json(box), Box) == box
+
+
+def test_a_float_of_numpy_is_written_and_what_is_no_record_is_not() -> None:
+    assert to_json([Part(np.float64(1.5))]) == '[{"width": 1.5, "sizes": [1, 1], "layers": []}]'
+    with pytest.raises(TypeError, match="set is no record"):
+        to_json({"a": {1}})
 
 
 def test_nan_is_not_written() -> None:
