@@ -96,7 +96,7 @@ def bench(
     from generalad.cli.console import console, progress
 
     _check_writable(json, markdown, github, history)
-    with progress(console()) as tell:
+    with progress(console()) as shown:
         report = run(
             artifact,
             against=against,
@@ -114,7 +114,7 @@ def bench(
             ),
             budget=duration(budget),
             soak_for=None if soak is None else duration(soak),
-            progress=tell,
+            progress=shown,
         )
     _write(report, json, markdown, github, history)
     _judge(report)

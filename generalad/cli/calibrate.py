@@ -53,14 +53,14 @@ def calibrate(
     if artifact.is_file():  # what else there may be, opening it says
         check_copy(artifact, out)
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         proposal = recalibrate(
             artifact,
             images,
             target=target,
             threads=threads,
             device=device,
-            progress=lambda done, total: report("scoring", done, total),
+            progress=shown,
         )
     screen.print(in_words(proposal), markup=False)
     if not yes and not typer.confirm("Do all images show good parts?", err=True):

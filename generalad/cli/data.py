@@ -35,10 +35,8 @@ def check(
     from generalad.data.dataset import open_dataset
 
     screen = console()
-    with progress(screen) as report:
-        found = check_dataset(
-            open_dataset(data), progress=lambda done, total: report("reading", done, total)
-        )
+    with progress(screen) as shown:
+        found = check_dataset(open_dataset(data), progress=shown)
     for line in render_problems(found):
         screen.print(line, markup=False)
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
@@ -70,7 +68,7 @@ def synth(
 
     chosen = category or list(CATEGORIES)
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         write_dataset(
             out,
             categories=chosen,
@@ -79,7 +77,7 @@ def synth(
             per_defect=defects,
             seed=seed,
             size=size,
-            progress=lambda done, total: report("drawing", done, total),
+            progress=shown,
         )
     for name in chosen:
         screen.print(f"[bold]{out / name}[/bold]: defects {', '.join(CATEGORIES[name].defects)}")

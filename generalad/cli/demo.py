@@ -36,8 +36,8 @@ def demo(
 
     screen = console()
     started = time.monotonic()
-    with progress(screen) as report:
-        result = run_demo(out, categories=category, report=report)
+    with progress(screen) as shown:
+        result = run_demo(out, categories=category, progress=shown)
     screen.print(table(result))
     first = result.categories[0]
     belt = result.conveyor

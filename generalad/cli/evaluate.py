@@ -48,14 +48,14 @@ def evaluate(
     from generalad.evaluation import evaluate_artifact
 
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         done = evaluate_artifact(
             artifact,
             data,
             weights=weights,
             device=device,
             html=html,
-            progress=lambda now, total: report("scoring", now, total),
+            progress=shown,
         )
     screen.print(table(done))
     if html is not None:

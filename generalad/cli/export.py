@@ -95,7 +95,7 @@ def export(
     from generalad.export.export import export_detector
 
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         done = export_detector(
             detector,
             out,
@@ -105,7 +105,7 @@ def export(
             verify_on=verify_on,
             engine=engine,
             weights=weights,
-            report=report,
+            progress=shown,
         )
     show(screen, done)
     print_json(
@@ -149,8 +149,8 @@ def build_from_onnx(onnx: Path, out: Path | None, options: EngineOptions) -> Non
     from generalad.export.to_tensorrt import build_engine
 
     screen = console()
-    with progress(screen) as report:
-        path = build_engine(onnx, out, options=options, progress=report)
+    with progress(screen) as shown:
+        path = build_engine(onnx, out, options=options, progress=shown)
     size = path.stat().st_size / 1e6
     screen.print(f"[bold]{path}[/bold]: {size:.1f} MB, golden samples of {onnx.name} reproduced")
 

@@ -19,8 +19,8 @@ from generalad.cli.infer_options import Plan, parser, plan
 from generalad.cli.run import loaded
 
 if TYPE_CHECKING:
-    from generalad.cli.console import Report
     from generalad.cli.live_table import LiveTable, LogLines
+    from generalad.progress import Log, Progress
     from generalad.runtime import Result, Session, Sink, Source, Summary
     from generalad.runtime.view import Observer
 
@@ -74,7 +74,7 @@ def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitSta
         threads=wanted.threads,
         device=wanted.device,
         observers=_telemetry(wanted),
-        on_result=_Progress(wanted, stack),
+        on_result=_Images(wanted, stack),
     )
 
 
@@ -107,13 +107,13 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
     )
 
 
-def _sinks(wanted: Plan, report: Callable[[str], None]) -> list[Sink]:
+def _sinks(wanted: Plan, log: Log) -> list[Sink]:
     from generalad.runtime.line.open_sinks import open_outputs
 
     return [
         sink
         for here, table in wanted.outputs
-        for sink in open_outputs([table], here=here, state=wanted.state, report=report)
+        for sink in open_outputs([table], here=here, state=wanted.state, log=log)
     ]
 
 
@@ -137,13 +137,13 @@ def _rebuild(artifact: Path) -> None:
     from generalad.cli.console import console, progress
     from generalad.export.to_tensorrt import rebuild
 
-    with progress(console()) as report:
-        why = rebuild(artifact, progress=report)
+    with progress(console()) as shown:
+        why = rebuild(artifact, progress=shown)
     if why is not None:
         sys.stderr.write(f"gad: built again, because {why}\n")
 
 
-class _Progress:
+class _Images:
     """Reports failures at once; and progress, once a run takes longer."""
 
     def __init__(self, wanted: Plan, stack: contextlib.ExitStack) -> None:
@@ -153,7 +153,7 @@ class _Progress:
         # Results that go to the same terminal are progress enough, and would tear up a bar.
         self._wanted = not (sys.stderr.isatty() and sys.stdout.isatty())
         self._to_log = not sys.stderr.isatty()
-        self._report: Report | None = ProgressLines() if self._to_log else None
+        self._shown: Progress | None = ProgressLines() if self._to_log else None
         self._total: int | None = None
         self._done = 0
 
@@ -168,12 +168,12 @@ class _Progress:
             self._total = sum(source.count() or 0 for source in self._sources)
         if self._to_log and self._done == self._total:
             return  # the summary follows
-        if self._report is None:
+        if self._shown is None:
             from generalad.cli.console import console, progress
 
-            self._report = self._stack.enter_context(progress(console()))
+            self._shown = self._stack.enter_context(progress(console()))
         # The count of a video may be an estimate.
-        self._report("images", self._done, self._total if self._done <= self._total else 0)
+        self._shown("images", self._done, self._total if self._done <= self._total else 0)
 
 
 def in_words(summary: Summary) -> str:

@@ -78,7 +78,7 @@ def train(
 
     folder = out or Path("runs") / f"{data.resolve().stem}-{preset}"
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         trained = train_detector(
             data,
             folder,
@@ -87,7 +87,7 @@ def train(
             device=device,
             skip_bad=skip_bad,
             cache=cache,
-            report=report,
+            progress=shown,
         )
     spec = trained.spec
     calibration = spec.calibration

@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from generalad.errors import ConfigError, GadError
+from generalad.progress import Log
 from generalad.runtime.line.toml_table import Table
 from generalad.runtime.names import digest
 from generalad.runtime.sinks.json_csv import Csv, JsonLines
-from generalad.runtime.sinks.sink import Report, Sink
+from generalad.runtime.sinks.sink import Sink
 
 STATE = Path("gad-state")
 """Folder of what must outlive the process, where nothing else is said."""
 
 
 def open_outputs(
-    tables: Sequence[Table], *, here: Path, state: Path | None, report: Report
+    tables: Sequence[Table], *, here: Path, state: Path | None, log: Log
 ) -> list[Sink]:
     """The sinks that tables describe, in their order. Nothing is opened yet.
 
@@ -24,23 +25,23 @@ def open_outputs(
         tables: each with a `type`, see docs/streams.md.
         here: folder that paths are relative to.
         state: folder for queues; None is `STATE`.
-        report: told in one line of what goes wrong with a sink during a run.
+        log: told in one line of what goes wrong with a sink during a run.
 
     Raises:
         ConfigError: an unknown type or key, or a value that cannot be.
         MissingExtraError: the packages for a sink are not installed.
     """
-    return [_open(table, here, state or STATE, report) for table in tables]
+    return [_open(table, here, state or STATE, log) for table in tables]
 
 
-def _open(table: Table, here: Path, state: Path, report: Report) -> Sink:
+def _open(table: Table, here: Path, state: Path, log: Log) -> Sink:
     kind = table.need("type", str)
     if kind not in _KINDS:
         raise ConfigError(
             f"{table.where}: unknown type {kind!r}", remedy=f"choose from {', '.join(_KINDS)}"
         )
     try:
-        sink = _KINDS[kind](table, here, state, report)
+        sink = _KINDS[kind](table, here, state, log)
     except ConfigError:
         raise
     except GadError as error:
@@ -51,29 +52,29 @@ def _open(table: Table, here: Path, state: Path, report: Report) -> Sink:
     return sink
 
 
-def _json(table: Table, here: Path, state: Path, report: Report) -> Sink:
+def _json(table: Table, here: Path, state: Path, log: Log) -> Sink:
     file = table.need("file", str)
-    return JsonLines(file if file == "-" else here / file, report=report)
+    return JsonLines(file if file == "-" else here / file, log=log)
 
 
-def _csv(table: Table, here: Path, state: Path, report: Report) -> Sink:
-    return Csv(here / table.need("file", str), report=report)
+def _csv(table: Table, here: Path, state: Path, log: Log) -> Sink:
+    return Csv(here / table.need("file", str), log=log)
 
 
-def _overlays(table: Table, here: Path, state: Path, report: Report) -> Sink:
+def _overlays(table: Table, here: Path, state: Path, log: Log) -> Sink:
     from generalad.runtime.sinks.overlays import Overlays
 
-    return Overlays(here / table.need("folder", str), report=report)
+    return Overlays(here / table.need("folder", str), log=log)
 
 
-def _video(table: Table, here: Path, state: Path, report: Report) -> Sink:
+def _video(table: Table, here: Path, state: Path, log: Log) -> Sink:
     from generalad.runtime.sinks.video import AnnotatedVideo
 
     rate = table.take("rate", float)
-    return AnnotatedVideo(here / table.need("file", str), rate=rate, report=report)
+    return AnnotatedVideo(here / table.need("file", str), rate=rate, log=log)
 
 
-def _events(table: Table, here: Path, state: Path, report: Report) -> Sink:
+def _events(table: Table, here: Path, state: Path, log: Log) -> Sink:
     from generalad.runtime.sinks.event_folder import EventFolder
 
     days = table.take("max_days", float)
@@ -81,22 +82,22 @@ def _events(table: Table, here: Path, state: Path, report: Report) -> Sink:
         here / table.need("folder", str),
         max_bytes=int(table.take("max_gb", float, 1.0) * 1e9),
         max_age=None if days is None else days * 86400,
-        report=report,
+        log=log,
     )
 
 
-def _samples(table: Table, here: Path, state: Path, report: Report) -> Sink:
+def _samples(table: Table, here: Path, state: Path, log: Log) -> Sink:
     from generalad.runtime.sinks.samples import Samples
 
     return Samples(
         here / table.need("folder", str),
         keep=table.take("keep", int, 200),
         every=table.take("every", float, 60.0),
-        report=report,
+        log=log,
     )
 
 
-def _send(table: Table, here: Path, state: Path, report: Report) -> Sink:
+def _send(table: Table, here: Path, state: Path, log: Log) -> Sink:
     # Loaded only where something is sent: SQLite and what opens connections take time.
     from generalad.runtime.cameras.address import redacted
     from generalad.runtime.delivery.sink import NOTIFICATIONS, NetworkSink, open_transport
@@ -114,11 +115,11 @@ def _send(table: Table, here: Path, state: Path, report: Report) -> Sink:
         queue=state / f"queue-{digest(redacted(address))}.sqlite",
         send=table.take("send", list, list(NOTIFICATIONS)),
         per_minute=table.take("per_minute", float),
-        report=report,
+        log=log,
     )
 
 
-_KINDS: dict[str, Callable[[Table, Path, Path, Report], Sink]] = {
+_KINDS: dict[str, Callable[[Table, Path, Path, Log], Sink]] = {
     "json": _json,
     "csv": _csv,
     "overlays": _overlays,
