@@ -32,6 +32,20 @@ def print_json(value: Any, *, wanted: bool) -> None:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def confirm(question: str) -> bool:
+    """Ask on stderr; only y and yes agree.
+
+    Raises:
+        KeyboardInterrupt: stdin has ended.
+    """
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer:
+        raise KeyboardInterrupt
+    return answer.strip().lower() in ("y", "yes")
+
+
 @contextlib.contextmanager
 def progress(out: Console) -> Iterator[Progress]:
     """Show stages as bars on a terminal, and elsewhere, in a log, as `ProgressLines`."""

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from generalad.cli.options import Category, Option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for everything the demo makes.")
+        Path, Option("Folder for everything the demo makes.", short="-o", metavar="DIR")
     ] = Path("demo"),
-    category: Annotated[
-        list[str] | None,
-        typer.Option(help="washer, fabric or board; may be repeated.", show_default="all"),
-    ] = None,
+    category: Category = (),
 ) -> None:
     """Make industrial parts, train on good ones, export, verify, and find the defects.
 

@@ -1,22 +1,17 @@
-"""`gad infer`.
-
-Parsed by argparse, unlike the other commands: it is called again and again on small machines, where
-Typer's start-up would cost as much as the whole run of one image.
-"""
+"""`gad infer`."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generalad.cli.console import ProgressLines
-from generalad.cli.infer_options import Plan, parser, plan
-from generalad.cli.run import loaded
+from generalad.cli.infer_options import Options, Plan, plan
+from generalad.cli.process import collect_garbage
 
 if TYPE_CHECKING:
     from generalad.cli.live_table import LiveTable, LogLines
@@ -28,16 +23,30 @@ SHOW_AFTER = 0.5
 """Seconds without a progress display, which takes time to load."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
-    given = parser().parse_intermixed_args(arguments)  # sources may follow options
+def infer(given: Options) -> int:
+    """Run an artifact on images, folders, videos and cameras.
+
+    Results go to stdout as JSON lines unless an output is named, words to stderr. An image that
+    cannot be read is reported, the others are still done, and the exit code is 1. Cameras run until
+    Ctrl-C.
+
+    Examples:
+        gad infer model.onnx part.png
+        gad infer model.onnx incoming/ --csv results.csv --overlays marked/
+        gad infer model.onnx clip.mp4 --video checked.mp4
+        find . -name '*.png' | gad infer model.onnx -
+        gad infer model.onnx rtsp://10.0.0.21/stream1 usb:0 --events events/
+        gad infer model.onnx watch:incoming/ --json results.jsonl
+        gad infer model.onnx 'test://washer?size=256&rate=10&fault=black@9+5'
+        gad infer --config line.toml --metrics 9108
+    """
     if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
     opening = _open(given)
     wanted = plan(given, to_terminal=sys.stdout.isatty())
     from generalad.runtime import Interrupted
 
-    loaded()
+    collect_garbage()
     with contextlib.ExitStack() as stack:
         artifact = wanted.artifact if opening is None else stack.enter_context(opening())
         try:
@@ -53,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if summary.failed or summary.given_up else 0
 
 
-def _open(given: argparse.Namespace) -> Callable[[], Session] | None:
+def _open(given: Options) -> Callable[[], Session] | None:
     """Load the network while the rest of the program is loaded, if options alone say which."""
     if given.artifact is None or given.config is not None:
         return None
@@ -63,9 +72,9 @@ def _open(given: argparse.Namespace) -> Callable[[], Session] | None:
 
 
 def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitStack) -> Summary:
-    from generalad.runtime import infer
+    from generalad.runtime import infer as run
 
-    return infer(
+    return run(
         artifact,
         wanted.sources,
         sinks=_sinks(wanted, _complain),
@@ -80,7 +89,7 @@ def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitSta
 
 def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
     from generalad.cli.live_table import LiveTable, LogLines, in_words
-    from generalad.runtime import infer
+    from generalad.runtime import infer as run
 
     # A table would be torn up by results that go to the same terminal.
     to_stdout = any(output.is_("file", "-") for _, output in wanted.outputs)
@@ -91,7 +100,7 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
         if result.error is not None:
             display.say(result.error)
 
-    return infer(
+    return run(
         artifact,
         wanted.sources,
         sinks=_sinks(wanted, display.say),

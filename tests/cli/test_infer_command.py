@@ -97,7 +97,8 @@ def test_a_start_loads_nothing_that_only_cameras_need(
     folder: Path, tmp_path: Path, make_artifact: MakeArtifact
 ) -> None:
     code = (
-        "import sys; from generalad.cli.infer import main; code = main(sys.argv[1:]);"
+        "import sys; from generalad.cli.infer import infer; from generalad.cli.parser import run;"
+        "code = run('infer', infer, sys.argv[1:]);"
         "print(code, *sorted(sys.modules))"
     )
     words = (make_artifact(tmp_path), folder, "--json", tmp_path / "out.jsonl")
@@ -105,7 +106,7 @@ def test_a_start_loads_nothing_that_only_cameras_need(
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     code_, *loaded = done.stdout.split()
     assert code_ == "0"
-    unwanted = ("rich", "typer", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
+    unwanted = ("rich", "typer", "argparse", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
                 "generalad.runtime.line.events", "generalad.runtime.line.drift",
                 "generalad.runtime.cameras", "generalad.runtime.sinks.video",
                 "generalad.runtime.sinks.bounded_folder")  # fmt: skip
