@@ -87,7 +87,7 @@ def _after(before: list[str], current: str) -> Iterator[str]:
     places, waiting, only_places = _read(words, options)
     if waiting is not None:
         yield from _values(waiting)
-    elif is_option(current) or current == "-":
+    elif current.startswith("-"):
         if not only_places:
             yield from _flags(declared, words)
     else:

@@ -48,7 +48,7 @@ def synth(
     from generalad.cli.console import console, progress
     from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 
-    chosen = category or list(CATEGORIES)
+    chosen: list[str] = list(category or CATEGORIES)
     screen = console()
     with progress(screen) as shown:
         write_dataset(

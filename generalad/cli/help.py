@@ -120,7 +120,7 @@ def _page(
         lines += [*_wrapped(paragraph, style.width), ""]
     lines.append(f"{style.heading('Usage')}  {usage}")
     longest = max(len(left) for rows in sections.values() for left, _ in rows)
-    left_width = min(longest, _LEFT)
+    left_width = min(longest, _LEFT, style.width // 3)
     for heading, rows in sections.items():
         lines += ["", style.heading(heading)]
         for row in rows:
@@ -140,7 +140,7 @@ def _row(left: str, right: str, left_width: int, style: Style) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 20), break_on_hyphens=False, break_long_words=False)
+    return textwrap.wrap(text, max(width, 10), break_on_hyphens=False, break_long_words=False)
 
 
 def _paragraphs(command: Callable[..., Any]) -> list[str]:

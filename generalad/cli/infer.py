@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from generalad.cli.console import ProgressLines
 from generalad.cli.infer_options import Options, Plan, plan
@@ -156,7 +156,8 @@ class _Images:
     """Reports failures at once; and progress, once a run takes longer."""
 
     def __init__(self, wanted: Plan, stack: contextlib.ExitStack) -> None:
-        self._sources: list[Source] = [getattr(item, "source", item) for item in wanted.sources]
+        items: Sequence[Any] = wanted.sources  # sources, or streams that have one
+        self._sources: list[Source] = [getattr(item, "source", item) for item in items]
         self._stack = stack
         self._began = time.monotonic()
         # Results that go to the same terminal are progress enough, and would tear up a bar.

@@ -154,7 +154,7 @@ def plan(given: Options, *, to_terminal: bool) -> Plan:
         raise UsageError("no sources given", remedy="name files, folders, patterns or cameras")
     live = any(isinstance(getattr(item, "source", item), LiveSource) for item in sources)
     outputs = _outputs(given)
-    if line.sinks:
+    if given.config is not None:
         outputs += [(given.config.parent, table) for table in line.sinks]
     if not outputs and not (live and to_terminal):
         outputs = [_output("json", "--json", file="-")]

@@ -63,7 +63,9 @@ def parse(name: str, declared: Sequence[Parameter], words: Sequence[str]) -> dic
         option = options[flag]
         if not option.takes_value:
             if value is not None:
-                raise UsageError(f"{name}: {flag} takes no value, found {value!r}")
+                raise UsageError(
+                    f"{name}: {flag} takes no value, found {value!r}", remedy=f"gad {name} --help"
+                )
             given[option.name] = [True]
             continue
         if value is None:

@@ -106,7 +106,7 @@ def test_a_start_loads_nothing_that_only_cameras_need(
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     code_, *loaded = done.stdout.split()
     assert code_ == "0"
-    unwanted = ("rich", "typer", "argparse", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
+    unwanted = ("rich", "typer", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
                 "generalad.runtime.line.events", "generalad.runtime.line.drift",
                 "generalad.runtime.cameras", "generalad.runtime.sinks.video",
                 "generalad.runtime.sinks.bounded_folder")  # fmt: skip

@@ -8,9 +8,9 @@ function __gad_complete
     for line in ($program _complete $words "$current" 2>/dev/null)
         switch $line
             case :files
-                printf '%s\n' $prefix(__fish_complete_path "$value")
+                printf '%s\n' "$prefix"(__fish_complete_path "$value")
             case :folders
-                printf '%s\n' $prefix(__fish_complete_directories "$value" '')
+                printf '%s\n' "$prefix"(__fish_complete_directories "$value" '')
             case '*'
                 printf '%s\n' "$prefix$line"
         end
