@@ -5,17 +5,17 @@ Plain text, in colours only on a terminal (`NO_COLOR` turns them off), as wide a
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from generalad.cli.commands import COMMANDS, load
-from generalad.cli.options import Option, Parameter, parameters
+
+if TYPE_CHECKING:
+    from generalad.cli.options import Parameter
 
 WIDEST = 100
 """Columns; longer lines are hard to read."""
@@ -49,7 +49,17 @@ def show(page: Callable[[Style], str]) -> None:
     colour = (
         sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     )
-    sys.stdout.write(page(Style(min(shutil.get_terminal_size().columns, WIDEST), colour)))
+    sys.stdout.write(page(Style(min(_columns(), WIDEST), colour)))
+
+
+def _columns() -> int:
+    """As shutil tells them, which takes longer to load than to print the help."""
+    if (given := os.environ.get("COLUMNS", "")).isdigit() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):  # no terminal
+        return 80
 
 
 def overview(style: Style) -> str:
@@ -77,6 +87,8 @@ def group_help(name: str, style: Style) -> str:
 
 def command_help(name: str, command: Callable[..., Any], style: Style) -> str:
     """`gad COMMAND --help`: its docstring, and what its parameters declare."""
+    from generalad.cli.options import Option, parameters  # not for `gad --help`, which is quick
+
     declared = parameters(command)
     sections: dict[str, list[Row]] = {"Arguments": [], "Options": []}
     usage = [f"gad {name} [OPTIONS]"]
@@ -99,7 +111,7 @@ def command_help(name: str, command: Callable[..., Any], style: Style) -> str:
 
 def _notes(one: Parameter) -> str:
     """What is allowed, and what happens without it, in brackets."""
-    default = one.declared.default if isinstance(one.declared, Option) else ""
+    default = getattr(one.declared, "default", "")
     if not default and one.takes_value and one.default not in (None, ()):
         default = str(one.default)
     notes = [", ".join(one.choices)] if one.choices else []
@@ -145,10 +157,16 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _paragraphs(command: Callable[..., Any]) -> list[str]:
     """The docstring without its examples, each paragraph one line."""
-    text = inspect.getdoc(command) or ""
-    return [" ".join(part.split()) for part in text.partition("\n\nExamples:")[0].split("\n\n")]
+    text = _docstring(command).partition("\n\nExamples:")[0]
+    return [" ".join(part.split()) for part in text.split("\n\n")]
 
 
 def _examples(command: Callable[..., Any]) -> list[str]:
-    text = (inspect.getdoc(command) or "").partition("\n\nExamples:\n")[2]
+    text = _docstring(command).partition("\n\nExamples:\n")[2]
     return [re.sub(r"^ +", "", line) for line in text.splitlines() if line.strip()]
+
+
+def _docstring(command: Callable[..., Any]) -> str:
+    import inspect
+
+    return inspect.getdoc(command) or ""
