@@ -33,7 +33,7 @@ def main() -> None:
     """Run, print, and fail if a thread is left."""
     minutes = float(sys.argv[1])
     period = float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
-    server = Server(SYSTEM_PYTHON, "live_rtsp_server.py")
+    server = Server(SYSTEM_PYTHON, "camera_rtsp_server.py")
     server.start("user=me:right")
     readers = make_readers(server.port, minutes * 60, period)
     before = measure()

@@ -44,7 +44,7 @@ def main() -> None:
     period = float(sys.argv[3]) if len(sys.argv) > 3 else 30.0
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        camera = Server(SYSTEM_PYTHON, "live_rtsp_server.py")
+        camera = Server(SYSTEM_PYTHON, "camera_rtsp_server.py")
         camera.start("user=gad:right")
         stack.callback(camera.kill)
         broker = Broker(folder).start()

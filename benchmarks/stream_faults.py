@@ -49,7 +49,7 @@ class Watched:
 
     def _consume(self) -> None:
         for frame in self.reader.frames():
-            self.times.append(frame.time)
+            self.times.append(frame.captured_at or 0.0)
             self.reader.done(frame)
 
     def between(self, start: float, end: float) -> int:
@@ -64,7 +64,7 @@ class Rtsp:
     """A server, and a proxy before it."""
 
     def __init__(self, stack: ExitStack, *settings: str) -> None:
-        self.server = Server(SYSTEM_PYTHON, "live_rtsp_server.py")
+        self.server = Server(SYSTEM_PYTHON, "camera_rtsp_server.py")
         self.server.start(*settings)
         stack.callback(self.server.kill)
         self.proxy = RtspProxy(self.server.port)

@@ -8,35 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from generalad import records
 from generalad.errors import ConfigError, key_hint
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
 EMBEDDED = "embedded"
 """Name of the backbone that is shipped with the package."""
-
-
-def _coerce(key: str, value: Any, current: Any) -> Any:
-    if isinstance(current, tuple):
-        items = value if isinstance(value, list | tuple) else [value]
-        if key == "image_size" and len(items) == 1:
-            items = [*items, *items]
-        kind = str if key == "distortions" else int
-        _check(all(type(item) is kind for item in items), key, f"a list of {kind.__name__}", value)
-        return tuple(items)
-    if isinstance(current, float) and type(value) is int:
-        return float(value)
-    _check(type(value) is type(current), key, type(current).__name__, value)
-    return value
 
 
 def _check(condition: bool, key: str, expected: str, found: Any) -> None:
@@ -147,14 +128,23 @@ class Config:
         _check(len(moves) <= 1, "distortions", "one of copy_out, shuffle and randshuffle", chosen)
 
     def replaced(self, changes: dict[str, Any]) -> Config:
-        """A copy with `changes`; lists become tuples, unknown keys and wrong types are errors."""
-        known = {field.name: field for field in dataclasses.fields(self)}
-        clean = {}
+        """A copy with `changes`; unknown keys and wrong types are errors.
+
+        Lists become tuples. Where several values stand, one alone may; of `image_size` it is both.
+        """
+        values = dataclasses.asdict(self)
         for key, value in changes.items():
-            if key not in known:
-                raise ConfigError(f"unknown configuration key {key!r}", remedy=key_hint(key, known))
-            clean[key] = _coerce(key, value, getattr(self, key))
-        return dataclasses.replace(self, **clean)
+            if key not in values:
+                raise ConfigError(
+                    f"unknown configuration key {key!r}", remedy=key_hint(key, values)
+                )
+            if isinstance(values[key], tuple) and not isinstance(value, list | tuple):
+                value = [value]
+            values[key] = value * 2 if key == "image_size" and len(value) == 1 else value
+        try:
+            return records.convert(values, type(self))
+        except records.RecordError as error:
+            raise ConfigError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in JSON."""
@@ -202,12 +192,7 @@ def load_config(preset: str = "large", *, file: Path | None = None) -> Config:
     """
     changes: dict[str, Any] = {}
     if file is not None:
-        try:
-            changes = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(
-                f"cannot read {file}: {error}", remedy="check the TOML file"
-            ) from error
+        changes = records.read_toml(file)
     preset = changes.pop("preset", preset)
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(

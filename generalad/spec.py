@@ -2,20 +2,17 @@
 
 The spec travels in the `metadata_props` of an ONNX file and as JSON beside other formats. It holds
 everything a runtime needs to go from an image to a decision, and how each number was obtained.
-Standard library only.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
+from generalad import records
 from generalad.errors import ArtifactError
 
 FORMAT_VERSION = 1
@@ -195,7 +192,7 @@ class Spec:
 
     def to_json(self) -> str:
         """The record as JSON; NaN is refused."""
-        return json.dumps(self.to_dict(), allow_nan=False)
+        return records.to_json(self)
 
     @classmethod
     def from_json(cls, text: str, *, name: str = "artifact") -> Spec:
@@ -205,8 +202,8 @@ class Spec:
             ArtifactError: not JSON, a newer format, or fields missing or of a wrong type.
         """
         try:
-            raw = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            raw = records.parse_json(text)
+        except records.RecordError as error:
             raise _no_spec(name) from error
         return cls.from_dict(raw, name=name)
 
@@ -222,72 +219,12 @@ class Spec:
                 remedy="pip install --upgrade generalad",
             )
         try:
-            spec: Spec = _build(cls, raw)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return records.convert(raw, cls)
+        except records.RecordError as error:
             raise ArtifactError(
                 f"{name}: the spec is damaged ({error})", remedy="export the detector again"
             ) from error
-        return spec
 
 
 def _no_spec(name: str) -> ArtifactError:
     return ArtifactError(f"{name}: holds no generalad spec", remedy="make one with gad export")
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """Turn plain JSON into the annotated type `kind`, checking types on the way."""
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
-        return kind(
-            **{
-                f.name: _field(f, hints[f.name], value)
-                for f in dataclasses.fields(kind)
-                if _given(f, value)
-            }
-        )
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"expected a list, found {type(value).__name__}")
-        args = typing.get_args(kind)
-        if args[-1] is Ellipsis:
-            return tuple(_build(args[0], item) for item in value)
-        if len(args) != len(value):
-            raise ValueError(f"expected {len(args)} values, found {len(value)}")
-        return tuple(_build(arg, item) for arg, item in zip(args, value, strict=True))
-    if origin in (Union, types.UnionType):
-        (other,) = (arg for arg in typing.get_args(kind) if arg is not types.NoneType)
-        return None if value is None else _build(other, value)
-    if origin is dict:
-        item = typing.get_args(kind)[1]
-        entries = _checked(dict, value)
-        return entries if item is Any else {k: _build(item, v) for k, v in entries.items()}
-    if kind is float:
-        number = float(_checked((int, float), value))
-        if not math.isfinite(number):
-            raise ValueError("a number is not finite")
-        return number
-    return _checked(kind, value)
-
-
-def _given(item: dataclasses.Field[Any], value: Any) -> bool:
-    has_default = (
-        item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
-    )
-    return item.name in _checked(dict, value) or not has_default
-
-
-def _field(item: dataclasses.Field[Any], kind: Any, value: dict[str, Any]) -> Any:
-    if item.name not in value:
-        raise KeyError(f"{item.name} is missing")
-    return _build(kind, value[item.name])
-
-
-def _checked(kind: Any, value: Any) -> Any:
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise TypeError(f"expected {kind}, found {type(value).__name__}")
-    return value

@@ -1,4 +1,4 @@
-"""The arrows of docs/architecture.md are those of the code; the runtime half starts without torch."""
+"""The arrows of docs/architecture.md are those of the code; the runtime starts without torch."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
     from generalad.runtime import infer as run
 
     # A table would be torn up by results that go to the same terminal.
-    to_stdout = any(output.is_("file", "-") for _, output in wanted.outputs)
+    to_stdout = any(getattr(output.table, "file", "") == "-" for output in wanted.outputs)
     table = sys.stderr.isatty() and not (to_stdout and sys.stdout.isatty())
     display: LiveTable | LogLines = LiveTable() if table else LogLines()
 
@@ -119,11 +119,7 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
 def _sinks(wanted: Plan, log: Log) -> list[Sink]:
     from generalad.runtime.line.open_sinks import open_outputs
 
-    return [
-        sink
-        for here, table in wanted.outputs
-        for sink in open_outputs([table], here=here, state=wanted.state, log=log)
-    ]
+    return open_outputs(wanted.outputs, state=wanted.state, log=log)
 
 
 def _telemetry(wanted: Plan) -> list[Observer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
@@ -12,8 +12,8 @@ from generalad.errors import UsageError
 
 if TYPE_CHECKING:
     from generalad.runtime.line.line_file import Line
+    from generalad.runtime.line.open_sinks import SinkEntry, SinkTable
     from generalad.runtime.line.stream import Stream
-    from generalad.runtime.line.toml_table import Table
     from generalad.runtime.sources import Source
 
 T = TypeVar("T")
@@ -114,16 +114,12 @@ class Options(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to run: the options over the line's file.
-
-    `outputs` are tables for `runtime.line.open_sinks`, each with the folder that its paths are
-    relative to.
-    """
+    """What is to run: the options over the line's file. `outputs` are for `open_outputs`."""
 
     artifact: Path
     sources: Sequence[Source | Stream]
     threshold: float | None
-    outputs: Sequence[tuple[Path, Table]]
+    outputs: Sequence[SinkEntry]
     live: bool
     batch: int
     max_wait: float
@@ -153,11 +149,9 @@ def plan(given: Options, *, to_terminal: bool) -> Plan:
     if not sources:
         raise UsageError("no sources given", remedy="name files, folders, patterns or cameras")
     live = any(isinstance(getattr(item, "source", item), LiveSource) for item in sources)
-    outputs = _outputs(given)
-    if given.config is not None:
-        outputs += [(given.config.parent, table) for table in line.sinks]
+    outputs = [*_outputs(given), *line.sinks]
     if not outputs and not (live and to_terminal):
-        outputs = [_output("json", "--json", file="-")]
+        outputs = _outputs(given._replace(json="-"))
     max_wait = None if given.max_wait is None else given.max_wait / 1000
     return Plan(
         artifact=Path(artifact),
@@ -201,21 +195,27 @@ def _sources(given: Options, state: Path | None) -> list[Source]:
     return found
 
 
-def _outputs(given: Options) -> list[tuple[Path, Table]]:
-    named = [
-        _output("json", "--json", file=given.json),
-        _output("csv", "--csv", file=given.csv),
-        _output("overlays", "--overlays", folder=given.overlays),
-        _output("video", "--video", file=given.video),
-        _output("events", "--events", folder=given.events),
-        _output("samples", "--samples", folder=given.samples),
+def _outputs(given: Options) -> list[SinkEntry]:
+    from generalad.runtime.line import open_sinks as sinks
+
+    kinds: dict[str, Callable[[str], SinkTable]] = {
+        "json": sinks.JsonTable,
+        "csv": sinks.CsvTable,
+        "overlays": sinks.OverlaysTable,
+        "video": sinks.VideoTable,
+        "events": sinks.EventsTable,
+        "samples": sinks.SamplesTable,
+        "send": sinks.SendTable,
+    }
+    return [
+        sinks.SinkEntry(kind(place), Path(), f"--{option}")
+        for option, kind in kinds.items()
+        for place in _as_list(getattr(given, option))
     ]
-    wanted = [given.json, given.csv, given.overlays, given.video, given.events, given.samples]
-    found = [output for output, place in zip(named, wanted, strict=True) if place is not None]
-    return found + [_output("send", "--send", address=address) for address in given.send]
 
 
-def _output(kind: str, option: str, **values: str | None) -> tuple[Path, Table]:
-    from generalad.runtime.line.toml_table import Table
-
-    return Path(), Table({"type": kind, **values}, option)
+def _as_list(value: str | Sequence[str] | None) -> Sequence[str]:
+    """The values of an option that may be given several times, once, or not at all."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value

@@ -1,12 +1,14 @@
-"""Where images come from: files, folders, patterns and videos, all as one stream of `Frame`.
+"""Where images come from: files, videos and live sources, each a stream of `Frame`.
 
 What cannot be read is not skipped: it arrives as a frame with `error` set and without an image,
-so that every consumer counts it. Other sources need only implement `Source`.
+so that every consumer counts it. Other sources need only implement `Source`, or
+`LiveSource` if they do not wait to be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import enum
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -19,7 +21,6 @@ from generalad.errors import DataError
 from generalad.preprocess import read_image
 
 if TYPE_CHECKING:
-    from generalad.runtime.cameras.state import Status
     from generalad.runtime.notification import Notification
 
 WATCH = "watch:"
@@ -37,14 +38,14 @@ class Frame:
     Attributes:
         source: address of the source, as the user gave it.
         index: position in the source, from 0.
-        time: in seconds: since the start for a video, the file's modification time (since 1970)
-            for an image.
+        time: in seconds: since the start for a video; since 1970 for an image (when its file was
+            modified) and for a frame of a live source (when it was captured).
         path: the file the image is in or comes from; empty where there is none.
         name: relative path that no other image of this source has, for naming outputs.
         image: (H, W, 3) uint8 RGB, or None.
         error: why there is no image, or None.
         rate: frames a second of a video, None for single images.
-        waited: seconds from its capture by a camera until it was handed out.
+        captured_at: when a camera gave it, in seconds of `time.monotonic`; None for files.
     """
 
     source: str
@@ -55,7 +56,7 @@ class Frame:
     image: NDArray[np.uint8] | None
     error: str | None = None
     rate: float | None = None
-    waited: float = 0.0
+    captured_at: float | None = None
 
 
 class Source(Protocol):
@@ -76,6 +77,54 @@ class Source(Protocol):
         """Yield frames in order; resources are freed when the iterator is closed."""
 
 
+class State(str, enum.Enum):
+    """What a live source is doing."""
+
+    CONNECTING = "connecting"
+    """First attempt; no frame yet."""
+    LIVE = "live"
+    """Frames come."""
+    STALLED = "stalled"
+    """The driver has not answered in time and was given up; a new attempt follows."""
+    RECONNECTING = "reconnecting"
+    """An attempt failed or the connection was lost; a new attempt follows or is on its way."""
+    FAILED = "failed"
+    """Given up for good: another attempt cannot help."""
+    ENDED = "ended"
+    """The source came to its end, or was closed."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A live source at one moment; `captured == processed + dropped + in_flight` always holds.
+
+    Attributes:
+        state: what it is doing.
+        reason: why, on one line, without secrets.
+        since: when it entered the state, monotonic seconds.
+        captured: frames that the camera gave.
+        processed: frames that were reported as done.
+        dropped: frames that will not be processed, by reason.
+        in_flight: frames that wait or have been handed out.
+        attempts: how often opening was begun.
+        reconnects: how often frames came again after they had been lost.
+        fps: frames a second of the camera over the last 100 frames; 0 while there are too few.
+        resolution: (height, width) of the last frame, None before the first one.
+    """
+
+    state: State
+    reason: str
+    since: float
+    captured: int
+    processed: int
+    dropped: Mapping[str, int]
+    in_flight: int
+    attempts: int
+    reconnects: int
+    fps: float
+    resolution: tuple[int, int] | None
+
+
 @runtime_checkable
 class LiveSource(Source, Protocol):
     """A source that does not wait to be read: a camera, or something like one."""
@@ -83,7 +132,7 @@ class LiveSource(Source, Protocol):
     def read(self) -> Iterator[Frame | Notification]:
         """Yield frames to the end, and a notification of kind "camera" where the state changes."""
 
-    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         """Take back a frame that `read` gave: it was processed, or dropped for a reason."""
 
     def status(self) -> Status:
@@ -91,6 +140,29 @@ class LiveSource(Source, Protocol):
 
     def stop(self) -> None:
         """Give no further frames but those that wait already; from any thread, returns soon."""
+
+
+class LiveSourceMixin:
+    """`count` and iteration for live sources, from their `read` and `done`."""
+
+    def read(self) -> Iterator[Frame | Notification]:
+        """See `LiveSource`."""
+        raise NotImplementedError
+
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
+        """See `LiveSource`."""
+        raise NotImplementedError
+
+    def count(self) -> int | None:
+        """Not known."""
+        return None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames without the notifications; each is done when the next one is asked for."""
+        for thing in self.read():
+            if isinstance(thing, Frame):
+                yield thing
+                self.done(thing)
 
 
 class ImageFiles:

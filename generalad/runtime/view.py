@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 LIVE, GIVEN_UP = "live", "failed"
-"""States of a camera: frames come, and no further attempt can help; values of `cameras.State`."""
+"""States of a camera: frames come, and no further attempt can help; values of `sources.State`."""
 
 
 class StreamView(NamedTuple):

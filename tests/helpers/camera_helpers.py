@@ -57,18 +57,27 @@ class Script:
     The first step of a script is that of `open`: None succeeds. A step is an image, an exception
     to raise, None for the end, or an event to hang on, after which the next step follows. A script
     that is used up hangs for good, until `release`.
+
+    With `waits`, reading goes on only when the consumer has called `go_on` for the image before, so
+    that no newer frame takes the place of an older one.
     """
 
-    def __init__(self, *scripts: Iterable[Step]) -> None:
+    def __init__(self, *scripts: Iterable[Step], waits: bool = False) -> None:
         self._scripts = [list(script) for script in scripts]
+        self._may_read = threading.Semaphore(1) if waits else None
         self.made: list[ScriptedCamera] = []
         self.at_rest = threading.Event()
 
     def __call__(self) -> ScriptedCamera:
         steps = self._scripts[min(len(self.made), len(self._scripts) - 1)]
-        camera = ScriptedCamera(list(steps), self.at_rest)
+        camera = ScriptedCamera(list(steps), self.at_rest, self._may_read)
         self.made.append(camera)
         return camera
+
+    def go_on(self) -> None:
+        """The consumer is done with an image."""
+        assert self._may_read is not None
+        self._may_read.release()
 
     def release(self) -> None:
         """Let go of every camera that hangs at the end of its script; it reads no more."""
@@ -76,9 +85,12 @@ class Script:
 
 
 class ScriptedCamera:
-    def __init__(self, steps: list[Step], at_rest: threading.Event) -> None:
+    def __init__(
+        self, steps: list[Step], at_rest: threading.Event, may_read: threading.Semaphore | None
+    ) -> None:
         self._steps = steps
         self._at_rest = at_rest
+        self._may_read = may_read
         self.closed = 0
         self.thread = threading.current_thread()
 
@@ -100,7 +112,16 @@ class ScriptedCamera:
         self._step()
 
     def read(self) -> Image | None:
-        return self._step()
+        if self._may_read is None or not self._steps:
+            return self._step()
+        assert self._may_read.acquire(timeout=PATIENCE), "the consumer never went on"
+        found = None
+        try:
+            found = self._step()
+        finally:
+            if found is None:  # nothing that a consumer could be done with
+                self._may_read.release()
+        return found
 
     def close(self) -> None:
         self.closed += 1

@@ -5,17 +5,23 @@ killed and restarted, and a consumer that checks every frame.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from camera_helpers import balanced, until
+from camera_helpers import Image, balanced, until
 
-from generalad.runtime.cameras import Backoff, Captured, Reader, State
+from generalad.runtime.cameras import Address, Backoff, Camera, CameraFactory, Reader, State
+from generalad.runtime.cameras.reader import camera_factory
+from generalad.runtime.sources import Frame
 
 HERE = Path(__file__).parent
 SYSTEM_PYTHON = "/usr/bin/python3"  # has GStreamer's bindings where Debian's packages are installed
@@ -53,28 +59,72 @@ def make(address: str, **settings: Any) -> Reader:
     return Reader(address, **settings)
 
 
-class Consumer:
-    """Takes frames and checks each: red, and never anything else."""
+@dataclass(frozen=True, eq=False)
+class Given:
+    """An image that a camera gave, whether it was handed out or dropped."""
 
-    def __init__(self, reader: Reader) -> None:
+    image: Image
+    time: float  # seconds of time.monotonic
+    attempt: int  # number of the camera, from 1
+
+
+class Recorder:
+    """Makes the cameras of an address and notes the last thousand images that they give."""
+
+    def __init__(self, make: CameraFactory) -> None:
+        self._make = make
+        self._cameras = itertools.count(1)
+        self.given: deque[Given] = deque(maxlen=1000)
+
+    def __call__(self) -> Camera:
+        camera, attempt = self._make(), next(self._cameras)
+        read = camera.read
+
+        def recorded() -> Image | None:
+            image = read()
+            if image is not None:
+                self.given.append(Given(image, time.monotonic(), attempt))
+            return image
+
+        camera.read = recorded  # type: ignore[method-assign]
+        return camera
+
+
+class Consumer:
+    """Takes frames and checks all that the camera gives: red, and never anything else."""
+
+    def __init__(self, reader: Reader, recorder: Recorder) -> None:
         self.reader = reader
-        self.last: Captured | None = None
+        self.recorder = recorder
+        self.last: Frame | None = None
+        self._last_given: Given | None = None
 
     def until(self, condition: Any) -> None:
         until(lambda: self._take() and condition())
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt that the last frame came from."""
+        assert self._last_given is not None
+        return self._last_given.attempt
+
+    def check_images(self) -> None:
+        """Of every frame, taken or dropped: red, and whole."""
+        for given in tuple(self.recorder.given):
+            red, green, blue = given.image.mean(axis=(0, 1))
+            assert red > 180 and green < 70 and blue < 70
+            spread = given.image[..., 0].mean(axis=1).std()
+            assert spread < 20, "half of an image"
 
     def _take(self) -> bool:
         assert balanced(self.reader)
         frame = self.reader.next(timeout=0)
         if frame is not None:
-            red, green, blue = frame.image.mean(axis=(0, 1))
-            assert red > 180 and green < 70 and blue < 70
-            spread = frame.image[..., 0].mean(axis=1).std()
-            assert spread < 20, "half of an image"
+            given = next(g for g in reversed(self.recorder.given) if g.image is frame.image)
             assert self.last is None or frame.index > self.last.index
-            assert self.last is None or frame.generation >= self.last.generation
+            assert self._last_given is None or given.attempt >= self._last_given.attempt
             self.reader.done(frame)
-            self.last = frame
+            self.last, self._last_given = frame, given
         return True
 
     def frames(self, more: int) -> None:
@@ -85,8 +135,19 @@ class Consumer:
 
 @contextlib.contextmanager
 def watching(address: str, **settings: Any) -> Iterator[tuple[Reader, Consumer]]:
-    with make(address, **settings) as reader:
-        yield reader, Consumer(reader)
+    recorders: list[Recorder] = []
+
+    def recorded(address: Address, **timeouts: float) -> Recorder:
+        recorders.append(Recorder(camera_factory(address, **timeouts)))
+        return recorders[-1]
+
+    with patch("generalad.runtime.cameras.reader.camera_factory", recorded):
+        reader = make(address, **settings)
+    (recorder,) = recorders
+    consumer = Consumer(reader, recorder)
+    with reader:
+        yield reader, consumer
+    consumer.check_images()
 
 
 def report(fault: str, reader: Reader, began: float, ended: float) -> None:
@@ -113,7 +174,7 @@ def pause_and_go_on(server: Server, address: str, fault: str) -> None:
         consumer.frames(3)
         report(fault, reader, began, ended)
         assert reader.status.reconnects == 1 and consumer.last is not None
-        assert consumer.last.generation == reader.status.attempts > 1
+        assert consumer.attempt == reader.status.attempts > 1
         until(lambda: not reader.stuck)
 
 
@@ -132,4 +193,5 @@ def kill_and_restart(server: Server, address: str, fault: str, size: str) -> Non
         report(fault, reader, began, ended)
         width, height = map(int, size.split("x"))
         assert before != reader.status.resolution == (height, width)
-        assert consumer.last is not None and consumer.last.image.shape == (height, width, 3)
+        assert consumer.last is not None and consumer.last.image is not None
+        assert consumer.last.image.shape == (height, width, 3)

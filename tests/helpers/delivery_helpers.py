@@ -19,7 +19,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from generalad.runtime.cameras import Backoff
+from generalad.runtime.backoff import Backoff
 from generalad.runtime.delivery.message import Message, MessageKind
 from generalad.runtime.delivery.transport import Transport
 

@@ -41,7 +41,7 @@ class LiveSource:
     def read(self) -> Iterator[Frame | Notification]:
         return iter(())
 
-    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         pass
 
     def status(self) -> Status:

@@ -6,13 +6,10 @@ means trusting it. So the record is checked first, and a foreign engine is never
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from generalad import records
 from generalad.errors import ArtifactError
 from generalad.files import sha256_of_bytes
 from generalad.spec import Spec
@@ -71,10 +68,15 @@ class EngineRecord:
     engine_sha256: str
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        if self.hardware_compatibility not in HARDWARE_COMPATIBILITY:
+            raise ValueError(f"hardware_compatibility is {self.hardware_compatibility!r}")
+        if Path(self.onnx).name != self.onnx:
+            raise ValueError(f"onnx is {self.onnx!r}, expected a name without folder")
+
     def to_json(self) -> str:
         """The record as indented JSON."""
-        record = dataclasses.asdict(self)
-        return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return records.to_json(self, indent=2) + "\n"
 
     def machine_problems(self, found: Machine) -> list[str]:
         """Why the engine cannot run on `found`, in words; empty if it can."""
@@ -111,13 +113,13 @@ def read_record(engine: Path) -> EngineRecord:
     """
     path = record_path(engine)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = records.parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise ArtifactError(
             f"{engine}: {path.name} is missing beside it, which says what the engine was built for",
             remedy=f"copy both files, or {rebuild_command(engine)}",
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, records.RecordError) as error:
         raise _damaged(engine, "it is no JSON, or cut off") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if type(version) is int and version > FORMAT_VERSION:
@@ -125,9 +127,11 @@ def read_record(engine: Path) -> EngineRecord:
             f"{path}: format {version} is newer than the {FORMAT_VERSION} this version reads",
             remedy="pip install --upgrade generalad",
         )
+    if isinstance(raw, dict) and "spec" in raw:
+        Spec.from_dict(raw["spec"], name=str(path))  # says so where it is of a newer format
     try:
-        return _from_dict(raw, path)
-    except (KeyError, TypeError, ValueError) as error:
+        return records.convert(raw, EngineRecord)
+    except records.RecordError as error:
         raise _damaged(engine, str(error)) from error
 
 
@@ -184,34 +188,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     """The numbers of "10.16.1.11"; (0,) if it holds something else."""
     parts = version.split(".")
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else (0,)
-
-
-def _from_dict(raw: Any, path: Path) -> EngineRecord:
-    values = _checked(raw, EngineRecord)
-    values["machine"] = Machine(**_checked(raw["machine"], Machine))
-    values["spec"] = Spec.from_dict(raw["spec"], name=str(path))
-    values["batch"] = batch = tuple(raw["batch"])
-    if len(batch) != 3 or not all(type(size) is int for size in batch):
-        raise ValueError(f"batch is {raw['batch']!r}")
-    if values["hardware_compatibility"] not in HARDWARE_COMPATIBILITY:
-        raise ValueError(f"hardware_compatibility is {values['hardware_compatibility']!r}")
-    if Path(values["onnx"]).name != values["onnx"]:
-        raise ValueError(f"onnx is {values['onnx']!r}, expected a name without folder")
-    return EngineRecord(**values)
-
-
-def _checked(raw: Any, kind: type) -> dict[str, Any]:
-    """The fields of `kind`; strings, numbers and booleans of the right type."""
-    if not isinstance(raw, dict):
-        raise TypeError(f"expected an object, found {type(raw).__name__}")
-    hints = typing.get_type_hints(kind)
-    for name, hint in hints.items():
-        if name not in raw:
-            raise ValueError(f"{name} is missing")
-        simple = {str: (str,), bool: (bool,), int: (int,), int | None: (int, type(None))}.get(hint)
-        if simple and type(raw[name]) not in simple:
-            raise TypeError(f"{name} is {raw[name]!r}")
-    return {name: raw[name] for name in hints}
 
 
 def _damaged(engine: Path, why: str) -> ArtifactError:

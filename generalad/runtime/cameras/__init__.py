@@ -4,33 +4,27 @@
 images that other programs write. `open_live` makes either a source of `infer`.
 """
 
-from generalad.runtime.cameras.address import Address, parse_address, redacted
-from generalad.runtime.cameras.camera import Camera, CameraFactory
-from generalad.runtime.cameras.lost import CameraLost, DamagedFrame
+from generalad.runtime.backoff import Backoff
+from generalad.runtime.cameras.address import Address, parse_address
+from generalad.runtime.cameras.camera import Camera, CameraFactory, CameraLost, DamagedFrame
+from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.open import open_live
 from generalad.runtime.cameras.reader import Reader
-from generalad.runtime.cameras.state import Captured, Change, Policy, State, Status
-from generalad.runtime.cameras.timing import Backoff, Clock, SystemClock
-from generalad.runtime.cameras.watch import Arrived, WatchedFolder
+from generalad.runtime.cameras.watched_folder import WatchedFolder
+from generalad.runtime.sources import State, Status
 
 __all__ = [
     "Address",
-    "Arrived",
     "Backoff",
     "Camera",
     "CameraFactory",
     "CameraLost",
-    "Captured",
     "Change",
-    "Clock",
     "DamagedFrame",
-    "Policy",
     "Reader",
     "State",
     "Status",
-    "SystemClock",
     "WatchedFolder",
     "open_live",
     "parse_address",
-    "redacted",
 ]

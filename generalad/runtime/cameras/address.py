@@ -1,18 +1,13 @@
-"""Addresses of live sources: what they mean, and how they are shown without their secrets.
-
-`parse_address` sorts an address into a kind; `redacted` shows one, `Address.clean` removes its
-secrets from any other text, such as the message of a library that was given the address;
-`split_user` separates them for those who need them.
-"""
+"""Addresses of cameras: `parse_address` sorts one into a kind."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from generalad.errors import UsageError
+from generalad.runtime.secrets import clean, redacted
 
 Kind = Literal["rtsp", "http", "usb", "test"]
 
@@ -25,13 +20,6 @@ _SCHEMES: dict[str, Kind] = {
 }
 _KNOWN = "known: rtsp://, rtsps://, http://, https://, usb:0, /dev/video0, test://washer"
 _USB = re.compile(r"usb:\d+|/dev/(video\d+|v4l/.+)")
-HIDDEN = "***"
-
-# Some cameras take their password in the query, others in the path, joined by other characters.
-# What follows is hidden up to the next "&": a password may hold any of the other ones.
-_SECRET = re.compile(
-    r"((?:pas|pwd|token|secret|key|auth|user|usr|login|sig|cred)[\w.%-]*=)([^&\s]*)", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,16 +46,8 @@ class Address:
         return int(self.text[4:]) if self.text.startswith("usb:") else None
 
     def clean(self, text: str) -> str:
-        """`text` on one line, with this address redacted and its secrets hidden wherever they are.
-
-        Secrets of one or two characters are only hidden as parts of the address: hiding them
-        everywhere would tell what they are.
-        """
-        text = " ".join(text.split()).replace(self.text, str(self))
-        for secret in sorted(_secrets(self.text), key=len, reverse=True):
-            if len(secret) > 2:
-                text = text.replace(secret, HIDDEN)
-        return text
+        """`text` on one line, without the secrets of this address; see `secrets.clean`."""
+        return clean(text, self.text)
 
 
 def parse_address(text: str) -> Address:
@@ -86,51 +66,3 @@ def parse_address(text: str) -> Address:
         missing = "category" if kind == "test" else "host"
         raise UsageError(f"{redacted(text)}: the {missing} is missing", remedy=_KNOWN)
     return Address(text, kind)
-
-
-def redacted(address: str) -> str:
-    """An address without user, password and password-like values.
-
-    Passwords with unescaped "/", "?" or "@" are common, so where there is user information
-    everything up to the last "@" is taken for it. That may hide more than the secret, never less.
-    """
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        return address
-    user = _user_information(rest)
-    if user:
-        rest = f"{HIDDEN}@{rest[len(user) + 1 :]}"
-    return scheme + separator + _SECRET.sub(rf"\g<1>{HIDDEN}", rest)
-
-
-def _user_information(rest: str) -> str:
-    """What comes before the host, without the "@"; empty if there is nothing."""
-    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # "host/path@1" has none; with a colon, what looks like a port may be a password.
-    return rest.rpartition("@")[0] if "@" in host or ":" in host else ""
-
-
-def _secrets(address: str) -> set[str]:
-    rest = address.partition("://")[2]
-    user = _user_information(rest)
-    found = {user, *user.split(":", 1)[1:]}
-    found.update(match[2] for match in _SECRET.finditer(rest[len(user) :]))
-    return {form for secret in found if secret for form in (secret, unquote(secret))}
-
-
-def split_user(url: str) -> tuple[str, str, str]:
-    """An address without its user information, and the user and password in it.
-
-    Raises:
-        UsageError: a host or port that cannot be; unescaped characters of a password look so.
-    """
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise UsageError(
-            "the host or port in the address is wrong",
-            remedy="write special characters of a password as %40 for @, %2F for /, %3A for :",
-        ) from None
-    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return bare, unquote(parts.username or ""), unquote(parts.password or "")

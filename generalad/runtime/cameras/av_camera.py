@@ -25,9 +25,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from generalad.runtime.cameras.address import Address, split_user
+from generalad.runtime.cameras.address import Address
+from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
 from generalad.runtime.cameras.h264 import MissingFrames
-from generalad.runtime.cameras.lost import CameraLost, DamagedFrame
+from generalad.runtime.secrets import split_user
 
 # TCP first, because it loses nothing; UDP where the camera offers nothing else. What an RTSP
 # server announces is enough to begin: looking into the stream before would cost two seconds.

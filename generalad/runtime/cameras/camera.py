@@ -1,7 +1,7 @@
-"""Cameras: what opens a live source and reads it, frame by frame, in one thread.
+"""`Camera`: what opens a live source and reads it, frame by frame, in one thread.
 
-A camera is made anew for every attempt and blocks as long as its driver blocks; patience, new
-attempts and counting are the reader's. `camera_factory` makes the right ones for an address.
+A camera is made anew for every attempt and blocks as long as its driver blocks; timeouts, new
+attempts and counting are the reader's.
 """
 
 from __future__ import annotations
@@ -12,8 +12,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import require_extra
-from generalad.runtime.cameras.address import Address
+
+class DamagedFrame(Exception):
+    """A frame arrived but is no whole image."""
+
+
+class CameraLost(Exception):
+    """A camera cannot be opened or gives no more frames; worth another attempt."""
 
 
 class Camera(Protocol):
@@ -44,29 +49,3 @@ class Camera(Protocol):
 
 
 CameraFactory = Callable[[], Camera]
-
-
-def camera_factory(address: Address, *, open_timeout: float, read_timeout: float) -> CameraFactory:
-    """What makes the cameras of an address, one for each attempt; timeouts in seconds.
-
-    Raises:
-        UsageError: a `test://` address with unknown or wrong settings.
-        MissingExtraError: the packages for this kind of address are not installed.
-    """
-    # Each kind loads its own library, and only when it is asked for.
-    if address.kind == "test":
-        from generalad.runtime.cameras.simulated import SimulatedSource
-
-        return SimulatedSource.parse(address.text).camera
-    if address.kind == "usb":
-        from generalad.runtime.cameras.usb_camera import UsbCamera
-
-        return lambda: UsbCamera(address)
-    if address.kind == "http":
-        from generalad.runtime.cameras.mjpeg import HttpCamera
-
-        return lambda: HttpCamera(address, open_timeout=open_timeout, read_timeout=read_timeout)
-    require_extra("an RTSP camera", "streams", "av")
-    from generalad.runtime.cameras.av_camera import AvCamera
-
-    return lambda: AvCamera(address, open_timeout=open_timeout, read_timeout=read_timeout)

@@ -9,17 +9,16 @@ from pathlib import Path
 
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraFactory
+from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.reader import Reader
-from generalad.runtime.cameras.source import FramesAlone
-from generalad.runtime.cameras.state import Captured, Change, Status
 from generalad.runtime.notification import Notification
-from generalad.runtime.sources import Frame
+from generalad.runtime.sources import Frame, LiveSourceMixin, Status
 
-_LOOK = 0.1
+_CHANGES_EVERY = 0.1
 """Seconds after which a change of state is told when no frame comes."""
 
 
-class CameraSource(FramesAlone):
+class CameraSource(LiveSourceMixin):
     """The newest frames of a `Reader`, and notifications where its state changes."""
 
     folder: Path | None = None
@@ -44,32 +43,25 @@ class CameraSource(FramesAlone):
         """
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._reader = Reader(
-            source,
-            name=name or "camera",
-            stall_after=stall_after,
-            on_change=self._changes.put,
+            source, name=name, stall_after=stall_after, on_change=self._changes.put
         )
-        self.address = name or self._reader.name
-        self._handed_out: dict[int, Captured] = {}
+        self.address = self._reader.name
 
     def read(self) -> Iterator[Frame | Notification]:
         """See `LiveSource`; ends with the camera, or after `stop`."""
         with self._reader as reader:
             while True:
-                captured = reader.next(timeout=_LOOK)
-                yield from self._news()
-                if captured is not None:
-                    self._handed_out[captured.index] = captured
-                    yield self._frame(captured)
+                frame = reader.next(timeout=_CHANGES_EVERY)
+                yield from self._notifications()
+                if frame is not None:
+                    yield frame
                 elif reader.finished:
                     break
-        yield from self._news()
+        yield from self._notifications()
 
-    def settle(self, frame: Frame, *, dropped: str | None) -> None:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         """See `LiveSource`."""
-        captured = self._handed_out.pop(frame.index, None)
-        if captured is not None:
-            self._reader.done(captured, dropped=dropped)
+        self._reader.done(frame, dropped=dropped)
 
     def status(self) -> Status:
         """See `LiveSource`."""
@@ -79,18 +71,7 @@ class CameraSource(FramesAlone):
         """See `LiveSource`."""
         self._reader.close(drain=True, timeout=0)
 
-    def _frame(self, captured: Captured) -> Frame:
-        return Frame(
-            source=self.address,
-            index=captured.index,
-            time=captured.wall,
-            path="",
-            name=f"{captured.index:09d}.jpg",
-            image=captured.image,
-            waited=time.monotonic() - captured.time,
-        )
-
-    def _news(self) -> Iterator[Notification]:
+    def _notifications(self) -> Iterator[Notification]:
         while not self._changes.empty():
             change = self._changes.get()
             wall = time.time() - (time.monotonic() - change.time)

@@ -7,10 +7,10 @@ from pathlib import Path
 from generalad.errors import DataError, UsageError
 from generalad.runtime.cameras.address import parse_address
 from generalad.runtime.cameras.camera_source import CameraSource
-from generalad.runtime.cameras.video import VideoCamera
-from generalad.runtime.cameras.watched_source import WatchedSource
-from generalad.runtime.delivery.secrets import expand
+from generalad.runtime.cameras.video_camera import VideoCamera
+from generalad.runtime.cameras.watched_folder import WatchedFolder
 from generalad.runtime.names import digest
+from generalad.runtime.secrets import expand
 from generalad.runtime.sources import VIDEO_SUFFIXES, WATCH, LiveSource
 
 
@@ -38,7 +38,7 @@ def open_live(
         folder = Path(address[len(WATCH) :])
         if not address[len(WATCH) :]:
             raise UsageError("watch: without a folder", remedy="write watch:FOLDER")
-        return WatchedSource(folder, name=name, memory=_memory(folder, state))
+        return WatchedFolder(folder, name=name, journal=_journal(folder, state))
     path = Path(address)
     if path.suffix.lower() in VIDEO_SUFFIXES and "://" not in address:
         if not path.is_file():
@@ -51,7 +51,7 @@ def open_live(
     return CameraSource(parse_address(expanded), name=name, stall_after=stall_after)
 
 
-def _memory(folder: Path, state: Path | None) -> Path | None:
+def _journal(folder: Path, state: Path | None) -> Path | None:
     if state is None:
         return None
     return state / f"watched-{digest(str(folder.resolve()))}.jsonl"

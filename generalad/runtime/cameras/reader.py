@@ -8,28 +8,30 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from generalad.errors import UsageError
+from generalad.errors import UsageError, require_extra
+from generalad.runtime.backoff import Backoff, Clock, SystemClock
 from generalad.runtime.cameras.address import Address, parse_address
-from generalad.runtime.cameras.camera import CameraFactory, camera_factory
-from generalad.runtime.cameras.state import Captured, Change, Ledger, Policy, Status
+from generalad.runtime.cameras.camera import CameraFactory
+from generalad.runtime.cameras.history import Change
+from generalad.runtime.cameras.latest_frame import LatestFrame
 from generalad.runtime.cameras.supervisor import OnChange, Supervisor
-from generalad.runtime.cameras.timing import Backoff, Clock, Patience, SystemClock
+from generalad.runtime.sources import Frame, Status
 
 
 class Reader:
-    """Reads one live source and always says what it is doing.
+    """Reads one camera and always says what it is doing.
 
-    `next`, `frames`, `done` and `status` may be used from any thread. Every frame that is handed
-    out must be given back with `done`.
+    One frame waits at most; a newer one takes its place. Every frame that is handed out must be
+    given back with `done`; its `index` counts all that were captured, also across reconnects, so
+    that a gap is a frame that was dropped. `next`, `frames`, `done` and `status` may be used from
+    any thread.
     """
 
     def __init__(
         self,
         source: str | Address | CameraFactory,
         *,
-        name: str = "camera",
-        policy: Policy = "latest",
-        capacity: int = 8,
+        name: str | None = None,
         stall_after: float = 5.0,
         open_timeout: float = 15.0,
         backoff: Backoff | None = None,
@@ -42,10 +44,7 @@ class Reader:
 
         Args:
             source: an address, or what makes a camera for each attempt.
-            name: shown where `source` is no address.
-            policy: "latest" drops an older frame that waits when a newer one comes; "all" lets up
-                to `capacity` frames wait and then the camera.
-            capacity: for "all".
+            name: what frames and threads call it; None takes the address without its secrets.
             stall_after: seconds without a frame after which an attempt is given up.
             open_timeout: the same for opening.
             backoff: waiting times between attempts.
@@ -56,28 +55,32 @@ class Reader:
             random: 0...1, for tests.
 
         Raises:
-            UsageError: an address of unknown form, or a setting out of range.
+            UsageError: an address of unknown form or with wrong settings, or a setting out of
+                range.
+            MissingExtraError: the packages for this kind of address are not installed.
         """
-        if policy not in ("latest", "all") or capacity < 1:
-            raise UsageError("expected policy latest or all, and capacity at least 1")
-        patience = Patience(stall_after, open_timeout, backoff or Backoff(), max_stuck)
+        if min(stall_after, open_timeout) <= 0 or max_stuck < 1:
+            raise UsageError("expected stall_after and open_timeout above 0, max_stuck at least 1")
         if isinstance(source, str):
             source = parse_address(source)
         clean: Callable[[str], str] = _one_line
         if isinstance(source, Address):
-            name, clean = str(source), source.clean
+            name, clean = name or str(source), source.clean
             # Later than the watchdog, which then names the reason; its thread comes back soon.
             source = camera_factory(
                 source, open_timeout=open_timeout + 1, read_timeout=stall_after + 1
             )
-        self.name = name
+        self.name = name or "camera"
         self._clock = clock or SystemClock()
-        self._ledger = Ledger(policy, capacity)
+        self._frames = LatestFrame()
         self._supervisor = Supervisor(
-            name,
+            self.name,
             source,
-            self._ledger,
-            patience,
+            self._frames,
+            stall_after=stall_after,
+            open_timeout=open_timeout,
+            backoff=backoff or Backoff(),
+            max_stuck=max_stuck,
             clean=clean,
             on_change=on_change,
             clock=self._clock,
@@ -103,39 +106,39 @@ class Reader:
         """Begin the first attempt; returns at once. A second call does nothing."""
         self._supervisor.start()
 
-    def next(self, timeout: float | None = None) -> Captured | None:
-        """The oldest waiting frame.
+    def next(self, timeout: float | None = None) -> Frame | None:
+        """The newest frame, once there is one that was not handed out.
 
         Returns:
             None after `timeout` seconds, or when no further frame can come (`finished`).
         """
         until = None if timeout is None else self._clock.now() + timeout
-        with self._ledger.changed:
-            while (frame := self._ledger.take()) is None and not self._supervisor.over:
+        with self._frames.changed:
+            while (frame := self._frames.take()) is None and not self._supervisor.over:
                 rest = None if until is None else until - self._clock.now()
                 if rest is not None and rest <= 0:
                     break
-                self._clock.wait(self._ledger.changed, rest)
+                self._clock.wait(self._frames.changed, rest)
             return frame
 
-    def frames(self) -> Iterator[Captured]:
+    def frames(self) -> Iterator[Frame]:
         """Frames until no further one can come. While a camera is down this waits."""
         while (frame := self.next()) is not None:
             yield frame
 
-    def done(self, frame: Captured, *, dropped: str | None = None) -> bool:
+    def done(self, frame: Frame, *, dropped: str | None = None) -> bool:
         """Give a frame back as processed, or as dropped for a reason.
 
         Returns:
             False if it was given back before; it is not counted twice.
         """
-        return self._ledger.done(frame, dropped)
+        return self._frames.done(frame, dropped)
 
     @property
     def finished(self) -> bool:
-        """Whether no further frame can come: failed, ended or closed, and none is waiting."""
-        with self._ledger.changed:
-            return self._supervisor.over and not self._ledger.waiting()
+        """Whether no further frame can come: failed, ended or closed, and none waits."""
+        with self._frames.changed:
+            return self._supervisor.over and not self._frames.waiting
 
     @property
     def status(self) -> Status:
@@ -156,7 +159,7 @@ class Reader:
         """Stop reading; waits at most `timeout` seconds for the threads.
 
         Args:
-            drain: leave the waiting frames to be taken with `next`; otherwise they are dropped.
+            drain: leave the waiting frame to be taken with `next`; otherwise it is dropped.
             timeout: in seconds.
 
         Returns:
@@ -165,12 +168,38 @@ class Reader:
         """
         threads = self._supervisor.stop("closed")
         if not drain:
-            self._ledger.drop_waiting("closed")
+            self._frames.drop_waiting("closed")
         until = time.monotonic() + timeout
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
         return self.stuck
+
+
+def camera_factory(address: Address, *, open_timeout: float, read_timeout: float) -> CameraFactory:
+    """What makes the cameras of an address, one for each attempt; timeouts in seconds.
+
+    Raises:
+        UsageError: a `test://` address with unknown or wrong settings.
+        MissingExtraError: the packages for this kind of address are not installed.
+    """
+    # Each kind loads its own library, and only when it is asked for.
+    if address.kind == "test":
+        from generalad.runtime.cameras.simulated_camera import SimulatedSource
+
+        return SimulatedSource.parse(address.text).camera
+    if address.kind == "usb":
+        from generalad.runtime.cameras.usb_camera import UsbCamera
+
+        return lambda: UsbCamera(address)
+    if address.kind == "http":
+        from generalad.runtime.cameras.http_camera import HttpCamera
+
+        return lambda: HttpCamera(address, open_timeout=open_timeout, read_timeout=read_timeout)
+    require_extra("an RTSP camera", "streams", "av")
+    from generalad.runtime.cameras.av_camera import AvCamera
+
+    return lambda: AvCamera(address, open_timeout=open_timeout, read_timeout=read_timeout)
 
 
 def _one_line(text: str) -> str:

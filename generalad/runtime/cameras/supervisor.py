@@ -1,6 +1,6 @@
 """The two threads of a live source: the one that reads, and the watchdog outside of it.
 
-    worker, one for each attempt:  open, read, read, ... ─► Ledger
+    worker, one for each attempt:  open, read, read, ... ─► LatestFrame
     watchdog, one for each source: gives up attempts that hang, begins new ones
 
 A hung driver call cannot be stopped, so its thread is left behind and what it still brings is
@@ -12,19 +12,48 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import UsageError
-from generalad.runtime.cameras.attempt import Attempt, reason_of
-from generalad.runtime.cameras.camera import CameraFactory
-from generalad.runtime.cameras.lost import CameraLost, DamagedFrame
-from generalad.runtime.cameras.state import Captured, Change, History, Ledger, State, Status
-from generalad.runtime.cameras.timing import Clock, Patience
+from generalad.errors import GadError, UsageError
+from generalad.runtime.backoff import Backoff, Clock
+from generalad.runtime.cameras.camera import CameraFactory, CameraLost, DamagedFrame
+from generalad.runtime.cameras.history import Change, History
+from generalad.runtime.cameras.latest_frame import LatestFrame
+from generalad.runtime.sources import Frame, State, Status
 
 OnChange = Callable[[Change], None]
+
+_FPS_FRAMES = 100
+_FPS_SECONDS = 0.5  # shorter is no measure: after opening, drivers give what they had stored
+
+
+@dataclass(eq=False)
+class Attempt:
+    """One camera, opened once, and its thread; fields are guarded by the lock."""
+
+    number: int
+    waiting_since: float  # for the driver to open, read or close
+    doing: str = "open"
+    thread: threading.Thread | None = None
+    damaged: bool = False  # frames have come since the last whole one, none of them whole
+    first_frame: float | None = None
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=_FPS_FRAMES))
+
+    def fps(self) -> float:
+        """Frames a second over the last frames, 0 while there are too few."""
+        span = self.times[-1] - self.times[0] if self.times else 0.0
+        return (len(self.times) - 1) / span if span >= _FPS_SECONDS else 0.0
+
+    def why_given_up(self, limit: float) -> str:
+        """The reason, after `limit` seconds without an answer."""
+        read = "only damaged frames for" if self.damaged else "no frame for"
+        what = {"open": "opening takes", "read": read, "close": "closing takes"}[self.doing]
+        return f"{what} {limit:g} s"
 
 
 class Supervisor:
@@ -34,24 +63,30 @@ class Supervisor:
         self,
         name: str,
         make: CameraFactory,
-        ledger: Ledger,
-        patience: Patience,
+        frames: LatestFrame,
         *,
+        stall_after: float,
+        open_timeout: float,
+        backoff: Backoff,
+        max_stuck: int,
         clean: Callable[[str], str],
         on_change: OnChange | None,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
-        """`clean` takes the secrets out of a reason; the lock is that of the ledger."""
+        """See `Reader`; `clean` takes the secrets out of a reason. The lock is that of `frames`."""
         self._name = name
         self._make = make
-        self._ledger = ledger
-        self._patience = patience
+        self._frames = frames
+        self._stall_after = stall_after
+        self._open_timeout = open_timeout
+        self._backoff = backoff
+        self._max_stuck = max_stuck
         self._clean = clean
         self._on_change = on_change
         self._clock = clock
         self._random = random
-        self._watch = threading.Condition(ledger.lock)  # wakes the watchdog
+        self._watch = threading.Condition(frames.lock)  # wakes the watchdog
         self._watchdog: threading.Thread | None = None
         self._attempt: Attempt | None = None
         self._left_behind: list[Attempt] = []
@@ -89,7 +124,7 @@ class Supervisor:
     def status(self) -> Status:
         """State and counts of one moment."""
         with self._watch:
-            counts, attempt = self._ledger.counts(), self._attempt
+            counts, attempt = self._frames.counts(), self._attempt
             history = self._history
             live = history.state is State.LIVE
             return Status(
@@ -134,19 +169,19 @@ class Supervisor:
                 self._attempt = None
             self._set(state, reason)
         self._watch.notify_all()
-        self._ledger.changed.notify_all()
+        self._frames.changed.notify_all()
 
     def _lost(self, attempt: Attempt, state: State, reason: str) -> None:
         """The current attempt is over; the next one is scheduled."""
-        backoff, first = self._patience.backoff, attempt.first_frame
-        if first is not None and attempt.times[-1] - first >= backoff.good_after:
+        first = attempt.first_frame
+        if first is not None and attempt.times[-1] - first >= self._backoff.good_after:
             self._failures = 0
         self._failures += 1
-        delay = backoff.delay(self._failures, self._random())
+        delay = self._backoff.delay(self._failures, self._random())
         self._attempt, self._next_at = None, self._clock.now() + delay
         self._set(state, reason)
         self._watch.notify_all()
-        self._ledger.changed.notify_all()
+        self._frames.changed.notify_all()
 
     # The watchdog
 
@@ -154,12 +189,12 @@ class Supervisor:
         while True:
             with self._watch:
                 rest = self._check()
-                news = self._history.news()
-                if not news:
+                changes = self._history.unreported()
+                if not changes:
                     if self._over:
                         return
                     self._clock.wait(self._watch, rest)
-            for change in news:
+            for change in changes:
                 if self._on_change is not None:
                     with contextlib.suppress(Exception):
                         self._on_change(change)
@@ -170,9 +205,7 @@ class Supervisor:
             return None
         now, attempt = self._clock.now(), self._attempt
         if attempt is not None:
-            if attempt.waiting_since is None:
-                return None
-            limit = self._patience.limit(attempt.doing)
+            limit = self._open_timeout if attempt.doing == "open" else self._stall_after
             rest = attempt.waiting_since + limit - now
             if rest > 0:
                 return rest
@@ -180,7 +213,7 @@ class Supervisor:
             self._lost(attempt, State.STALLED, attempt.why_given_up(limit))
         if self._next_at is None or self._next_at > now:
             return None if self._next_at is None else self._next_at - now
-        if len(self._left_behind) >= self._patience.max_stuck:
+        if len(self._left_behind) >= self._max_stuck:
             self._set(State.STALLED, f"{len(self._left_behind)} attempts hang in the driver")
             return None  # woken when one of them comes back
         self._begin(now)
@@ -191,7 +224,7 @@ class Supervisor:
         self._next_at = None
         if self._history.state is State.STALLED:
             self._set(State.RECONNECTING, self._history.reason)
-        attempt = Attempt(self._attempts, waiting_since=now)
+        attempt = Attempt(self._attempts, now)
         name = f"gad-camera {self._name} #{attempt.number}"
         attempt.thread = threading.Thread(
             target=self._work, args=(attempt,), name=name, daemon=True
@@ -219,7 +252,7 @@ class Supervisor:
         except UsageError as error:
             end = State.FAILED, str(error)
         except Exception as error:
-            end = State.RECONNECTING, reason_of(error)
+            end = State.RECONNECTING, _reason(error)
         self._goes_on(attempt, "close")
         if camera is not None:
             with contextlib.suppress(Exception):
@@ -242,7 +275,7 @@ class Supervisor:
                 image = read()
             except DamagedFrame:
                 with self._watch:
-                    self._ledger.refuse("damaged")
+                    self._frames.refuse("damaged")
                     attempt.damaged = True
                     if attempt is not self._attempt:
                         return None
@@ -256,16 +289,22 @@ class Supervisor:
     def _deliver(self, attempt: Attempt, image: NDArray[np.uint8]) -> bool:
         """Hand a frame over; False if nobody waits for this attempt any more."""
         with self._watch:
-            now, wall = self._clock.now(), self._clock.wall()
+            now = self._clock.now()
             attempt.damaged = False
-            attempt.waiting_since = None  # waiting for the consumer is not the camera's fault
-            while attempt is self._attempt and self._ledger.full():
-                self._clock.wait(self._ledger.changed, None)
             if attempt is not self._attempt:
-                self._ledger.refuse("closed" if self._over else "late")
+                self._frames.refuse("closed" if self._over else "late")
                 return False
-            index = self._ledger.next_index()
-            self._ledger.add(Captured(image, index, now, wall, attempt.number))
+            index = self._frames.next_index()
+            frame = Frame(
+                source=self._name,
+                index=index,
+                time=self._clock.wall(),
+                path="",
+                name=f"{index:09d}.jpg",
+                image=image,
+                captured_at=now,
+            )
+            self._frames.put(frame)
             attempt.times.append(now)
             if attempt.first_frame is None:
                 attempt.first_frame = now
@@ -286,3 +325,9 @@ class Supervisor:
             elif attempt is self._attempt:
                 self._attempt = None
                 self._finish(state, reason)
+
+
+def _reason(error: Exception) -> str:
+    """Why an attempt failed; remedies are left out, they would repeat at every attempt."""
+    text = error.message if isinstance(error, GadError) else str(error)
+    return text or type(error).__name__

@@ -13,7 +13,7 @@ from generalad.preprocess import to_uint8  # isort: split
 import cv2
 
 from generalad.runtime.cameras.address import Address
-from generalad.runtime.cameras.lost import CameraLost
+from generalad.runtime.cameras.camera import CameraLost
 
 
 class UsbCamera:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from generalad.errors import UsageError, require_extra
-from generalad.runtime.cameras.address import redacted, split_user
 from generalad.runtime.delivery.message import Message, safe_level
-from generalad.runtime.delivery.secrets import Secret
 from generalad.runtime.delivery.transport import Refused, Unavailable, network_reason
+from generalad.runtime.secrets import Secret, redacted, split_user
 
 if TYPE_CHECKING:
     import ssl

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from generalad.progress import Log, no_log
-from generalad.runtime.cameras.timing import Backoff, Clock, SystemClock
+from generalad.runtime.backoff import Backoff, Clock, SystemClock
 from generalad.runtime.delivery.message import Message
 from generalad.runtime.delivery.outbox import Outbox
 from generalad.runtime.delivery.rate import TokenBucket

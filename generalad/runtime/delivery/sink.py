@@ -11,15 +11,14 @@ from typing import Any
 from generalad.decision import Result
 from generalad.errors import UsageError
 from generalad.progress import Log
-from generalad.runtime.cameras.address import redacted
-from generalad.runtime.cameras.timing import Backoff
+from generalad.runtime.backoff import Backoff
 from generalad.runtime.delivery.limits import Limits
 from generalad.runtime.delivery.message import IMPORTANCE, Message, MessageKind, safe_level
 from generalad.runtime.delivery.outbox import Outbox
-from generalad.runtime.delivery.secrets import expand
 from generalad.runtime.delivery.sender import DeliveryStatus, Sender
 from generalad.runtime.delivery.transport import Transport
 from generalad.runtime.notification import Notification
+from generalad.runtime.secrets import expand, redacted
 from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec

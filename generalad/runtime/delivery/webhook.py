@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from generalad.errors import UsageError
-from generalad.runtime.cameras.address import redacted, split_user
 from generalad.runtime.delivery.message import Message
-from generalad.runtime.delivery.secrets import Secret
 from generalad.runtime.delivery.transport import Refused, Unavailable, network_reason
+from generalad.runtime.secrets import Secret, redacted, split_user
 
 if TYPE_CHECKING:
     import ssl

@@ -16,22 +16,62 @@ Every key is in docs/streams.md. Reading a file opens nothing.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from generalad.areas import Areas
 from generalad.decision import Rule
-from generalad.errors import ConfigError, GadError
+from generalad.errors import ConfigError, GadError, UsageError
+from generalad.records import from_toml
 from generalad.runtime.addresses import is_live_address, open_sources
-from generalad.runtime.line.faults import FROZEN_AFTER
-from generalad.runtime.line.stream import Stream
-from generalad.runtime.line.toml_table import Table, load_table
+from generalad.runtime.line.open_sinks import AnySinkTable, SinkEntry
 from generalad.runtime.sources import WATCH, LiveSource, Source
 
 if TYPE_CHECKING:
     from generalad.runtime.line.events import EventRule
+    from generalad.runtime.line.stream import Stream
+
+
+class EventTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `event`, see `EventRule`; None of `of` is `frames`."""
+
+    frames: int = 1
+    of: int | None = None
+    release: float | None = None
+
+
+class StreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of a [[stream]]; None is what suits the source."""
+
+    source: str
+    name: str | None = None
+    real_time: bool = False
+    stall_after: float | None = None
+    threshold: float | None = None
+    min_area: float = 0.0
+    inspect: tuple[Any, ...] = ()
+    ignore: tuple[Any, ...] = ()
+    event: EventTable | None = None
+    camera_faults: bool | None = None
+    frozen_after: float | None = None
+    drift: bool | None = None
+
+
+class LineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of the whole file."""
+
+    artifact: str | None = None
+    stream: tuple[StreamTable, ...] = ()
+    sink: tuple[AnySinkTable, ...] = ()
+    batch: int | None = None
+    max_wait_ms: float | None = None
+    threads: int | None = None
+    device: str | None = None
+    metrics: str | None = None
+    state: str | None = None
 
 
 class Line(NamedTuple):
@@ -40,7 +80,7 @@ class Line(NamedTuple):
     Attributes:
         artifact: path of the exported file.
         streams: what is read, and how it is judged.
-        sinks: tables of where results go, for `generalad.runtime.line.open_sinks`.
+        sinks: where results go, for `generalad.runtime.line.open_sinks`.
         batch: images a run of the network.
         max_wait: seconds that a batch may wait to fill.
         threads: CPU threads of the network.
@@ -51,7 +91,7 @@ class Line(NamedTuple):
 
     artifact: str | None = None
     streams: tuple[Stream, ...] = ()
-    sinks: tuple[Table, ...] = ()
+    sinks: tuple[SinkEntry, ...] = ()
     batch: int | None = None
     max_wait: float | None = None
     threads: int | None = None
@@ -69,98 +109,81 @@ def read_line(file: Path, *, state: Path | None = None) -> Line:
 
     Raises:
         ConfigError: no TOML, an unknown key, or a value that cannot be.
-        GadError: a source that cannot be, as in `open_sources`.
     """
-    table, here = load_table(file), file.parent
-    artifact = table.take("artifact", str)
-    written = table.take("state", str)
-    state = state or (None if written is None else here / written)
-    wait = table.take("max_wait_ms", float)
-    streams = [stream for item in table.tables("stream") for stream in _streams(item, here, state)]
-    line = Line(
-        artifact=None if artifact is None else str(here / artifact),
-        streams=tuple(streams),
-        sinks=tuple(table.tables("sink")),
-        batch=table.take("batch", int),
-        max_wait=None if wait is None else wait / 1000,
-        threads=table.take("threads", int),
-        device=table.take("device", str),
-        metrics=table.take("metrics", str),
+    table, here = from_toml(file, LineTable), file.parent
+    state = state or (None if table.state is None else here / table.state)
+    return Line(
+        artifact=None if table.artifact is None else str(here / table.artifact),
+        streams=tuple(
+            stream
+            for number, item in enumerate(table.stream, start=1)
+            for stream in _streams(item, f"[[stream]] number {number}", here, state)
+        ),
+        sinks=tuple(
+            SinkEntry(item, here, f"[[sink]] number {number}")
+            for number, item in enumerate(table.sink, start=1)
+        ),
+        batch=table.batch,
+        max_wait=None if table.max_wait_ms is None else table.max_wait_ms / 1000,
+        threads=table.threads,
+        device=table.device,
+        metrics=table.metrics,
         state=state,
     )
-    table.finish()
-    return line
 
 
-def _streams(table: Table, here: Path, state: Path | None) -> Sequence[Stream]:
+def _streams(table: StreamTable, where: str, here: Path, state: Path | None) -> Sequence[Stream]:
     """The streams of one table: several where a pattern matches several videos."""
+    # Not for a run without a line's file.
+    from generalad.runtime.line.faults import FROZEN_AFTER
+    from generalad.runtime.line.stream import Stream
+
     try:
         sources = _sources(table, here, state)
-        rule = Rule(
-            threshold=table.take("threshold", float),
-            areas=_areas(table),
-            min_area=table.take("min_area", float, 0.0),
-        )
+        rule = Rule(threshold=table.threshold, areas=_areas(table), min_area=table.min_area)
         live = all(isinstance(source, LiveSource) for source in sources)
-        event = _event_rule(table, live=live)
-        faults = table.take("camera_faults", bool, live)
-        frozen_after = table.take("frozen_after", float, FROZEN_AFTER)
-        drift = table.take("drift", bool, live)
-        table.finish()
-    except ConfigError:
-        raise
+        events = _event_rule(table.event, live=live)
     except GadError as error:
-        raise ConfigError(f"{table.where}: {error.message}", remedy=error.remedy) from error
+        raise ConfigError(f"{where}: {error.message}", remedy=error.remedy) from error
     return [
         Stream(
             source,
             rule,
-            events=event,
-            camera_faults=faults,
-            frozen_after=frozen_after,
-            drift=drift,
+            events=events,
+            camera_faults=live if table.camera_faults is None else table.camera_faults,
+            frozen_after=FROZEN_AFTER if table.frozen_after is None else table.frozen_after,
+            drift=live if table.drift is None else table.drift,
         )
         for source in sources
     ]
 
 
-def _sources(table: Table, here: Path, state: Path | None) -> Sequence[Source]:
-    address, name = table.need("source", str), table.take("name", str)
-    real_time = table.take("real_time", bool, False)
-    stall_after = table.take("stall_after", float)
-    if not (real_time or is_live_address(address)):
-        if name is not None or stall_after is not None:
-            raise ConfigError(f"{table.where}: name and stall_after are for live sources")
+def _sources(table: StreamTable, here: Path, state: Path | None) -> Sequence[Source]:
+    address = table.source
+    if not (table.real_time or is_live_address(address)):
+        if table.name is not None or table.stall_after is not None:
+            raise UsageError("name and stall_after are for live sources")
         return open_sources([str(here / address)])
     from generalad.runtime.cameras.open import open_live
 
     if address.startswith(WATCH):
         address = WATCH + str(here / address[len(WATCH) :]) if address != WATCH else address
-    elif real_time:
+    elif table.real_time:
         address = str(here / address)
-    return [open_live(address, name=name, stall_after=stall_after or 5.0, state=state)]
+    return [open_live(address, name=table.name, stall_after=table.stall_after or 5.0, state=state)]
 
 
-def _areas(table: Table) -> Areas | None:
-    inspect: list[object] = table.take("inspect", list) or []
-    ignore: list[object] = table.take("ignore", list) or []
-    if not inspect and not ignore:
-        return None
-    return Areas(tuple(inspect), tuple(ignore))  # type: ignore[arg-type]  # it checks them
+def _areas(table: StreamTable) -> Areas | None:
+    return Areas(table.inspect, table.ignore) if table.inspect or table.ignore else None
 
 
-def _event_rule(table: Table, *, live: bool) -> EventRule | None:
-    from generalad.runtime.line.events import EventRule  # not for a run without a line's file
+def _event_rule(table: EventTable | None, *, live: bool) -> EventRule | None:
+    from generalad.runtime.line.events import EventRule
 
-    values, usual = table.take("event", dict), EventRule()
-    if values is None:
-        return usual if live else None
-    inner = Table(values, f"{table.where}: event")
-    rule = dataclasses.replace(
-        usual,
-        frames=inner.take("frames", int, usual.frames),
-        of=inner.take("of", int, max(usual.of, values.get("frames", 1))),
-        release=inner.take("release", float, usual.release),
+    if table is None:
+        return EventRule() if live else None
+    return EventRule(
+        frames=table.frames,
+        of=max(table.frames, EventRule.of) if table.of is None else table.of,
+        release=EventRule.release if table.release is None else table.release,
     )
-    inner.finish()
-    return rule

@@ -1,13 +1,18 @@
-"""Sinks from tables of a TOML file or from options of the command line."""
+"""Sinks as tables of a TOML file or options of the command line describe them.
+
+A kind of sink is one class here: its keys with their types and defaults, and how it is opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from generalad.errors import ConfigError, GadError
 from generalad.progress import Log
-from generalad.runtime.line.toml_table import Table
 from generalad.runtime.names import digest
 from generalad.runtime.sinks.json_csv import Csv, JsonLines
 from generalad.runtime.sinks.sink import Sink
@@ -16,115 +21,166 @@ STATE = Path("gad-state")
 """Folder of what must outlive the process, where nothing else is said."""
 
 
-def open_outputs(
-    tables: Sequence[Table], *, here: Path, state: Path | None, log: Log
-) -> list[Sink]:
-    """The sinks that tables describe, in their order. Nothing is opened yet.
+class SinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """What every kind of sink can do; the key `type` says which one it is."""
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """The sink, which opens nothing yet; arguments as in `SinkEntry` and `open_outputs`."""
+        raise NotImplementedError
+
+
+class JsonTable(SinkTable, frozen=True, tag="json"):
+    """JSON lines; the file "-" is stdout."""
+
+    file: str
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """See `SinkTable`."""
+        return JsonLines(self.file if self.file == "-" else here / self.file, log=log)
+
+
+class CsvTable(SinkTable, frozen=True, tag="csv"):
+    """A line an image."""
+
+    file: str
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """See `SinkTable`."""
+        return Csv(here / self.file, log=log)
+
+
+class OverlaysTable(SinkTable, frozen=True, tag="overlays"):
+    """Images with their maps over them."""
+
+    folder: str
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """See `SinkTable`."""
+        from generalad.runtime.sinks.overlays import Overlays
+
+        return Overlays(here / self.folder, log=log)
+
+
+class VideoTable(SinkTable, frozen=True, tag="video"):
+    """The same as a video; `rate` is in frames a second, None for that of the source."""
+
+    file: str
+    rate: float | None = None
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """See `SinkTable`."""
+        from generalad.runtime.sinks.video import AnnotatedVideo
+
+        return AnnotatedVideo(here / self.file, rate=self.rate, log=log)
+
+
+class EventsTable(SinkTable, frozen=True, tag="events"):
+    """A folder for each event; None keeps for ever."""
+
+    folder: str
+    max_gb: float = 1.0
+    max_days: float | None = None
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """See `SinkTable`."""
+        from generalad.runtime.sinks.event_folder import EventFolder
+
+        return EventFolder(
+            here / self.folder,
+            max_bytes=int(self.max_gb * 1e9),
+            max_age=None if self.max_days is None else self.max_days * 86400,
+            log=log,
+        )
+
+
+class SamplesTable(SinkTable, frozen=True, tag="samples"):
+    """Normal images, `keep` of each stream, one in `every` seconds at most."""
+
+    folder: str
+    keep: int = 200
+    every: float = 60.0
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """See `SinkTable`."""
+        from generalad.runtime.sinks.samples import Samples
+
+        return Samples(here / self.folder, keep=self.keep, every=self.every, log=log)
+
+
+class SendTable(SinkTable, frozen=True, tag="send"):
+    """Messages to a broker or web server; None of `send` is all kinds but results."""
+
+    address: str
+    token: str | None = None
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    send: tuple[str, ...] | None = None
+    per_minute: float | None = None
+
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
+        """See `SinkTable`."""
+        # Loaded only where something is sent: SQLite and what opens connections take time.
+        from generalad.runtime.delivery.sink import NOTIFICATIONS, NetworkSink, open_transport
+        from generalad.runtime.secrets import redacted
+
+        def path(written: str | None) -> Path | None:
+            return None if written is None else here / written
+
+        transport = open_transport(
+            self.address,
+            token=self.token,
+            ca=path(self.ca),
+            certificate=path(self.certificate),
+            key=path(self.key),
+        )
+        return NetworkSink(
+            transport,
+            # Another password is the same receiver.
+            queue=state / f"queue-{digest(redacted(self.address))}.sqlite",
+            send=NOTIFICATIONS if self.send is None else self.send,  # type: ignore[arg-type]
+            per_minute=self.per_minute,
+            log=log,
+        )
+
+
+AnySinkTable = (
+    JsonTable | CsvTable | OverlaysTable | VideoTable | EventsTable | SamplesTable | SendTable
+)
+
+
+class SinkEntry(NamedTuple):
+    """A sink that is asked for.
+
+    Attributes:
+        table: what is said of it.
+        here: folder that its paths are relative to.
+        where: how messages name it, such as "[[sink]] number 2" or "--csv".
+    """
+
+    table: SinkTable
+    here: Path
+    where: str
+
+
+def open_outputs(entries: Sequence[SinkEntry], *, state: Path | None, log: Log) -> list[Sink]:
+    """The sinks that are asked for, in their order. Nothing is opened yet.
 
     Args:
-        tables: each with a `type`, see docs/streams.md.
-        here: folder that paths are relative to.
+        entries: from `read_line`, or from options.
         state: folder for queues; None is `STATE`.
         log: told in one line of what goes wrong with a sink during a run.
 
     Raises:
-        ConfigError: an unknown type or key, or a value that cannot be.
-        MissingExtraError: the packages for a sink are not installed.
+        ConfigError: a value that cannot be, or packages for a sink that are not installed.
     """
-    return [_open(table, here, state or STATE, log) for table in tables]
+    return [_open(entry, state or STATE, log) for entry in entries]
 
 
-def _open(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    kind = table.need("type", str)
-    if kind not in _KINDS:
-        raise ConfigError(
-            f"{table.where}: unknown type {kind!r}", remedy=f"choose from {', '.join(_KINDS)}"
-        )
+def _open(entry: SinkEntry, state: Path, log: Log) -> Sink:
     try:
-        sink = _KINDS[kind](table, here, state, log)
-    except ConfigError:
-        raise
+        return entry.table.open(entry.here, state, log)
     except GadError as error:
         if type(error).exit_code != ConfigError.exit_code:
             raise
-        raise ConfigError(f"{table.where}: {error.message}", remedy=error.remedy) from error
-    table.finish()
-    return sink
-
-
-def _json(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    file = table.need("file", str)
-    return JsonLines(file if file == "-" else here / file, log=log)
-
-
-def _csv(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    return Csv(here / table.need("file", str), log=log)
-
-
-def _overlays(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    from generalad.runtime.sinks.overlays import Overlays
-
-    return Overlays(here / table.need("folder", str), log=log)
-
-
-def _video(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    from generalad.runtime.sinks.video import AnnotatedVideo
-
-    rate = table.take("rate", float)
-    return AnnotatedVideo(here / table.need("file", str), rate=rate, log=log)
-
-
-def _events(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    from generalad.runtime.sinks.event_folder import EventFolder
-
-    days = table.take("max_days", float)
-    return EventFolder(
-        here / table.need("folder", str),
-        max_bytes=int(table.take("max_gb", float, 1.0) * 1e9),
-        max_age=None if days is None else days * 86400,
-        log=log,
-    )
-
-
-def _samples(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    from generalad.runtime.sinks.samples import Samples
-
-    return Samples(
-        here / table.need("folder", str),
-        keep=table.take("keep", int, 200),
-        every=table.take("every", float, 60.0),
-        log=log,
-    )
-
-
-def _send(table: Table, here: Path, state: Path, log: Log) -> Sink:
-    # Loaded only where something is sent: SQLite and what opens connections take time.
-    from generalad.runtime.cameras.address import redacted
-    from generalad.runtime.delivery.sink import NOTIFICATIONS, NetworkSink, open_transport
-
-    address = table.need("address", str)
-    paths = {name: table.take(name, str) for name in ("ca", "certificate", "key")}
-    transport = open_transport(
-        address,
-        token=table.take("token", str),
-        **{name: None if path is None else here / path for name, path in paths.items()},
-    )
-    return NetworkSink(
-        transport,
-        # Another password is the same receiver.
-        queue=state / f"queue-{digest(redacted(address))}.sqlite",
-        send=table.take("send", list, list(NOTIFICATIONS)),
-        per_minute=table.take("per_minute", float),
-        log=log,
-    )
-
-
-_KINDS: dict[str, Callable[[Table, Path, Path, Log], Sink]] = {
-    "json": _json,
-    "csv": _csv,
-    "overlays": _overlays,
-    "video": _video,
-    "events": _events,
-    "samples": _samples,
-    "send": _send,
-}
+        raise ConfigError(f"{entry.where}: {error.message}", remedy=error.remedy) from error

@@ -120,7 +120,9 @@ def _timed(source: Source) -> Generator[tuple[Frame | Notification, float, float
                 return
             now = time.perf_counter()
             if live:
-                began = now - (thing.waited if isinstance(thing, Frame) else 0.0)
+                began = now
+            if isinstance(thing, Frame) and thing.captured_at is not None:
+                began = now - (time.monotonic() - thing.captured_at)
             yield thing, began, (now - began) * 1000
     finally:
         close = getattr(things, "close", None)

@@ -145,7 +145,7 @@ class SourceTracker:
     def settle(self, item: Item, result: Result) -> None:
         """Tell a live source what became of its frame."""
         if self._live is not None:
-            self._live.settle(item.frame, dropped=why_not_scored(result))
+            self._live.done(item.frame, dropped=why_not_scored(result))
 
     def _result(self, item: Item) -> Result:
         decision, error, frame = None, item.error, item.frame

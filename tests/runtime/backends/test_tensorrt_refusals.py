@@ -102,6 +102,13 @@ def test_newer_record(world: World, model: Path) -> None:
     assert caught.value.remedy == "pip install --upgrade generalad"
 
 
+def test_a_newer_spec_in_the_record(world: World, model: Path) -> None:
+    path = build_engine(model)
+    change_record(path, spec={"format_version": 99})
+    with pytest.raises(ArtifactError, match="format 99 is newer"):
+        TrtSession(path)
+
+
 @pytest.mark.parametrize(
     ("built", "found", "compatible", "runs"),
     [

@@ -14,7 +14,7 @@ from camera_helpers import states, until
 from camera_servers import Server, kill_and_restart, make, pause_and_go_on, report, watching
 from conftest import MakeImage, WriteVideo
 
-from generalad.runtime.cameras import State
+from generalad.runtime.cameras import Backoff, State
 
 LOST = "the connection was lost: the server ended it"
 
@@ -61,7 +61,7 @@ def test_http_down_at_the_start(http: Server) -> None:
 @pytest.mark.parametrize("lengths", ["0", "1"])
 def test_http_half_a_frame(http: Server, lengths: str) -> None:
     http.start("half=5", f"lengths={lengths}")
-    with watching(f"http://127.0.0.1:{http.port}/", policy="all") as (reader, consumer):
+    with watching(f"http://127.0.0.1:{http.port}/") as (reader, consumer):
         began = time.monotonic()
         consumer.until(lambda: reader.status.reconnects == 1)
         report("HTTP half a frame, closed", reader, began, began)
@@ -73,14 +73,16 @@ def test_http_half_a_frame(http: Server, lengths: str) -> None:
 @pytest.mark.parametrize("lengths", ["0", "1"])
 def test_http_damaged_frame(http: Server, lengths: str) -> None:
     http.start("cut=5", f"lengths={lengths}")
-    with watching(f"http://127.0.0.1:{http.port}/", policy="all") as (reader, consumer):
+    with watching(f"http://127.0.0.1:{http.port}/") as (reader, consumer):
         consumer.frames(8)
-        assert reader.status.dropped == {"damaged": 1} and reader.status.attempts == 1
+        status = reader.status
+        assert status.dropped["damaged"] == 1 and status.attempts == 1
+        assert set(status.dropped) <= {"damaged", "newer frame"}
 
 
 def test_http_trickle(http: Server) -> None:
     http.start("trickle=5")
-    with watching(f"http://127.0.0.1:{http.port}/", policy="all") as (reader, consumer):
+    with watching(f"http://127.0.0.1:{http.port}/") as (reader, consumer):
         consumer.frames(5)
         began = time.monotonic()
         consumer.until(lambda: reader.status.state is State.STALLED)
@@ -116,9 +118,13 @@ def test_http_what_is_no_motion_jpeg_is_read_by_ffmpeg(
     try:
         assert server.stdout is not None
         port = server.stdout.readline().split(" port ")[1].split()[0]
-        with watching(f"http://127.0.0.1:{port}/v.avi", policy="all") as (reader, consumer):
-            consumer.frames(12)
-            until(lambda: LOST in [c.reason for c in reader.changes])
+        once = Backoff(first=60, cap=60)  # one attempt only
+        with watching(f"http://127.0.0.1:{port}/v.avi", backoff=once) as (reader, consumer):
+            consumer.until(lambda: LOST in [c.reason for c in reader.changes])
+            consumer.until(lambda: reader.status.in_flight == 0)
+            status = reader.status
+            assert status.captured == len(consumer.recorder.given) == 12
+            assert status.processed and set(status.dropped) <= {"newer frame"}
         with watching(f"http://127.0.0.1:{port}/none") as (reader, _):
             until(lambda: reader.status.reason == "cannot be opened: HTTP 404, File not found")
     finally:

@@ -20,9 +20,16 @@ from camera_helpers import (
 
 from generalad.errors import UsageError
 from generalad.runtime.cameras import Backoff, Change, DamagedFrame, Reader, State
+from generalad.runtime.sources import Frame
 
 CONNECTING, LIVE, STALLED = State.CONNECTING, State.LIVE, State.STALLED
 RECONNECTING, FAILED, ENDED = State.RECONNECTING, State.FAILED, State.ENDED
+
+
+def value_of(frame: Frame) -> int:
+    """What `image` was given."""
+    assert frame.image is not None
+    return int(frame.image[0, 0, 0])
 
 
 def wait_for(reader: Reader, captured: int) -> None:
@@ -41,15 +48,18 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 def test_frames_until_the_end(clock: FakeClock) -> None:
-    script = Script([None, image(1), image(2), image(3), None])
-    with make_reader(script, clock, policy="all") as reader:
+    script = Script([None, image(1), image(2), image(3), None], waits=True)
+    with make_reader(script, clock, name="dock 1") as reader:
         frames = []
         for frame in reader.frames():
             frames.append(frame)
             assert reader.done(frame) and not reader.done(frame)
+            script.go_on()
     assert [frame.index for frame in frames] == [0, 1, 2]
-    assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 2, 3]
-    assert {frame.generation for frame in frames} == {1}
+    assert [frame.name for frame in frames] == [f"00000000{n}.jpg" for n in range(3)]
+    assert [value_of(frame) for frame in frames] == [1, 2, 3]
+    assert {(frame.source, frame.path, frame.error) for frame in frames} == {("dock 1", "", None)}
+    assert reader.status.attempts == 1 and reader.status.dropped == {}
     assert reader.finished and states(reader) == [CONNECTING, LIVE, ENDED]
     status = reader.status
     assert (status.captured, status.processed, status.in_flight) == (3, 3, 0)
@@ -70,7 +80,7 @@ def test_hang_in_read(clock: FakeClock) -> None:
         until(lambda: reader.status.state is LIVE, clock)
         assert reader.status.reconnects == 1 and reader.status.attempts == 2
         frame = reader.next()
-        assert frame is not None and frame.image[0, 0, 0] == 3 and frame.generation == 2
+        assert frame is not None and value_of(frame) == 3, "that of the second camera"
         reader.done(frame)
 
         hang.set()  # the first camera comes back with a frame that is too late
@@ -189,13 +199,15 @@ def test_wrong_usage_is_not_tried_again(clock: FakeClock) -> None:
 def test_another_resolution_after_a_reconnect(clock: FakeClock) -> None:
     large = image(1, (8, 10))
     large[..., 0] = 200
-    script = Script([None, image(1), OSError("lost")], [None, large, image(1), None])
-    with make_reader(script, clock, policy="all") as reader:
+    script = Script([None, image(1), OSError("lost")], [None, large, image(1), None], waits=True)
+    with make_reader(script, clock) as reader:
         found = []
         while not reader.finished:
             if (frame := reader.next(timeout=0)) is not None:
+                assert frame.image is not None
                 found.append(frame.image.shape[:2])
                 reader.done(frame)
+                script.go_on()
             elif reader.status.state is RECONNECTING:
                 clock.step(0.1)
     assert found == [(4, 6), (8, 10), (4, 6)]
@@ -203,7 +215,7 @@ def test_another_resolution_after_a_reconnect(clock: FakeClock) -> None:
     assert reader.status.resolution == (4, 6)
 
 
-def test_latest_drops_the_older_frame(clock: FakeClock) -> None:
+def test_a_newer_frame_takes_the_place_of_an_older_one(clock: FakeClock) -> None:
     script = Script([None, *(image(i) for i in range(5))])
     with make_reader(script, clock) as reader:
         until(lambda: reader.status.captured == 5)
@@ -215,19 +227,21 @@ def test_latest_drops_the_older_frame(clock: FakeClock) -> None:
         script.release()
 
 
-def test_all_waits_for_the_consumer_and_that_is_no_stall(clock: FakeClock) -> None:
-    script = Script([None, *(image(i) for i in range(5)), None])
-    with make_reader(script, clock, policy="all", capacity=2) as reader:
-        until(lambda: reader.status.captured == 2)
-        for _ in range(100):
-            clock.advance(1)
-            until(lambda: True)
-        assert reader.status.state is LIVE
-        indices = []
-        for frame in reader.frames():
-            indices.append(frame.index)
-            reader.done(frame)
-    assert indices == [0, 1, 2, 3, 4] and reader.status.dropped == {}
+def test_a_consumer_that_takes_nothing_is_no_stall(clock: FakeClock) -> None:
+    ticks = [threading.Event() for _ in range(25)]
+    steps = [item for i, tick in enumerate(ticks) for item in (tick, image(i))]
+    script = Script([None, *steps, None])
+    with make_reader(script, clock) as reader:
+        for number, tick in enumerate(ticks):
+            clock.step(4)  # 100 s in all, but for each frame less than the 5 s of a stall
+            tick.set()
+            wait_for(reader, number + 1)
+        until(lambda: reader.status.state is ENDED)
+        frames = list(reader.frames())
+        assert [(frame.index, value_of(frame)) for frame in frames] == [(24, 24)]
+        reader.done(frames[0])
+    assert states(reader) == [CONNECTING, LIVE, ENDED] and reader.status.attempts == 1
+    assert reader.status.dropped == {"newer frame": 24} and reader.status.processed == 1
 
 
 def test_damaged_frames_are_counted_and_do_not_keep_the_watchdog_quiet(clock: FakeClock) -> None:
@@ -272,12 +286,14 @@ def test_close_while_hung(clock: FakeClock) -> None:
 
 def test_close_with_drain_leaves_what_waits(clock: FakeClock) -> None:
     script = Script([None, *(image(i) for i in range(9))])
-    reader = make_reader(script, clock, policy="all", capacity=3)
+    reader = make_reader(script, clock)
     reader.start()
-    until(lambda: reader.status.captured == 3)
-    reader.close(drain=True)
-    assert [reader.finished, *(frame.index for frame in reader.frames())] == [False, 0, 1, 2]
-    assert reader.finished and reader.status.in_flight == 3
+    until(lambda: reader.status.captured == 9)
+    reader.close(drain=True, timeout=0)
+    assert [reader.finished, *(frame.index for frame in reader.frames())] == [False, 8]
+    assert reader.finished and reader.status.in_flight == 1
+    assert reader.status.dropped == {"newer frame": 8}
+    script.release()
     until(lambda: script.made[0].closed)
     assert balanced(reader)
 
@@ -292,11 +308,13 @@ def test_close_before_start(clock: FakeClock) -> None:
 def test_one_reader_never_delays_another(clock: FakeClock) -> None:
     hang = threading.Event()
     stuck = make_reader(Script([hang, ConnectionError()]), clock)
-    fine = make_reader(Script([None, *(image(i) for i in range(50)), None]), clock, policy="all")
+    script = Script([None, *(image(i) for i in range(50)), None], waits=True)
+    fine = make_reader(script, clock)
     with stuck, fine:
         taken = 0
         for frame in fine.frames():
             fine.done(frame)
+            script.go_on()
             taken += 1
         assert taken == 50 and stuck.status.state is CONNECTING
         hang.set()
@@ -334,16 +352,17 @@ def test_fps_and_times(clock: FakeClock) -> None:
     ticks = [threading.Event() for _ in range(4)]
     steps = [item for i, tick in enumerate(ticks) for item in (tick, image(i))]
     script = Script([None, *steps])
-    with make_reader(script, clock, policy="all") as reader:
-        for i, tick in enumerate(ticks):
+    with make_reader(script, clock) as reader:
+        times = []
+        for tick in ticks:
             clock.advance(0.25)
             tick.set()
-            wait_for(reader, i + 1)
+            frame = reader.next()
+            assert frame is not None and frame.captured_at is not None
+            assert frame.time == pytest.approx(frame.captured_at + 1e9)
+            times.append(frame.captured_at)
+        assert np.diff(times) == pytest.approx([0.25] * 3)
         assert reader.status.fps == pytest.approx(4.0)
-        frames = [reader.next(), reader.next()]
-        assert frames[0] is not None and frames[1] is not None
-        assert frames[1].time - frames[0].time == pytest.approx(0.25)
-        assert frames[0].wall == pytest.approx(frames[0].time + 1e9)
         script.release()
     assert reader.status.fps == 0
 
@@ -357,7 +376,7 @@ def test_next_with_a_timeout(clock: FakeClock) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"policy": "oldest"}, {"capacity": 0}, {"max_stuck": 0}, {"stall_after": 0}],
+    [{"open_timeout": 0}, {"max_stuck": 0}, {"stall_after": 0}],
 )
 def test_wrong_settings(clock: FakeClock, wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):

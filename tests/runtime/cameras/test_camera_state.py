@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generalad.errors import UsageError
-from generalad.runtime.cameras import Backoff, Captured, parse_address, redacted
-from generalad.runtime.cameras.state import Ledger
+from generalad.runtime.cameras import Backoff, parse_address
+from generalad.runtime.cameras.latest_frame import LatestFrame
+from generalad.runtime.secrets import redacted
+from generalad.runtime.sources import Frame
 
 
 @pytest.mark.parametrize(
@@ -96,8 +98,8 @@ def test_secrets_are_hidden_in_foreign_texts() -> None:
     assert "\n" not in text and text.startswith("401 for")
 
 
-def captured(index: int) -> Captured:
-    return Captured(image(), index, 0.0, 0.0, 1)
+def captured(index: int) -> Frame:
+    return Frame("camera", index, 0.0, "", f"{index}.jpg", image(), captured_at=0.0)
 
 
 STEPS = st.lists(
@@ -106,67 +108,68 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.sampled_from(["latest", "all"]), st.integers(1, 4), st.randoms())
+@given(STEPS, st.booleans(), st.randoms())
 @settings(max_examples=200, deadline=None)
 def test_nothing_is_lost_or_invented(
-    steps: list[str], policy: str, capacity: int, chance: random.Random
+    steps: list[str], producer_waits: bool, chance: random.Random
 ) -> None:
-    ledger = Ledger("latest" if policy == "latest" else "all", capacity)
-    held: list[Captured] = []
-    settled: list[Captured] = []
+    latest = LatestFrame()
+    held: list[Frame] = []
+    given_back: list[Frame] = []
     seen: list[int] = []
     for step in steps:
-        if step == "add" and not ledger.full():
-            ledger.add(captured(ledger.next_index()))
-        elif step == "take" and (frame := ledger.take()) is not None:
+        if step == "add" and not (producer_waits and latest.waiting):
+            latest.put(captured(latest.next_index()))
+        elif step == "take" and (frame := latest.take()) is not None:
             held.append(frame)
             seen.append(frame.index)
         elif step in ("done", "drop") and held:
             frame = held.pop(chance.randrange(len(held)))
-            assert ledger.done(frame, "operator" if step == "drop" else None)
-            settled.append(frame)
-        elif step == "again" and settled:
-            assert not ledger.done(chance.choice(settled))
+            assert latest.done(frame, "operator" if step == "drop" else None)
+            given_back.append(frame)
+        elif step == "again" and given_back:
+            assert not latest.done(chance.choice(given_back))
         elif step == "refuse":
-            ledger.refuse("late")
+            latest.refuse("late")
         elif step == "clear":
-            ledger.drop_waiting("closed")
-        counts = ledger.counts()
+            latest.drop_waiting("closed")
+        counts = latest.counts()
         assert counts.captured == (
             counts.processed + sum(counts.dropped.values()) + counts.in_flight
         )
-        assert counts.in_flight == len(held) + ledger.waiting()
+        assert counts.in_flight == len(held) + latest.waiting
+        assert not (producer_waits and "newer frame" in counts.dropped)
     assert seen == sorted(set(seen))
 
 
-@pytest.mark.parametrize("policy", ["latest", "all"])
-def test_the_counts_balance_while_threads_work(policy: str) -> None:
-    ledger = Ledger("latest" if policy == "latest" else "all", 3)
+@pytest.mark.parametrize("producer_waits", [False, True])
+def test_the_counts_balance_while_threads_work(producer_waits: bool) -> None:
+    latest = LatestFrame()
     producing = threading.Event()
     producing.set()
 
     def produce() -> None:
-        while ledger.next_index() < 300:
-            if not ledger.full():
-                ledger.add(captured(ledger.next_index()))
+        while latest.next_index() < 300:
+            if not (producer_waits and latest.waiting):
+                latest.put(captured(latest.next_index()))
         producing.clear()
 
     def consume() -> None:
-        while producing.is_set() or ledger.waiting():
-            frame = ledger.take()
+        while producing.is_set() or latest.waiting:
+            frame = latest.take()
             if frame is not None:
-                ledger.done(frame, "odd" if frame.index % 2 else None)
+                latest.done(frame, "odd" if frame.index % 2 else None)
 
     threads = [threading.Thread(target=work) for work in (produce, consume, consume)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        counts = ledger.counts()
+        counts = latest.counts()
         total = counts.processed + sum(counts.dropped.values()) + counts.in_flight
         assert counts.captured == total
-    assert ledger.counts().captured == 300 and ledger.counts().in_flight == 0
-    if policy == "all":
-        assert ledger.counts().dropped == {"odd": 150}
+    assert latest.counts().captured == 300 and latest.counts().in_flight == 0
+    if producer_waits:
+        assert latest.counts().dropped == {"odd": 150}
 
 
 @given(st.integers(1, 10_000_000), st.floats(0, 1), st.floats(0, 1))

@@ -11,9 +11,8 @@ from camera_helpers import states, until
 
 from generalad.errors import UsageError
 from generalad.runtime.cameras import Backoff, CameraLost, Reader, State
-from generalad.runtime.cameras.simulated import SimulatedSource
 from generalad.runtime.cameras.simulated_address import parse_settings
-from generalad.runtime.cameras.simulated_images import Parts
+from generalad.runtime.cameras.simulated_camera import Parts, SimulatedSource
 
 
 class Source(SimulatedSource):

@@ -17,10 +17,10 @@ from generalad.runtime.cameras import WatchedFolder
 
 def names(watched: WatchedFolder) -> list[str]:
     found = []
-    for arrived in watched.look():
-        assert (arrived.image is None) == (arrived.error is not None)
-        watched.done(arrived)
-        found.append(arrived.name)
+    for frame in watched.poll():
+        assert (frame.image is None) == (frame.error is not None)
+        watched.done(frame)
+        found.append(frame.name)
     return found
 
 
@@ -47,9 +47,9 @@ def test_each_file_once(folder: Path, png: Path, clock: FakeClock) -> None:
     assert names(watched) == []
     for name in ("b.png", "a.PNG", "sub/c.png", ".hidden.png", "notes.txt"):
         shutil.copy2(png, folder / name)
-    (arrived, *_) = list(watched.look())
-    assert arrived.image is not None and tuple(arrived.image[0, 0]) == (200, 9, 9)
-    assert arrived.name == "a.PNG" and names(watched) == []
+    (frame, *_) = list(watched.poll())
+    assert frame.image is not None and tuple(frame.image[0, 0]) == (200, 9, 9)
+    assert frame.name == "a.PNG" and names(watched) == []
     clock.advance(100)
     assert names(watched) == []
 
@@ -97,7 +97,7 @@ def test_what_is_no_image_is_an_error_in_the_end(folder: Path, clock: FakeClock)
     clock.advance(5)
     assert names(watched) == []
     clock.advance(6)
-    errors = [str(arrived.error) for arrived in watched.look()]
+    errors = [str(frame.error) for frame in watched.poll()]
     assert "not an image" in errors[0] and "empty" in errors[1]
     assert names(watched) == []
 
@@ -117,26 +117,26 @@ def test_new_content_and_a_name_used_again(
 
 
 def test_after_a_restart(folder: Path, png: Path, tmp_path: Path, clock: FakeClock) -> None:
-    memory = tmp_path / "state" / "seen.jsonl"
+    journal = tmp_path / "state" / "seen.jsonl"
 
     def restarted() -> WatchedFolder:
-        return WatchedFolder(folder, memory=memory, clock=clock.now)
+        return WatchedFolder(folder, journal=journal, clock=clock.now)
 
     shutil.copy(png, folder / "a.png")
     shutil.copy(png, folder / "b.png")
     watched = restarted()
-    first, _ = watched.look()
+    first, _ = watched.poll()
     watched.done(first)  # killed before the second one was done
-    with memory.open("a") as file:
+    with journal.open("a") as file:
         file.write('["cut o')
     assert names(restarted()) == ["b.png"]
     assert names(restarted()) == []
     (folder / "a.png").unlink()
-    assert names(restarted()) == [] and "a.png" not in memory.read_text()
-    with memory.open("a") as file:
+    assert names(restarted()) == [] and "a.png" not in journal.read_text()
+    with journal.open("a") as file:
         file.write('["cut o')
     (folder / "b.png").unlink()
-    assert names(restarted()) == [] and memory.read_text().endswith("]\n")
+    assert names(restarted()) == [] and journal.read_text().endswith("]\n")
     shutil.copy(png, folder / "b.png")
     folder.rename(tmp_path / "unmounted")
     with pytest.raises(DataError, match="no such folder"):
@@ -145,14 +145,14 @@ def test_after_a_restart(folder: Path, png: Path, tmp_path: Path, clock: FakeClo
     assert names(restarted()) == []
 
 
-def test_a_foreign_memory(folder: Path, tmp_path: Path) -> None:
+def test_a_foreign_journal(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("hello\n")
     with pytest.raises(DataError, match="does not remember"):
-        WatchedFolder(folder, memory=tmp_path / "x")
+        WatchedFolder(folder, journal=tmp_path / "x")
 
 
 def test_colours(folder: Path, png: Path, clock: FakeClock) -> None:
     shutil.copy(png, folder / "a.png")
-    (arrived,) = WatchedFolder(folder, clock=clock.now).look()
-    assert arrived.image is not None
-    np.testing.assert_array_equal(arrived.image[0, 0], [200, 9, 9])
+    (frame,) = WatchedFolder(folder, clock=clock.now).poll()
+    assert frame.image is not None
+    np.testing.assert_array_equal(frame.image[0, 0], [200, 9, 9])

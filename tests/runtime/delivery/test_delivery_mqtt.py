@@ -31,10 +31,10 @@ from generalad.errors import UsageError
 from generalad.runtime.backends.fake import fake_spec
 from generalad.runtime.delivery.message import Message
 from generalad.runtime.delivery.mqtt import MqttTransport
-from generalad.runtime.delivery.secrets import Secret
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.delivery.transport import Refused, Unavailable
 from generalad.runtime.notification import Notification
+from generalad.runtime.secrets import Secret
 
 PASSWORD = "correct:horse@battery/staple"
 WRONG = "wrong-horse"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalad.errors import UsageError
-from generalad.runtime.cameras import Backoff
+from generalad.runtime.backoff import Backoff
 from generalad.runtime.delivery.outbox import Outbox
 from generalad.runtime.delivery.rate import BURST_SECONDS, TokenBucket
 from generalad.runtime.delivery.sender import Sender

@@ -18,11 +18,11 @@ from delivery_helpers import HOST, QUICK, certificates, free_port, message, unti
 from generalad.errors import UsageError
 from generalad.runtime.backends.fake import fake_spec
 from generalad.runtime.delivery.message import Message
-from generalad.runtime.delivery.secrets import Secret
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.delivery.transport import Refused, Unavailable
 from generalad.runtime.delivery.webhook import LONGEST_RETRY_AFTER, WebhookTransport
 from generalad.runtime.notification import Notification
+from generalad.runtime.secrets import Secret
 
 
 class Server(http.server.ThreadingHTTPServer):

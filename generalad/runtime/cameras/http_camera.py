@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError, require_extra
 from generalad.preprocess import decode_image
-from generalad.runtime.cameras.address import Address, split_user
-from generalad.runtime.cameras.lost import CameraLost, DamagedFrame
+from generalad.runtime.cameras.address import Address
+from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
+from generalad.runtime.secrets import split_user
 
 if TYPE_CHECKING:
     from generalad.runtime.cameras.av_camera import AvCamera

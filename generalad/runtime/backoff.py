@@ -1,4 +1,7 @@
-"""When to give up and try again (`Patience`, `Backoff`), and `Clock`, which tests replace."""
+"""`Backoff`: waiting times between attempts; `Clock`: what their users know of time.
+
+Cameras that are opened again and messages that are sent again wait alike. Tests replace the clock.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ class Backoff:
         cap: never longer.
         jitter: share of the waiting time that is left to chance, 0...1, so that cameras that went
             down together do not come back together.
-        good_after: an attempt that gave frames for so long was good, and counting starts anew; a
-            camera that dies after every first frame is not asked for one at full speed.
+        good_after: an attempt that worked for so long was good, and counting starts anew; a camera
+            that dies after every first frame is not asked for one at full speed.
     """
 
     first: float = 0.5
@@ -43,33 +46,8 @@ class Backoff:
         return longest * (1 - self.jitter * chance)
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long a camera is waited for, and how often.
-
-    Attributes:
-        stall_after: seconds without a frame after which an attempt is given up.
-        open_timeout: the same for opening.
-        backoff: waiting times between attempts.
-        max_stuck: no further attempt while so many hang in the driver.
-    """
-
-    stall_after: float
-    open_timeout: float
-    backoff: Backoff
-    max_stuck: int
-
-    def __post_init__(self) -> None:
-        if min(self.stall_after, self.open_timeout) <= 0 or self.max_stuck < 1:
-            raise UsageError("expected stall_after and open_timeout above 0, max_stuck at least 1")
-
-    def limit(self, doing: str) -> float:
-        """Seconds that opening, reading or closing may take."""
-        return self.open_timeout if doing == "open" else self.stall_after
-
-
 class Clock(Protocol):
-    """What a reader knows of time."""
+    """What waiting code knows of time."""
 
     def now(self) -> float:
         """Monotonic seconds."""

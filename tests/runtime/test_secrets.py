@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalad.errors import UsageError
-from generalad.runtime.delivery.secrets import Secret, expand
+from generalad.runtime.secrets import Secret, expand
 
 
 def test_variables_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,25 +8,21 @@ opened again has left its fault behind.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.runtime.cameras import simulated_images
-from generalad.runtime.cameras.lost import CameraLost
+from generalad.runtime.cameras.camera import CameraLost
 from generalad.runtime.cameras.simulated_address import Fault, FaultKind, Settings, parse_settings
 
-_CHANGE_IMAGES: dict[FaultKind, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
-    "black": simulated_images.black,
-    "covered": simulated_images.covered,
-    "defocus": simulated_images.defocus,
-    "overexposed": simulated_images.overexposed,
-    "resolution": simulated_images.halved,
-}
+_GOOD, _OF_A_DEFECT = 12, 2
+"""Drawing a part takes long, so this many of each kind take turns."""
 
 
 class SimulatedSource:
@@ -34,8 +30,6 @@ class SimulatedSource:
 
     Each camera may live in a thread of its own, one of them hanging in an ordered stall.
     """
-
-    __test__ = False  # not for pytest, whatever its name
 
     def __init__(
         self,
@@ -50,7 +44,7 @@ class SimulatedSource:
         self._began: float | None = None
         self._count = itertools.count()
         self._due = 0.0
-        self._parts = simulated_images.shared_parts(settings.category, settings.size, settings.seed)
+        self._parts = shared_parts(settings.category, settings.size, settings.seed)
 
     @classmethod
     def parse(cls, address: str) -> SimulatedSource:
@@ -108,8 +102,6 @@ class SimulatedSource:
 class SimulatedCamera:
     """One attempt at a `test://` source."""
 
-    __test__ = False
-
     def __init__(self, source: SimulatedSource) -> None:
         self._source = source
         self._last: NDArray[np.uint8] | None = None
@@ -140,3 +132,81 @@ class SimulatedCamera:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+class Parts:
+    """The parts of one category, size and seed, each drawn when it is first asked for."""
+
+    def __init__(self, category: str, size: int, seed: int) -> None:
+        self._category = category
+        self._size = size
+        self._seed = seed
+        self._drawing = threading.Lock()
+        self._drawn: dict[tuple[str | None, int], NDArray[np.uint8]] = {}
+
+    def part(self, index: int, defect: str | None) -> NDArray[np.uint8]:
+        """Image number `index`, good or with a defect: (size, size, 3) uint8 RGB, read only."""
+        key = (defect, index % (_GOOD if defect is None else _OF_A_DEFECT))
+        if (part := self._drawn.get(key)) is not None:
+            return part
+        with self._drawing:
+            if key not in self._drawn:
+                self._drawn[key] = self._draw(*key)
+            return self._drawn[key]
+
+    def _draw(self, defect: str | None, variant: int) -> NDArray[np.uint8]:
+        from generalad.synth import render_part  # not with the package: only tests need it
+
+        rng = np.random.default_rng([self._seed, variant, 1])
+        part, _ = render_part(self._category, rng, defect=defect, size=self._size)
+        part.setflags(write=False)
+        return part
+
+
+@functools.lru_cache(maxsize=16)
+def shared_parts(category: str, size: int, seed: int) -> Parts:
+    """The same parts for all sources of a process that ask for the same."""
+    return Parts(category, size, seed)
+
+
+def black(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """No light."""
+    return np.zeros_like(image)
+
+
+def covered(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Something stands right before the lens: less light, and no shapes."""
+    return (_blurred(image, image.shape[0] / 4) * 0.7).astype(np.uint8)
+
+
+def defocus(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Blurred by a 64th of the side."""
+    return _blurred(image, image.shape[0] / 64)
+
+
+def overexposed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Three times the light."""
+    return np.minimum(image.astype(np.uint16) * 3, 255).astype(np.uint8)
+
+
+def halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Half of the resolution."""
+    return np.ascontiguousarray(image[::2, ::2])
+
+
+def _blurred(image: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    """In a smaller image, which shows no difference and takes next to no time."""
+    height, width = image.shape[:2]
+    step = max(1, int(sigma / 4))
+    small = cv2.resize(image, (width // step, height // step), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / step)
+    return np.asarray(cv2.resize(small, (width, height)), np.uint8)
+
+
+_CHANGE_IMAGES: dict[FaultKind, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    "black": black,
+    "covered": covered,
+    "defocus": defocus,
+    "overexposed": overexposed,
+    "resolution": halved,
+}

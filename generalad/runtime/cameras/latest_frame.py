@@ -1,0 +1,100 @@
+"""`LatestFrame`: hands the newest frame from one thread to another, and counts every one."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from generalad.runtime.sources import Frame
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where the frames of a source are; see `Status`."""
+
+    captured: int
+    processed: int
+    dropped: Mapping[str, int]
+    in_flight: int
+
+
+class LatestFrame:
+    """Holds one frame, which a newer one replaces, and knows what became of every one.
+
+    Nothing is derived: what is in flight is what really waits here or was handed out, so that the
+    equation of `Status` is a check and not a definition. `lock` (reentrant) guards everything and
+    may guard more; `changed` belongs to it and is notified of every change.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self._waiting: Frame | None = None
+        self._handed_out: set[int] = set()
+        self._captured = 0
+        self._processed = 0
+        self._dropped: Counter[str] = Counter()
+
+    def next_index(self) -> int:
+        """Index of the frame that is captured next."""
+        with self.changed:
+            return self._captured
+
+    def put(self, frame: Frame) -> None:
+        """Count a frame and let it wait, in place of an older one."""
+        with self.changed:
+            self.drop_waiting("newer frame")
+            self._captured += 1
+            self._waiting = frame
+            self.changed.notify_all()
+
+    def refuse(self, reason: str) -> None:
+        """Count a frame that was captured but must not be handed out."""
+        with self.changed:
+            self._captured += 1
+            self._dropped[reason] += 1
+            self.changed.notify_all()
+
+    def take(self) -> Frame | None:
+        """The waiting frame, or None; it stays in flight until it is done."""
+        with self.changed:
+            frame, self._waiting = self._waiting, None
+            if frame is not None:
+                self._handed_out.add(frame.index)
+                self.changed.notify_all()
+            return frame
+
+    def done(self, frame: Frame, dropped: str | None = None) -> bool:
+        """Count a frame that was handed out; False, and nothing is counted, the second time."""
+        with self.changed:
+            if frame.index not in self._handed_out:
+                return False
+            self._handed_out.remove(frame.index)
+            if dropped is None:
+                self._processed += 1
+            else:
+                self._dropped[dropped] += 1
+            self.changed.notify_all()
+            return True
+
+    def drop_waiting(self, reason: str) -> None:
+        """Drop what has not been handed out."""
+        with self.changed:
+            if self._waiting is not None:
+                self._dropped[reason] += 1
+                self._waiting = None
+                self.changed.notify_all()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a frame that has not been handed out."""
+        with self.changed:
+            return self._waiting is not None
+
+    def counts(self) -> Counts:
+        """All numbers of one moment."""
+        with self.changed:
+            in_flight = len(self._handed_out) + (self._waiting is not None)
+            return Counts(self._captured, self._processed, dict(self._dropped), in_flight)
