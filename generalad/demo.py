@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from generalad.files import atomic_write, read_json
 from generalad.metrics.evaluate import ImageResult
 from generalad.overlay import outline, overlay
 from generalad.preprocess import read_image
+from generalad.progress import Progress, no_progress
 from generalad.runtime import (
     AnnotatedVideo,
     JsonLines,
@@ -28,9 +29,6 @@ from generalad.runtime import (
 )
 from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 from generalad.training.train import train_detector
-
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 GOOD_IMAGES = 240
 CALIBRATION_SHARE = 0.42  # of them: no false-alarm rate of 1 % can be promised with less than 99
@@ -95,16 +93,16 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, *, categories: Sequence[str] | None = None, report: Report | None = None
+    out: Path, *, categories: Sequence[str] | None = None, progress: Progress | None = None
 ) -> DemoResult:
     """Run the whole road with the embedded backbone; a second run goes on where one stopped.
 
     Args:
         out: a folder for data, detectors, artifacts, reports and images.
         categories: of `generalad.synth.CATEGORIES`; default all.
-        report: told about progress.
+        progress: told how far each stage is.
     """
-    tell = report or (lambda stage, done, total: None)
+    progress = progress or no_progress
     names = list(categories or CATEGORIES)
     data = write_dataset(
         out / "data",
@@ -112,9 +110,9 @@ def run_demo(
         train=GOOD_IMAGES,
         test_good=TEST_GOOD,
         per_defect=TEST_PER_DEFECT,
-        progress=lambda done, total: tell("drawing", done, total),
+        progress=progress,
     )
-    results = [_category(out, data / name, tell) for name in names]
+    results = [_category(out, data / name, progress) for name in names]
     image = out / "overview.png"
     _write_overview(image, results)
     moving = next((r for r in results if r.name == CONVEYOR_CATEGORY), results[0])
@@ -139,23 +137,21 @@ def _inspect_conveyor(out: Path, moving: CategoryResult) -> Conveyor:
     )
 
 
-def _category(out: Path, data: Path, tell: Report) -> CategoryResult:
+def _category(out: Path, data: Path, progress: Progress) -> CategoryResult:
     name = data.name
     folder = out / "detectors" / name
 
     def staged(stage: str, done: int, total: int) -> None:
-        tell(f"{name}: {stage}", done, total)
+        progress(f"{name}: {stage}", done, total)
 
     started = time.monotonic()
     config = PRESETS[EMBEDDED].replaced({"calibration_fraction": CALIBRATION_SHARE})
-    trained = train_detector(data, folder, config, cache=out / "cache", report=staged)
+    trained = train_detector(data, folder, config, cache=out / "cache", progress=staged)
     seconds = time.monotonic() - started
-    exported = export_detector(trained, report=staged)
+    exported = export_detector(trained, progress=staged)
     page = out / "reports" / f"{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    on_artifact = evaluate_artifact(
-        exported.path, data, html=page, progress=lambda d, t: staged("evaluation", d, t)
-    )
+    on_artifact = evaluate_artifact(exported.path, data, html=page, progress=staged)
     with open_any(folder) as session:
         on_detector = score_dataset(session, data)
     flips = sum(

@@ -83,3 +83,11 @@ def key_hint(key: str, known: Collection[str]) -> str:
 
     near = difflib.get_close_matches(key, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+
+
+def word_hint(word: str, known: Collection[str], command: str) -> str:
+    """A remedy for an unknown word of a command line: the nearest known one, or where they are."""
+    import difflib
+
+    found = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {found[0]}?" if found else f"{command} --help lists what there is"

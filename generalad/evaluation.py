@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,9 @@ from generalad.errors import DataError
 from generalad.metrics.evaluate import Evaluation, ImageResult, evaluate
 from generalad.metrics.report import write_report
 from generalad.preprocess import read_image, resize
+from generalad.progress import Progress
 from generalad.runtime import Session, open_session
 from generalad.spec import Spec
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def evaluate_artifact(
         batch_size: images a run.
         html: where to write a self-contained report.
         seed: of the bootstrap.
-        progress: called as images are done.
+        progress: called with ("scoring", images done, images).
 
     Raises:
         DataError: no test images, or some cannot be read.
@@ -172,7 +170,7 @@ def _score(
                     mask=mask,
                 )
             if progress is not None:
-                progress(min((index + 1) * batch_size, len(samples)), len(samples))
+                progress("scoring", min((index + 1) * batch_size, len(samples)), len(samples))
 
 
 def _load(

@@ -26,7 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_demo_makes_what_it_promises(tmp_path: Path) -> None:
     stages: list[str] = []
     result = demo.run_demo(
-        tmp_path, categories=["washer"], report=lambda stage, done, total: stages.append(stage)
+        tmp_path, categories=["washer"], progress=lambda stage, done, total: stages.append(stage)
     )
 
     (washer,) = result.categories
@@ -50,7 +50,7 @@ def test_demo_makes_what_it_promises(tmp_path: Path) -> None:
 
     stages.clear()
     again = demo.run_demo(
-        tmp_path, categories=["washer"], report=lambda stage, done, total: stages.append(stage)
+        tmp_path, categories=["washer"], progress=lambda stage, done, total: stages.append(stage)
     )
     assert "washer: training" not in stages
     assert [r.score for r in again.categories[0].evaluated.results] == [

@@ -30,7 +30,7 @@ def test_detector_and_artifact_agree(
         parts,
         threads=1,
         batch_size=3,
-        progress=lambda done, total: steps.append((done, total)),
+        progress=lambda stage, done, total: steps.append((done, total)),
     )
     assert steps == [(3, 8), (6, 8), (8, 8)]
     assert "torch" in of_detector.backend

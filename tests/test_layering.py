@@ -89,7 +89,7 @@ def test_imports_without_the_training_side(module: str) -> None:
 
 
 def test_runtime_imports_only_its_layer() -> None:
-    loaded = import_all(["generalad.runtime"], ("onnxruntime", "rich", "typer", *BLOCKED))
+    loaded = import_all(["generalad.runtime"], ("onnxruntime", "rich", *BLOCKED))
     own = {name.removeprefix("generalad.") for name in loaded if name.startswith("generalad.")}
     others = {room_of(name) for name in own if not name.startswith("runtime")}
     assert others == {"base", "core", "synth"}

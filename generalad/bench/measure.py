@@ -13,7 +13,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,8 @@ from generalad.bench.turns import Plan, Recording, take_turns
 from generalad.bench.usage import check_usage
 from generalad.errors import GadError
 from generalad.files import check_writable
+from generalad.progress import Progress
 from generalad.runtime.interrupt import on_interrupt
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); the stage "measuring" counts seconds."""
 
 BUDGET = 60.0
 

@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from generalad.cli.options import Device, Threads
+from generalad.cli.options import Argument, Device, Option, Threads
 
 if TYPE_CHECKING:
     from generalad.bench.record import Report
@@ -19,69 +17,61 @@ OUTPUTS = "Outputs"
 
 
 def bench(
-    artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
+    artifact: Annotated[Path, Argument("Exported file, such as model.onnx.")],
     against: Annotated[
         Path | None,
-        typer.Option(metavar="OTHER", help="Another artifact.", rich_help_panel=COMPARE),
+        Option("Another artifact.", metavar="OTHER", group=COMPARE),
     ] = None,
     against_rev: Annotated[
         str | None,
-        typer.Option(
-            metavar="REV", help="An older revision of generalad.", rich_help_panel=COMPARE
-        ),
+        Option("An older revision of generalad.", metavar="REV", group=COMPARE),
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="A baseline, made here or elsewhere.", rich_help_panel=COMPARE
-        ),
+        Option("A baseline, made here or elsewhere.", metavar="FILE", group=COMPARE),
     ] = None,
     save_baseline: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A baseline of this run.", rich_help_panel=OUTPUTS),
+        Option("A baseline of this run.", metavar="FILE", group=OUTPUTS),
     ] = None,
     max_slowdown: Annotated[
         str | None,
-        typer.Option(metavar="5%", help="Time more than the other takes.", rich_help_panel=LIMITS),
+        Option("Time more than the other takes.", metavar="5%", group=LIMITS),
     ] = None,
     max_p95: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="p95 of an image.", rich_help_panel=LIMITS),
+        Option("p95 of an image.", metavar="MS", group=LIMITS),
     ] = None,
     max_memory: Annotated[
         float | None,
-        typer.Option(metavar="MB", help="Memory of its process.", rich_help_panel=LIMITS),
+        Option("Memory of its process.", metavar="MB", group=LIMITS),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Folder, pattern or video.", show_default="drawn parts"),
+        Option("Folder, pattern or video.", metavar="PATH", default="drawn parts"),
     ] = None,
-    batch: Annotated[str, typer.Option(metavar="N[,N…]", help="Images a run.")] = "1",
+    batch: Annotated[str, Option("Images a run.", metavar="N[,N…]")] = "1",
     threads: Threads = None,
     device: Device = None,
-    budget: Annotated[str, typer.Option(metavar="60s", help="Time of the turns at most.")] = "60s",
+    budget: Annotated[str, Option("Time of the turns at most.", metavar="60s")] = "60s",
     soak: Annotated[
-        str | None, typer.Option(metavar="30m", help="Run so long; latency's and memory's drift.")
+        str | None, Option("Run so long; latency's and memory's drift.", metavar="30m")
     ] = None,
     json: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="The report as JSON; - is stdout.", rich_help_panel=OUTPUTS
-        ),
+        Option("The report as JSON; - is stdout.", metavar="FILE", group=OUTPUTS),
     ] = None,
     markdown: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For a pull request.", rich_help_panel=OUTPUTS),
+        Option("For a pull request.", metavar="FILE", group=OUTPUTS),
     ] = None,
     github: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For github-action-benchmark.", rich_help_panel=OUTPUTS),
+        Option("For github-action-benchmark.", metavar="FILE", group=OUTPUTS),
     ] = None,
     history: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Add it here, draw index.html of all.", rich_help_panel=OUTPUTS
-        ),
+        Option("Add it here, draw index.html of all.", metavar="DIR", group=OUTPUTS),
     ] = None,
 ) -> None:
     """Measure an artifact's latency, alone or against another one.
@@ -96,7 +86,7 @@ def bench(
     from generalad.cli.console import console, progress
 
     _check_writable(json, markdown, github, history)
-    with progress(console()) as tell:
+    with progress(console()) as shown:
         report = run(
             artifact,
             against=against,
@@ -114,7 +104,7 @@ def bench(
             ),
             budget=duration(budget),
             soak_for=None if soak is None else duration(soak),
-            progress=tell,
+            progress=shown,
         )
     _write(report, json, markdown, github, history)
     _judge(report)

@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from generalad.cli.options import Device, Json, Threads
+from generalad.cli.options import Argument, Device, Json, Option, Threads
 
 if TYPE_CHECKING:
     from generalad.runtime.recalibrate import Proposal
@@ -18,29 +16,27 @@ SHOWN = 10
 
 
 def calibrate(
-    artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
+    artifact: Annotated[Path, Argument("Exported file, such as model.onnx.")],
     images: Annotated[
         list[str],
-        typer.Argument(help="Recent images of good parts: files, folders, videos, patterns."),
+        Argument("Recent images of good parts: files, folders, videos, patterns."),
     ],
-    out: Annotated[Path, typer.Option(help="The new artifact; must not exist.")],
+    out: Annotated[Path, Option("The new artifact; must not exist.", metavar="FILE")],
     target: Annotated[
         float | None,
-        typer.Option(help="Wished false-alarm rate.", show_default="the artifact's"),
+        Option("Wished false-alarm rate.", default="the artifact's"),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="All images were looked at and show good parts.")
-    ] = False,
+    yes: Annotated[bool, Option("All images were looked at and show good parts.")] = False,
     threads: Threads = None,
     device: Device = None,
     json: Json = False,
-) -> None:
+) -> int:
     """Set the thresholds of an artifact anew, from recent images of good parts.
 
     Scores the images, shows what would change and the highest scores, asks whether all show good
     parts, and writes a new artifact. The old one stays as it is.
     """
-    from generalad.cli.console import console, print_json, progress
+    from generalad.cli.console import confirm, console, print_json, progress
     from generalad.errors import UsageError
     from generalad.runtime.artifact_copy import check_copy
     from generalad.runtime.recalibrate import recalibrate, write
@@ -53,22 +49,23 @@ def calibrate(
     if artifact.is_file():  # what else there may be, opening it says
         check_copy(artifact, out)
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         proposal = recalibrate(
             artifact,
             images,
             target=target,
             threads=threads,
             device=device,
-            progress=lambda done, total: report("scoring", done, total),
+            progress=shown,
         )
     screen.print(in_words(proposal), markup=False)
-    if not yes and not typer.confirm("Do all images show good parts?", err=True):
+    if not yes and not confirm("Do all images show good parts?"):
         screen.print("nothing was written")
-        raise typer.Exit(1)
+        return 1
     write(proposal, out)
     print_json({**proposal.to_dict(), "out": str(out)}, wanted=json)
     screen.print(f"[bold]{out}[/bold]: written; {artifact} is as it was")
+    return 0
 
 
 def in_words(proposal: Proposal) -> str:

@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from generalad.progress import Log, Progress
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
-
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 SILENCE = 10.0
 """Seconds that a log waits for news of a stage that goes on."""
@@ -33,19 +32,30 @@ def print_json(value: Any, *, wanted: bool) -> None:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-@contextlib.contextmanager
-def progress(out: Console) -> Iterator[Report]:
-    """Show stages as bars on a terminal, and elsewhere, in a log, as `ProgressLines`.
+def confirm(question: str) -> bool:
+    """Ask on stderr; only y and yes agree.
 
-    A total of 0 stands for one that is not known.
+    Raises:
+        KeyboardInterrupt: stdin has ended.
     """
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer:
+        raise KeyboardInterrupt
+    return answer.strip().lower() in ("y", "yes")
+
+
+@contextlib.contextmanager
+def progress(out: Console) -> Iterator[Progress]:
+    """Show stages as bars on a terminal, and elsewhere, in a log, as `ProgressLines`."""
     if not out.is_terminal:
         yield ProgressLines()
         return
+    from rich import progress as rich_progress
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -60,14 +70,14 @@ def progress(out: Console) -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=out) as bars:
+    with rich_progress.Progress(*columns, console=out) as bars:
 
-        def report(stage: str, done: int, total: int) -> None:
+        def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total or None)
             bars.update(tasks[stage], completed=done, total=total or None)
 
-        yield report
+        yield show
 
 
 class ProgressLines:
@@ -78,18 +88,18 @@ class ProgressLines:
 
     def __init__(
         self,
-        say: Callable[[str], None] | None = None,
+        log: Log | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`say` takes a line, by default to stderr; `clock` counts seconds."""
-        self._say = say or _to_stderr
+        """`log` takes a line, by default to stderr; `clock` counts seconds."""
+        self._log = log or _to_stderr
         self._clock = clock
         self._ended = self._said = clock()
         self._first: dict[str, tuple[float, int]] = {}
         """Of each stage that goes on: when it was first heard of, and how much was done then."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Take the news of a stage, see `Report`."""
+        """Take the news of a stage, see `Progress`."""
         now = self._clock()
         self._first.setdefault(stage, (now, done))
         if total and done >= total:
@@ -101,7 +111,7 @@ class ProgressLines:
         else:
             return
         self._said = now
-        self._say(line)
+        self._log(line)
 
     def _left(self, stage: str, done: int, total: int, now: float) -> str:
         """How long it will take at the rate so far; nothing while that cannot be said."""

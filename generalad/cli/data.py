@@ -5,24 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from generalad.cli.options import Json
-
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    help="Check a dataset, or make one of procedural parts.",
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
+from generalad.cli.options import Argument, Category, Json, Option
 
 
-@app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="Folder of images, MVTec class folder, or CSV.")],
+    data: Annotated[Path, Argument("Folder of images, MVTec class folder, or CSV.")],
     json: Json = False,
-) -> None:
+) -> int:
     """Read every file once and list what is wrong, with the remedy.
 
     Unreadable and cut-off files, duplicates, leaks between training and test, mixed sizes, masks
@@ -35,42 +24,33 @@ def check(
     from generalad.data.dataset import open_dataset
 
     screen = console()
-    with progress(screen) as report:
-        found = check_dataset(
-            open_dataset(data), progress=lambda done, total: report("reading", done, total)
-        )
+    with progress(screen) as shown:
+        found = check_dataset(open_dataset(data), progress=shown)
     for line in render_problems(found):
         screen.print(line, markup=False)
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
     screen.print(f"{data}: {counts}; {len(found.errors)} errors")
     print_json(json_library.loads(found.to_json()), wanted=json)
-    if found.errors:
-        raise typer.Exit(1)
+    return 1 if found.errors else 0
 
 
-@app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder for the datasets, one a category.")],
-    category: Annotated[
-        list[str] | None,
-        typer.Option(help="washer, fabric or board; may be repeated.", show_default="all"),
-    ] = None,
-    train: Annotated[int, typer.Option(help="Good training images a category.")] = 60,
-    test: Annotated[int, typer.Option(help="Good test images a category.")] = 20,
-    defects: Annotated[int, typer.Option(help="Test images for each type of defect.")] = 10,
-    seed: Annotated[int, typer.Option(help="Equal seeds make equal images.")] = 0,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 256,
-    video: Annotated[
-        bool, typer.Option("--video", help="Also make a conveyor video with known defects.")
-    ] = False,
+    out: Annotated[Path, Argument("Folder for the datasets, one a category.")],
+    category: Category = (),
+    train: Annotated[int, Option("Good training images a category.")] = 60,
+    test: Annotated[int, Option("Good test images a category.")] = 20,
+    defects: Annotated[int, Option("Test images for each type of defect.")] = 10,
+    seed: Annotated[int, Option("Equal seeds make equal images.")] = 0,
+    size: Annotated[int, Option("Height and width in pixels.")] = 256,
+    video: Annotated[bool, Option("Also make a conveyor video with known defects.")] = False,
 ) -> None:
     """Make procedural industrial parts with defects and exact masks, in MVTec layout."""
     from generalad.cli.console import console, progress
     from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 
-    chosen = category or list(CATEGORIES)
+    chosen: list[str] = list(category or CATEGORIES)
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         write_dataset(
             out,
             categories=chosen,
@@ -79,7 +59,7 @@ def synth(
             per_defect=defects,
             seed=seed,
             size=size,
-            progress=lambda done, total: report("drawing", done, total),
+            progress=shown,
         )
     for name in chosen:
         screen.print(f"[bold]{out / name}[/bold]: defects {', '.join(CATEGORIES[name].defects)}")

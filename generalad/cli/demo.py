@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from generalad.cli.options import Category, Option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for everything the demo makes.")
+        Path, Option("Folder for everything the demo makes.", short="-o", metavar="DIR")
     ] = Path("demo"),
-    category: Annotated[
-        list[str] | None,
-        typer.Option(help="washer, fabric or board; may be repeated.", show_default="all"),
-    ] = None,
+    category: Category = (),
 ) -> None:
     """Make industrial parts, train on good ones, export, verify, and find the defects.
 
@@ -36,8 +33,8 @@ def demo(
 
     screen = console()
     started = time.monotonic()
-    with progress(screen) as report:
-        result = run_demo(out, categories=category, report=report)
+    with progress(screen) as shown:
+        result = run_demo(out, categories=category, progress=shown)
     screen.print(table(result))
     first = result.categories[0]
     belt = result.conveyor

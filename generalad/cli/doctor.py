@@ -9,9 +9,8 @@ import platform
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from generalad.cli.options import Json
 
 PACKAGES = {
     "onnxruntime": ("run artifacts", "cpu"),
@@ -43,11 +42,7 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON even when stdout is a terminal.")
-    ] = False,
-) -> None:
+def doctor(json: Json = False) -> None:
     """Show what this machine can run, and why not."""
     from generalad.cli.console import console, print_json
 

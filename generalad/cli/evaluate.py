@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from generalad.cli.options import Json
+from generalad.cli.options import Argument, Json, Option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,20 +16,21 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    artifact: Annotated[Path, typer.Argument(help="Exported file, or folder of a detector.")],
-    data: Annotated[Path, typer.Argument(help="Dataset with test images: folder or CSV.")],
+    artifact: Annotated[Path, Argument("Exported file, or folder of a detector.")],
+    data: Annotated[Path, Argument("Dataset with test images: folder or CSV.")],
     html: Annotated[
-        Path | None, typer.Option(help="Write a self-contained HTML report here.")
+        Path | None, Option("Write a self-contained HTML report here.", metavar="FILE")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="A detector's backbone weights, if they moved.")
+        Path | None, Option("A detector's backbone weights, if they moved.", metavar="FILE")
     ] = None,
     min_image_auroc: Annotated[
         float | None,
-        typer.Option(min=0, max=1, metavar="0.95", help="Exit 3 if the image AUROC lies below."),
+        Option("Exit 3 if the image AUROC lies below.", least=0, most=1, metavar="0.95"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda …", show_default="the best there is")
+        str | None,
+        Option("cpu, cuda …", default="the best there is", suggestions=("cpu", "cuda", "tensorrt")),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -48,14 +47,14 @@ def evaluate(
     from generalad.evaluation import evaluate_artifact
 
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         done = evaluate_artifact(
             artifact,
             data,
             weights=weights,
             device=device,
             html=html,
-            progress=lambda now, total: report("scoring", now, total),
+            progress=shown,
         )
     screen.print(table(done))
     if html is not None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from generalad.cli.options import Json
+from generalad.cli.options import Argument, Json, Option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,51 +17,35 @@ if TYPE_CHECKING:
     from generalad.export.parity import Comparison, Parity
 
 
-class Format(str, Enum):
-    """What an artifact can be."""
-
-    onnx = "onnx"
-    openvino = "openvino"
-    tensorrt = "tensorrt"
-
-
 def export(
     detector: Annotated[
         Path,
-        typer.Argument(
-            help="Folder written by gad train; for TensorRT also an exported ONNX file."
-        ),
+        Argument("Folder written by gad train; for TensorRT also an exported ONNX file."),
     ],
-    format: Annotated[Format, typer.Option(help="Kind of artifact.")] = Format.onnx,
-    fp16: Annotated[
-        bool, typer.Option("--fp16", help="Half precision, in the graph itself.")
-    ] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Eight bits, if that is faster and as good.")
-    ] = False,
+    format: Annotated[
+        Literal["onnx", "openvino", "tensorrt"], Option("Kind of artifact.")
+    ] = "onnx",
+    fp16: Annotated[bool, Option("Half precision, in the graph itself.")] = False,
+    int8: Annotated[bool, Option("Eight bits, if that is faster and as good.")] = False,
     batch: Annotated[
         str | None,
-        typer.Option(help="Images a run: 1, or a range such as 1..16.", show_default="any"),
+        Option("Images a run: 1, or a range such as 1..16.", default="any"),
     ] = None,
-    verify_on: Annotated[
-        Path | None, typer.Option(help="Labelled test images to compare on as well.")
-    ] = None,
+    verify_on: Annotated[Path | None, Option("Labelled test images to compare on as well.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="File to write.", show_default="DETECTOR/model.onnx"),
+        Option("File to write.", short="-o", metavar="FILE", default="DETECTOR/model.onnx"),
     ] = None,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Engine for other TensorRT versions too.")
-    ] = False,
+    version_compatible: Annotated[bool, Option("Engine for other TensorRT versions too.")] = False,
     hardware_compatible: Annotated[
         str | None,
-        typer.Option(
-            help="Engine for other GPUs too: ampere_plus, same_compute_capability.",
-            show_default="this GPU",
+        Option(
+            "Engine for other GPUs too: ampere_plus, same_compute_capability.",
+            default="this GPU",
         ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Backbone weights, if they moved since training.")
+        Path | None, Option("Backbone weights, if they moved since training.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -82,7 +63,7 @@ def export(
     sizes = batch_sizes(batch)
     engine = engine_options(sizes, version_compatible, hardware_compatible)
     if detector.suffix.lower() == ".onnx":
-        if format is not Format.tensorrt or fp16 or int8 or verify_on is not None:
+        if format != "tensorrt" or fp16 or int8 or verify_on is not None:
             raise UsageError(
                 f"{detector} is exported already; it can only become a TensorRT engine of the same"
                 " precision",
@@ -95,17 +76,17 @@ def export(
     from generalad.export.export import export_detector
 
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         done = export_detector(
             detector,
             out,
-            format=format.value,
+            format=format,
             precision="fp16" if fp16 else "int8" if int8 else "fp32",
             batch=sizes,
             verify_on=verify_on,
             engine=engine,
             weights=weights,
-            report=report,
+            progress=shown,
         )
     show(screen, done)
     print_json(
@@ -149,8 +130,8 @@ def build_from_onnx(onnx: Path, out: Path | None, options: EngineOptions) -> Non
     from generalad.export.to_tensorrt import build_engine
 
     screen = console()
-    with progress(screen) as report:
-        path = build_engine(onnx, out, options=options, progress=report)
+    with progress(screen) as shown:
+        path = build_engine(onnx, out, options=options, progress=shown)
     size = path.stat().st_size / 1e6
     screen.print(f"[bold]{path}[/bold]: {size:.1f} MB, golden samples of {onnx.name} reproduced")
 

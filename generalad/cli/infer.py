@@ -1,26 +1,21 @@
-"""`gad infer`.
-
-Parsed by argparse, unlike the other commands: it is called again and again on small machines, where
-Typer's start-up would cost as much as the whole run of one image.
-"""
+"""`gad infer`."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from generalad.cli.console import ProgressLines
-from generalad.cli.infer_options import Plan, parser, plan
-from generalad.cli.run import loaded
+from generalad.cli.infer_options import Options, Plan, plan
+from generalad.cli.process import collect_garbage
 
 if TYPE_CHECKING:
-    from generalad.cli.console import Report
     from generalad.cli.live_table import LiveTable, LogLines
+    from generalad.progress import Log, Progress
     from generalad.runtime import Result, Session, Sink, Source, Summary
     from generalad.runtime.view import Observer
 
@@ -28,16 +23,30 @@ SHOW_AFTER = 0.5
 """Seconds without a progress display, which takes time to load."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
-    given = parser().parse_intermixed_args(arguments)  # sources may follow options
+def infer(given: Options) -> int:
+    """Run an artifact on images, folders, videos and cameras.
+
+    Results go to stdout as JSON lines unless an output is named, words to stderr. An image that
+    cannot be read is reported, the others are still done, and the exit code is 1. Cameras run until
+    Ctrl-C.
+
+    Examples:
+        gad infer model.onnx part.png
+        gad infer model.onnx incoming/ --csv results.csv --overlays marked/
+        gad infer model.onnx clip.mp4 --video checked.mp4
+        find . -name '*.png' | gad infer model.onnx -
+        gad infer model.onnx rtsp://10.0.0.21/stream1 usb:0 --events events/
+        gad infer model.onnx watch:incoming/ --json results.jsonl
+        gad infer model.onnx 'test://washer?size=256&rate=10&fault=black@9+5'
+        gad infer --config line.toml --metrics 9108
+    """
     if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
     opening = _open(given)
     wanted = plan(given, to_terminal=sys.stdout.isatty())
     from generalad.runtime import Interrupted
 
-    loaded()
+    collect_garbage()
     with contextlib.ExitStack() as stack:
         artifact = wanted.artifact if opening is None else stack.enter_context(opening())
         try:
@@ -53,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if summary.failed or summary.given_up else 0
 
 
-def _open(given: argparse.Namespace) -> Callable[[], Session] | None:
+def _open(given: Options) -> Callable[[], Session] | None:
     """Load the network while the rest of the program is loaded, if options alone say which."""
     if given.artifact is None or given.config is not None:
         return None
@@ -63,9 +72,9 @@ def _open(given: argparse.Namespace) -> Callable[[], Session] | None:
 
 
 def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitStack) -> Summary:
-    from generalad.runtime import infer
+    from generalad.runtime import infer as run
 
-    return infer(
+    return run(
         artifact,
         wanted.sources,
         sinks=_sinks(wanted, _complain),
@@ -74,13 +83,13 @@ def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitSta
         threads=wanted.threads,
         device=wanted.device,
         observers=_telemetry(wanted),
-        on_result=_Progress(wanted, stack),
+        on_result=_Images(wanted, stack),
     )
 
 
 def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
     from generalad.cli.live_table import LiveTable, LogLines, in_words
-    from generalad.runtime import infer
+    from generalad.runtime import infer as run
 
     # A table would be torn up by results that go to the same terminal.
     to_stdout = any(getattr(output.table, "file", "") == "-" for output in wanted.outputs)
@@ -91,7 +100,7 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
         if result.error is not None:
             display.say(result.error)
 
-    return infer(
+    return run(
         artifact,
         wanted.sources,
         sinks=_sinks(wanted, display.say),
@@ -107,10 +116,10 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
     )
 
 
-def _sinks(wanted: Plan, report: Callable[[str], None]) -> list[Sink]:
+def _sinks(wanted: Plan, log: Log) -> list[Sink]:
     from generalad.runtime.line.open_sinks import open_outputs
 
-    return open_outputs(wanted.outputs, state=wanted.state, report=report)
+    return open_outputs(wanted.outputs, state=wanted.state, log=log)
 
 
 def _telemetry(wanted: Plan) -> list[Observer]:
@@ -133,23 +142,24 @@ def _rebuild(artifact: Path) -> None:
     from generalad.cli.console import console, progress
     from generalad.export.to_tensorrt import rebuild
 
-    with progress(console()) as report:
-        why = rebuild(artifact, progress=report)
+    with progress(console()) as shown:
+        why = rebuild(artifact, progress=shown)
     if why is not None:
         sys.stderr.write(f"gad: built again, because {why}\n")
 
 
-class _Progress:
+class _Images:
     """Reports failures at once; and progress, once a run takes longer."""
 
     def __init__(self, wanted: Plan, stack: contextlib.ExitStack) -> None:
-        self._sources: list[Source] = [getattr(item, "source", item) for item in wanted.sources]
+        items: Sequence[Any] = wanted.sources  # sources, or streams that have one
+        self._sources: list[Source] = [getattr(item, "source", item) for item in items]
         self._stack = stack
         self._began = time.monotonic()
         # Results that go to the same terminal are progress enough, and would tear up a bar.
         self._wanted = not (sys.stderr.isatty() and sys.stdout.isatty())
         self._to_log = not sys.stderr.isatty()
-        self._report: Report | None = ProgressLines() if self._to_log else None
+        self._shown: Progress | None = ProgressLines() if self._to_log else None
         self._total: int | None = None
         self._done = 0
 
@@ -164,12 +174,12 @@ class _Progress:
             self._total = sum(source.count() or 0 for source in self._sources)
         if self._to_log and self._done == self._total:
             return  # the summary follows
-        if self._report is None:
+        if self._shown is None:
             from generalad.cli.console import console, progress
 
-            self._report = self._stack.enter_context(progress(console()))
+            self._shown = self._stack.enter_context(progress(console()))
         # The count of a video may be an estimate.
-        self._report("images", self._done, self._total if self._done <= self._total else 0)
+        self._shown("images", self._done, self._total if self._done <= self._total else 0)
 
 
 def in_words(summary: Summary) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
+from generalad.cli.options import Argument, Option
 from generalad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,110 +18,99 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DESCRIPTION = """\
-Run an artifact on images, folders, videos and cameras.
-
-Results go to stdout as JSON lines unless an output is named, words to stderr. An image that cannot
-be read is reported, the others are still done, and the exit code is 1. Cameras run until Ctrl-C.
-"""
-
-EXAMPLES = """\
-examples:
-  gad infer model.onnx part.png
-  gad infer model.onnx incoming/ --csv results.csv --overlays marked/
-  gad infer model.onnx clip.mp4 --video checked.mp4
-  find . -name '*.png' | gad infer model.onnx -
-  gad infer model.onnx rtsp://10.0.0.21/stream1 usb:0 --events events/
-  gad infer model.onnx watch:incoming/ --json results.jsonl
-  gad infer model.onnx 'test://washer?size=256&rate=10&fault=black@9+5'
-  gad infer --config line.toml --metrics 9108
-"""
+OUTPUTS = "Outputs"
+RUNNING = "How it runs"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
-    found = argparse.ArgumentParser(
-        prog="gad infer",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = found.add_argument
-    add("artifact", type=Path, nargs="?", help="exported file, such as model.onnx")
-    add(
-        "sources",
-        nargs="*",
-        help="images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras "
-        "(rtsp://, http://, usb:0), test://washer, - for a list on stdin",
-    )
-    add("--config", type=Path, metavar="FILE", help="a line as TOML: artifact, streams, sinks")
-    _add_outputs(found)
-    _add_running(found)
-    return found
+class Options(NamedTuple):
+    """The options of `gad infer`."""
 
-
-def _add_outputs(found: argparse.ArgumentParser) -> None:
-    add = found.add_argument_group("outputs").add_argument
-    add("--json", metavar="FILE", help="JSON lines; - is stdout, and what you get by default")
-    add("--csv", metavar="FILE", help="one line an image")
-    add("--overlays", metavar="DIR", help="images with their maps over them")
-    add("--video", metavar="FILE", help="the same as a video, of one video")
-    add("--events", metavar="DIR", help="a folder for each event of a camera, 1 GB at most")
-    add("--samples", metavar="DIR", help="normal images to look at, for gad calibrate")
-    add(
-        "--send",
-        metavar="ADDRESS",
-        action="append",
-        default=[],
-        help="events and faults to mqtt://, mqtts:// or https://; kept until they have arrived",
-    )
-    add("--metrics", metavar="PORT", help="serve Prometheus metrics and health, [HOST:]PORT")
-
-
-def _add_running(found: argparse.ArgumentParser) -> None:
-    add = found.add_argument_group("how it runs").add_argument
-    add(
-        "--threshold",
-        type=float,
-        metavar="X",
-        help="raw score that is anomalous (default: the artifact's)",
-    )
-    add("--real-time", action="store_true", help="play videos at their own rate, like a camera")
-    add("--batch", type=_positive, metavar="N", help="images a run of the network (default: 1)")
-    add(
-        "--max-wait",
-        type=float,
-        metavar="MS",
-        help="a camera's image waits so long for a batch to fill (default: 10)",
-    )
-    add(
-        "--threads",
-        type=_positive,
-        metavar="N",
-        help="CPU threads of the network (default: all cores)",
-    )
-    add(
-        "--device",
-        choices=("cpu", "cuda", "tensorrt"),
-        help="used or refused (default: the best there is)",
-    )
-    add(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help="what must outlive the process: undelivered messages, watched files that are done",
-    )
-    add(
-        "--rebuild",
-        action="store_true",
-        help="build a TensorRT engine again from its ONNX file if it, or the machine, has changed",
-    )
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
-    return int(text)
+    artifact: Annotated[Path | None, Argument("Exported file, such as model.onnx.")] = None
+    sources: Annotated[
+        Sequence[str],
+        Argument(
+            "Images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras"
+            " (rtsp://, http://, usb:0), test://washer, - for a list on stdin."
+        ),
+    ] = ()
+    config: Annotated[
+        Path | None, Option("A line as TOML: artifact, streams, sinks.", metavar="FILE")
+    ] = None
+    json: Annotated[
+        str | None,
+        Option(
+            "JSON lines; - is stdout, and what you get by default.", metavar="FILE", group=OUTPUTS
+        ),
+    ] = None
+    csv: Annotated[str | None, Option("One line an image.", metavar="FILE", group=OUTPUTS)] = None
+    overlays: Annotated[
+        str | None, Option("Images with their maps over them.", metavar="DIR", group=OUTPUTS)
+    ] = None
+    video: Annotated[
+        str | None, Option("The same as a video, of one video.", metavar="FILE", group=OUTPUTS)
+    ] = None
+    events: Annotated[
+        str | None,
+        Option("A folder for each event of a camera, 1 GB at most.", metavar="DIR", group=OUTPUTS),
+    ] = None
+    samples: Annotated[
+        str | None,
+        Option("Normal images to look at, for gad calibrate.", metavar="DIR", group=OUTPUTS),
+    ] = None
+    send: Annotated[
+        Sequence[str],
+        Option(
+            "Events and faults to mqtt://, mqtts:// or https://; kept until they have arrived.",
+            metavar="ADDRESS",
+            group=OUTPUTS,
+        ),
+    ] = ()
+    metrics: Annotated[
+        str | None,
+        Option("Serve Prometheus metrics and health, [HOST:]PORT.", metavar="PORT", group=OUTPUTS),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Option("Raw score that is anomalous.", default="the artifact's", group=RUNNING),
+    ] = None
+    real_time: Annotated[
+        bool, Option("Play videos at their own rate, like a camera.", group=RUNNING)
+    ] = False
+    batch: Annotated[
+        int | None, Option("Images a run of the network.", default="1", least=1, group=RUNNING)
+    ] = None
+    max_wait: Annotated[
+        float | None,
+        Option(
+            "A camera's image waits so long for a batch to fill.",
+            metavar="MS",
+            default="10",
+            group=RUNNING,
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Option("CPU threads of the network.", default="all cores", least=1, group=RUNNING),
+    ] = None
+    device: Annotated[
+        Literal["cpu", "cuda", "tensorrt"] | None,
+        Option("Used or refused.", default="the best there is", group=RUNNING),
+    ] = None
+    state: Annotated[
+        Path | None,
+        Option(
+            "What must outlive the process: undelivered messages, watched files that are done.",
+            metavar="DIR",
+            group=RUNNING,
+        ),
+    ] = None
+    rebuild: Annotated[
+        bool,
+        Option(
+            "Build a TensorRT engine again from its ONNX file if it, or the machine, has changed.",
+            group=RUNNING,
+        ),
+    ] = False
 
 
 class Plan(NamedTuple):
@@ -140,7 +129,7 @@ class Plan(NamedTuple):
     state: Path | None
 
 
-def plan(given: argparse.Namespace, *, to_terminal: bool) -> Plan:
+def plan(given: Options, *, to_terminal: bool) -> Plan:
     """Put options and file together; `to_terminal` says that results would go to a terminal.
 
     Raises:
@@ -162,8 +151,7 @@ def plan(given: argparse.Namespace, *, to_terminal: bool) -> Plan:
     live = any(isinstance(getattr(item, "source", item), LiveSource) for item in sources)
     outputs = [*_outputs(given), *line.sinks]
     if not outputs and not (live and to_terminal):
-        given.json = "-"
-        outputs = _outputs(given)
+        outputs = _outputs(given._replace(json="-"))
     max_wait = None if given.max_wait is None else given.max_wait / 1000
     return Plan(
         artifact=Path(artifact),
@@ -190,7 +178,7 @@ def _line(config: Path | None, state: Path | None) -> Line:
     return Line() if config is None else read_line(config, state=state)
 
 
-def _sources(given: argparse.Namespace, state: Path | None) -> list[Source]:
+def _sources(given: Options, state: Path | None) -> list[Source]:
     """The addresses of the command line."""
     from generalad.runtime.addresses import is_live_address, open_sources
     from generalad.runtime.sources import VIDEO_SUFFIXES
@@ -207,7 +195,7 @@ def _sources(given: argparse.Namespace, state: Path | None) -> list[Source]:
     return found
 
 
-def _outputs(given: argparse.Namespace) -> list[SinkEntry]:
+def _outputs(given: Options) -> list[SinkEntry]:
     from generalad.runtime.line import open_sinks as sinks
 
     kinds: dict[str, Callable[[str], SinkTable]] = {
@@ -226,6 +214,8 @@ def _outputs(given: argparse.Namespace) -> list[SinkEntry]:
     ]
 
 
-def _as_list(value: str | list[str] | None) -> list[str]:
+def _as_list(value: str | Sequence[str] | None) -> Sequence[str]:
     """The values of an option that may be given several times, once, or not at all."""
-    return value if isinstance(value, list) else [] if value is None else [value]
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from generalad.cli.options import Json
+from generalad.cli.options import Argument, Json
 
 
 def info(
-    artifact: Annotated[Path, typer.Argument(help="Exported file, or folder of a detector.")],
+    artifact: Annotated[Path, Argument("Exported file, or folder of a detector.")],
     json: Json = False,
 ) -> None:
     """Show what is inside a detector or artifact: what it expects, decides, promises, came from."""

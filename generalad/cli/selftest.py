@@ -6,13 +6,11 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from generalad.cli.options import Device, Json, Threads
+from generalad.cli.options import Argument, Device, Json, Threads
 
 
 def selftest(
-    artifact: Annotated[Path, typer.Argument(help="Exported file, such as model.onnx.")],
+    artifact: Annotated[Path, Argument("Exported file, such as model.onnx.")],
     threads: Threads = None,
     device: Device = None,
     json: Json = False,

@@ -3,62 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
+from generalad.cli.options import Argument, Option
 
 
 def train(
-    data: Annotated[
-        Path, typer.Argument(help="Folder of good images, MVTec class folder, or CSV.")
-    ],
+    data: Annotated[Path, Argument("Folder of good images, MVTec class folder, or CSV.")],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="Folder of the detector.", show_default="runs/NAME-PRESET"
-        ),
+        Option("Folder of the detector.", short="-o", metavar="DIR", default="runs/NAME-PRESET"),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="small, base, large (the paper's backbones) or embedded.")
+        Literal["small", "base", "large", "embedded"],
+        Option("Backbone and schedule; the first three are the paper's."),
     ] = "small",
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with settings over the preset.")
+        Path | None, Option("TOML file with settings over the preset.", metavar="FILE")
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Backbone weights, for machines that reach no model hub."),
+        Option("Backbone weights, for machines that reach no model hub.", metavar="FILE"),
     ] = None,
     image_size: Annotated[
-        str | None, typer.Option(help="Network input in pixels: 224 or HEIGHTxWIDTH.")
+        str | None, Option("Network input in pixels: 224 or HEIGHTxWIDTH.", metavar="SIZE")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Length of the fixed schedule.", show_default="of the preset")
+        int | None, Option("Length of the fixed schedule.", default="the preset's")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of splits, order and noise.")] = None,
+    seed: Annotated[int | None, Option("Of splits, order and noise.")] = None,
     false_alarm_rate: Annotated[
         float | None,
-        typer.Option(
-            help="Target rate on good parts that sets the threshold.", show_default="0.01"
-        ),
+        Option("Target rate on good parts that sets the threshold.", default="0.01"),
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out unreadable images and record which.")
-    ] = False,
+    skip_bad: Annotated[bool, Option("Leave out unreadable images and record which.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, …", show_default="a GPU if there is one")
+        str | None,
+        Option("cpu, cuda, …", default="a GPU if there is one", suggestions=("cpu", "cuda")),
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of the feature cache.", show_default="the user's cache"),
+        Option("Folder of the feature cache.", metavar="DIR", default="the user's cache"),
     ] = None,
 ) -> None:
     """Learn what good looks like from a folder of good images.
 
     Only good images are needed. The same command goes on with a run that was interrupted.
 
-    [dim]gad train parts/good --out runs/parts[/dim]
-
-    [dim]gad train mvtec/bottle --preset large[/dim]
+    Examples:
+        gad train parts/good --out runs/parts
+        gad train mvtec/bottle --preset large
     """
     from generalad.cli.console import console, progress
     from generalad.config import load_config
@@ -78,7 +72,7 @@ def train(
 
     folder = out or Path("runs") / f"{data.resolve().stem}-{preset}"
     screen = console()
-    with progress(screen) as report:
+    with progress(screen) as shown:
         trained = train_detector(
             data,
             folder,
@@ -87,7 +81,7 @@ def train(
             device=device,
             skip_bad=skip_bad,
             cache=cache,
-            report=report,
+            progress=shown,
         )
     spec = trained.spec
     calibration = spec.calibration

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
 from generalad.parallel import map_threads
 from generalad.preprocess import IMAGE_SUFFIXES, decode_image, decode_mask, read_bytes
+from generalad.progress import Progress
 
 __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_problems"]
 
@@ -34,14 +35,14 @@ class _File:
 def check_dataset(
     dataset: Dataset,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     workers: int | None = None,
 ) -> CheckReport:
     """Read every image and mask once and list what is wrong. Nothing is raised for their faults.
 
     Args:
         dataset: as opened.
-        progress: called with the number of files done and of all files, in the calling thread.
+        progress: called with ("check", files done, files), in the calling thread.
         workers: number of threads.
     """
     samples = [*dataset.train, *dataset.calibration, *dataset.test]
@@ -52,7 +53,7 @@ def check_dataset(
     for file in map_threads(_inspect, tasks, workers=workers):
         files.append(file)
         if progress is not None:
-            progress(len(files), len(tasks))
+            progress("check", len(files), len(tasks))
     seen = {file.path: file for file in files[: len(images)]}
     seen_masks = {file.path: file for file in files[len(images) :]}
     problems = [

@@ -22,6 +22,7 @@ from generalad.export.parity import LIMITS
 from generalad.export.precision import ladder, lower, too_large
 from generalad.export.quantise import Coverage, coverages, quantise
 from generalad.export.to_onnx import write_model
+from generalad.progress import Progress
 from generalad.runtime.backends import ov, trt_library
 from generalad.spec import Spec
 
@@ -32,8 +33,6 @@ PRECISIONS = ("fp32", "fp16", "int8")
 WATCHED = 16
 """Images on which overflow is looked for."""
 
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 Write = Callable[[Path, Spec], None]
 """Writes a whole artifact to a path, with a spec."""
@@ -67,14 +66,14 @@ class Material:
         images: (n, H, W, 3) uint8 RGB, calibration images.
         engine: how to build TensorRT engines.
         validate: image AUROC of any function (B, H, W, 3) uint8 -> scores (B,), for NNCF.
-        report: told about progress.
+        progress: told how far each stage is.
     """
 
     graph: onnx.ModelProto
     images: NDArray[np.uint8]
     engine: EngineOptions
     validate: Callable[[Callable[[NDArray[np.uint8]], Any]], float]
-    report: Report
+    progress: Progress
 
 
 def check(format: str, precision: str) -> None:
@@ -120,16 +119,16 @@ def _onnx(precision: str, material: Material) -> Iterator[Candidate]:
                 material.images,
                 coverage.keep,
                 symmetric=False,
-                progress=lambda done, total: material.report("ranges", done, total),
+                progress=material.progress,
             )
             yield Candidate("int8", coverage.name, _writer(quantised), _writer(graph))
 
 
 def lowered(material: Material) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
     """The rungs of half precision as ONNX files, each with its graph."""
-    material.report("overflow", 0, 1)
+    material.progress("overflow", 0, 1)
     sizes = activation_ranges(material.graph, material.images[:WATCHED])
-    material.report("overflow", 1, 1)
+    material.progress("overflow", 1, 1)
     for rung in ladder(material.graph):
         graph = material.graph
         overflow = tuple(too_large(sizes, graph, rung))
@@ -162,11 +161,11 @@ def _openvino(precision: str, material: Material) -> Iterator[Candidate]:
     steps: list[tuple[Coverage, tuple[Validate, float] | None]] = [(step, None) for step in found]
     steps.append((replace(first, name="int8 with accuracy control"), validation))
     for step, measured in steps:
-        material.report(f"quantising: {step.name}", 0, 1)
+        material.progress(f"quantising: {step.name}", 0, 1)
         model = quantise_ir(
             converted(), material.graph, step.keep, material.images, validation=measured
         )
-        material.report(f"quantising: {step.name}", 1, 1)
+        material.progress(f"quantising: {step.name}", 1, 1)
         yield Candidate("int8", step.name, _ir_writer(model, half=False), reference)
 
 
@@ -174,7 +173,7 @@ def _tensorrt(precision: str, material: Material) -> Iterator[Candidate]:
     from generalad.export.to_tensorrt import EngineWriter
 
     def writer(graph: onnx.ModelProto) -> Write:
-        return EngineWriter(graph, material.engine, material.report)
+        return EngineWriter(graph, material.engine, material.progress)
 
     if precision == "fp32":
         yield Candidate("fp32", "fp32", writer(material.graph))

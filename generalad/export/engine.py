@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from generalad.errors import GadError, StorageError, UsageError
 from generalad.files import atomic_write, sha256_of_file
+from generalad.progress import Progress
 from generalad.runtime.backends.engine_record import HARDWARE_COMPATIBILITY, Machine
 from generalad.runtime.backends.trt_library import create, library, logger, machine
 from generalad.runtime.interrupt import on_interrupt
 
 OLDEST = (10, 12)
 """Older versions do not build strongly typed networks fully."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from generalad.errors import GateError, UsageError
-from generalad.export.candidates import FORMATS, Candidate, Material, Report, candidates, check
+from generalad.export.candidates import FORMATS, Candidate, Material, candidates, check
 from generalad.export.engine import EngineOptions
 from generalad.export.gate import Gate, Passed, Refused, run_sets
 from generalad.export.parity import Parity
@@ -31,6 +31,7 @@ from generalad.files import check_writable
 from generalad.metrics.ranking import auroc
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
+from generalad.progress import Progress, no_progress
 from generalad.runtime.backends.session import Outputs
 from generalad.spec import GoldenSample, Spec
 from generalad.version import __version__
@@ -70,7 +71,7 @@ def export_detector(
     verify_on: str | Path | None = None,
     engine: EngineOptions | None = None,
     weights: Path | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Export a detector to an artifact that is proven equal to it.
 
@@ -83,7 +84,7 @@ def export_detector(
         verify_on: a dataset whose labelled test images are compared as well.
         engine: how to build a TensorRT engine; its batch sizes are those of `batch`.
         weights: where the backbone's weights lie now, if they moved since training.
-        report: told about progress.
+        progress: told how far each stage is.
 
     Raises:
         ArtifactError: no detector, or its calibration images are missing.
@@ -94,7 +95,7 @@ def export_detector(
         StorageError: the artifact cannot be written; an older one is still there.
         UsageError: unknown format, precision or batch.
     """
-    tell = report or (lambda stage, done, total: None)
+    progress = progress or no_progress
     sizes = _batch_sizes(batch)
     check(format, precision)
     trained = (
@@ -106,17 +107,17 @@ def export_detector(
     check_writable(path)
     trained.detector.cpu()
     sets = image_sets(trained.calibration_images(), verify_on)
-    tell("translate", 0, 1)
+    progress("translate", 0, 1)
     graph = to_onnx(trained.detector)
     if sizes is not None and sizes[0] == sizes[1]:
         fix_batch(graph, sizes[0])
-    tell("translate", 1, 1)
-    original = run_sets(TorchSession(trained), sets, "original", tell)
+    progress("translate", 1, 1)
+    original = run_sets(TorchSession(trained), sets, "original", progress)
     engine = engine or EngineOptions()
     if sizes is not None:
         engine = dataclasses.replace(engine, batch=(sizes[0], sizes[0], sizes[1]))
-    material = Material(graph, sets[0].images, engine, _validation(sets), tell)
-    gate = Gate(trained, sets, original, FORMATS[format], tell)
+    material = Material(graph, sets[0].images, engine, _validation(sets), progress)
+    gate = Gate(trained, sets, original, FORMATS[format], progress)
     for candidate in candidates(format, precision, material):
         if (passed := gate.judge(candidate)) is not None:
             return _write(passed, candidate, path, gate)

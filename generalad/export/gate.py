@@ -15,11 +15,12 @@ from generalad.bench.estimates import quantile
 from generalad.bench.record import Estimate
 from generalad.calibration import calibrate
 from generalad.errors import GadError, GateError, StorageError, UsageError
-from generalad.export.candidates import Candidate, Report
+from generalad.export.candidates import Candidate
 from generalad.export.parity import Parity, compare, refuse_infinite
 from generalad.export.verification_images import ImageSet
 from generalad.image_statistics import quantiles
 from generalad.model.storage import Trained
+from generalad.progress import Progress
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Outputs, Session
 from generalad.spec import Spec
@@ -63,10 +64,10 @@ class Gate:
         sets: Sequence[ImageSet],
         original: Sequence[Outputs],
         suffix: str,
-        report: Report,
+        progress: Progress,
     ) -> None:
         self.trained, self.sets, self.original = trained, sets, original
-        self.suffix, self.report = suffix, report
+        self.suffix, self.progress = suffix, progress
         self.refused: list[Refused] = []
         self.failure: GadError | None = None
         """Why the last candidate could not be made or run at all."""
@@ -98,7 +99,7 @@ class Gate:
             spec = dataclasses.replace(self.trained.spec, precision=candidate.precision)
             candidate.write(draft, spec)
             with open_for_pipeline(draft) as session:
-                outputs = run_sets(session, self.sets, candidate.name, self.report)
+                outputs = run_sets(session, self.sets, candidate.name, self.progress)
                 for part in outputs:
                     refuse_infinite(part)
                 spec = calibrated(spec, outputs[0])
@@ -162,32 +163,35 @@ def _seconds(session: Session, image: NDArray[np.uint8]) -> float:
 
 
 def run_sets(
-    session: Session, sets: Sequence[ImageSet], name: str, report: Report
+    session: Session, sets: Sequence[ImageSet], name: str, progress: Progress
 ) -> list[Outputs]:
     """Run all images of all sets; progress is reported under `name`."""
-    total, done, outputs = sum(map(len, sets)), 0, []
+    total = sum(map(len, sets))
+    outputs: list[Outputs] = []
     for images in sets:
-        first = done
+        done = sum(len(part.scores) for part in outputs)
         outputs.append(
-            run_all(session, images.images, lambda d, t, f=first: report(name, f + d, total))  # type: ignore[misc]
+            run_all(session, images.images, progress, stage=name, before=done, total=total)
         )
-        done += len(images)
     return outputs
 
 
 def run_all(
     session: Session,
     images: NDArray[np.uint8],
-    progress: Callable[[int, int], None],
+    progress: Progress,
     *,
+    stage: str = "images",
+    before: int = 0,
+    total: int | None = None,
     batch_size: int = 8,
 ) -> Outputs:
-    """Run (n, H, W, 3) images in batches."""
+    """Run (n, H, W, 3) images in batches; they are counted from `before` to `total`."""
     parts = []
     for first in range(0, len(images), batch_size):
         batch = np.ascontiguousarray(images[first : first + batch_size])
         parts.append(session.run(batch))
-        progress(first + len(batch), len(images))
+        progress(stage, before + first + len(batch), len(images) if total is None else total)
     scores, maps = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Outputs(scores, maps)
 

@@ -8,7 +8,6 @@ activations with a zero point, TensorRT takes signed ones without.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from generalad.export.onnx_file import write_onnx
 from generalad.export.precision import Keep, is_head, last_block, scope_of
 from generalad.export.quiet import quiet
+from generalad.progress import Progress
 from generalad.spec import INPUT_NAME
 
 QUANTISED = ("MatMul", "Gemm", "Conv")
@@ -73,7 +73,7 @@ def quantise(
     keep: Keep,
     *,
     symmetric: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> onnx.ModelProto:
     """A copy with Q/DQ pairs around products with weights, one scale for each output channel.
 
@@ -82,7 +82,7 @@ def quantise(
         images: (n, H, W, 3) uint8 RGB, calibration images.
         keep: whether a node is left alone.
         symmetric: zero points of 0, as TensorRT asks for.
-        progress: called with (images done, images).
+        progress: called with ("ranges", images done, images).
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -113,9 +113,7 @@ def quantise(
 class _Reader:
     """Feeds images to ONNX Runtime's calibration."""
 
-    def __init__(
-        self, images: NDArray[np.uint8], progress: Callable[[int, int], None] | None
-    ) -> None:
+    def __init__(self, images: NDArray[np.uint8], progress: Progress | None) -> None:
         self._images, self._progress, self._done = images, progress, 0
 
     def get_next(self) -> dict[str, Any] | None:
@@ -124,5 +122,5 @@ class _Reader:
             return None
         self._done += 1
         if self._progress is not None:
-            self._progress(self._done, len(self._images))
+            self._progress("ranges", self._done, len(self._images))
         return {INPUT_NAME: self._images[self._done - 1 : self._done]}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generalad.errors import ArtifactError, GateError, UsageError, require_extra
-from generalad.export.engine import Engine, EngineOptions, Progress, build
+from generalad.export.engine import Engine, EngineOptions, build
 from generalad.files import (
     check_writable,
     make_folder,
@@ -22,6 +22,7 @@ from generalad.files import (
     sha256_of_file,
     storage_error,
 )
+from generalad.progress import Progress
 from generalad.runtime.backends.engine_record import EngineRecord, read_record, record_path
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.trt_library import library, machine

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from generalad.decision import Rule
 from generalad.errors import UsageError
+from generalad.progress import Log
 from generalad.runtime.addresses import open_sources
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.pipeline.pipeline import MAX_WAIT, Pipeline
 from generalad.runtime.pipeline.summary import Summary
 from generalad.runtime.pipeline.tracker import SourceTracker
-from generalad.runtime.pipeline.writer import OnNotification, OnProblem, OnResult
+from generalad.runtime.pipeline.writer import OnNotification, OnResult
 from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import LiveSource, Source
 from generalad.runtime.view import Observer
@@ -40,7 +41,7 @@ def infer(
     observers: Sequence[Observer] = (),
     on_result: OnResult | None = None,
     on_notification: OnNotification | None = None,
-    on_problem: OnProblem | None = None,
+    on_problem: Log | None = None,
 ) -> Summary:
     """Run an artifact over sources and hand every result to the sinks.
 

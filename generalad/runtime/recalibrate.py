@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from generalad.calibration import calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.preprocess import resize
+from generalad.progress import Progress, no_progress
 from generalad.runtime.addresses import open_sources
 from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.open import open_session
@@ -34,9 +35,6 @@ LEAST = 20
 
 MOST_LISTED = 20
 """Problems that are named one by one."""
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def recalibrate(
         target: wished false-alarm rate, 0...1; None for that of the artifact.
         threads: see `open_session`.
         device: see `open_session`.
-        progress: told about images.
+        progress: called with ("scoring", images done, images).
 
     Raises:
         ArtifactError: no artifact.
@@ -131,7 +129,7 @@ def recalibrate(
     sources = open_sources(addresses)
     with open_session(artifact, threads=threads, device=device) as session:
         old, backend = session.spec, session.backend
-        images, copies = _score_all(session, sources, progress or (lambda done, total: None))
+        images, copies = _score_all(session, sources, progress or no_progress)
     if len(images) < LEAST:
         left_out = f" and {copies} copies of them" if copies else ""
         raise DataError(
@@ -167,7 +165,7 @@ def _score_all(
     for frame in _frames(sources):
         done += 1
         if done < total:
-            progress(done, total)
+            progress("scoring", done, total)
         name = frame.path if frame.rate is None else f"{frame.path}, frame {frame.index}"
         if frame.image is None:
             problems.append(frame.error or f"{name}: no image")
@@ -192,7 +190,7 @@ def _score_all(
         if fault := limits.fault(scored.statistics, scored.image_size):
             problems.append(f"{name}: {fault}")
         images.append(scored)
-    progress(done, done)
+    progress("scoring", done, done)
     if problems:
         _refuse(problems)
     return images, copies

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from generalad.errors import DataError, UsageError
 from generalad.files import atomic_write, read_json, write_json
 from generalad.parallel import map_threads
+from generalad.progress import Progress
 from generalad.synth.parts import CATEGORIES, render_part
 
 MARKER = "synth.json"  # there when the dataset is complete
@@ -59,7 +60,7 @@ def write_dataset(
     per_defect: int = 10,
     seed: int = 0,
     size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write images and masks below `root` and return it.
 
@@ -74,7 +75,7 @@ def write_dataset(
         per_defect: Images for each defect of each category.
         seed: At least 0.
         size: Side of the images in pixels, at least 32.
-        progress: Called with the number of images done and the number of all.
+        progress: Called with ("drawing", images done, images).
 
     Raises:
         DataError: `root` holds something else.
@@ -101,7 +102,7 @@ def write_dataset(
     written = map_threads(lambda item: _write(root, item, seed, size), items)
     for done, _ in enumerate(written, start=1):
         if progress is not None:
-            progress(done, len(items))
+            progress("drawing", done, len(items))
     write_json(root / MARKER, record)
     (root / _UNFINISHED).unlink()
     return root

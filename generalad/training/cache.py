@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,11 @@ from generalad.files import cache_folder, make_folder, storage_error, write_json
 from generalad.model.backbone import Backbone, normalise
 from generalad.model.whitening import Whitening
 from generalad.preprocess import read_image, resize
+from generalad.progress import Progress
 from generalad.spec import RESIZE_RULE
 from generalad.training.precision import autocast, feature_dtype
 
 CACHE_VERSION = 1
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def cached_features(
         folder: of the cache; default `cache_folder()`.
         budget: bytes that may be kept in memory; default `default_budget()`.
         batch_size: images a forward pass.
-        progress: called as images are done.
+        progress: called with ("features", images done, images).
 
     Raises:
         DataError: an image cannot be read.
@@ -195,7 +194,7 @@ class _Compute:
             for name, values in self(np.stack(batch)).items():
                 arrays[name][first:last] = values
             if progress is not None:
-                progress(last, total)
+                progress("features", last, total)
             yield last
 
 

@@ -11,7 +11,8 @@ import torch
 from generalad.config import Config
 from generalad.errors import GadError
 from generalad.model.discriminator import Discriminator
-from generalad.training.cache import Features, Progress
+from generalad.progress import Progress
+from generalad.training.cache import Features
 from generalad.training.checkpoint import load_checkpoint, save_checkpoint
 from generalad.training.step import Step
 
@@ -39,7 +40,7 @@ def fit(
         config: schedule and objective.
         device: where to train.
         checkpoint: written after each epoch.
-        progress: called with (epochs done, epochs).
+        progress: called with ("training", epochs done, epochs).
         dtype: of the step; default `training_dtype(device)`.
 
     Returns:
@@ -68,7 +69,7 @@ def fit(
         if checkpoint is not None:
             save_checkpoint(checkpoint, discriminator, optimiser, losses)
         if progress is not None:
-            progress(epoch + 1, config.epochs)
+            progress("training", epoch + 1, config.epochs)
     discriminator.eval()
     return losses
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
 from generalad.preprocess import read_image, resize
+from generalad.progress import Progress
 from generalad.spec import (
     DETECTOR_FILE,
     RESIZE_RULE,
@@ -39,9 +40,6 @@ from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.loop import fit
 from generalad.training.run import CHECKPOINT_FILE, claimed
 from generalad.version import __version__
-
-Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
 
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
 
@@ -72,7 +70,7 @@ def train_detector(
     skip_bad: bool = False,
     cache: Path | None = None,
     cache_memory: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train a detector on the good images of a dataset; goes on with a run that was interrupted.
 
@@ -85,7 +83,7 @@ def train_detector(
         skip_bad: leave out unreadable images instead of stopping.
         cache: folder of the feature cache.
         cache_memory: bytes of features that may be kept in memory.
-        report: told about progress.
+        progress: told how far each stage is.
 
     Raises:
         DataError: the dataset has problems; the message lists them.
@@ -93,9 +91,8 @@ def train_detector(
         WeightsError: the backbone's weights are not to be had.
     """
     out = Path(out)
-    tell = report or (lambda stage, done, total: None)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    split = split_dataset(data, config, skip_bad=skip_bad, report=tell)
+    split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {
         "config": config.to_dict(),
@@ -123,7 +120,7 @@ def train_detector(
             device=place,
             folder=cache,
             budget=cache_memory,
-            progress=lambda done, total: tell("features", done, total),
+            progress=progress,
         )
         if detector.whitening is not None:
             detector.whitening.fit(features.values)
@@ -134,12 +131,10 @@ def train_detector(
             config,
             device=place,
             checkpoint=out / CHECKPOINT_FILE,
-            progress=lambda done, total: tell("training", done, total),
+            progress=progress,
         )
         images, sizes = read_resized(split.calibration, config.image_size)
-        scores, peaks = score_images(
-            detector.eval(), images, progress=lambda d, t: tell("calibration", d, t)
-        )
+        scores, peaks = score_images(detector.eval(), images, progress=progress)
         calibrated = calibrate(scores, peaks, target=config.false_alarm_rate)
         spec = describe(
             detector,
@@ -156,17 +151,16 @@ def train_detector(
 
 
 def split_dataset(
-    data: str | Path, config: Config, *, skip_bad: bool, report: Report | None = None
+    data: str | Path, config: Config, *, skip_bad: bool, progress: Progress | None = None
 ) -> Split:
     """Open and check a dataset, and split its good images into training and calibration.
 
     Raises:
         DataError: errors in the training or calibration images.
     """
-    tell = report or (lambda stage, done, total: None)
     dataset = open_dataset(data)
     good = _only_training(dataset)
-    checked = check_dataset(good, progress=lambda done, total: tell("check", done, total))
+    checked = check_dataset(good, progress=progress)
     skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
     if len(checked.errors) > (skippable if skip_bad else 0):
         raise DataError(
@@ -199,7 +193,7 @@ def score_images(
     images: Sequence[NDArray[np.uint8]],
     *,
     batch_size: int = 8,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Raw scores (n,) and largest map values (n,) of images (H, W, 3) uint8 RGB."""
     device = next(detector.parameters()).device
@@ -210,7 +204,7 @@ def score_images(
         scores.append(score.cpu().numpy())
         peaks.append(maps.amax(dim=(1, 2)).cpu().numpy())
         if progress is not None:
-            progress(min(first + batch_size, len(images)), len(images))
+            progress("calibration", min(first + batch_size, len(images)), len(images))
     return np.concatenate(scores), np.concatenate(peaks)
 
 

@@ -149,14 +149,10 @@ def test_empty_inputs_become_no_options(machine: Machine) -> None:
 
 
 def known_options() -> set[str]:
-    import typer
-    from typer.main import get_command
-
     from generalad.cli.bench import bench
+    from generalad.cli.options import parameters
 
-    app = typer.Typer()
-    app.command()(bench)
-    return {name for option in get_command(app).params for name in option.opts}
+    return {flag for option in parameters(bench) for flag in option.flags}
 
 
 def test_the_options_are_those_of_the_command(machine: Machine) -> None:

@@ -77,7 +77,7 @@ def test_a_new_artifact_that_calls_good_parts_good(
     assert spec.reference is not None and spec.reference.images == 30
     assert spec.reference.scores[-1] == pytest.approx(max(scores.values()), rel=1e-5)
     (entry,) = spec.provenance["recalibrations"]
-    assert entry["images"] == 30
+    assert entry["pictures"] == 30
     assert entry["before"]["thresholds"]["image"] == old.thresholds.image
     assert entry["before"]["anomalous"] == 30
     assert str(tmp_path) not in spec.to_json(), "an artifact names no file of a machine"

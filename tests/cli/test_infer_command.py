@@ -97,7 +97,8 @@ def test_a_start_loads_nothing_that_only_cameras_need(
     folder: Path, tmp_path: Path, make_artifact: MakeArtifact
 ) -> None:
     code = (
-        "import sys; from generalad.cli.infer import main; code = main(sys.argv[1:]);"
+        "import sys; from generalad.cli.infer import infer; from generalad.cli.parser import run;"
+        "code = run('infer', infer, sys.argv[1:]);"
         "print(code, *sorted(sys.modules))"
     )
     words = (make_artifact(tmp_path), folder, "--json", tmp_path / "out.jsonl")

@@ -62,11 +62,11 @@ def only_problem(root: Path) -> Problem:
 
 
 def test_a_sound_dataset(root: Path) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     report = check_dataset(open_dataset(root), progress=lambda *done: calls.append(done))
     assert report.problems == report.errors == ()
     assert report.unusable == ()
-    assert calls == [(number, 10) for number in range(1, 11)]
+    assert calls == [("check", number, 10) for number in range(1, 11)]
     assert report.counts == {
         "train": 4,
         "calibration": 0,

@@ -41,7 +41,7 @@ def noise(size: tuple[int, int], count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(7).integers(0, 256, (count, *size, 3), dtype=np.uint8)
 
 
-def silent(done: int, total: int) -> None:
+def silent(stage: str, done: int, total: int) -> None:
     pass
 
 

@@ -111,7 +111,7 @@ def _tree(root: Path) -> dict[str, bytes]:
 
 
 def test_dataset_has_the_mvtec_layout(tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     root = write_dataset(tmp_path / "d", **SMALL, progress=lambda *c: calls.append(c))  # type: ignore[arg-type]
     expected = {"synth.json"}
     for name, item in CATEGORIES.items():
@@ -120,7 +120,7 @@ def test_dataset_has_the_mvtec_layout(tmp_path: Path) -> None:
         expected |= {f"{name}/test/{d}/000.png" for d in item.defects}
         expected |= {f"{name}/ground_truth/{d}/000_mask.png" for d in item.defects}
     assert set(_tree(root)) == expected
-    assert calls == [(i, 18) for i in range(1, 19)]
+    assert calls == [("drawing", i, 18) for i in range(1, 19)]
     mask = cv2.imread(str(root / "board/ground_truth/missing/000_mask.png"), cv2.IMREAD_UNCHANGED)
     assert mask is not None and mask.shape == (64, 64) and set(np.unique(mask)) == {0, 255}
     image = cv2.imread(str(root / "board/train/good/000.png"), cv2.IMREAD_UNCHANGED)
@@ -174,7 +174,7 @@ def test_wrong_parameters_write_nothing(tmp_path: Path, wrong: dict[str, object]
 
 
 def test_an_interrupted_dataset_is_completed(tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
         if done == 3:
             raise KeyboardInterrupt
 

@@ -137,10 +137,10 @@ def test_a_second_call_computes_nothing(
     paths: list[Path], backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = Counting(backbone, monkeypatch)
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     first = compute(paths, backbone, tmp_path, progress=lambda *step: steps.append(step))
     assert (first.computed, count.images) == (16, 16)
-    assert steps == [(4, 16), (8, 16), (12, 16), (16, 16)]
+    assert steps == [("features", done, 16) for done in (4, 8, 12, 16)]
     again = compute(paths, backbone, tmp_path)
     assert (again.computed, count.images) == (0, 16)
     np.testing.assert_array_equal(first.values, again.values)
@@ -172,7 +172,7 @@ from generalad.training.cache import cached_features
 parts, weights, folder, pause = sys.argv[1:]
 backbone, _, _ = load_backbone(tiny_config(), weights=Path(weights))
 paths = images_of(Path(parts) / "train")
-def step(done, total):
+def step(stage, done, total):
     print(done, flush=True)
     time.sleep(float(pause))
 print("ready", flush=True)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from training_helpers import tiny_config
 
 from generalad.model.discriminator import Discriminator
+from generalad.progress import Progress
 from generalad.training import step as module
 from generalad.training import tail
-from generalad.training.cache import Features, Progress
+from generalad.training.cache import Features
 from generalad.training.forward import training_logits, zero_offset
 from generalad.training.loop import fit
 from generalad.training.masks import Scratch, fill_mask, keep_share
@@ -186,7 +187,7 @@ def test_training_that_was_cut_off_ends_with_the_same_bits(
     features = Features(values, None, True, 0)
     config = tiny_config(epochs=4, batch_size=3, dropout=0.1)
 
-    def stop(done: int, total: int) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 

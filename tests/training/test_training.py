@@ -93,7 +93,7 @@ def test_a_finished_run_is_loaded_and_not_repeated(
         tiny_config(),
         weights=tiny_weights,
         cache=cache,
-        report=lambda stage, done, total: stages.add(stage),
+        progress=lambda stage, done, total: stages.add(stage),
     )
     assert stages == {"check"}
     assert again.spec == load_detector(run_folder).spec
@@ -142,7 +142,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bits(
         tiny_config(**changed),
         weights=tiny_weights,
         cache=tmp_path / "cache",
-        report=lambda stage, done, total: seen.append(done) if stage == "training" else None,
+        progress=lambda stage, done, total: seen.append(done) if stage == "training" else None,
     )
     assert seen[0] > 1, "it started over"
     assert seen[-1] == 40
@@ -190,7 +190,7 @@ def test_ctrl_c_ends_with_130_and_the_next_call_goes_on(
             tiny_config(epochs=400),
             weights=tiny_weights,
             cache=cache,
-            report=stop,
+            progress=stop,
         )
     assert first == [done + 1]
 
@@ -263,7 +263,7 @@ def test_a_damaged_checkpoint_says_what_to_do(
     config = tiny_config()
     options: dict[str, Any] = {"weights": tiny_weights, "cache": cache}
     with pytest.raises(Enough):
-        train_detector(parts, tmp_path / "run", config, report=stop, **options)
+        train_detector(parts, tmp_path / "run", config, progress=stop, **options)
     path = tmp_path / "run" / CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ArtifactError, match="damaged") as caught:

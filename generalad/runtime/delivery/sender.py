@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from generalad.progress import Log, no_log
 from generalad.runtime.backoff import Backoff, Clock, SystemClock
 from generalad.runtime.delivery.message import Message
 from generalad.runtime.delivery.outbox import Outbox
@@ -24,8 +25,6 @@ REFUSED = "refused"
 
 _IDLE_SECONDS = 1.0  # between checks of a connection on which nothing happens
 _GOODBYE_SECONDS = 2.0
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Sender:
         per_minute: float | None = None,
         backoff: Backoff | None = None,
         timeout: float = 10.0,
-        report: Report | None = None,
+        log: Log | None = None,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -78,7 +77,7 @@ class Sender:
             per_minute: rate limit. Results beyond it are dropped, everything else waits.
             backoff: waiting times between attempts.
             timeout: seconds for one step: connecting, or delivering one message.
-            report: called with one line for every change worth telling, in the sender's thread.
+            log: called with one line for every change worth telling, in the sender's thread.
             clock: for tests.
             chance: for tests, 0...1.
         """
@@ -87,7 +86,7 @@ class Sender:
         self._bucket = TokenBucket(per_minute)
         self._backoff = backoff or Backoff()
         self._timeout = timeout
-        self._report = report or (lambda line: None)
+        self._log = log or no_log
         self._clock = clock or SystemClock()
         self._chance = chance
         self._changed = outbox.changed
@@ -266,4 +265,4 @@ class Sender:
             return
         self._told[about] = text
         with contextlib.suppress(Exception):  # a terminal that is gone must not stop deliveries
-            self._report(f"{self._transport.name}: {text or 'the queue can be written again'}")
+            self._log(f"{self._transport.name}: {text or 'the queue can be written again'}")

@@ -10,11 +10,12 @@ from typing import Any
 
 from generalad.decision import Result
 from generalad.errors import UsageError
+from generalad.progress import Log
 from generalad.runtime.backoff import Backoff
 from generalad.runtime.delivery.limits import Limits
 from generalad.runtime.delivery.message import IMPORTANCE, Message, MessageKind, safe_level
 from generalad.runtime.delivery.outbox import Outbox
-from generalad.runtime.delivery.sender import DeliveryStatus, Report, Sender
+from generalad.runtime.delivery.sender import DeliveryStatus, Sender
 from generalad.runtime.delivery.transport import Transport
 from generalad.runtime.notification import Notification
 from generalad.runtime.secrets import expand, redacted
@@ -83,7 +84,7 @@ class NetworkSink:
         limits: Limits | None = None,
         backoff: Backoff | None = None,
         timeout: float = 10.0,
-        report: Report | None = None,
+        log: Log | None = None,
     ) -> None:
         """Nothing is opened before `open`.
 
@@ -96,7 +97,7 @@ class NetworkSink:
             limits: of the queue.
             backoff: waiting times between attempts to connect.
             timeout: seconds for connecting, and for delivering one message.
-            report: called with one line for every change worth telling, in another thread.
+            log: called with one line for every change worth telling, in another thread.
 
         Raises:
             UsageError: an unknown kind.
@@ -115,7 +116,7 @@ class NetworkSink:
         self._limits = limits
         self._backoff = backoff
         self._timeout = timeout
-        self._report = report
+        self._log = log
         self._outbox: Outbox | None = None
         self._sender: Sender | None = None
 
@@ -134,7 +135,7 @@ class NetworkSink:
                 per_minute=self._per_minute,
                 backoff=self._backoff,
                 timeout=self._timeout,
-                report=self._report,
+                log=self._log,
             )
         except BaseException:
             outbox.close()

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from generalad.errors import ConfigError, GadError
+from generalad.progress import Log
 from generalad.runtime.names import digest
 from generalad.runtime.sinks.json_csv import Csv, JsonLines
-from generalad.runtime.sinks.sink import Report, Sink
+from generalad.runtime.sinks.sink import Sink
 
 STATE = Path("gad-state")
 """Folder of what must outlive the process, where nothing else is said."""
@@ -23,7 +24,7 @@ STATE = Path("gad-state")
 class SinkTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
     """What every kind of sink can do; the key `type` says which one it is."""
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """The sink, which opens nothing yet; arguments as in `SinkEntry` and `open_outputs`."""
         raise NotImplementedError
 
@@ -33,9 +34,9 @@ class JsonTable(SinkTable, frozen=True, tag="json"):
 
     file: str
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """See `SinkTable`."""
-        return JsonLines(self.file if self.file == "-" else here / self.file, report=report)
+        return JsonLines(self.file if self.file == "-" else here / self.file, log=log)
 
 
 class CsvTable(SinkTable, frozen=True, tag="csv"):
@@ -43,9 +44,9 @@ class CsvTable(SinkTable, frozen=True, tag="csv"):
 
     file: str
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """See `SinkTable`."""
-        return Csv(here / self.file, report=report)
+        return Csv(here / self.file, log=log)
 
 
 class OverlaysTable(SinkTable, frozen=True, tag="overlays"):
@@ -53,11 +54,11 @@ class OverlaysTable(SinkTable, frozen=True, tag="overlays"):
 
     folder: str
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """See `SinkTable`."""
         from generalad.runtime.sinks.overlays import Overlays
 
-        return Overlays(here / self.folder, report=report)
+        return Overlays(here / self.folder, log=log)
 
 
 class VideoTable(SinkTable, frozen=True, tag="video"):
@@ -66,11 +67,11 @@ class VideoTable(SinkTable, frozen=True, tag="video"):
     file: str
     rate: float | None = None
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """See `SinkTable`."""
         from generalad.runtime.sinks.video import AnnotatedVideo
 
-        return AnnotatedVideo(here / self.file, rate=self.rate, report=report)
+        return AnnotatedVideo(here / self.file, rate=self.rate, log=log)
 
 
 class EventsTable(SinkTable, frozen=True, tag="events"):
@@ -80,7 +81,7 @@ class EventsTable(SinkTable, frozen=True, tag="events"):
     max_gb: float = 1.0
     max_days: float | None = None
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """See `SinkTable`."""
         from generalad.runtime.sinks.event_folder import EventFolder
 
@@ -88,7 +89,7 @@ class EventsTable(SinkTable, frozen=True, tag="events"):
             here / self.folder,
             max_bytes=int(self.max_gb * 1e9),
             max_age=None if self.max_days is None else self.max_days * 86400,
-            report=report,
+            log=log,
         )
 
 
@@ -99,11 +100,11 @@ class SamplesTable(SinkTable, frozen=True, tag="samples"):
     keep: int = 200
     every: float = 60.0
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """See `SinkTable`."""
         from generalad.runtime.sinks.samples import Samples
 
-        return Samples(here / self.folder, keep=self.keep, every=self.every, report=report)
+        return Samples(here / self.folder, keep=self.keep, every=self.every, log=log)
 
 
 class SendTable(SinkTable, frozen=True, tag="send"):
@@ -117,7 +118,7 @@ class SendTable(SinkTable, frozen=True, tag="send"):
     send: tuple[str, ...] | None = None
     per_minute: float | None = None
 
-    def open(self, here: Path, state: Path, report: Report) -> Sink:
+    def open(self, here: Path, state: Path, log: Log) -> Sink:
         """See `SinkTable`."""
         # Loaded only where something is sent: SQLite and what opens connections take time.
         from generalad.runtime.delivery.sink import NOTIFICATIONS, NetworkSink, open_transport
@@ -139,7 +140,7 @@ class SendTable(SinkTable, frozen=True, tag="send"):
             queue=state / f"queue-{digest(redacted(self.address))}.sqlite",
             send=NOTIFICATIONS if self.send is None else self.send,  # type: ignore[arg-type]
             per_minute=self.per_minute,
-            report=report,
+            log=log,
         )
 
 
@@ -162,23 +163,23 @@ class SinkEntry(NamedTuple):
     where: str
 
 
-def open_outputs(entries: Sequence[SinkEntry], *, state: Path | None, report: Report) -> list[Sink]:
+def open_outputs(entries: Sequence[SinkEntry], *, state: Path | None, log: Log) -> list[Sink]:
     """The sinks that are asked for, in their order. Nothing is opened yet.
 
     Args:
         entries: from `read_line`, or from options.
         state: folder for queues; None is `STATE`.
-        report: told in one line of what goes wrong with a sink during a run.
+        log: told in one line of what goes wrong with a sink during a run.
 
     Raises:
         ConfigError: a value that cannot be, or packages for a sink that are not installed.
     """
-    return [_open(entry, state or STATE, report) for entry in entries]
+    return [_open(entry, state or STATE, log) for entry in entries]
 
 
-def _open(entry: SinkEntry, state: Path, report: Report) -> Sink:
+def _open(entry: SinkEntry, state: Path, log: Log) -> Sink:
     try:
-        return entry.table.open(entry.here, state, report)
+        return entry.table.open(entry.here, state, log)
     except GadError as error:
         if type(error).exit_code != ConfigError.exit_code:
             raise

@@ -21,13 +21,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from generalad.errors import UsageError
+from generalad.progress import Log
 from generalad.runtime.backends.session import Session
 from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.pipeline.queues import BoundedQueue, BrokenOff, FairBatcher
 from generalad.runtime.pipeline.reader_thread import ReaderThread
 from generalad.runtime.pipeline.summary import Summary, Tally
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker, takes_a_place
-from generalad.runtime.pipeline.writer import OnNotification, OnProblem, OnResult, Writer
+from generalad.runtime.pipeline.writer import OnNotification, OnResult, Writer
 from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.view import GIVEN_UP, Observer, View
 
@@ -57,7 +58,7 @@ class Pipeline:
         max_wait: float = MAX_WAIT,
         on_result: OnResult | None = None,
         on_notification: OnNotification | None = None,
-        on_problem: OnProblem | None = None,
+        on_problem: Log | None = None,
     ) -> None:
         """Nothing is opened or read before `run`; the arguments are those of `runtime.infer`."""
         _refuse_twins([tracker.name for tracker in trackers if tracker.live])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from generalad.decision import Result
 from generalad.errors import StorageError
+from generalad.progress import Log
 from generalad.runtime.pipeline.summary import Tally
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sinks.sink import Sink
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 OnResult = Callable[[Result], None]
 OnNotification = Callable[["Notification"], None]
-OnProblem = Callable[[str], None]
 
 
 class Writer:
@@ -40,7 +40,7 @@ class Writer:
         keep_going: bool,
         on_result: OnResult | None,
         on_notification: OnNotification | None,
-        on_problem: OnProblem | None,
+        on_problem: Log | None,
     ) -> None:
         """`keep_going` goes on when a sink fails during the run."""
         self._sinks = sinks

@@ -22,7 +22,7 @@ from typing import IO, NamedTuple
 
 from generalad.errors import StorageError, UsageError
 from generalad.files import make_folder, storage_error
-from generalad.runtime.sinks.sink import Report
+from generalad.progress import Log, no_log
 
 _LOOK_AGAIN = 60.0  # seconds between looks for entries that have become too old
 
@@ -84,7 +84,7 @@ class BoundedFolder:
         bounds: Bounds,
         *,
         sync: bool = True,
-        report: Report | None = None,
+        log: Log | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is touched before `open`.
@@ -94,14 +94,14 @@ class BoundedFolder:
             pattern: regular expression of the entries' names; what does not match is left alone.
             bounds: the oldest entries go first.
             sync: entries survive a power failure too, at the price of waiting for the disk.
-            report: told when writing fails, when it works again, and of the first entry removed.
+            log: told when writing fails, when it works again, and of the first entry removed.
             clock: seconds since 1970, for tests.
         """
         self.path = path
         self._pattern = re.compile(pattern)
         self._bounds = bounds
         self._sync = sync
-        self._report = report or (lambda message: None)
+        self._log = log or no_log
         self._clock = clock
         self._lock: IO[str] | None = None
         self._entries: dict[str, _Entry] = {}  # oldest first
@@ -168,7 +168,7 @@ class BoundedFolder:
         self._bytes += size
         if self._problem is not None:
             self._problem = None
-            self._report(f"{self.path}: can be written again")
+            self._log(f"{self.path}: can be written again")
         return True
 
     def expire(self) -> None:
@@ -238,7 +238,7 @@ class BoundedFolder:
         _remove(gone)
         self._removed += 1
         if self._removed == 1:
-            self._report(f"{self.path}: its bound is reached, the oldest entries are removed")
+            self._log(f"{self.path}: its bound is reached, the oldest entries are removed")
 
     def _forget(self, name: str) -> None:
         entry = self._entries.pop(name, None)
@@ -246,7 +246,7 @@ class BoundedFolder:
 
     def _in_trouble(self, error: StorageError) -> None:
         if self._problem is None:
-            self._report(f"{error.message}; it is tried again with every entry")
+            self._log(f"{error.message}; it is tried again with every entry")
         self._problem = error.message
 
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from generalad import files
 from generalad.decision import Result
+from generalad.progress import Log
 from generalad.runtime.names import safe_name
 from generalad.runtime.notification import Notification
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.sinks.output_paths import refuse_sources
 from generalad.runtime.sinks.overlays import draw, encode
-from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
@@ -47,7 +47,7 @@ class EventFolder:
         *,
         max_bytes: int | None = 1_000_000_000,
         max_age: float | None = None,
-        report: Report | None = None,
+        log: Log | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is touched before `open`.
@@ -56,14 +56,14 @@ class EventFolder:
             folder: is made if it is not there.
             max_bytes: of all events together; None does not bound.
             max_age: seconds that an event is kept; None is for ever.
-            report: told in one line of what goes wrong, see `BoundedFolder`.
+            log: told in one line of what goes wrong, see `BoundedFolder`.
             clock: seconds since 1970, for tests.
 
         Raises:
             UsageError: a bound is not above 0.
         """
         bounds = Bounds(bytes=max_bytes, age=max_age)
-        self._folder = BoundedFolder(Path(folder), _NAMES, bounds, report=report, clock=clock)
+        self._folder = BoundedFolder(Path(folder), _NAMES, bounds, log=log, clock=clock)
 
     @property
     def status(self) -> FolderStatus:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generalad.decision import Result
+from generalad.progress import Log
 from generalad.runtime.notification import Notification
-from generalad.runtime.sinks.sink import Map, Report
+from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sinks.text_files import Lines, LogFile, PartFile, StandardOutput
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
@@ -24,10 +25,10 @@ class _TextFile:
 
     needs_image = False
 
-    def __init__(self, target: str | Path, *, report: Report | None = None) -> None:
-        """`report` is told of trouble with the file of live sources, see `LogFile`."""
+    def __init__(self, target: str | Path, *, log: Log | None = None) -> None:
+        """`log` is told of trouble with the file of live sources, see `LogFile`."""
         self._target = str(target)
-        self._report = report
+        self._log = log
         self._lines: Lines = StandardOutput()
 
     @property
@@ -52,7 +53,7 @@ class JsonLines(_TextFile):
         if self._target == "-":
             self._lines = StandardOutput()
         else:
-            self._lines = _open(self._target, sources, None, self._report)
+            self._lines = _open(self._target, sources, None, self._log)
 
     def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
         """Append one line, visible at once."""
@@ -68,7 +69,7 @@ class Csv(_TextFile):
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Create the file's part, or go on with the file of live sources, and see to the header."""
-        self._lines = _open(self._target, sources, ",".join(CSV_COLUMNS), self._report)
+        self._lines = _open(self._target, sources, ",".join(CSV_COLUMNS), self._log)
 
     def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
         """Append one line, visible at once."""
@@ -77,11 +78,9 @@ class Csv(_TextFile):
         self._lines.append(_csv_line(values))
 
 
-def _open(
-    target: str, sources: Sequence[Source], header: str | None, report: Report | None
-) -> Lines:
+def _open(target: str, sources: Sequence[Source], header: str | None, log: Log | None) -> Lines:
     if any(isinstance(source, LiveSource) for source in sources):
-        return LogFile(target, header, report=report)
+        return LogFile(target, header, log=log)
     return PartFile(target, header)
 
 

@@ -15,10 +15,11 @@ from generalad.decision import Result
 from generalad.errors import GadError, StorageError
 from generalad.overlay import overlay
 from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.progress import Log
 from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.sinks.output_paths import places_of, refuse_sources
-from generalad.runtime.sinks.sink import Map, Report
+from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
@@ -43,12 +44,12 @@ class Overlays:
         self,
         folder: str | Path,
         *,
-        report: Report | None = None,
+        log: Log | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`report` is told of trouble with folders of live sources, see `BoundedFolder`."""
+        """`log` is told of trouble with folders of live sources, see `BoundedFolder`."""
         self._folder = Path(folder)
-        self._report = report
+        self._log = log
         self._clock = clock
         self._live: dict[str, BoundedFolder] = {}
 
@@ -82,7 +83,7 @@ class Overlays:
             r"\d{8}T\d{6}\.\d{3}Z-\d+(-.*)?\.jpg",
             Bounds(number=LIVE_KEPT),
             sync=False,  # too many to wait for the disk
-            report=self._report,
+            log=self._log,
             clock=self._clock,
         )
         folder.open()

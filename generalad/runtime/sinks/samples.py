@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from generalad.decision import Result
 from generalad.errors import GadError, UsageError
+from generalad.progress import Log
 from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.sinks.output_paths import refuse_sources
 from generalad.runtime.sinks.overlays import encode
-from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
@@ -45,7 +45,7 @@ class Samples:
         *,
         keep: int = 200,
         every: float = 60.0,
-        report: Report | None = None,
+        log: Log | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is touched before `open`.
@@ -55,7 +55,7 @@ class Samples:
             keep: images of each stream; a false-alarm rate of 1 % needs at least 99 to be
                 promised.
             every: seconds between two of them, on the clock of `Frame.time`; 0 takes each frame.
-            report: told in one line of what goes wrong, see `BoundedFolder`.
+            log: told in one line of what goes wrong, see `BoundedFolder`.
             clock: seconds since 1970, for tests.
 
         Raises:
@@ -66,7 +66,7 @@ class Samples:
         self._path = Path(folder)
         self._bounds = Bounds(number=keep)
         self._every = every
-        self._report = report
+        self._log = log
         self._clock = clock
         self._folders: dict[str, BoundedFolder] = {}
         self._last: dict[str, float] = {}
@@ -88,9 +88,7 @@ class Samples:
         try:
             for stream in dict.fromkeys(source.address for source in sources):
                 path = self._path / safe_name(stream)
-                folder = BoundedFolder(
-                    path, _NAMES, self._bounds, report=self._report, clock=self._clock
-                )
+                folder = BoundedFolder(path, _NAMES, self._bounds, log=self._log, clock=self._clock)
                 folder.open()
                 self._folders[stream] = folder
         except GadError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,9 +13,6 @@ from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
 Map = NDArray[np.float32]
-
-Report = Callable[[str], None]
-"""Is told, in one line, what a person should know."""
 
 
 class Sink(Protocol):

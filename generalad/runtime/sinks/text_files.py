@@ -15,8 +15,8 @@ from typing import IO, Protocol
 from generalad import files
 from generalad.errors import UsageError
 from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.progress import Log, no_log
 from generalad.runtime.names import utc_stamp
-from generalad.runtime.sinks.sink import Report
 from generalad.runtime.sources import VIDEO_SUFFIXES
 
 _NO_TEXT = IMAGE_SUFFIXES | VIDEO_SUFFIXES | {".onnx"}
@@ -94,7 +94,7 @@ class LogFile:
         target: str,
         header: str | None = None,
         *,
-        report: Report | None = None,
+        log: Log | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Open or create it.
@@ -102,7 +102,7 @@ class LogFile:
         Args:
             target: the file.
             header: first line of every file; an older file with another one is put aside.
-            report: told in one line of what goes wrong.
+            log: told in one line of what goes wrong.
             clock: seconds since 1970, for tests.
 
         Raises:
@@ -111,7 +111,7 @@ class LogFile:
         """
         self._path = _text_path(target)
         self._header = b"" if header is None else header.encode() + b"\n"
-        self._report = report or (lambda message: None)
+        self._log = log or no_log
         self._clock = clock
         self._file: FileIO | None = None
         self.lost = 0
@@ -131,11 +131,11 @@ class LogFile:
             if not self._in_trouble:
                 self._in_trouble = True
                 message = files.storage_error(error, self._path).message
-                self._report(f"{message}; lines are lost until it can be written")
+                self._log(f"{message}; lines are lost until it can be written")
             return
         if self._in_trouble:
             self._in_trouble = False
-            self._report(f"{self._path}: can be written again; {self.lost} lines were lost so far")
+            self._log(f"{self._path}: can be written again; {self.lost} lines were lost so far")
 
     def close(self, *, complete: bool) -> None:
         """Close it; the file has its name already."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from generalad import files
 from generalad.decision import Result
 from generalad.errors import StorageError, UsageError
+from generalad.progress import Log, no_log
 from generalad.runtime.sinks.overlays import draw
-from generalad.runtime.sinks.sink import Map, Report
+from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sinks.text_files import part_of, rename_part
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
@@ -36,14 +37,14 @@ class AnnotatedVideo:
     needs_image = True
 
     def __init__(
-        self, target: str | Path, *, rate: float | None = None, report: Report | None = None
+        self, target: str | Path, *, rate: float | None = None, log: Log | None = None
     ) -> None:
         """Nothing is touched before `open`.
 
         Args:
             target: the file, which ends in .mp4 or .avi.
             rate: frames a second, for a live source; a video has its own.
-            report: told in one line when the recording of a live source ends by itself.
+            log: told in one line when the recording of a live source ends by itself.
 
         Raises:
             UsageError: the rate is out of range.
@@ -52,7 +53,7 @@ class AnnotatedVideo:
             raise UsageError(f"rate: expected frames a second, up to 1000, found {rate}")
         self._path = Path(target)
         self._rate = rate
-        self._report = report or (lambda message: None)
+        self._log = log or no_log
         self._writer: cv2.VideoWriter | None = None
         self._frames = 0
         self._done = False
@@ -105,9 +106,9 @@ class AnnotatedVideo:
         if self._live and self._frames >= LIVE_SECONDS * rate:
             try:
                 self._finish()
-                self._report(f"{self._path}: complete after {LIVE_SECONDS} s of video")
+                self._log(f"{self._path}: complete after {LIVE_SECONDS} s of video")
             except StorageError as error:  # no reason to end the run
-                self._report(error.message)
+                self._log(error.message)
 
     def _missing(self, time: float, rate: float) -> int:
         """How many frames the video lacks up to this one of a live source, with it, in real time.

@@ -93,7 +93,7 @@ def test_broker_away_and_back(broker: Broker, tmp_path: Path) -> None:
     gate = Gate(broker.port)
     lines: list[str] = []
     with subscribed(broker.port) as subscriber:
-        with sending(gate.port, tmp_path / "q", report=lines.append) as sink:
+        with sending(gate.port, tmp_path / "q", log=lines.append) as sink:
             for number in range(5):  # away from the start
                 sink.notification(event(number))
             gate.open()
@@ -217,7 +217,7 @@ def test_password_is_used_and_shown_nowhere(
     address = f"mqtt://ann:${{SECRET}}@{HOST}:{guarded.port}/plant"
     queue = tmp_path / "q"
     monkeypatch.setenv("SECRET", WRONG)
-    with sending(0, queue, address=address, report=lines.append) as sink:
+    with sending(0, queue, address=address, log=lines.append) as sink:
         sink.notification(event(0))
         until(lambda: lines)
         assert sink.status is not None and sink.status.reason == "user or password refused"
@@ -226,7 +226,7 @@ def test_password_is_used_and_shown_nowhere(
     monkeypatch.setenv("SECRET", PASSWORD)
     with (
         subscribed(guarded.port, user=("ann", PASSWORD)) as subscriber,
-        sending(0, queue, address=address, report=lines.append) as sink,
+        sending(0, queue, address=address, log=lines.append) as sink,
     ):
         until(lambda: subscriber.numbers == [0])
         transport = sink._transport

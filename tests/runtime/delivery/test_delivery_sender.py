@@ -28,7 +28,7 @@ class Rig:
         self.transport = FakeTransport()
         self.lines: list[str] = []
         settings.setdefault("backoff", QUICK)
-        self.sender = Sender(self.outbox, self.transport, report=self.lines.append, **settings)
+        self.sender = Sender(self.outbox, self.transport, log=self.lines.append, **settings)
 
     def put(self, *numbers: int, kind: Any = "event") -> None:
         for number in numbers:
@@ -287,7 +287,7 @@ def test_a_report_that_fails_stops_nothing(tmp_path: Path) -> None:
         raise BrokenPipeError
 
     outbox, transport = Outbox(tmp_path / "q"), FakeTransport()
-    sender = Sender(outbox, transport, report=report, backoff=QUICK)
+    sender = Sender(outbox, transport, log=report, backoff=QUICK)
     transport.plan = [Unavailable("busy")]
     sender.put(message(1))
     sender.start()

@@ -204,7 +204,7 @@ def test_missing_library_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> No
 def test_trouble_with_the_queue_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queue, lines = tmp_path / "q", list[str]()
     queue.write_bytes(b"no database at all" * 100)
-    with opened(queue, report=lines.append) as (sink, transport):
+    with opened(queue, log=lines.append) as (sink, transport):
         until(lambda: any("a damaged queue was moved to" in line for line in lines))
         with monkeypatch.context() as patch:
             patch.setattr("generalad.runtime.delivery.store.Store.write", _full)

@@ -223,7 +223,7 @@ def test_server_away_and_back(tmp_path: Path) -> None:
             queue=tmp_path / "q",
             backoff=QUICK,
             drain=0.1,
-            report=lines.append,
+            log=lines.append,
         )
         made.open([], fake_spec())
         return made

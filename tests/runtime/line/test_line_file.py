@@ -179,7 +179,7 @@ per_minute = 60
 
 def outputs(folder: Path, text: str) -> list[object]:
     sinks = read_line(written(folder, text)).sinks
-    return list(open_outputs(sinks, state=folder / "state", report=print))
+    return list(open_outputs(sinks, state=folder / "state", log=print))
 
 
 def test_every_kind_of_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Bench:
         self.said: list[str] = []
         BENCHES.append(self)
         self.folder = BoundedFolder(
-            path, PATTERN, bounds or Bounds(), report=self.said.append, clock=self.clock
+            path, PATTERN, bounds or Bounds(), log=self.said.append, clock=self.clock
         )
 
     def add(self, number: int, size: int = 10) -> bool:

@@ -81,7 +81,7 @@ def test_other_notices_and_an_event_without_a_image(tmp_path: Path) -> None:
 
 def test_the_oldest_go_when_the_bound_is_reached(tmp_path: Path) -> None:
     said: list[str] = []
-    sink = EventFolder(tmp_path, max_bytes=50_000, report=said.append)
+    sink = EventFolder(tmp_path, max_bytes=50_000, log=said.append)
     opened(sink)
     for number in range(12):
         sink.notification(event_end(number))
@@ -149,7 +149,7 @@ def test_a_kill_half_way_leaves_whole_events_only(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_nothing_half(tmp_path: Path) -> None:
     said: list[str] = []
     with small_disk(tmp_path / "disk") as disk:
-        sink = EventFolder(disk / "events", report=said.append)
+        sink = EventFolder(disk / "events", log=said.append)
         opened(sink)
         sink.notification(event_end(0))
         room = 1024 * 1024 - sum(path.stat().st_size for path in disk.rglob("*"))

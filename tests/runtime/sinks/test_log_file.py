@@ -152,7 +152,7 @@ def test_a_file_that_somebody_moves_is_begun_anew(tmp_path: Path, removed: bool)
 def test_a_full_disk_loses_lines_but_says_so_and_recovers(tmp_path: Path) -> None:
     said: list[str] = []
     with small_disk(tmp_path / "disk") as disk:
-        log = LogFile(str(disk / "a.log"), report=said.append)
+        log = LogFile(str(disk / "a.log"), log=said.append)
         log.append("first")
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(1024 * 1024 - 3 * 4096))
@@ -172,7 +172,7 @@ def test_a_full_disk_loses_lines_but_says_so_and_recovers(tmp_path: Path) -> Non
 
 def test_a_folder_that_is_away_for_a_while(tmp_path: Path) -> None:
     said: list[str] = []
-    log = LogFile(str(tmp_path / "in/a.log"), report=said.append)
+    log = LogFile(str(tmp_path / "in/a.log"), log=said.append)
     (tmp_path / "in").rename(tmp_path / "away")
     log.append("lost")
     log.append("lost")

@@ -157,7 +157,7 @@ def test_a_live_video_ends_by_itself_and_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(video, "LIVE_SECONDS", 1)
     said: list[str] = []
-    sink = AnnotatedVideo(tmp_path / "out.avi", rate=10, report=said.append)
+    sink = AnnotatedVideo(tmp_path / "out.avi", rate=10, log=said.append)
     opened(sink)
     for number in range(30):
         sink.write(*scored(number, time=number / 10))

@@ -1,4 +1,4 @@
-"""Turns what can go wrong in a command into one line on stderr and an exit code."""
+"""A command as a process: exit codes, one line for what goes wrong, a fast start and end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import NoReturn
 from generalad.errors import GadError
 from generalad.runtime.malloc import keep_freed_memory
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, INTERRUPTED = 1, 130
 _SIGNALLED = 128
 """Added to the number of a signal, as shells do: 130 after Ctrl-C, 143 after SIGTERM."""
 
 _EXPECTED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def guarded(command: Callable[[], int], *, debug: bool) -> int:
-    """Call `command`; returns its exit code, or that of its failure."""
+def exit_code_of(command: Callable[[], int], *, debug: bool) -> int:
+    """Call `command`; returns its exit code, or that of its failure after a line on stderr."""
     try:
         code = command()
         sys.stdout.flush()
@@ -45,23 +45,23 @@ def guarded(command: Callable[[], int], *, debug: bool) -> int:
         return _failed(f"{error.strerror}:{where}", FAILED, debug=debug)
 
 
-def begin_process() -> None:
+def start_fast() -> None:
     """Prepare a process that should be ready soon and work fast; before NumPy is imported."""
     # Both bring a BLAS, which this command never calls. Its threads would keep the other cores busy
     # for the first 0.1 s, while the network is loaded there.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     keep_freed_memory()
-    gc.disable()  # modules are no garbage; until `loaded`
+    gc.disable()  # modules are no garbage; until `collect_garbage`
 
 
-def loaded() -> None:
-    """End what `begin_process` began: collect garbage from now on, and not among the modules."""
+def collect_garbage() -> None:
+    """Collect garbage from now on, but not among the modules that `start_fast` let load."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
 
 
-def end_process(code: int) -> NoReturn:
+def exit_at_once(code: int) -> NoReturn:
     """End the process at once, without taking apart what the system takes back as a whole.
 
     For a command that has closed all it opened. Of a run of one image, taking interpreter and

@@ -1,0 +1,76 @@
+"""All commands: their place in `gad --help`, the module of each, and how to load one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from generalad.errors import UsageError, word_hint
+
+
+class Command(NamedTuple):
+    """A line of `gad --help`; `module` holds a function for the command, or one a subcommand."""
+
+    group: str
+    module: str
+    help: str
+    subcommands: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "demo": Command("Start", "demo", "Make parts, train, export, verify and find their defects."),
+    "data": Command(
+        "Start",
+        "data",
+        "Check a dataset (data check) or make one (data synth).",
+        ("check", "synth"),
+    ),
+    "train": Command("Train", "train", "Learn what good looks like from a folder of good images."),
+    "eval": Command(
+        "Train", "evaluate", "Measure a detector or artifact on test images; HTML report."
+    ),
+    "export": Command(
+        "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
+    ),
+    "infer": Command("Deploy", "infer", "Run an artifact on images, videos and cameras."),
+    "selftest": Command(
+        "Deploy", "selftest", "Check that this device computes what the export verified."
+    ),
+    "bench": Command("Deploy", "bench", "Measure latency, alone or in pairs against another one."),
+    "calibrate": Command(
+        "Deploy", "calibrate", "Set an artifact's thresholds anew from recent good images."
+    ),
+    "info": Command("Look", "info", "Show what is inside a detector or artifact."),
+    "doctor": Command("Look", "doctor", "Show what this machine can run, and why not."),
+    "completion": Command("Look", "completion", "Print what completes commands in your shell."),
+}
+
+
+def find(words: Sequence[str]) -> tuple[str, Callable[..., Any], list[str]]:
+    """The command that `words` begin with: its name, its function, and the words after it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    first, *rest = words
+    if first not in COMMANDS:
+        kind = "option" if first.startswith("-") else "command"
+        raise UsageError(f"no {kind} {first!r}", remedy=word_hint(first, COMMANDS, "gad"))
+    command = COMMANDS[first]
+    if not command.subcommands:
+        return first, load(first), rest
+    if not rest or rest[0] not in command.subcommands:
+        found = repr(rest[0]) if rest else "nothing"
+        raise UsageError(
+            f"{first}: expected {' or '.join(command.subcommands)}, found {found}",
+            remedy=word_hint(rest[0] if rest else "", command.subcommands, f"gad {first}"),
+        )
+    return f"{first} {rest[0]}", load(first, rest[0]), rest[1:]
+
+
+def load(name: str, subcommand: str = "") -> Callable[..., Any]:
+    """The function of a command; imports its module, and no other command's."""
+    module = COMMANDS[name].module
+    function = getattr(importlib.import_module(f"generalad.cli.{module}"), subcommand or module)
+    return function  # type: ignore[no-any-return]
