@@ -14,14 +14,13 @@ from training_helpers import tiny_config
 
 from generalad.model.discriminator import Discriminator
 from generalad.progress import Progress
+from generalad.training import fast_cpu_functions
 from generalad.training import step as module
-from generalad.training import tail
 from generalad.training.cache import Features
-from generalad.training.forward import training_logits, zero_offset
+from generalad.training.fast_cpu_functions import Scratch, fill_mask, keep_share, mlp_and_head
+from generalad.training.fast_cpu_step import projection_offset, training_logits
 from generalad.training.loop import fit
-from generalad.training.masks import Scratch, fill_mask, keep_share
 from generalad.training.step import Step
-from generalad.training.tail import mlp_and_head
 
 CPU = torch.device("cpu")
 
@@ -47,7 +46,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 def test_the_training_form_gives_the_logits_of_evaluation(blocks: int) -> None:
     model = discriminator_of(blocks=blocks)
     features = torch.randn(3, 9, 16)
-    logits = training_logits(model, features, zero_offset(model), Scratch())
+    logits = training_logits(model, features, projection_offset(model), Scratch())
     torch.testing.assert_close(logits, model.eval()(features), rtol=1e-5, atol=1e-5)
 
 
@@ -113,7 +112,7 @@ def test_the_tail_has_the_gradients_of_the_plain_formula(
         masks.append(mask / keep_share(rate))
         return mask
 
-    monkeypatch.setattr(tail, "fill_mask", recorded)
+    monkeypatch.setattr(fast_cpu_functions, "fill_mask", recorded)
     mlp: Any = model.blocks[0].mlp
     found = mlp_and_head(x, mlp, model.head, rate, Scratch())
     parameters = [x, *mlp.parameters(), model.head.weight]
@@ -139,7 +138,7 @@ def test_memory_that_was_used_again_before_the_backward_pass_is_an_error() -> No
 def drawn_logits(model: Discriminator, features: Tensor, plain: bool) -> Tensor:
     if plain:
         return torch.as_tensor(model(features))
-    return training_logits(model, features, zero_offset(model), Scratch())
+    return training_logits(model, features, projection_offset(model), Scratch())
 
 
 def test_dropout_has_the_distribution_of_torch_s() -> None:
