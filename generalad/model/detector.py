@@ -6,7 +6,6 @@ discriminator, top-k mean, upsampling and smoothing inside; resize and threshold
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from generalad.config import Config

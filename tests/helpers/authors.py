@@ -94,9 +94,7 @@ def body_of(name: str) -> nn.Module:
 
 def drawn_discriminator(*, dropout: float = 0.0) -> Discriminator:
     """Two blocks with drawn weights, in evaluation mode."""
-    made = Discriminator(
-        patches=16, dim=16, hidden=HIDDEN, heads=HEADS, blocks=2, dropout=dropout
-    )
+    made = Discriminator(patches=16, dim=16, hidden=HIDDEN, heads=HEADS, blocks=2, dropout=dropout)
     filled(made, "discriminator")
     return made
 

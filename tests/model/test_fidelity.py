@@ -1,4 +1,4 @@
-"""Features, logits, scores and maps are those of the authors' code; see `authors` for the origin."""
+"""Features, logits, scores and maps are those of the authors' code; `authors` says whence."""
 
 from __future__ import annotations
 

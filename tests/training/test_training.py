@@ -407,10 +407,31 @@ def test_a_damaged_detector_is_refused(run_folder: Path, tmp_path: Path, damage:
         load_detector(folder)
 
 
+def test_pool_size_and_weights_are_part_of_what_identifies_features(
+    parts: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[dict[str, Any]] = []
+
+    def stop(*_arguments: Any, identity: dict[str, Any], **_options: Any) -> None:
+        found.append(identity)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "cached_features", stop)
+    for size in (3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            config = tiny_config(pool_size=size)
+            train_detector(parts, tmp_path / str(size), config, weights=tiny_weights)
+    assert [identity.pop("pool_size") for identity in found] == [3, 5]
+    assert found[0] == found[1]
+    assert found[0].keys() == {"name", "layers", "weights"}
+    with pytest.raises(UsageError, match=r"other pool_size \(3 there, 5 here\)"):
+        train_detector(parts, tmp_path / "3", tiny_config(pool_size=5), weights=tiny_weights)
+
+
 def test_a_detector_from_before_says_why_it_is_refused(run_folder: Path, tmp_path: Path) -> None:
     folder = copy_of(run_folder, tmp_path / "run")
     _edit(folder, version=1)
-    with pytest.raises(ArtifactError, match="older than the 2 .* maps .* hash") as caught:
+    with pytest.raises(ArtifactError, match=r"older than the 2 .* maps .* hash") as caught:
         load_detector(folder)
     assert caught.value.remedy == "train again"
 
