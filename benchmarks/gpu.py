@@ -173,12 +173,12 @@ def training(trained: Trained, data: Path, folder: Path) -> dict[str, Any]:
         folder=folder,
     )
     fill = now() - began
-    features = dataclasses.replace(features, whitening=detector.whitening)
+    features = dataclasses.replace(features, whitening=detector.head.whitening)
     seconds = []
     for _ in range(1 + EPOCHS):
         torch.cuda.synchronize()
         began = now()
-        fit(detector.discriminator, features, config, device=DEVICE)
+        fit(detector.head.discriminator, features, config, device=DEVICE)
         torch.cuda.synchronize()
         seconds.append(now() - began)
     dtype = str(training_dtype(DEVICE)).removeprefix("torch.")

@@ -142,11 +142,11 @@ def timed(
     """Median seconds an epoch of each way, taken in turn."""
 
     def cached(dtype: torch.dtype) -> None:
-        fit(detector.discriminator, features, config, device=CPU, dtype=dtype)
+        fit(detector.head.discriminator, features, config, device=CPU, dtype=dtype)
 
     def recompute(dtype: torch.dtype) -> None:
         source = dataclasses.replace(again, dtype=dtype)
-        fit(detector.discriminator, source, config, device=CPU, dtype=dtype)
+        fit(detector.head.discriminator, source, config, device=CPU, dtype=dtype)
         images = [resize(read_image(path), config.image_size) for path in held]
         detector.eval()
         with torch.inference_mode(), autocast(CPU, dtype):

@@ -16,6 +16,8 @@ from generalad import records
 from generalad.errors import ConfigError, key_hint
 
 DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
+METHODS = ("generalad", "gaussian", "patchcore")
+"""Heads over the backbone's features, see `generalad.model.heads`."""
 EMBEDDED = "embedded"
 """Name of the backbone that is shipped with the package."""
 
@@ -30,6 +32,7 @@ class Config:
     """Everything that determines a training run, apart from the data.
 
     Attributes:
+        method: one of `METHODS`.
         backbone: a timm model name, or "embedded".
         layers: 1-based blocks (ViT) or levels (CNN) whose outputs are concatenated.
         image_size: (height, width) of the network's input in pixels.
@@ -58,8 +61,10 @@ class Config:
         shots: train on this many images only, from an offset equal to the seed; 0 for all.
         calibration_fraction: part of the good images held out to set the thresholds.
         false_alarm_rate: target for the thresholds.
+        memory_size: patches that a memory of good ones holds.
     """
 
+    method: str = "generalad"
     backbone: str = "vit_large_patch14_dinov2.lvd142m"
     layers: tuple[int, ...] = (24,)
     image_size: tuple[int, int] = (518, 518)
@@ -84,8 +89,10 @@ class Config:
     shots: int = 0
     calibration_fraction: float = 0.2
     false_alarm_rate: float = 0.01
+    memory_size: int = 2000
 
     def __post_init__(self) -> None:
+        _check(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
         _check(
             bool(self.layers) and min(self.layers) >= 1,
             "layers",
@@ -103,7 +110,7 @@ class Config:
         self._check_distortions()
         for name in ("smoothing_radius", "top_k", "shots", "seed"):
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        for name in ("hidden", "heads", "blocks", "epochs", "batch_size"):
+        for name in ("hidden", "heads", "blocks", "epochs", "batch_size", "memory_size"):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)

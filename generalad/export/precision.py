@@ -64,7 +64,7 @@ def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
 
     def blocks(node: NodeProto) -> bool:
         scope = f"{scope_of(node)}."
-        return softmax(node) or scope.startswith(("discriminator.", last))
+        return softmax(node) or scope.startswith(("head.", last))
 
     def without_bfloat16(node: NodeProto) -> bool:
         return is_head(node) or not _takes_bfloat16(node.op_type)
@@ -89,8 +89,8 @@ def scope_of(node: NodeProto) -> str:
 
 
 def is_head(node: NodeProto) -> bool:
-    """Whether a node is neither of the backbone nor of the discriminator's blocks."""
-    return not scope_of(node).startswith(("backbone", "discriminator.blocks"))
+    """Whether a node is neither of the backbone nor of a discriminator's blocks."""
+    return not scope_of(node).startswith(("backbone", "head.discriminator.blocks"))
 
 
 def _takes_bfloat16(operator: str) -> bool:
@@ -108,7 +108,7 @@ def last_block(model: onnx.ModelProto) -> str:
         for node in model.graph.node
         if (found := re.match(r"backbone\.body\.blocks\.(\d+)(?:\.|$)", scope_of(node)))
     ]
-    return f"backbone.body.blocks.{max(numbers)}." if numbers else "discriminator."
+    return f"backbone.body.blocks.{max(numbers)}." if numbers else "head."
 
 
 def lower(model: onnx.ModelProto, precision: str, keep: Keep) -> onnx.ModelProto:

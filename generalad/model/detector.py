@@ -1,7 +1,7 @@
-"""The detector: backbone and discriminator as one module, from images to raw scores and maps.
+"""The detector: backbone and head as one module, from images to raw scores and maps.
 
 `Detector.forward` is the very graph that is exported: uint8 images in; cast, normalise, backbone,
-discriminator, top-k mean, upsampling and smoothing inside; resize and threshold outside.
+head, top-k mean, upsampling and smoothing inside; resize and threshold outside.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from generalad.config import Config
-from generalad.errors import ConfigError
 from generalad.model.anomaly_map import AnomalyMap
 from generalad.model.backbone import Backbone, normalise
-from generalad.model.discriminator import Discriminator
-from generalad.model.whitening import Whitening
+from generalad.model.heads import build_head
 
 
 class Detector(nn.Module):
-    """A frozen backbone under a trained discriminator.
+    """A frozen backbone under the head of a method.
 
     Attributes:
         map_size: (h, w) of the maps: four pixels a patch on each axis.
@@ -25,26 +23,10 @@ class Detector(nn.Module):
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
-        if backbone.dim % config.heads:
-            raise ConfigError(
-                f"heads: expected a divisor of the feature width {backbone.dim},"
-                f" found {config.heads}"
-            )
         self.config = config
         self.backbone = backbone
-        patches = backbone.grid[0] * backbone.grid[1]
-        self.discriminator = Discriminator(
-            patches=patches,
-            dim=backbone.dim,
-            hidden=config.hidden,
-            heads=config.heads,
-            blocks=config.blocks,
-            dropout=config.dropout,
-        )
-        self.whitening = Whitening(patches, backbone.dim) if config.whitened else None
-        if self.whitening is not None:
-            self.discriminator.share_positions()
-        self.top_k = min(config.top_k or patches, patches)
+        self.head = build_head(config, backbone)
+        self.top_k = min(config.top_k or self.head.patches, self.head.patches)
         self.maps = AnomalyMap(
             grid=backbone.grid,
             image_size=config.image_size,
@@ -62,15 +44,12 @@ class Detector(nn.Module):
         Returns:
             scores (B,) float32 and maps (B, h, w) float32.
         """
-        features = self.backbone(normalise(images)).float()
-        if self.whitening is not None:
-            features = self.whitening(features)
-        logits = self.discriminator(features)
-        return self.scores(logits), self.maps(logits)
+        patches = self.head(self.backbone(normalise(images)).float())
+        return self.scores(patches), self.maps(patches)
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """Image scores (B,): the mean of the `top_k` largest of N patch logits (B, N)."""
-        return logits.topk(self.top_k, dim=1).values.mean(dim=1)
+    def scores(self, patches: Tensor) -> Tensor:
+        """Image scores (B,): the mean of the `top_k` largest of N patch scores (B, N)."""
+        return patches.topk(self.top_k, dim=1).values.mean(dim=1)
 
     def trained_state(self) -> dict[str, Tensor]:
         """All tensors that training made, by name: everything but the backbone."""
@@ -86,7 +65,7 @@ class Detector(nn.Module):
         self.load_state_dict({**backbone, **state})
 
     def train(self, mode: bool = True) -> Detector:
-        """Switch the discriminator; the backbone always stays in evaluation mode."""
+        """Switch the head; the backbone always stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,8 +21,8 @@ LIMIT = 3.0
 """Root mean square that no feature exceeds. Defects lie far beyond all noise seen in training; left
 alone, attention carries them to every other place of the image."""
 
-MOST_VALUES = 1 << 24
-"""Of all matrices together: 64 MiB. Wide features at many places would need gigabytes."""
+MOST_VALUES = 1 << 25
+"""Of all matrices together: 128 MiB. Wide features at many places would need gigabytes."""
 
 
 class Whitening(nn.Module):
@@ -48,12 +50,16 @@ class Whitening(nn.Module):
         self.register_buffer("mean", torch.zeros(patches, dim))
         self.register_buffer("matrix", torch.eye(dim).repeat(patches, 1, 1))
 
+    def deviations(self, features: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, D), of any length."""
+        return ((features - self.mean).unsqueeze(-2) @ self.matrix).squeeze(-2)
+
     def forward(self, features: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
-        z = ((features - self.mean).unsqueeze(-2) @ self.matrix).squeeze(-2)
+        """(B, N, D) to (B, N, D), of limited length."""
+        z = self.deviations(features)
         return z / (1 + z.square().mean(dim=-1, keepdim=True) / LIMIT**2).sqrt()
 
-    def fit(self, features: NDArray[np.float16]) -> None:
+    def fit(self, features: NDArray[np.floating[Any]]) -> None:
         """Set mean and matrices from good training features (n, N, D).
 
         Each place's covariance is shrunk towards the mean of all. One image alone has none; then

@@ -37,7 +37,7 @@ from generalad.spec import (
 )
 from generalad.training.cache import cached_features
 from generalad.training.distortions import NEEDS_ATTENTION
-from generalad.training.loop import fit
+from generalad.training.methods import fit_head
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.version import __version__
 
@@ -123,11 +123,8 @@ def train_detector(
             budget=cache_memory,
             progress=progress,
         )
-        if detector.whitening is not None:
-            detector.whitening.fit(features.values)
-            features = dataclasses.replace(features, whitening=detector.whitening)
-        losses = fit(
-            detector.discriminator,
+        losses = fit_head(
+            detector.head,
             features,
             config,
             device=place,
@@ -221,7 +218,7 @@ def describe(
     """The record of a freshly trained detector."""
     config = detector.config
     return Spec(
-        method="GeneralAD",
+        method=detector.head.title,
         class_name=split.name,
         image_size=config.image_size,
         map_size=detector.map_size,

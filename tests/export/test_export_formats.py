@@ -120,7 +120,7 @@ def scaled(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
     for node in wrong.graph.node:
         if node.op_type == "MatMul" and norm.output[0] in node.input:
             multiply(node.input[1], 1 / factor)
-        if node.op_type == "MatMul" and scope_of(node) == "discriminator.head":
+        if node.op_type == "MatMul" and scope_of(node) == "head.discriminator.head":
             multiply(node.input[1], 1 / factor)
     last = [
         node

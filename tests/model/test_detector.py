@@ -160,5 +160,5 @@ def test_heads_that_do_not_divide_the_width() -> None:
 
 def test_training_mode_never_reaches_the_backbone() -> None:
     detector = detector_of().train()
-    assert detector.discriminator.training
+    assert detector.head.discriminator.training
     assert not any(module.training for module in detector.backbone.modules())

@@ -82,14 +82,14 @@ def test_batches_and_images_are_whitened_alike() -> None:
     config = PRESETS["embedded"].replaced({"image_size": 32})
     backbone, _, _ = load_backbone(config)
     detector = Detector(config, backbone).eval()
-    assert detector.whitening is not None
+    assert detector.head.whitening is not None
     with torch.inference_mode():
         raw = backbone(torch.rand(4, 3, 32, 32)).half().numpy()
-        detector.whitening.fit(raw)
-        cached = Features(raw, None, True, 0, whitening=detector.whitening)
+        detector.head.whitening.fit(raw)
+        cached = Features(raw, None, True, 0, whitening=detector.head.whitening)
         batch, _ = cached.batch(np.arange(4), torch.device("cpu"))
     assert float(batch.mean(dim=0).abs().max()) < 0.05
-    positions = detector.discriminator.positions
+    positions = detector.head.discriminator.positions
     assert torch.equal(positions, positions[:1].expand_as(positions))
 
 
@@ -98,9 +98,9 @@ def test_what_training_made_comes_back() -> None:
     backbone, _, _ = load_backbone(config)
     one, other = Detector(config, backbone), Detector(config, backbone)
     state = one.trained_state()
-    assert {name.split(".")[0] for name in state} == {"discriminator", "whitening"}
+    assert {name.split(".")[1] for name in state} == {"discriminator", "whitening"}
     other.load_trained_state(state)
     assert all(torch.equal(other.state_dict()[name], value) for name, value in state.items())
-    del state["whitening.mean"]
+    del state["head.whitening.mean"]
     with pytest.raises(RuntimeError, match=r"whitening\.mean"):
         other.load_trained_state(state)

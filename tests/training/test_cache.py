@@ -228,7 +228,7 @@ def test_a_budget_of_nothing_gives_maps_and_the_same_training(
         assert isinstance(found.values, np.memmap) == (budget == 0)
         config = tiny_config()
         torch.manual_seed(0)
-        discriminator = Detector(config, backbone).discriminator
+        discriminator = Detector(config, backbone).head.discriminator
         fit(discriminator, found, config, device=CPU)
         states.append(discriminator.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

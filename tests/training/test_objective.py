@@ -110,6 +110,6 @@ def test_no_gradient_reaches_the_backbone() -> None:
     detector = Detector(config, wrap(model, config.layers, config.image_size)).train()
     assert not detector.backbone.training
     features = detector.backbone(torch.randn(2, 3, 64, 64))
-    Step(detector.discriminator, config, CPU)(features, None, torch.Generator().manual_seed(0))
+    Step(detector.head.discriminator, config, CPU)(features, None, torch.Generator().manual_seed(0))
     assert all(p.grad is None and not p.requires_grad for p in detector.backbone.parameters())
-    assert all(p.grad is not None for p in detector.discriminator.parameters())
+    assert all(p.grad is not None for p in detector.head.discriminator.parameters())

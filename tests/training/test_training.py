@@ -326,7 +326,7 @@ def test_the_last_epoch_wins(
     original = save_checkpoint
 
     def keep(path: Path, model: torch.nn.Module, *rest: Any) -> None:
-        kept.append({f"discriminator.{k}": v.clone() for k, v in model.state_dict().items()})
+        kept.append({f"head.discriminator.{k}": v.clone() for k, v in model.state_dict().items()})
         original(path, model, *rest)
 
     monkeypatch.setattr(loop, "save_checkpoint", keep)
@@ -344,7 +344,7 @@ def test_the_seed_decides_order_noise_and_dropout(trained: Trained) -> None:
     features = Features(rng.normal(size=(4, 16, 64)).astype(np.float16), None, True, 0)
 
     def loss(seed: int, **changes: Any) -> float:
-        discriminator = copy.deepcopy(trained.detector.discriminator)
+        discriminator = copy.deepcopy(trained.detector.head.discriminator)
         config = tiny_config(seed=seed, epochs=1, **changes)
         return fit(discriminator, features, config, device=torch.device("cpu"))[0]
 

@@ -1,0 +1,25 @@
+"""Heads: from patch features to patch scores, one for each method; `build_head` makes them."""
+
+from __future__ import annotations
+
+from generalad.config import Config
+from generalad.model.backbone import Backbone
+from generalad.model.heads.gaussian import GaussianHead
+from generalad.model.heads.generalad import GeneralADHead
+from generalad.model.heads.head import Head
+from generalad.model.heads.patchcore import PatchCoreHead
+
+HEADS: dict[str, type[Head]] = {
+    "generalad": GeneralADHead,
+    "gaussian": GaussianHead,
+    "patchcore": PatchCoreHead,
+}
+"""By the method's name in the configuration."""
+
+
+def build_head(config: Config, backbone: Backbone) -> Head:
+    """The untrained head of a method on the features of a backbone; raises ConfigError."""
+    return HEADS[config.method](config, backbone.grid, backbone.dim)
+
+
+__all__ = ["HEADS", "GaussianHead", "GeneralADHead", "Head", "PatchCoreHead", "build_head"]

@@ -1,0 +1,57 @@
+"""A Gaussian for each place (Defard et al. 2021, "PaDiM"): only mean and covariance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generalad.config import Config
+from generalad.model.heads.head import Head
+from generalad.model.whitening import MOST_VALUES, Whitening
+
+
+class GaussianHead(Head):
+    """The Mahalanobis distance of a patch from the good ones at its place, over the root of D.
+
+    A covariance for each place must fit into memory, so wide features are first projected onto
+    their principal components.
+    """
+
+    title = "Gaussian"
+    projection: Tensor
+
+    def __init__(self, config: Config, grid: tuple[int, int], dim: int) -> None:
+        super().__init__(config, grid, dim)
+        width = min(dim, math.isqrt(MOST_VALUES // self.patches))
+        self.is_projected = width < dim
+        self.register_buffer("projection", torch.eye(dim)[:, :width].contiguous())
+        self.whitening = Whitening(self.patches, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See `Head`."""
+        if self.is_projected:
+            features = features @ self.projection
+        return self.whitening.deviations(features).square().mean(dim=-1).sqrt()
+
+    @torch.no_grad()
+    def fit(self, features: NDArray[np.float16]) -> None:
+        """Set everything from good training features (n, N, D)."""
+        if self.is_projected:
+            self.projection.copy_(_principal(features, self.projection.shape[1]))
+            projection = self.projection.cpu().numpy()
+            features = np.stack([image.astype(np.float32) @ projection for image in features])
+        self.whitening.fit(features)
+
+
+def _principal(features: NDArray[np.float16], width: int) -> Tensor:
+    """(D, width): the directions of the largest variance over all places."""
+    scatter = torch.zeros(features.shape[-1], features.shape[-1], dtype=torch.float64)
+    mean = torch.from_numpy(features.mean(axis=(0, 1), dtype=np.float64))
+    for image in features:
+        centred = torch.from_numpy(image.astype(np.float64)) - mean
+        scatter += centred.T @ centred
+    return torch.linalg.eigh(scatter).eigenvectors[:, -width:].float()

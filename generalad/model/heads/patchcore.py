@@ -1,0 +1,33 @@
+"""A memory of good patches (Roth et al. 2022, "PatchCore"): the distance to the nearest of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generalad.config import Config
+from generalad.model.heads.head import Head
+from generalad.model.memory import Memory
+
+
+class PatchCoreHead(Head):
+    """The Euclidean distance of a patch to the nearest in a coreset of good ones, at any place."""
+
+    title = "PatchCore"
+
+    def __init__(self, config: Config, grid: tuple[int, int], dim: int) -> None:
+        super().__init__(config, grid, dim)
+        self.memory = Memory(config.memory_size, dim)
+        self.seed = config.seed
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See `Head`."""
+        return self.memory(features)[0].sqrt()
+
+    @torch.no_grad()
+    def fit(self, features: NDArray[np.float16]) -> None:
+        """Fill the memory from good training features (n, N, D)."""
+        patches = torch.from_numpy(features.reshape(-1, self.dim).astype(np.float32))
+        self.memory.fill(patches, seed=self.seed)

@@ -1,0 +1,97 @@
+"""Heads: a Gaussian a place and a memory of patches, against plain readings of their formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generalad.config import PRESETS, Config
+from generalad.errors import ConfigError
+from generalad.model.heads import HEADS, GaussianHead, PatchCoreHead
+from generalad.model.memory import Memory, coreset
+from generalad.model.whitening import RIDGE, SHRINKAGE
+
+GRID, DIM = (3, 2), 5
+
+
+def config(method: str, **changes: object) -> Config:
+    return PRESETS["embedded"].replaced({"method": method, "memory_size": 40, **changes})
+
+
+def features(count: int = 60, *, seed: int = 0, dim: int = DIM) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(count, GRID[0] * GRID[1], dim)) @ rng.normal(size=(dim, dim))
+    return (mixed + rng.normal(size=(GRID[0] * GRID[1], dim))).astype(np.float16)
+
+
+def test_every_method_has_a_head() -> None:
+    for method, head in HEADS.items():
+        made = head(config(method, heads=1), GRID, DIM)
+        assert made(torch.zeros(2, 6, DIM)).shape == (2, 6)
+    with pytest.raises(ConfigError, match="one of generalad"):
+        config("padim")
+
+
+def test_a_gaussian_is_the_mahalanobis_distance_over_the_root_of_d() -> None:
+    good, head = features(), GaussianHead(config("gaussian"), GRID, DIM)
+    head.fit(good)
+    x = torch.from_numpy(features(4, seed=1)).float()
+    values = good.astype(np.float64)
+    covariances = np.stack([np.cov(values[:, place].T) for place in range(6)])
+    pooled = covariances.mean(axis=0)
+    ridge = (RIDGE * np.diag(pooled).mean() + 1e-6) * np.eye(DIM)
+    covariances = (1 - SHRINKAGE) * covariances + SHRINKAGE * pooled + ridge
+    for place, covariance in enumerate(covariances):
+        off = x[:, place].numpy() - values[:, place].mean(axis=0)
+        expected = np.sqrt(np.einsum("bi,ij,bj->b", off, np.linalg.inv(covariance), off) / DIM)
+        np.testing.assert_allclose(head(x)[:, place], expected, rtol=2e-3)
+
+
+def test_wide_features_of_a_gaussian_are_projected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generalad.model.heads.gaussian.MOST_VALUES", 6 * 3 * 3)
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(60, 6, 3)) @ rng.normal(size=(3, 8))  # eight wide, three matter
+    head = GaussianHead(config("gaussian"), GRID, 8)
+    head.fit(flat.astype(np.float16))
+    assert head.is_projected and head.projection.shape == (8, 3)
+    scores = head(torch.from_numpy(flat.astype(np.float16)).float())
+    assert scores.square().mean() == pytest.approx(1, abs=0.1)
+
+
+@given(st.integers(0, 1000), st.integers(1, 12))
+def test_the_distance_to_a_memory_is_that_of_its_nearest_entry(seed: int, size: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    memory = Memory(size, DIM)
+    memory.vectors.copy_(100 + torch.randn(size, DIM, generator=random))
+    x = 100 + torch.randn(2, 6, DIM, generator=random)
+    found, nearest = memory(x)
+    distances = torch.cdist(x.double(), memory.vectors.double()).square()
+    torch.testing.assert_close(found.double(), distances.min(dim=-1).values, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close((x - nearest).square().sum(-1), found)
+
+
+def test_entries_of_the_memory_have_no_distance() -> None:
+    good, head = features(), PatchCoreHead(config("patchcore", memory_size=360), GRID, DIM)
+    head.fit(good)
+    assert head(torch.from_numpy(good).float()).max() < 1e-3
+
+
+def test_a_small_memory_is_filled_up() -> None:
+    head = PatchCoreHead(config("patchcore", memory_size=1000), GRID, DIM)
+    head.fit(features(2))
+    assert len(head.memory.vectors.unique(dim=0)) == 12
+
+
+def test_a_coreset_covers_better_than_chance() -> None:
+    patches = torch.from_numpy(features(300)).float().flatten(0, 1)
+    random = torch.Generator().manual_seed(0)
+    chosen = coreset(patches, 50, random)
+    assert len(chosen.unique()) == 50
+    at_random = torch.randperm(len(patches), generator=random)[:50]
+    radius, radius_at_random = (
+        torch.cdist(patches, patches[part]).min(dim=1).values.max() for part in (chosen, at_random)
+    )
+    assert radius < 0.8 * radius_at_random
