@@ -27,9 +27,9 @@ from generalad.preprocess import resize
 from generalad.runtime import Result, Session, infer, open_session
 from generalad.runtime.cameras import open_live
 from generalad.runtime.malloc import keep_freed_memory
-from generalad.runtime.pipeline.summary import quantile
 from generalad.runtime.sources import VideoFile
 from generalad.runtime.view import Look, View
+from generalad.statistics import quantile
 from generalad.synth import render_part
 
 FRAMES = 150

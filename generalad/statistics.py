@@ -1,0 +1,144 @@
+"""Statistics that the whole package shares: estimates with intervals, quantiles, the bootstrap.
+
+Every interval is one of 95 %. Importing this loads no NumPy, which would take a tenth of the start
+of a command; functions that need it import it themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+NORMAL_QUANTILE = 1.959963984540054
+"""Of the standard normal distribution, two-sided at `CONFIDENCE`."""
+
+RESAMPLES = 2000
+LEAST_FOR_BOOTSTRAP = 6
+"""Fewer values have no bootstrap interval: even their extremes would not cover at 95 %."""
+
+MANY = 5000
+"""More values than this have a binomial distribution that is as good as normal."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; both ends None where there is none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many of `total`, with Wilson's 95 % interval of the share; NaN where `total` is 0."""
+
+    count: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+
+def wilson(count: int, total: int) -> Rate:
+    """Share count / total with Wilson's score interval (1927).
+
+    It stays honest at the ends: 0 of 20 does not mean "never".
+    """
+    if total == 0:
+        return Rate(count, total, math.nan, math.nan, math.nan)
+    share, z2 = count / total, NORMAL_QUANTILE**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    deviation = math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    half = NORMAL_QUANTILE * deviation / (1 + z2 / total)
+    low = 0.0 if count == 0 else centre - half
+    high = 1.0 if count == total else centre + half
+    return Rate(count, total, share, low, high)
+
+
+def quantile(ascending: Sequence[float], q: float) -> float:
+    """The nearest-rank q-quantile of sorted values: always one of them. Needs no NumPy."""
+    return ascending[max(0, math.ceil(q * len(ascending)) - 1)]
+
+
+def quantile_estimate(
+    values: Sequence[float] | Floats, q: float, *, independent: int | None = None
+) -> Estimate | None:
+    """The interpolated q-quantile with an interval between two order statistics.
+
+    It holds for any distribution.
+
+    Args:
+        values: (n,), in any order.
+        q: 0...1.
+        independent: how many independent values these are worth, where they resemble each other;
+            all by default.
+
+    Returns:
+        None where there are too few for an interval.
+    """
+    import numpy as np
+
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    count = len(ordered) if independent is None else independent
+    ranks = order_statistic_ranks(count, q)
+    if ranks is None:
+        return None
+    value, scale = float(np.quantile(ordered, q)), len(ordered) / count
+    low = max(math.floor((ranks[0] - 1) * scale), 0)
+    high = min(math.ceil(ranks[1] * scale), len(ordered)) - 1
+    # Interpolation can put the value itself just outside, where there are few.
+    return Estimate(value, min(value, float(ordered[low])), max(value, float(ordered[high])))
+
+
+def order_statistic_ranks(count: int, q: float) -> tuple[int, int] | None:
+    """Ranks from 1 of the order statistics of `count` values that enclose the q-quantile."""
+    import numpy as np
+
+    if count > MANY:
+        middle, half = count * q, NORMAL_QUANTILE * math.sqrt(count * q * (1 - q))
+        return math.floor(middle - half), math.ceil(middle + half) + 1
+    k = np.arange(count + 1)
+    log_choose = (
+        math.lgamma(count + 1)
+        - np.array([math.lgamma(i + 1) for i in k])
+        - np.array([math.lgamma(count - i + 1) for i in k])
+    )
+    below = np.cumsum(np.exp(log_choose + k * math.log(q) + (count - k) * math.log(1 - q)))
+    tail = (1 - CONFIDENCE) / 2
+    # Rank r lies above the quantile if fewer than r values lie below it.
+    low = int(np.searchsorted(below, tail, side="right"))
+    high = int(np.searchsorted(below, 1 - tail)) + 1
+    return (low, high) if low >= 1 and high <= count else None
+
+
+def bootstrap(values: Floats, statistic: Callable[[Floats], Floats], *, seed: int = 0) -> Estimate:
+    """A statistic with its percentile bootstrap interval, widened to hold the value.
+
+    Args:
+        values: (n,) or (n, k); rows are drawn together.
+        statistic: of the second-last axis of (..., n, k), or of the last of (..., n).
+        seed: equal ones give equal intervals.
+
+    Returns:
+        An estimate without interval where there are fewer than `LEAST_FOR_BOOTSTRAP` rows.
+    """
+    import numpy as np
+
+    value = float(statistic(values[None])[0])
+    if len(values) < LEAST_FOR_BOOTSTRAP:
+        return Estimate(value)
+    rng = np.random.default_rng(seed)
+    drawn = statistic(values[rng.integers(0, len(values), (RESAMPLES, len(values)))])
+    tail = (1 - CONFIDENCE) / 2 * 100
+    low, high = np.percentile(drawn, (tail, 100 - tail))
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
