@@ -142,3 +142,33 @@ def bootstrap(values: Floats, statistic: Callable[[Floats], Floats], *, seed: in
     tail = (1 - CONFIDENCE) / 2 * 100
     low, high = np.percentile(drawn, (tail, 100 - tail))
     return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def slope(moments: Sequence[float], values: Sequence[float], *, seed: int = 0) -> Estimate:
+    """Theil-Sen: the median slope over all pairs of points, in units of value per unit of moment.
+
+    One wild value moves it little. The interval is bootstrapped over stretches of neighbouring
+    points, which keep what resembles each other together.
+    """
+    import numpy as np
+
+    x, y = np.asarray(moments, float), np.asarray(values, float)
+    first, second = np.triu_indices(len(x), 1)
+    run = x[second] - x[first]
+    first, second, run = first[run != 0], second[run != 0], run[run != 0]
+
+    def theil_sen(y: Floats) -> float:
+        return float(np.median((y[second] - y[first]) / run))
+
+    point, count, stretch = theil_sen(y), len(x), max(1, round(len(x) ** (1 / 3)))
+    if count // stretch < LEAST_FOR_BOOTSTRAP:
+        return Estimate(point)
+    rng = np.random.default_rng(seed)
+    line = float(np.median(y - point * x)) + point * x
+    drawn = []
+    for _ in range(500):
+        starts = rng.integers(0, count - stretch + 1, -(-count // stretch))
+        index = (starts[:, None] + np.arange(stretch)).ravel()[:count]
+        drawn.append(theil_sen(line + (y - line)[index]))
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return Estimate(point, min(point, float(low)), max(point, float(high)))
