@@ -1,6 +1,9 @@
 """Time of the pixel metrics and their intervals, beside scikit-learn's AUROC on the same pixels.
 
-python benchmarks/metrics.py [--images 583] [--sizes 128 518]
+    python benchmarks/metrics.py [--images 583] [--sizes 128 518]
+
+Prints the seconds of both at each size and their ratio; takes about two minutes, most of them
+scikit-learn's at the larger size.
 """
 
 from __future__ import annotations
