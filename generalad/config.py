@@ -33,6 +33,8 @@ class Config:
         backbone: a timm model name, or "embedded".
         layers: 1-based blocks (ViT) or levels (CNN) whose outputs are concatenated.
         image_size: (height, width) of the network's input in pixels.
+        pool_size: side of the neighbourhoods that features of a CNN are averaged over, odd; 1 for
+            none. A ViT's are taken as they are.
         distortions: pseudo-anomalies besides noise on all patches: at most one of "random" and
             "attn" (noise on some patches), at most one of "copy_out", "shuffle", "randshuffle".
         noise_std: standard deviation of the feature noise.
@@ -43,13 +45,14 @@ class Config:
         hidden: width of the discriminator's MLP.
         heads: attention heads of the discriminator.
         blocks: attention blocks of the discriminator.
-        dropout: in the discriminator.
+        dropout: in the discriminator: on the attention, inside the MLP, and behind both.
         whitened: show the discriminator deviations from the mean training feature of each place, in
             units of the covariance there (`generalad.model.whitening`), with positions that start
             equal; the paper shows it the features themselves. Noise is added after it.
         epochs: length of the fixed schedule.
         batch_size: images a step.
-        lr: AdamW's learning rate; it falls on a cosine to a fifth.
+        lr: AdamW's learning rate; it falls on a cosine to `lr` x `lr_decay_factor`.
+        lr_decay_factor: see `lr`; 1 for a constant rate.
         weight_decay: of AdamW.
         seed: of splits, order, noise and initial values.
         shots: train on this many images only, from an offset equal to the seed; 0 for all.
@@ -60,6 +63,7 @@ class Config:
     backbone: str = "vit_large_patch14_dinov2.lvd142m"
     layers: tuple[int, ...] = (24,)
     image_size: tuple[int, int] = (518, 518)
+    pool_size: int = 3
     distortions: tuple[str, ...] = ("random",)
     noise_std: float = 0.25
     num_fake_patches: int = -1
@@ -74,6 +78,7 @@ class Config:
     epochs: int = 160
     batch_size: int = 16
     lr: float = 5e-4
+    lr_decay_factor: float = 0.2
     weight_decay: float = 1e-5
     seed: int = 0
     shots: int = 0
@@ -109,6 +114,15 @@ class Config:
         for name in ("smoothing_sigma", "weight_decay"):
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         _check(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
+        _check(
+            0 <= self.lr_decay_factor <= 1, "lr_decay_factor", "from 0 to 1", self.lr_decay_factor
+        )
+        _check(
+            self.pool_size >= 1 and self.pool_size % 2 == 1,
+            "pool_size",
+            "an odd number from 1",
+            self.pool_size,
+        )
         for name in ("calibration_fraction", "false_alarm_rate"):
             _check(0 < getattr(self, name) < 1, name, "between 0 and 1", getattr(self, name))
         _check(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from generalad.errors import ConfigError
@@ -49,15 +50,20 @@ class Backbone(nn.Module):
 
 
 class ViTBackbone(Backbone):
-    """Patch tokens after chosen blocks, each through the final LayerNorm, concatenated on D."""
+    """Patch tokens after chosen blocks, each through the final LayerNorm, concatenated on D.
+
+    EVA and EVA-02 models that pool by the mean give them without that LayerNorm, as in the
+    authors' code.
+    """
 
     def __init__(self, body: nn.Module, layers: tuple[int, ...]) -> None:
         super().__init__()
         depth = len(_attribute(body, "blocks"))
         if max(layers) > depth:
             raise ConfigError(f"layers: expected block numbers up to {depth}, found {max(layers)}")
-        # Models that pool by the mean keep their final LayerNorm under another name.
-        if isinstance(body.norm, nn.Identity) and not isinstance(body.fc_norm, nn.Identity):
+        # Models that pool by the mean keep their final LayerNorm under another name, where the
+        # authors do not look for it. They took features from such models among the EVAs only.
+        if not isinstance(body, Eva) and isinstance(body.norm, nn.Identity):
             body.norm = body.fc_norm
         self._indices = [layer - 1 for layer in sorted(layers)]
         _call(body, "prune_intermediate_layers", self._indices)  # drops later blocks and the head
@@ -92,10 +98,14 @@ class ViTBackbone(Backbone):
 
 
 class CNNBackbone(Backbone):
-    """Feature levels averaged over 3 x 3 neighbourhoods, brought to the shallowest level's grid."""
+    """Feature levels on the shallowest one's grid, each averaged over neighbourhoods there."""
 
     def __init__(
-        self, body: nn.Module, levels: tuple[int, ...], image_size: tuple[int, int]
+        self,
+        body: nn.Module,
+        levels: tuple[int, ...],
+        image_size: tuple[int, int],
+        pool_size: int,
     ) -> None:
         super().__init__()
         known = _attribute(body, "feature_info")
@@ -103,7 +113,7 @@ class CNNBackbone(Backbone):
             raise ConfigError(
                 f"layers: expected levels up to {len(known) - 1}, found {max(levels)}"
             )
-        self._levels = sorted(levels)
+        self._levels, self._pool_size = sorted(levels), pool_size
         _call(body, "prune_intermediate_layers", self._levels)
         self.body = body
         self.has_attention = False
@@ -116,16 +126,33 @@ class CNNBackbone(Backbone):
         maps = self.body.forward_intermediates(  # type: ignore[operator]
             images, indices=self._levels, norm=False, stop_early=True, intermediates_only=True
         )
-        maps = [F.avg_pool2d(level, kernel_size=3, stride=1, padding=1) for level in maps]
-        maps = [maps[0]] + [
+        maps = maps[:1] + [
             F.interpolate(level, size=self.grid, mode="bilinear", align_corners=False)
             for level in maps[1:]
+        ]
+        # Zeros outside count, as in the authors' code.
+        maps = [
+            F.avg_pool2d(level, self._pool_size, stride=1, padding=self._pool_size // 2)
+            for level in maps
         ]
         return torch.cat(maps, dim=1).flatten(2).transpose(1, 2)
 
 
-def wrap(body: nn.Module, layers: tuple[int, ...], image_size: tuple[int, int]) -> Backbone:
-    """Wrap a timm model that was built for `image_size`; frozen, in evaluation mode."""
+def wrap(
+    body: nn.Module,
+    layers: tuple[int, ...],
+    image_size: tuple[int, int],
+    *,
+    pool_size: int = 3,
+) -> Backbone:
+    """Wrap a timm model that was built for `image_size`; frozen, in evaluation mode.
+
+    Args:
+        body: the model.
+        layers: 1-based blocks of a ViT, levels of a CNN.
+        image_size: (H, W) in pixels.
+        pool_size: side of the neighbourhoods that features of a CNN are averaged over, odd.
+    """
     backbone: Backbone
     if hasattr(body, "blocks") and hasattr(body, "patch_embed"):
         patch = _attribute(body, "patch_embed").patch_size
@@ -138,7 +165,7 @@ def wrap(body: nn.Module, layers: tuple[int, ...], image_size: tuple[int, int]) 
                 )
         backbone = ViTBackbone(body, layers)
     elif hasattr(body, "forward_intermediates") and hasattr(body, "feature_info"):
-        backbone = CNNBackbone(body, layers, image_size)
+        backbone = CNNBackbone(body, layers, image_size, pool_size)
     else:
         raise ConfigError(
             f"a {type(body).__name__} gives no intermediate features",

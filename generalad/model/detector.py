@@ -1,25 +1,19 @@
 """The detector: backbone and discriminator as one module, from images to raw scores and maps.
 
 `Detector.forward` is the very graph that is exported: uint8 images in; cast, normalise, backbone,
-discriminator, top-k mean, bilinear upsampling and Gaussian smoothing inside; resize and threshold
-outside.
+discriminator, top-k mean, upsampling and smoothing inside; resize and threshold outside.
 """
 
 from __future__ import annotations
 
-import math
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generalad.config import Config
 from generalad.errors import ConfigError
+from generalad.model.anomaly_map import AnomalyMap
 from generalad.model.backbone import Backbone, normalise
 from generalad.model.discriminator import Discriminator
 from generalad.model.whitening import Whitening
-
-MAP_PIXELS_PER_PATCH = 4
 
 
 class Detector(nn.Module):
@@ -51,15 +45,13 @@ class Detector(nn.Module):
         if self.whitening is not None:
             self.discriminator.share_positions()
         self.top_k = min(config.top_k or patches, patches)
-        self.map_size = (
-            backbone.grid[0] * MAP_PIXELS_PER_PATCH,
-            backbone.grid[1] * MAP_PIXELS_PER_PATCH,
-        )
-        self.smoothing = GaussianSmoothing(
+        self.maps = AnomalyMap(
+            grid=backbone.grid,
+            image_size=config.image_size,
             sigma=config.smoothing_sigma,
             radius=config.smoothing_radius,
-            scale=self.map_size[0] / config.image_size[0],
         )
+        self.map_size = self.maps.map_size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Raw scores and maps; higher is more anomalous, nothing is clamped.
@@ -80,13 +72,6 @@ class Detector(nn.Module):
         """Image scores (B,): the mean of the `top_k` largest of N patch logits (B, N)."""
         return logits.topk(self.top_k, dim=1).values.mean(dim=1)
 
-    def maps(self, logits: Tensor) -> Tensor:
-        """Maps (B, h, w) of patch logits (B, N): bilinear upsampling, Gaussian smoothing."""
-        rows, columns = self.backbone.grid
-        coarse = logits.reshape(-1, 1, rows, columns)
-        fine = F.interpolate(coarse, size=self.map_size, mode="bilinear", align_corners=False)
-        return torch.as_tensor(self.smoothing(fine).squeeze(1))
-
     def trained_state(self) -> dict[str, Tensor]:
         """All tensors that training made, by name: everything but the backbone."""
         return {
@@ -105,32 +90,3 @@ class Detector(nn.Module):
         super().train(mode)
         self.backbone.eval()
         return self
-
-
-class GaussianSmoothing(nn.Module):
-    """Separable Gaussian over maps (B, 1, h, w), edges replicated.
-
-    Args:
-        sigma: standard deviation in pixels of the network's input; 0 for no smoothing.
-        radius: cut-off in pixels of the network's input.
-        scale: map pixels for each pixel of the network's input.
-    """
-
-    kernel: Tensor
-
-    def __init__(self, *, sigma: float, radius: int, scale: float) -> None:
-        super().__init__()
-        self.radius = max(1, round(radius * scale)) if sigma > 0 and radius > 0 else 0
-        offsets = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
-        weights = torch.exp(-(offsets**2) / (2 * max(sigma * scale, math.ulp(1.0)) ** 2))
-        kernel = (weights / weights.sum()).float()
-        self.register_buffer("kernel", kernel, persistent=False)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, 1, h, w) to (B, 1, h, w)."""
-        if not self.radius:
-            return maps
-        radius = self.radius
-        maps = F.pad(maps, (radius, radius, radius, radius), mode="replicate")
-        maps = F.conv2d(maps, self.kernel.view(1, 1, -1, 1))
-        return F.conv2d(maps, self.kernel.view(1, 1, 1, -1))

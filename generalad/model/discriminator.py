@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one packed projection for query, key and value."""
+    """Multi-head self-attention with one packed projection for query, key and value.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    In training, dropout falls on the softmax, as in `nn.MultiheadAttention`.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.in_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj.weight)
@@ -25,7 +28,7 @@ class SelfAttention(nn.Module):
         packed = self.in_proj(x).reshape(batch, patches, 3, self.heads, dim // self.heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
         if self.training:
-            mixed = F.scaled_dot_product_attention(query, key, value)
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout)
         else:
             # Written out and scaled before the product: the form that inference engines fuse.
             query = query * (dim // self.heads) ** -0.5
@@ -38,7 +41,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.attention = SelfAttention(dim, heads)
+        self.attention = SelfAttention(dim, heads, dropout)
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.mlp = nn.Sequential(
@@ -60,7 +63,7 @@ class Discriminator(nn.Module):
         hidden: width of the MLP.
         heads: attention heads.
         blocks: attention blocks.
-        dropout: rate in training.
+        dropout: rate in training: on the attention's softmax, inside the MLP, and behind both.
     """
 
     def __init__(

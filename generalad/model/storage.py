@@ -42,7 +42,8 @@ from generalad.preprocess import read_image
 from generalad.spec import DETECTOR_FILE, Spec
 
 KIND = "generalad-detector"
-VERSION = 1
+VERSION = 2
+"""2 since maps, features of CNNs and EVA-02, and the hash of the weights are the authors'."""
 _TRAINED = "trained.safetensors"
 _CALIBRATION = "calibration"
 
@@ -164,6 +165,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{folder}: version {version} is newer than the {VERSION} this reads",
             remedy="pip install --upgrade generalad",
+        )
+    if version < VERSION:
+        raise ArtifactError(
+            f"{folder}: version {version} is older than the {VERSION} this reads; maps have other"
+            " edges now, and the hash of the weights covers the position embedding",
+            remedy="train again",
         )
     if missing := {"config", "spec", "trained_sha256"} - record.keys():
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}", remedy="train again")

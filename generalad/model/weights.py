@@ -68,14 +68,15 @@ def load_backbone(config: Config, *, weights: Path | None = None) -> tuple[Backb
             )
         with as_file(files("generalad.model") / "embedded") as folder:
             body = _embedded_body(folder / "vit_embedded.json", config.image_size)
-            _load(body, folder / "vit_embedded.safetensors")
+            digest = _load(body, folder / "vit_embedded.safetensors")
         source = EMBEDDED
     else:
         body = build_body(config.backbone, config.image_size)
-        _load(body, weights if weights is not None else find_on_hub(body, config.backbone))
+        file = weights if weights is not None else find_on_hub(body, config.backbone)
+        digest = _load(body, file)
         source = HUB if weights is None else str(weights.resolve())
-    backbone = wrap(body, config.layers, config.image_size)
-    return backbone, source, hash_of(backbone)
+    backbone = wrap(body, config.layers, config.image_size, pool_size=config.pool_size)
+    return backbone, source, digest
 
 
 def build_body(name: str, image_size: tuple[int, int]) -> nn.Module:
@@ -147,9 +148,10 @@ def _reason(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _load(body: nn.Module, path: Path) -> None:
-    """Load a state dict into `body`; every parameter of `body` must be in the file."""
-    state = _read(path)
+def _load(body: nn.Module, path: Path) -> str:
+    """Load a state dict into `body`, which must have every parameter; returns its `hash_of`."""
+    read = _read(path)
+    state = dict(read)
     adapt = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
     try:
         if adapt is not None:  # renames old keys and resamples the position embedding
@@ -172,6 +174,10 @@ def _load(body: nn.Module, path: Path) -> None:
             f"{path} lacks {len(missing)} tensors of this backbone, {missing[0]} among them",
             remedy="give the weights of the same model",
         )
+    # What is resampled to the input size, such as the position embedding, counts as it was read:
+    # the hash must depend neither on that size nor on the last bit of such arithmetic.
+    used = [n for n, value in body.state_dict().items() if torch.is_floating_point(value)]
+    return hash_of({name: read[name] if name in read else state[name] for name in used})
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -194,16 +200,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     }
 
 
-def hash_of(backbone: nn.Module) -> str:
-    """SHA-256 over all tensors in float32, by name; leaves out what depends on the input size.
-
-    The position embedding is resampled to the input size, in arithmetic that may differ in the last
-    bit between machines; it comes out of the same file as the rest.
-    """
+def hash_of(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over tensors in float32, by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
-        if name.endswith("pos_embed") or not torch.is_floating_point(tensor):
-            continue
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -33,7 +33,7 @@ from generalad.progress import Progress
 from generalad.spec import RESIZE_RULE
 from generalad.training.precision import autocast, feature_dtype
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def cached_features(
         paths: n image files.
         hashes: SHA-256 of each file's content, part of the key.
         backbone: on `device`.
-        identity: what identifies the backbone: name, layers, hash of the weights.
+        identity: what identifies the backbone: name, layers, pool size, hash of the weights.
         image_size: (height, width) that images are resized to.
         attention: whether attention maps are needed.
         device: where to compute.

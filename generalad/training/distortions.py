@@ -41,8 +41,6 @@ def distort(
     most = patches
     if name not in ("random", "attn") and num_fake_patches != -1:
         most = min(num_fake_patches, patches)
-    if name == "copy_out":
-        most = min(most, patches - 1)  # at least one other patch must be left to copy from
     counts = torch.randint(1, most + 1, (batch, 1), generator=generator, device=features.device)
     if name in NEEDS_ATTENTION:
         chosen = highest(one_head(attention, generator), counts)
@@ -52,7 +50,10 @@ def distort(
         noisy = add_noise(features, noise_std, generator)
         return torch.where(chosen.unsqueeze(-1), noisy, features), chosen
     if name == "copy_out":
-        return copy_over(features, chosen, generator), chosen
+        # As the authors do: from all patches of the image, each at most once. So a chosen one may
+        # be copied too, and one of N of them is overwritten with itself.
+        sources = _uniform(features, generator).argsort(dim=1)
+        return copy_over(features, chosen, sources), chosen
     return permute_chosen(features, chosen, generator), chosen
 
 
@@ -90,11 +91,9 @@ def permute_chosen(features: Tensor, chosen: Tensor, generator: torch.Generator)
     return _move(features, source=at_random, target=in_order)
 
 
-def copy_over(features: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-    """Overwrite each chosen patch with a random one of the patches that were not chosen."""
-    weights = (~chosen).float()
-    source = torch.multinomial(weights, chosen.shape[1], replacement=True, generator=generator)
-    copies = features.gather(1, source.unsqueeze(-1).expand_as(features))
+def copy_over(features: Tensor, chosen: Tensor, sources: Tensor) -> Tensor:
+    """Overwrite each chosen patch with the one whose number stands at its place in `sources`."""
+    copies = features.gather(1, sources.unsqueeze(-1).expand_as(features))
     return torch.where(chosen.unsqueeze(-1), copies, features)
 
 

@@ -16,9 +16,6 @@ from generalad.training.cache import Features
 from generalad.training.checkpoint import load_checkpoint, save_checkpoint
 from generalad.training.step import Step
 
-FINAL_LR = 0.2
-"""The learning rate falls on a cosine to this part of its start (paper, appendix)."""
-
 
 def fit(
     discriminator: Discriminator,
@@ -77,7 +74,7 @@ def fit(
 def learning_rate(config: Config, epoch: int) -> float:
     """The rate in `epoch`, counted from 0."""
     cosine = (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-    return config.lr * (FINAL_LR + (1 - FINAL_LR) * cosine)
+    return config.lr * (config.lr_decay_factor + (1 - config.lr_decay_factor) * cosine)
 
 
 def _epoch(step: Step, features: Features, optimiser: torch.optim.Optimizer, epoch: int) -> float:

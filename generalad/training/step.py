@@ -9,8 +9,12 @@ from torch import Tensor
 
 from generalad.config import Config
 from generalad.model.discriminator import Discriminator
-from generalad.training.forward import settle, training_logits, zero_offset
-from generalad.training.masks import Scratch
+from generalad.training.fast_cpu_functions import Scratch
+from generalad.training.fast_cpu_step import (
+    add_position_gradient,
+    projection_offset,
+    training_logits,
+)
 from generalad.training.objective import group_weights, views, weighted_loss
 from generalad.training.precision import autocast, training_dtype
 
@@ -72,7 +76,7 @@ class Step:
         return value.detach()
 
     def _in_parts(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-        offset = zero_offset(self.discriminator)
+        offset = projection_offset(self.discriminator)
         total = torch.zeros((), device=self.device)
         for features, labels in drawn:
             images = max(1, PATCHES // features.shape[1])
@@ -86,5 +90,5 @@ class Step:
                 value = weighted_loss(logits, labels[part], weights[part])
                 value.backward()  # type: ignore[no-untyped-call]
                 total += value.detach()
-        settle(self.discriminator, offset)
+        add_position_gradient(self.discriminator, offset)
         return total

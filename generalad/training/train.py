@@ -38,7 +38,7 @@ from generalad.spec import (
 from generalad.training.cache import cached_features
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.loop import fit
-from generalad.training.run import CHECKPOINT_FILE, claimed
+from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.version import __version__
 
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
@@ -113,6 +113,7 @@ def train_detector(
             identity={
                 "name": config.backbone,
                 "layers": sorted(config.layers),
+                "pool_size": config.pool_size,
                 "weights": weights_hash,
             },
             image_size=config.image_size,

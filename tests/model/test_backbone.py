@@ -47,7 +47,7 @@ def by_hand(model: Any, images: Tensor, layers: tuple[int, ...]) -> Tensor:
     else:
         tokens = embedded
     tokens = model.norm_pre(tokens) if hasattr(model, "norm_pre") else tokens
-    norm = model.fc_norm if isinstance(model.norm, nn.Identity) else model.norm
+    norm = model.norm  # none in EVA-02
     found = []
     for number, block in enumerate(model.blocks, start=1):
         tokens = block(tokens, **extra)
@@ -78,8 +78,7 @@ def test_features_are_those_of_timm(family: str, layers: tuple[int, ...]) -> Non
     assert found.shape == (2, 24, backbone.dim)
     assert backbone.dim == member(model, "embed_dim") * len(layers)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    if not isinstance(member(model, "norm"), nn.Identity):  # timm itself looks there only
-        torch.testing.assert_close(found, torch.cat(own, dim=-1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, torch.cat(own, dim=-1), rtol=1e-4, atol=1e-4)
     assert isinstance(backbone, ViTBackbone)
     assert len(member(backbone.body, "blocks")) == max(layers), "later blocks must be gone"
     assert not any(p.requires_grad for p in backbone.parameters())
@@ -154,9 +153,22 @@ def test_the_final_norm_of_a_mean_pooling_model_is_used() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_only_evas_that_pool_by_the_mean_go_without_the_final_norm() -> None:
+    for name, expected in {
+        "eva02_tiny_patch14_224": nn.Identity,
+        "eva02_base_patch16_clip_224": nn.LayerNorm,
+        "vit_small_patch16_dinov3": nn.LayerNorm,
+    }.items():
+        with torch.device("meta"):
+            model = build_body(name, (224, 224))
+        found = wrap(model, (1,), (224, 224))
+        assert isinstance(found, ViTBackbone)
+        assert isinstance(member(found.body, "norm"), expected), name
+
+
 @pytest.mark.parametrize("levels", [(1, 2), (2, 3), (3,)])
-@pytest.mark.parametrize("size", [(64, 96), (70, 90)])
-def test_levels_of_a_cnn(levels: tuple[int, ...], size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("size", "pool"), [((64, 96), 3), ((70, 90), 3), ((64, 96), 5)])
+def test_levels_of_a_cnn(levels: tuple[int, ...], size: tuple[int, int], pool: int) -> None:
     model: Any = body("resnet18", num_classes=0)
     images = random_images(size)
     with torch.inference_mode():
@@ -165,11 +177,12 @@ def test_levels_of_a_cnn(levels: tuple[int, ...], size: tuple[int, int]) -> None
         for number, stage in enumerate((model.layer1, model.layer2, model.layer3), start=1):
             x = stage(x)
             if number in levels:
-                maps.append(F.avg_pool2d(x, 3, 1, 1))
+                maps.append(x)
         grid = maps[0].shape[-2:]
         wide = [F.interpolate(m, grid, mode="bilinear", align_corners=False) for m in maps[1:]]
-        expected = torch.cat([maps[0], *wide], dim=1).permute(0, 2, 3, 1).flatten(1, 2)
-        backbone = wrap(copy.deepcopy(model), levels, size)
+        both = F.avg_pool2d(torch.cat([maps[0], *wide], dim=1), pool, 1, pool // 2)
+        expected = both.permute(0, 2, 3, 1).flatten(1, 2)
+        backbone = wrap(copy.deepcopy(model), levels, size, pool_size=pool)
         found = backbone(images)
     assert isinstance(backbone, CNNBackbone)
     assert backbone.grid == tuple(grid)

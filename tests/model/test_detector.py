@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import nn
 from training_helpers import body, tiny_config
 
 from generalad.errors import ConfigError
+from generalad.model.anomaly_map import AnomalyMap
 from generalad.model.backbone import wrap
-from generalad.model.detector import Detector, GaussianSmoothing
+from generalad.model.detector import Detector
 from generalad.model.discriminator import Discriminator
 
 
@@ -89,38 +90,67 @@ def test_a_map_shows_the_patch_where_it_is() -> None:
     assert (peak // 24 // 4, peak % 24 // 4) == (1, 4)
 
 
+def map_of(sigma: float, radius: int, grid: tuple[int, int] = (41, 41)) -> AnomalyMap:
+    """Four pixels of the input and of the map for each patch, so that sampling changes nothing."""
+    size = (4 * grid[0], 4 * grid[1])
+    return AnomalyMap(grid=grid, image_size=size, sigma=sigma, radius=radius)
+
+
 def test_smoothing_is_a_gaussian_of_the_stated_width() -> None:
-    smoothing = GaussianSmoothing(sigma=8.0, radius=32, scale=0.25)
-    spot = torch.zeros(1, 1, 41, 41)
-    spot[0, 0, 20, 20] = 1.0
-    found = smoothing(spot)[0, 0]
-    assert float(found.sum()) == pytest.approx(1.0, abs=1e-5)
-    ratio = float(found[20, 22] / found[20, 20])
-    assert ratio == pytest.approx(math.exp(-(2**2) / (2 * 2.0**2)), rel=1e-4)
-    assert float(found[20, 29]) == 0.0  # cut at 32 pixels of the input, 8 of the map
+    spot = torch.zeros(1, 41, 41)
+    spot[0, 20, 20] = 1.0
+    found, plain = (map_of(sigma, 16)(spot.flatten(1))[0] for sigma in (8.0, 0.0))
+    assert float(found.sum()) == pytest.approx(16.0, abs=1e-4)
+    offsets = torch.arange(-16, 17, dtype=torch.float64)
+    weights = torch.exp(-(offsets**2) / (2 * 8.0**2))
+    weights = (weights / weights.sum()).float()
+    padded = F.pad(plain[None, None], (16, 16, 16, 16))
+    expected = F.conv2d(F.conv2d(padded, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    torch.testing.assert_close(found, expected[0, 0])
+    row = plain.sum(dim=0).nonzero().flatten()
+    reached = found.sum(dim=0).nonzero().flatten()
+    assert (int(reached[0]), int(reached[-1])) == (int(row[0]) - 16, int(row[-1]) + 16)
     torch.testing.assert_close(found, found.T)
 
 
 @pytest.mark.parametrize(("sigma", "radius"), [(0.0, 9), (4.0, 0)])
 def test_no_smoothing_leaves_the_map(sigma: float, radius: int) -> None:
-    maps = torch.randn(2, 1, 5, 7)
-    smoothing = GaussianSmoothing(sigma=sigma, radius=radius, scale=0.25)
-    assert torch.equal(smoothing(maps), maps)
+    logits = torch.randn(2, 35)
+    coarse = logits.view(2, 1, 5, 7)
+    expected = F.interpolate(coarse, size=(20, 28), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(map_of(sigma, radius, (5, 7))(logits), expected[:, 0])
 
 
-def test_the_detector_smooths_in_pixels_of_its_input() -> None:
+@pytest.mark.parametrize("patch", [14, 16])
+def test_the_detector_smooths_in_pixels_of_its_input(patch: int) -> None:
+    """The deviation of what a patch spreads over is that of patch and Gaussian together."""
+    found = AnomalyMap(grid=(1, 41), image_size=(patch, 41 * patch), sigma=20.0, radius=80)
+    spot = torch.zeros(1, 41)
+    spot[0, 20] = 1
+    row = found(spot)[0, 0].double()
+    offsets = (torch.arange(164) - 81.5) * patch / 4
+    deviation = float((row * offsets**2).sum() / row.sum()) ** 0.5
+    assert deviation == pytest.approx((20.0**2 + patch**2 / 6) ** 0.5, rel=0.01)
     detector = detector_of(smoothing_sigma=8.0, smoothing_radius=12)
-    scale = detector.map_size[0] / 64
-    expected = GaussianSmoothing(sigma=8.0, radius=12, scale=scale)
-    assert scale == 0.25
-    assert len(detector.smoothing.kernel) == 2 * 3 + 1
-    assert torch.equal(detector.smoothing.kernel, expected.kernel)
+    expected = AnomalyMap(grid=(4, 6), image_size=(64, 96), sigma=8.0, radius=12)
+    assert torch.equal(detector.maps.rows, expected.rows)
+    assert torch.equal(detector.maps.columns, expected.columns)
 
 
 def test_smoothing_keeps_an_even_map_even_up_to_its_edges() -> None:
-    smoothing = GaussianSmoothing(sigma=16.0, radius=18, scale=4 / 14)
-    maps: Tensor = torch.full((1, 1, 6, 9), 2.5)
-    torch.testing.assert_close(smoothing(maps), maps)
+    maps = AnomalyMap(grid=(6, 9), image_size=(84, 126), sigma=16.0, radius=18)
+    torch.testing.assert_close(maps(torch.full((1, 54), 2.5)), torch.full((1, 24, 36), 2.5))
+
+
+def test_a_spot_in_a_corner_is_seen_as_in_a_mirror() -> None:
+    """Reflected edges: a map and its mirror image side by side are one map without that edge."""
+    logits = torch.randn(3, 5)
+    wide = torch.cat([logits.flip(1), logits], dim=1)
+    one = map_of(8.0, 13, (3, 5))(logits.view(1, -1))[0]
+    both = map_of(8.0, 13, (3, 10))(wide.view(1, -1))[0]
+    assert float((one - both[:, 20:]).abs()[:, 5:15].max()) < 1e-6
+    inner = map_of(8.0, 13, (3, 15))(torch.cat([wide, logits.flip(1)], dim=1).view(1, -1))[0]
+    torch.testing.assert_close(one, inner[:, 20:40])
 
 
 def test_heads_that_do_not_divide_the_width() -> None:

@@ -87,11 +87,20 @@ def test_a_permutation_keeps_the_chosen_patches(name: str, **shape: Any) -> None
 
 @EXAMPLES
 @given(**SHAPES)
-def test_copies_come_from_patches_that_were_not_chosen(**shape: Any) -> None:
+def test_copies_come_from_the_same_image_each_once(**shape: Any) -> None:
     features, changed, labels, _ = run("copy_out", **shape)
     for before, after, chosen in zip(features, changed, labels, strict=True):
-        sources = before[~chosen].tolist()
-        assert all(patch in sources for patch in after[chosen].tolist())
+        copies, sources = after[chosen].tolist(), before.tolist()
+        assert all(patch in sources for patch in copies)
+        assert all(copies.count(patch) == 1 for patch in copies)
+
+
+def test_copies_come_from_all_patches_alike_the_chosen_ones_among_them() -> None:
+    features, changed, labels, _ = run("copy_out", 4000, 5, 0, 3)
+    # Of every patch, how often each of the five took its place where it was chosen.
+    same = (changed[:, :, None] == features[:, None]).all(dim=-1)
+    share = (same & labels[:, :, None]).sum(dim=0) / labels.sum(dim=0)[:, None]
+    torch.testing.assert_close(share, torch.full((5, 5), 0.2), rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("name", DISTORTIONS)
@@ -105,8 +114,6 @@ def test_the_number_of_chosen_patches_is_within_bounds(
     limit = patches
     if name in MOVES and most != -1:
         limit = min(most, patches)
-    if name == "copy_out":
-        limit = min(limit, patches - 1)
     assert int(counts.min()) >= 1
     assert int(counts.max()) <= limit
 

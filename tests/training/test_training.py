@@ -27,8 +27,8 @@ from generalad.model.storage import Trained, load_detector
 from generalad.training import train as module
 from generalad.training.cache import Features
 from generalad.training.checkpoint import save_checkpoint
-from generalad.training.loop import FINAL_LR, fit, learning_rate
-from generalad.training.run import CHECKPOINT_FILE, claimed
+from generalad.training.loop import fit, learning_rate
+from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.train import train_detector
 
 pytest_plugins = ["training_fixtures"]
@@ -355,19 +355,24 @@ def test_the_seed_decides_order_noise_and_dropout(trained: Trained) -> None:
     assert loss(0) != loss(1)
 
 
+@pytest.mark.parametrize("end", [0.2, 0.5])
 @pytest.mark.parametrize("epochs", [1, 2, 10, 160])
-def test_the_learning_rate_falls_on_a_cosine(epochs: int) -> None:
-    config = tiny_config(epochs=epochs)
+def test_the_learning_rate_falls_on_a_cosine(epochs: int, end: float) -> None:
+    config = tiny_config(epochs=epochs, lr_decay_factor=end)
     rates = [learning_rate(config, epoch) for epoch in range(epochs)]
     assert rates[0] == config.lr
-    assert learning_rate(config, epochs) == pytest.approx(FINAL_LR * config.lr)
+    assert learning_rate(config, epochs) == pytest.approx(end * config.lr)
     assert all(a > b for a, b in itertools.pairwise(rates))
-    assert min(rates) > FINAL_LR * config.lr
+    assert min(rates) > end * config.lr
     if epochs % 2 == 0:
-        assert rates[epochs // 2] == pytest.approx(config.lr * (1 + FINAL_LR) / 2)
+        assert rates[epochs // 2] == pytest.approx(config.lr * (1 + end) / 2)
     assert rates == pytest.approx(
-        [config.lr * (0.2 + 0.8 * (1 + math.cos(math.pi * e / epochs)) / 2) for e in range(epochs)]
+        [
+            config.lr * (end + (1 - end) * (1 + math.cos(math.pi * e / epochs)) / 2)
+            for e in range(epochs)
+        ]
     )
+    assert tiny_config().lr_decay_factor == 0.2, "that of the paper's jobs"
 
 
 def test_a_loss_that_is_not_finite_is_an_error(
@@ -400,6 +405,35 @@ def test_a_damaged_detector_is_refused(run_folder: Path, tmp_path: Path, damage:
     damage(folder)
     with pytest.raises(ArtifactError):
         load_detector(folder)
+
+
+def test_pool_size_and_weights_are_part_of_what_identifies_features(
+    parts: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[dict[str, Any]] = []
+
+    def stop(*_arguments: Any, identity: dict[str, Any], **_options: Any) -> None:
+        found.append(identity)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "cached_features", stop)
+    for size in (3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            config = tiny_config(pool_size=size)
+            train_detector(parts, tmp_path / str(size), config, weights=tiny_weights)
+    assert [identity.pop("pool_size") for identity in found] == [3, 5]
+    assert found[0] == found[1]
+    assert found[0].keys() == {"name", "layers", "weights"}
+    with pytest.raises(UsageError, match=r"other pool_size \(3 there, 5 here\)"):
+        train_detector(parts, tmp_path / "3", tiny_config(pool_size=5), weights=tiny_weights)
+
+
+def test_a_detector_from_before_says_why_it_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    folder = copy_of(run_folder, tmp_path / "run")
+    _edit(folder, version=1)
+    with pytest.raises(ArtifactError, match=r"older than the 2 .* maps .* hash") as caught:
+        load_detector(folder)
+    assert caught.value.remedy == "train again"
 
 
 def _edit(folder: Path, **changes: Any) -> None:

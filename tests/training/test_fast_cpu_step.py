@@ -14,14 +14,19 @@ from training_helpers import tiny_config
 
 from generalad.model.discriminator import Discriminator
 from generalad.progress import Progress
+from generalad.training import fast_cpu_functions
 from generalad.training import step as module
-from generalad.training import tail
 from generalad.training.cache import Features
-from generalad.training.forward import training_logits, zero_offset
+from generalad.training.fast_cpu_functions import (
+    Scratch,
+    dropped_attention,
+    fill_mask,
+    keep_share,
+    mlp_and_head,
+)
+from generalad.training.fast_cpu_step import projection_offset, training_logits
 from generalad.training.loop import fit
-from generalad.training.masks import Scratch, fill_mask, keep_share
 from generalad.training.step import Step
-from generalad.training.tail import mlp_and_head
 
 CPU = torch.device("cpu")
 
@@ -47,7 +52,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 def test_the_training_form_gives_the_logits_of_evaluation(blocks: int) -> None:
     model = discriminator_of(blocks=blocks)
     features = torch.randn(3, 9, 16)
-    logits = training_logits(model, features, zero_offset(model), Scratch())
+    logits = training_logits(model, features, projection_offset(model), Scratch())
     torch.testing.assert_close(logits, model.eval()(features), rtol=1e-5, atol=1e-5)
 
 
@@ -113,7 +118,7 @@ def test_the_tail_has_the_gradients_of_the_plain_formula(
         masks.append(mask / keep_share(rate))
         return mask
 
-    monkeypatch.setattr(tail, "fill_mask", recorded)
+    monkeypatch.setattr(fast_cpu_functions, "fill_mask", recorded)
     mlp: Any = model.blocks[0].mlp
     found = mlp_and_head(x, mlp, model.head, rate, Scratch())
     parameters = [x, *mlp.parameters(), model.head.weight]
@@ -124,6 +129,33 @@ def test_the_tail_has_the_gradients_of_the_plain_formula(
     theirs = torch.autograd.grad((expected * weights).sum(), parameters)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dropped_attention_is_the_plain_formula_with_the_same_mask(
+    rate: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [torch.randn(3, 2, 9, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    weights = torch.randn(3, 2, 9, 8, dtype=torch.float64)
+    masks: list[Tensor] = []
+
+    def recorded(*arguments: Any) -> Tensor:
+        masks.append(fill_mask(*arguments).clone())
+        return arguments[0]
+
+    monkeypatch.setattr(fast_cpu_functions, "fill_mask", recorded)
+    found = dropped_attention(*(part.to(dtype) for part in inputs), rate, Scratch(), "a")
+    ours = torch.autograd.grad((found.double() * weights).sum(), inputs)
+    query, key, value = inputs
+    shares = (query @ key.mT / 8**0.5).softmax(dim=-1)
+    expected = (shares * masks[0].double() / keep_share(rate)) @ value
+    theirs = torch.autograd.grad((expected * weights).sum(), inputs)
+    assert len(masks) == 1 and masks[0].shape == (3, 2, 9, 9)
+    assert 0 < float(masks[0].double().mean()) < 1
+    tolerance = 1e-10 if dtype == torch.float64 else 0.1
+    for one, other in zip((found.double(), *ours), (expected, *theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
 def test_memory_that_was_used_again_before_the_backward_pass_is_an_error() -> None:
@@ -139,7 +171,7 @@ def test_memory_that_was_used_again_before_the_backward_pass_is_an_error() -> No
 def drawn_logits(model: Discriminator, features: Tensor, plain: bool) -> Tensor:
     if plain:
         return torch.as_tensor(model(features))
-    return training_logits(model, features, zero_offset(model), Scratch())
+    return training_logits(model, features, projection_offset(model), Scratch())
 
 
 def test_dropout_has_the_distribution_of_torch_s() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generalad.training.masks import Scratch, fill_mask, keep_share
+from generalad.training.fast_cpu_functions import Scratch, fill_mask, keep_share
 
 
 def mask_of(rate: float, *shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:

@@ -1,0 +1,77 @@
+"""From patch logits to the anomaly map: bilinear upsampling and Gaussian smoothing, exactly.
+
+The authors upsample the logits to the size of the image, smooth there with reflected edges, and
+measure there. Upsampling, smoothing and sampling are linear and act on each axis alone, so all
+three together are one matrix an axis, from patches to the pixels of a small map:
+
+    map = A_rows · logits · A_columnsᵀ.
+
+The matrices are made once, in float64, from the operations at full size. The map is therefore what
+a bilinear resize of the authors' full-size map gives, and costs two small products.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+MAP_PIXELS_PER_PATCH = 4
+
+
+class AnomalyMap(nn.Module):
+    """Patch logits (B, N) to maps (B, h, w).
+
+    Args:
+        grid: (rows, columns) of patches; N = rows x columns.
+        image_size: (H, W) of the network's input in pixels.
+        sigma: standard deviation of the Gaussian in pixels of the network's input; 0 for none.
+        radius: where it is cut, in pixels of the network's input.
+
+    Attributes:
+        map_size: (h, w): four pixels a patch on each axis.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(
+        self, *, grid: tuple[int, int], image_size: tuple[int, int], sigma: float, radius: int
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.map_size = (grid[0] * MAP_PIXELS_PER_PATCH, grid[1] * MAP_PIXELS_PER_PATCH)
+        rows, columns = (
+            torch.from_numpy(axis_matrix(patches, pixels, outputs, sigma, radius)).float()
+            for patches, pixels, outputs in zip(grid, image_size, self.map_size, strict=True)
+        )
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns.t().contiguous(), persistent=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """See the class."""
+        return self.rows @ logits.reshape(-1, *self.grid) @ self.columns
+
+
+def axis_matrix(
+    patches: int, pixels: int, outputs: int, sigma: float, radius: int
+) -> NDArray[np.float64]:
+    """(outputs, patches): patches to `pixels` bilinearly, smoothed there, sampled at `outputs`."""
+    full = bilinear(patches, pixels)
+    if sigma > 0 and radius > 0:
+        offsets = np.arange(-radius, radius + 1)
+        weights = np.exp(-(offsets**2) / (2 * sigma**2))
+        # "symmetric" repeats the pixel at the edge, as SciPy's filters do by default.
+        padded = np.pad(full, ((radius, radius), (0, 0)), mode="symmetric")
+        full = np.zeros_like(full)
+        for start, weight in enumerate(weights / weights.sum()):
+            full += weight * padded[start : start + pixels]
+    return np.asarray(bilinear(pixels, outputs) @ full, np.float64)
+
+
+def bilinear(inputs: int, outputs: int) -> NDArray[np.float64]:
+    """(outputs, inputs): linear interpolation between the centres of equal cells."""
+    centres = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
+    hats = 1 - np.abs(np.clip(centres, 0, inputs - 1)[:, None] - np.arange(inputs))
+    return np.asarray(np.maximum(hats, 0.0), np.float64)
