@@ -2,7 +2,8 @@
 
 Everything starts from two numbers at every distinct score taken as the threshold: how many
 positives and how many negatives reach it. The functions that end in `_from_counts` take those
-numbers, so images, pixels and bootstrap resamples share one implementation.
+numbers, so images, pixels and their weighted sums share one implementation. Those that end in
+`_influence` are derivatives, from which intervals follow (intervals.py).
 """
 
 from __future__ import annotations
