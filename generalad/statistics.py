@@ -56,13 +56,35 @@ def wilson(count: int, total: int) -> Rate:
     """
     if total == 0:
         return Rate(count, total, math.nan, math.nan, math.nan)
-    share, z2 = count / total, NORMAL_QUANTILE**2
+    share = count / total
+    return Rate(count, total, share, *wilson_ends(share, total))
+
+
+def wilson_ends(
+    share: float, total: float, quantile: float = NORMAL_QUANTILE
+) -> tuple[float, float]:
+    """Wilson's score interval of a share of `total` > 0 trials, which need not be whole.
+
+    `quantile` is that of the error's distribution, two-sided. The ends lie within 0...1, hold the
+    share, and are never equal.
+    """
+    z2 = quantile**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     deviation = math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    half = NORMAL_QUANTILE * deviation / (1 + z2 / total)
-    low = 0.0 if count == 0 else centre - half
-    high = 1.0 if count == total else centre + half
-    return Rate(count, total, share, low, high)
+    half = quantile * deviation / (1 + z2 / total)
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
+
+
+def student_quantile(degrees: float) -> float:
+    """Of Student's t with any number of degrees of freedom >= 1, two-sided at `CONFIDENCE`."""
+    import numpy as np
+
+    # With t = sqrt(degrees) tan(a), the density of the angle a is proportional to cos(a)**(df - 1).
+    angle = np.linspace(0, math.pi / 2, 4097)
+    density = np.cos(angle) ** (degrees - 1)
+    below = np.append(0.0, np.cumsum(density[1:] + density[:-1]))
+    wanted = float(np.interp(CONFIDENCE, below / below[-1], angle))
+    return math.sqrt(degrees) * math.tan(wanted)
 
 
 def quantile(ascending: Sequence[float], q: float) -> float:

@@ -16,7 +16,9 @@ from generalad.statistics import (
     order_statistic_ranks,
     quantile,
     quantile_estimate,
+    student_quantile,
     wilson,
+    wilson_ends,
 )
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
@@ -97,3 +99,18 @@ def test_wilson_agrees_with_published_values() -> None:
         assert (rate.low, rate.high) == pytest.approx((low, high), abs=1e-4)
     assert wilson(20, 20).high == 1.0
     assert math.isnan(wilson(0, 0).value)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [(1, 12.7062), (2, 4.30265), (2.5, 3.57465), (9, 2.26216), (1e4, 1.9602)],
+)
+def test_student_agrees_with_published_values(degrees: float, expected: float) -> None:
+    assert student_quantile(degrees) == pytest.approx(expected, rel=3e-4)
+
+
+@given(st.floats(0, 1), st.floats(1, 1e7), st.floats(1.5, 13))
+def test_wilson_holds_the_share_and_has_a_width(share: float, total: float, q: float) -> None:
+    low, high = wilson_ends(share, total, q)
+    assert 0 <= low <= share <= high <= 1
+    assert low < high
