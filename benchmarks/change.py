@@ -9,7 +9,7 @@ artifacts are measured. Then both revisions' pipelines run the new artifact. The
 each comparison; what would take longer to be sure of is "cannot tell".
 
 It exits with 0 whatever the verdicts, and where there is no older commit or that one does not run;
-if the present code crashes, so does this.
+if the present code crashes, so does this. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from rich.console import Console
 from generalad.bench import bench
 from generalad.bench.checkout import checkout, own_revision
 from generalad.bench.images import images
-from generalad.bench.outputs.table import render
-from generalad.bench.process import OWN_ROOT, Order, Subject, Worker
-from generalad.bench.quantities import duration
+from generalad.bench.options import duration
+from generalad.bench.outputs.terminal import render
+from generalad.bench.worker_process import OWN_ROOT, RunOptions, Subject, WorkerProcess
 from generalad.config import EMBEDDED, PRESETS
 from generalad.errors import GadError, UsageError
 from generalad.export.export import export_detector
@@ -100,7 +100,7 @@ def compare_exports(
 
 def check_present(new: Path) -> None:
     """Raise if the present code cannot run its own artifact: that is no matter of the older one."""
-    with images(None) as paths, Worker(Subject("the present code", new), Order(paths)):
+    with images(None) as paths, WorkerProcess(Subject("the present code", new), RunOptions(paths)):
         pass
 
 

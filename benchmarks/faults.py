@@ -6,6 +6,7 @@ Trains a detector with the embedded backbone on the demo parts, and on `--data` 
 folder), exports it and runs what `gad infer` runs on the test images: as they are, with faults
 put in, and in long random sequences that change half way. The limits were chosen with these
 images in sight, so the figures say that they can be told apart, not how often others can.
+Takes some minutes.
 """
 
 from __future__ import annotations

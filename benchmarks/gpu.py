@@ -26,11 +26,15 @@ training  Seconds of `fit` for one epoch from features in memory, median of EPOC
           that is not counted; and of `cached_features` for all training images, files read and
           written, in a process whose GPU is warm.
 
-stages    A second table, where the time of each artifact's runs goes: see gpu_stages.py.
+stages    A second table, where the time of each artifact's runs goes. `upload`, `infer` and
+          `download`: median milliseconds of a batch by `Session.stages`. `timed` and `plain`: of
+          `Session.run` by the processor's clock, of the session that tells its stages and of one
+          that does not, in turns. `timed` less the three is launching and waking up.
 
 Engines hold batches from 1 to the largest, tuned for 1, as the provider's do. Without weights the
 backbone is random: speed is that of the real one, what a precision costs is only an indication.
 The float32 reference of each export runs on the processor: minutes for vit_large, see --images.
+Takes five to ten minutes a model.
 """
 
 from __future__ import annotations
@@ -50,10 +54,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gpu_stages
 import numpy as np
 import torch
-from gpu_ways import DEVICE, Events, Images, Row, Sample, phrase, ways
+from gpu_ways import DEVICE, Events, Images, Row, Sample, phrase, print_stages, stages, ways
 from torch import Tensor
 
 from export import MODELS, drawn, flops, train
@@ -147,12 +150,12 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
         rows = ways(trained, options, folder)
         size = trained.spec.image_size
         products = timed(rows, size, options.batches, options.rounds)
-        stages = gpu_stages.stages(rows, size, options.batches, options.rounds)
+        told = stages(rows, size, options.batches, options.rounds)
         for row in rows:
             if row.session is not None:
                 row.session.close()
     figured = [figures(row, products, work) for row in rows]
-    return {"gflop": work / 1e9, "training": speed, "rows": figured, "stages": stages}
+    return {"gflop": work / 1e9, "training": speed, "rows": figured, "stages": told}
 
 
 def training(trained: Trained, data: Path, folder: Path) -> dict[str, Any]:
@@ -286,7 +289,7 @@ def table(result: dict[str, Any]) -> None:
             print(f"{start} | {one['ms']:.2f} | {one['p95_ms']:.2f} | {one['clock']}", end=" | ")
             print(f"{one['images_per_s']:.0f} | {one['share']:.2f} | {note} |")
     print(flush=True)
-    gpu_stages.table(result["stages"])
+    print_stages(result["stages"])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 It must be flat after the first hundred images. Without an artifact a tiny one is built. Linux
 only, because the resident size is read from /proc. Exits with 1 when memory grew by more than 5 %.
+Takes about a minute.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from artifact import tiny_artifact
-from command import GAD, ROOT
+from shared import GAD, ROOT, tiny_artifact
 
 IMAGES = 2000
 POINTS = (100, 500, 1000, 1990)  # the process is gone soon after the last one

@@ -1,6 +1,9 @@
 """Time of the pixel metrics and their intervals, beside scikit-learn's AUROC on the same pixels.
 
-python benchmarks/metrics.py [--images 583] [--sizes 128 518]
+    python benchmarks/metrics.py [--images 583] [--sizes 128 518]
+
+Prints the seconds of both at each size and their ratio; takes about two minutes, most of them
+scikit-learn's at the larger size.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ from generalad.metrics.pixel_table import GOOD, LabelledMap, tabulate_pixels
 T = TypeVar("T")
 
 TYPES = ("bent", "crack", "hole", "scratch")
-RESAMPLES = 1000
 
 
 def make_maps(count: int, size: int) -> list[LabelledMap]:
@@ -60,10 +62,9 @@ def scikit_learn_auroc(maps: list[LabelledMap], size: int) -> float:
 def measure(images: int, size: int) -> str:
     """One row of the table."""
     maps = make_maps(images, size)
-    rng = np.random.default_rng(0)
     table_s, table = timed(lambda: tabulate_pixels(maps, (size, size)))
 
-    measure_s, found = timed(lambda: table.measure(TYPES, resamples=RESAMPLES, rng=rng))
+    measure_s, found = timed(lambda: table.measure(TYPES))
     value = found.metrics[0].value
     reference_s, reference = timed(lambda: scikit_learn_auroc(maps, size))
     if abs(value - reference) > 1e-9:
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=583)
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 518])
     options = parser.parse_args()
-    print(f"AUROC, AP, AUPRO of all pixels, exact, with 95 % intervals from {RESAMPLES} resamples")
+    print("AUROC, AP, AUPRO of all pixels, exact, with 95 % intervals")
     print(
         f"{'size':>8} {'pixels':>11} {'tabulate':>11} {'measure':>11} {'all':>9} "
         f"{'sklearn AUROC':>13} {'ratio':>6}"

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 from camera_servers import SYSTEM_PYTHON, Server
 from delivery_helpers import Broker, Gate, Subscriber
 
-from generalad.bench.estimates import slope
+from generalad.statistics import slope
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY = 10.0  # seconds between lines

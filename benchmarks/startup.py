@@ -5,7 +5,7 @@
 Without an artifact a tiny one is built, so that loading and running the network take next to no
 time. Prints the median wall and processor time of each command, and the median of its ratios to the
 floor of the same round: a process that only imports the three libraries that inference cannot do
-without.
+without. Takes half a minute.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from artifact import tiny_artifact
-from command import GAD, ROOT
+from shared import GAD, ROOT, tiny_artifact
 
 Times = tuple[float, float]
 """Wall and processor seconds."""

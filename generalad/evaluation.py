@@ -25,7 +25,7 @@ class Evaluated:
     """An evaluation with what it was made of.
 
     Attributes:
-        evaluation: every metric with its interval.
+        evaluation: every metric, with its interval where there is one.
         results: one for each test image, in order of their names.
         spec: of the artifact.
         backend: what it ran on.
@@ -46,7 +46,6 @@ def evaluate_artifact(
     threads: int | None = None,
     batch_size: int = 8,
     html: Path | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Score the test images of a dataset and measure image and pixel metrics.
@@ -59,7 +58,6 @@ def evaluate_artifact(
         threads: CPU threads, for an exported file.
         batch_size: images a run.
         html: where to write a self-contained report.
-        seed: of the bootstrap.
         progress: called with ("scoring", images done, images).
 
     Raises:
@@ -70,7 +68,7 @@ def evaluate_artifact(
         spec, backend = session.spec, session.backend
         results = score_dataset(session, data, batch_size=batch_size, progress=progress)
     evaluation = evaluate(
-        results, image_size=spec.image_size, image_threshold=spec.thresholds.image, seed=seed
+        results, image_size=spec.image_size, image_threshold=spec.thresholds.image
     )
     if html is not None:
         write_report(

@@ -1,6 +1,6 @@
 """`gad bench`: latency that is compared in pairs, with its own uncertainty.
 
-    worker (a process for each side) -> turns (interleaved, random order) -> comparison -> gates
+    worker (a process for each side) -> interleaved (random order) -> comparison -> gates -> report
 
 A ratio of two things measured side by side means something on a noisy machine; a number measured
 alone does not. Never imports torch.
@@ -8,8 +8,8 @@ alone does not. Never imports torch.
 
 from __future__ import annotations
 
-from generalad.bench.gates import Limits
 from generalad.bench.measure import bench
-from generalad.bench.record import Report
+from generalad.bench.options import Limits
+from generalad.bench.report import BenchReport, read_report
 
-__all__ = ["Limits", "Report", "bench"]
+__all__ = ["BenchReport", "Limits", "bench", "read_report"]

@@ -1,40 +1,58 @@
 """Baselines that travel: a stage's time as a multiple of reference kernels run between its blocks.
 
-    relative_times(...)  ->  make_baseline(report, relative)  ->  save_baseline
-    load_baseline  ->  judgement.check  (measure)  judgement.judge
-
-A stored number of milliseconds means nothing on another machine, nor on the same one in another
-hour. A multiple of kernels that ran in between means the same as long as the machine's speed is one
-factor.
+The ratio of a stage is its multiple here over that of the baseline, which cancels the machine's
+speed as long as that is one factor. What makes a comparison senseless is refused: before measuring
+by `check_conditions`, and where only measuring shows it by `compare_with_baseline`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 
 from generalad.bench import estimates
-from generalad.bench.quantities import percent
-from generalad.bench.record import Estimate, Machine, Report
+from generalad.bench.comparison import Compared
+from generalad.bench.gates import verdict, verdict_text
+from generalad.bench.options import percent
+from generalad.bench.report import BenchReport, Comparison, Machine, Side
+from generalad.bench.worker_process import Facts
 from generalad.errors import ArtifactError, GadError
 from generalad.files import read_json, write_json
+from generalad.records import convert
+from generalad.statistics import Estimate
 
 SCHEMA = 1
 """Raised when the kernels or the meaning of a field change: older baselines are then refused."""
 
-UNREST = 0.05
+NOISE = 0.05
 """Waiting or noise above which several threads of a network do not keep step with the kernels: they
 wait for one another, and the kernels' do not."""
 
+RESIDUAL = 0.02
+"""Standard deviation, of the logarithm, of a network's time over the kernels' on one machine in
+different states, alone and beside programs that compute or copy: 0.010 to 0.017, measured."""
 
-@dataclass(frozen=True)
-class Conditions:
+SAME_CPU = 1 / 8
+"""What the kernels' disagreement adds to that on the same processor, as a share of its range: there
+it comes from programs that use the memory, which move the copy more than any network. Measured."""
+
+OTHER_CPU = 1 / math.sqrt(12)
+"""The same on another processor, where the network's factor may lie anywhere between the kernels':
+the deviation of a uniform distribution over their range. Assumed, not measured."""
+
+DISAGREE = 0.35
+"""Largest range of the kernels' logarithmic factors that a single factor may stand for."""
+
+_NORMAL = 1.96  # standard deviations of a 95 % interval
+
+
+class Conditions(Struct, frozen=True, forbid_unknown_fields=True):
     """What must be equal for two times to be compared at all, in words for people.
 
     `architecture` is that of `Machine`, with the instruction sets; `backend` is without minor
@@ -51,25 +69,16 @@ class Conditions:
     source: str
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """What a later bench is judged by.
+class Baseline(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a later bench is judged by."""
 
-    Attributes:
-        artifact, when, version: of the report it was made from.
-        cpu: name of the processor; another one is no reason to refuse, but travels farther.
-        conditions: see there.
-        reference: milliseconds of the kernels, by name.
-        relative: of each stage, its time over the sum of the kernels'.
-    """
-
-    artifact: str
+    artifact: str  # this and the next two: of the report it was made from
     when: str
     version: str
-    cpu: str
+    cpu: str  # the processor's name; another one is no reason to refuse, but travels farther
     conditions: Conditions
-    reference: dict[str, Estimate]
-    relative: dict[str, Estimate]
+    reference: dict[str, Estimate]  # milliseconds of the kernels, by name
+    relative: dict[str, Estimate]  # of each stage, its time over the sum of the kernels'
     schema: int = SCHEMA
 
 
@@ -78,67 +87,47 @@ def relative_times(
 ) -> dict[str, Estimate]:
     """Each stage's time over the kernels', turn by turn, so that the machine's state cancels.
 
-    Args:
-        stages: milliseconds an image without waiting (`Block.own`), one value a turn: the median
-            of its block.
-        references: what `run_references` returned in each turn.
-
-    Returns:
-        The median over the turns with its interval, by stage.
-
-    Raises:
-        ValueError: the numbers of turns differ.
+    Stages are milliseconds an image without waiting, one median of a block for each turn, of which
+    `references` holds what `run_references` returned. The result is the median over the turns.
     """
     unit = np.log([sum(times.values()) for times in references])
     found = {}
     for stage, times in stages.items():
         if len(times) != len(unit):
             raise ValueError(f"{len(times)} turns of {stage}, {len(unit)} of the kernels")
-        logs = estimates.bootstrap(np.log(times) - unit, lambda some: np.median(some, axis=-1))
-        found[stage] = _exponential(logs)
+        found[stage] = estimates.exponential(estimates.median(np.log(times) - unit))
     return found
 
 
 def reference_times(references: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     """The kernels' milliseconds as `Machine.reference` holds them: medians with intervals."""
-    return {
-        name: estimates.bootstrap(
-            np.array([times[name] for times in references]), lambda some: np.median(some, axis=-1)
-        )
-        for name in references[0]
-    }
+    return {name: estimates.median([times[name] for times in references]) for name in references[0]}
 
 
-def make_baseline(report: Report, relative: Mapping[str, Estimate]) -> Baseline:
-    """A baseline of the report's new side.
-
-    Args:
-        report: with `machine.reference`.
-        relative: see `relative_times`, of the same run.
+def make_baseline(report: BenchReport, relative: Mapping[str, Estimate]) -> Baseline:
+    """A baseline of the report's new side, with the `relative_times` of the same run.
 
     Raises:
-        GadError: the run is no yardstick: too short, or several threads on an unquiet machine.
+        GadError: the run is no yardstick: too short, or several threads on a noisy machine.
     """
     if any(value.low is None for value in relative.values()):
-        raise GadError(
-            "the run was too short for a baseline: its times have no interval",
-            remedy="give it a longer --budget",
-        )
-    check_rest(report)
+        message = "the run was too short for a baseline: its times have no interval"
+        raise GadError(message, remedy="give it a longer --budget")
+    _check_noise(report)
     return Baseline(
         artifact=report.new.name,
         when=report.when,
         version=report.version,
         cpu=report.machine.cpu,
         conditions=conditions_of(report),
-        reference=dict(report.machine.reference),
+        reference=report.machine.reference,
         relative=dict(relative),
     )
 
 
 def save_baseline(path: Path, baseline: Baseline) -> None:
     """Write a baseline as JSON, whole or not at all; raises StorageError."""
-    write_json(path, asdict(baseline))
+    write_json(path, msgspec.to_builtins(baseline))
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -149,97 +138,138 @@ def load_baseline(path: Path) -> Baseline:
     """
     raw = read_json(path)
     if not isinstance(raw, dict) or "relative" not in raw or "schema" not in raw:
-        raise ArtifactError(
-            f"{path}: not a baseline of gad bench", remedy="make one with --save-baseline"
-        )
+        message = f"{path}: not a baseline of gad bench"
+        raise ArtifactError(message, remedy="make one with --save-baseline")
     if raw["schema"] != SCHEMA:
-        raise ArtifactError(
-            f"{path}: expected a baseline of schema {SCHEMA}, found {raw['schema']}",
-            remedy="make it again with this version",
-        )
+        message = f"{path}: expected a baseline of schema {SCHEMA}, found {raw['schema']}"
+        raise ArtifactError(message, remedy="make it again with this version")
     try:
-        return _from_dict(raw)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: a damaged baseline ({type(error).__name__}: {error})",
-            remedy="make it again with --save-baseline",
-        ) from error
+        baseline = convert(raw, Baseline)
+        for value in (*baseline.reference.values(), *baseline.relative.values()):
+            ends = (value.value, value.low, value.high)
+            if not all(end is not None and 0 < end < math.inf for end in ends):
+                raise ValueError(f"expected positive numbers, found {value}")
+        if "total" not in baseline.relative:
+            raise ValueError("no time of the total")
+    except ValueError as error:
+        message = f"{path}: a damaged baseline ({error})"
+        raise ArtifactError(message, remedy="make it again with --save-baseline") from error
+    return baseline
 
 
-def conditions_of(report: Report) -> Conditions:
+def conditions_of(report: BenchReport) -> Conditions:
     """Under which the report's new side was measured."""
-    settings = report.settings
-    return conditions(
-        report.machine,
-        backend=report.new.backend,
-        precision=report.new.precision,
-        input_size=settings["image_size"],
-        batch=settings["batch"],
-        source=settings["source"],
-    )
+    settings, size = report.settings, report.settings["image_size"]
+    return conditions(report.machine, report.new, size, settings["batch"], settings["source"])
 
 
 def conditions(
-    machine: Machine,
-    *,
-    backend: str,
-    precision: str,
-    input_size: Sequence[int],
-    batch: int,
-    source: str,
+    machine: Machine, ran: Side | Facts, image_size: Sequence[int], batch: int, source: str
 ) -> Conditions:
-    """Conditions as baselines hold them; `backend` with its whole version."""
-    height, width = input_size
+    """Conditions as baselines hold them: the major version of a backend is enough."""
+    height, width = image_size
     return Conditions(
         architecture=machine.architecture,
         gpu=machine.gpu,
         threads=machine.threads,
-        backend=re.sub(r"(\d+)(\.\d+)+", r"\1", backend),
-        precision=precision,
+        backend=re.sub(r"(\d+)(\.\d+)+", r"\1", ran.backend),
+        precision=ran.precision,
         input_size=(height, width),
         batch=batch,
         source=source,
     )
 
 
-def check_rest(report: Report) -> None:
-    """Refuse several threads on a machine that others use: nothing measured follows them then."""
-    if report.machine.threads == 1:
-        return
-    unrest = {"waiting for cores": report.new.waiting, "noise": report.machine.noise}
-    found = [
-        f"{name} {percent(value)}"
-        for name, value in unrest.items()
-        if value is not None and value > UNREST
+def check_conditions(here: Conditions, kernels: Collection[str], baseline: Baseline) -> None:
+    """Refuse, with every reason, a run that the baseline can never judge; raises GadError."""
+    differ = [
+        f"{name.replace('_', ' ')} is {_words(found)}, the baseline's {_words(expected)}"
+        for name in Conditions.__struct_fields__
+        if (found := getattr(here, name)) != (expected := getattr(baseline.conditions, name))
     ]
-    if found:
+    if set(kernels) != baseline.reference.keys():
+        differ.append("other reference kernels were run")
+    if differ:
+        raise _refused(baseline, "; ".join(differ))
+
+
+def compare_with_baseline(
+    report: BenchReport, relative: Mapping[str, Estimate], baseline: Baseline, limit: float
+) -> Compared:
+    """Judge the report's new side, with the `relative_times` of the same run, by a baseline.
+
+    Raises:
+        GadError: the two cannot be compared, with every reason.
+    """
+    here, there = report.machine.reference, baseline.reference
+    check_conditions(conditions_of(report), here, baseline)
+    _check_noise(report)
+    # How much longer each kernel takes here, as logarithms.
+    factors = {name: math.log(here[name].value / there[name].value) for name in there}
+    apart = max(factors.values()) - min(factors.values())
+    if apart > DISAGREE:
+        speeds = ", ".join(f"{name} {math.exp(-f):.2f}" for name, f in factors.items())
+        words = f"no single factor describes this machine: it runs {speeds} times as fast"
+        raise _refused(baseline, words)
+    share = SAME_CPU if report.machine.cpu == baseline.cpu else OTHER_CPU
+    deviation = math.hypot(RESIDUAL, share * apart)
+    comparisons = []
+    for stage, old in baseline.relative.items():
+        if stage in relative:
+            ratio = _ratio(relative[stage], old, deviation)
+            samples = report.new.stages[stage].samples
+            comparisons.append(Comparison(stage, ratio, samples, verdict(ratio, limit)))
+    total = next(one for one in comparisons if one.stage == "total")
+    speed = math.exp(-sum(factors.values()) / len(factors))
+    travel = math.exp(_NORMAL * deviation) - 1
+    text = verdict_text(
+        total.ratio,
+        limit,
+        sides=(report.new.name, f"the baseline of {baseline.when[:10]}"),
+        basis=f"on a machine {speed:.2f} times as fast; the way between them accounts for "
+        f"{percent(round(travel, 3))}",
+        given="from this baseline",
+    )
+    return Compared(tuple(comparisons), text, speed=speed, travel=travel)
+
+
+def _check_noise(report: BenchReport) -> None:
+    """Refuse several threads on a machine that others use: nothing measured follows them then."""
+    shares = {"waiting for cores": report.new.waiting, "noise": report.machine.noise}
+    found = [
+        f"{name} {percent(value)}" for name, value in shares.items() if value and value > NOISE
+    ]
+    if found and report.machine.threads != 1:
         raise GadError(
             f"several threads on a machine that is not quiet ({', '.join(found)}; at most"
-            f" {percent(UNREST)}) follow no reference kernels",
+            f" {percent(NOISE)}) follow no reference kernels",
             remedy="use --threads 1, or --against, which needs no quiet machine",
         )
 
 
-def _exponential(logs: Estimate) -> Estimate:
-    low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
-    return Estimate(math.exp(logs.value), low, high)
+def _ratio(new: Estimate, old: Estimate, deviation: float) -> Estimate:
+    """New over old, with the uncertainty of both and of the way between them."""
+    value = math.log(new.value / old.value)
+    parts = [_deviation(new), _deviation(old)]
+    if None in parts:
+        return Estimate(math.exp(value))
+    half = _NORMAL * math.hypot(deviation, *(part for part in parts if part is not None))
+    return Estimate(math.exp(value), math.exp(value - half), math.exp(value + half))
 
 
-def _from_dict(raw: dict[str, Any]) -> Baseline:
-    """Every field with its type checked; extra ones are errors."""
-    given = dict(raw["conditions"])
-    height, width = given.pop("input_size")
-    values = {**raw, "conditions": Conditions(input_size=(height, width), **given)}
-    for name in ("reference", "relative"):
-        values[name] = {key: _estimate(value) for key, value in raw[name].items()}
-    if "total" not in values["relative"]:
-        raise ValueError("no time of the total")
-    return Baseline(**values)
+def _deviation(estimate: Estimate) -> float | None:
+    """Standard deviation of the logarithm, from a 95 % interval."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return math.log(estimate.high / estimate.low) / (2 * _NORMAL)
 
 
-def _estimate(raw: dict[str, Any]) -> Estimate:
-    estimate = Estimate(**raw)
-    for value in (estimate.value, estimate.low, estimate.high):
-        if not (isinstance(value, float | int) and value > 0 and math.isfinite(value)):
-            raise ValueError(f"expected positive numbers, found {value}")
-    return estimate
+def _refused(baseline: Baseline, why: str) -> GadError:
+    return GadError(
+        f"the baseline of {baseline.when[:10]} ({baseline.artifact}) cannot judge this run: {why}",
+        remedy="make a baseline under these conditions, or compare with --against",
+    )
+
+
+def _words(value: object) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value or "none")

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from generalad.bench.process import OWN_ROOT
+from generalad.bench.worker_process import OWN_ROOT
 from generalad.errors import UsageError
 
 PACKAGE = "generalad"
@@ -34,9 +34,8 @@ def checkout(revision: str, *, root: Path = OWN_ROOT) -> Iterator[tuple[Path, st
     try:
         archive = _git(root, "archive", "--format=zip", commit, PACKAGE)
     except subprocess.CalledProcessError as error:
-        raise UsageError(
-            f"revision {revision!r} has no folder {PACKAGE}", remedy="compare with a later revision"
-        ) from error
+        message = f"revision {revision!r} has no folder {PACKAGE}"
+        raise UsageError(message, remedy="compare with a later revision") from error
     with tempfile.TemporaryDirectory(prefix="gad-bench-") as name:
         with zipfile.ZipFile(io.BytesIO(archive)) as files:
             files.extractall(name)
@@ -56,34 +55,25 @@ def _commit(revision: str, root: Path) -> str:
             "comparing revisions needs generalad as a git checkout, this is an installation",
             remedy="clone the repository and install it with pip install -e, or use --against",
         )
+    # Options end before the revision, which could begin with a dash.
+    asked = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     try:
-        # Options end before the revision, which could begin with a dash.
-        found = _git(
-            root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
-        )
+        return _git(root, *asked).decode().strip()
     except subprocess.CalledProcessError as error:
-        raise _no_revision(revision, root, error.stderr.decode("utf-8", "replace")) from error
-    return found.decode().strip()
-
-
-def _no_revision(revision: str, root: Path, words: str) -> UsageError:
-    """Why git does not know it; `words` are git's own where it could not even look."""
-    if lines := words.strip().splitlines():
-        return UsageError(f"git cannot read this repository: {lines[0]}", remedy="see git status")
-    try:
-        shallow = _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true"
-    except subprocess.CalledProcessError:
-        shallow = False
+        # Git's own words, where it could not even look.
+        if lines := error.stderr.decode("utf-8", "replace").strip().splitlines():
+            message = f"git cannot read this repository: {lines[0]}"
+            raise UsageError(message, remedy="see git status") from error
     remedy = "git log shows those that are here; git fetch gets more"
-    if shallow:
-        remedy = "this clone is shallow: git fetch --deepen 1 gets one commit more"
-    return UsageError(f"no revision {revision!r} in this repository", remedy=remedy)
+    with contextlib.suppress(subprocess.CalledProcessError):
+        if _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true":
+            remedy = "this clone is shallow: git fetch --deepen 1 gets one commit more"
+    raise UsageError(f"no revision {revision!r} in this repository", remedy=remedy)
 
 
 def _git(root: Path, *words: str) -> bytes:
+    command = ("git", "-C", str(root), *words)
     try:
-        return subprocess.run(
-            ("git", "-C", str(root), *words), check=True, capture_output=True
-        ).stdout
+        return subprocess.run(command, check=True, capture_output=True).stdout
     except FileNotFoundError as error:
         raise UsageError("comparing revisions needs git", remedy="install git") from error

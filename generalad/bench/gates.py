@@ -1,4 +1,4 @@
-"""Limits that were asked for: each holds, does not hold, or cannot be told.
+"""Verdicts on ratios, in words too, and the limits that were asked for.
 
 An interval is judged, not a value: a gate says no only if the whole interval lies beyond its limit.
 """
@@ -6,29 +6,73 @@ An interval is judged, not a value: a gate says no only if the whole interval li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from generalad.bench.comparison import verdict
-from generalad.bench.quantities import percent
-from generalad.bench.record import Comparison, Estimate, Gate, Side
+from generalad.bench.options import Limits, percent
+from generalad.bench.report import Comparison, Gate, Side, Verdict
+from generalad.statistics import Estimate
+
+LIMIT = 0.05  # the slowdown that is judged where none is asked for
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What is judged; None is not.
+class Cause(NamedTuple):
+    """The stage that makes most of a difference: its ratio, and its share of the difference."""
 
-    Attributes:
-        slowdown: largest share by which the total may take longer, 0.05 for 5 %.
-        p95: milliseconds an image that 95 % of runs may take at most.
-        memory: megabytes that the process may have at most.
+    stage: str
+    ratio: float
+    share: float
+
+
+def verdict(value: Estimate, limit: float) -> Verdict:
+    """Where the interval lies; gates and the text go by nothing else.
+
+    Slower or faster if it lies wholly beyond the limit, same if wholly within; not slower if only
+    whether it is faster is open.
     """
+    if value.low is None or value.high is None:
+        return "cannot tell"
+    if value.low > 1 + limit:
+        return "slower"
+    if value.high < 1 / (1 + limit):
+        return "faster"
+    if value.high > 1 + limit:
+        return "cannot tell"
+    return "same" if value.low >= 1 / (1 + limit) else "not slower"
 
-    slowdown: float | None = None
-    p95: float | None = None
-    memory: float | None = None
+
+def verdict_text(
+    ratio: Estimate,
+    limit: float,
+    *,
+    sides: tuple[str, str],
+    basis: str,
+    given: str,
+    cause: Cause | None = None,
+) -> str:
+    """Say the verdict on a ratio, new over old, in one sentence.
+
+    It rests on `basis`, such as "60 pairs"; where nobody can tell, what was too little is `given`,
+    such as "in the time given". The cause is named where there is a difference.
+    """
+    (new, old), judged = sides, verdict(ratio, limit)
+    by = f"by more than {percent(limit)}"
+    start = {
+        "slower": f"{new} is slower than {old}",
+        "faster": f"{new} is faster than {old}",
+        "same": f"{new} is as fast as {old} within {percent(limit)}",
+        "not slower": f"{new} is not slower than {old} {by}, and may be faster",
+        "cannot tell": f"Cannot tell {given} whether {new} is slower than {old} {by}",
+    }[judged]
+    interval = "" if ratio.low is None else f"95 %: {ratio.low:.3f} to {ratio.high:.3f}, "
+    end = ""
+    if cause and judged in ("slower", "faster"):
+        # Above 1 where another stage made up for some of it, by chance or not.
+        part = f", {min(cause.share, 1.0):.0%} of the difference" if cause.share < 1.05 else ""
+        end = f"; {cause.stage} takes {cause.ratio:.3f} times its time{part}"
+    return f"{start}: {ratio.value:.3f} times the time ({interval}{basis}){end}."
 
 
-def judge(limits: Limits, new: Side, comparisons: Sequence[Comparison]) -> tuple[Gate, ...]:
+def judge_limits(limits: Limits, new: Side, comparisons: Sequence[Comparison]) -> tuple[Gate, ...]:
     """All gates that were asked for; `comparisons` hold no total where a baseline refused."""
     found = []
     if limits.slowdown is not None:
@@ -50,7 +94,7 @@ def slowdown_gate(ratio: Estimate | None, limit: float) -> Gate:
     if ratio.low is None or ratio.high is None:
         return Gate("slowdown", None, _too_few(allowed))
     value, low, high = (f"{100 * (end - 1):+.1f} %" for end in (ratio.value, ratio.low, ratio.high))
-    return Gate("slowdown", passed, _sentence(passed, value, f"{low} to {high}", allowed))
+    return Gate("slowdown", passed, _reason(passed, value, f"{low} to {high}", allowed))
 
 
 def p95_gate(value: Estimate | None, limit: float) -> Gate:
@@ -60,19 +104,18 @@ def p95_gate(value: Estimate | None, limit: float) -> Gate:
         return Gate("p95", None, _too_few(allowed))
     passed = False if value.low > limit else True if value.high <= limit else None
     interval = f"{value.low:.3g} ms to {value.high:.3g} ms"
-    return Gate("p95", passed, _sentence(passed, f"{value.value:.3g} ms", interval, allowed))
+    return Gate("p95", passed, _reason(passed, f"{value.value:.3g} ms", interval, allowed))
 
 
 def memory_gate(peak: float | None, limit: float) -> Gate:
     """Whether the worker's memory never exceeded `limit` megabytes."""
     if peak is None:
         return Gate("memory", None, f"cannot tell, this system does not say (limit {limit:g} MB)")
-    passed = peak <= limit
-    word = "within" if passed else "above"
-    return Gate("memory", passed, f"{peak:.0f} MB at most, {word} the limit of {limit:g} MB")
+    word = "within" if peak <= limit else "above"
+    return Gate("memory", peak <= limit, f"{peak:.0f} MB at most, {word} the limit of {limit:g} MB")
 
 
-def _sentence(passed: bool | None, value: str, interval: str, limit: str) -> str:
+def _reason(passed: bool | None, value: str, interval: str, limit: str) -> str:
     if passed is None:
         return f"cannot tell, the limit of {limit} lies within 95 %: {interval}"
     word = "within" if passed else "above"

@@ -20,8 +20,7 @@ SIDE = 640
 DRAWN = f"{PARTS} drawn parts of {SIDE} x {SIDE} pixels, JPEG"
 """What is run where no source is named."""
 
-MOST = 64
-"""InputImages of a folder that are run, and kept in memory: the first of it."""
+MOST = 64  # images of a folder that are run, and kept in memory: the first of it
 
 
 @contextlib.contextmanager
@@ -35,8 +34,14 @@ def images(source: str | None) -> Iterator[list[str]]:
     if source is not None:
         yield _of_source(source)
         return
+    from generalad.synth import render_part
+
     with tempfile.TemporaryDirectory(prefix="gad-bench-") as folder:
-        yield _drawn(Path(folder))
+        paths = [str(Path(folder, f"{number}.jpg")) for number in range(PARTS)]
+        for number, path in enumerate(paths):
+            part, _ = render_part("washer", np.random.default_rng(number), size=SIDE)
+            cv2.imwrite(path, part[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        yield paths
 
 
 def _of_source(address: str) -> list[str]:
@@ -53,16 +58,4 @@ def _of_source(address: str) -> list[str]:
             if frame.error is not None:
                 raise DataError(frame.error, remedy="remove it, or name another source")
             paths.append(str(Path(frame.path).absolute()))
-    return paths
-
-
-def _drawn(folder: Path) -> list[str]:
-    from generalad.synth import render_part
-
-    paths = []
-    for number in range(PARTS):
-        image, _ = render_part("washer", np.random.default_rng(number), size=SIDE)
-        path = folder / f"{number}.jpg"
-        cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        paths.append(str(path))
     return paths

@@ -7,9 +7,7 @@ import platform
 import re
 from pathlib import Path
 
-from generalad.bench.record import Machine
-
-CPUINFO = Path("/proc/cpuinfo")
+from generalad.bench.report import Machine
 
 INSTRUCTION_SETS = (
     # x86-64, then ARM: those that networks run several times as fast with.
@@ -27,46 +25,33 @@ def usable_cores() -> int:
 
 
 def describe_machine(
-    threads: int | None = None, gpu: str | None = None, *, cpuinfo: Path = CPUINFO
+    threads: int | None = None, gpu: str | None = None, *, cpuinfo: Path = Path("/proc/cpuinfo")
 ) -> Machine:
     """What decides how fast a network runs here; `reference` and `noise` are left to the bench.
 
     `architecture` is the processor's and its instruction sets, such as "x86_64 avx2 avx512f"; where
-    the system does not list these (not Linux), it is the processor's alone.
-
-    Args:
-        threads: that the network runs with; None is one for each core it may use.
-        gpu: its name, where the network runs on one.
-        cpuinfo: the kernel's list of processors.
+    the system does not list these (not Linux), it is the processor's alone. Threads are those of
+    the network, one for each core it may use by default.
     """
-    text = _text(cpuinfo)
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    # The processor's name; a board's where ARM's list has no name for the processor.
+    named = [
+        re.search(rf"^{key}\s*:\s*(\S.*)$", text, re.M)
+        for key in ("model name", "Model", "Hardware")
+    ]
+    cpu = next((" ".join(match[1].split()) for match in named if match), None)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.M)
+    present = set(flags[1].split()) if flags else set()
+    sets = [name for name in INSTRUCTION_SETS if name in present]
     return Machine(
-        cpu=_cpu(text),
+        cpu=cpu or platform.processor() or platform.machine(),
         cores=usable_cores(),
-        architecture=" ".join([platform.machine(), *_instruction_sets(text)]),
+        architecture=" ".join([platform.machine(), *sets]),
         system=platform.platform(terse=True),
         python=platform.python_version(),
         gpu=gpu,
         threads=threads or usable_cores(),
     )
-
-
-def _text(cpuinfo: Path) -> str:
-    try:
-        return cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _cpu(text: str) -> str:
-    """The processor's name; a board's where ARM's list has no name for the processor."""
-    for key in ("model name", "Model", "Hardware"):
-        if match := re.search(rf"^{key}\s*:\s*(\S.*)$", text, re.MULTILINE):
-            return " ".join(match[1].split())
-    return platform.processor() or platform.machine()
-
-
-def _instruction_sets(text: str) -> list[str]:
-    match = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
-    present = set(match[1].split()) if match else set()
-    return [name for name in INSTRUCTION_SETS if name in present]

@@ -1,14 +1,14 @@
 """`bench`: measure an artifact, alone or against another one, and judge the limits asked for.
 
-images -> take_turns (a process for each side) -> compare, or a baseline -> gates -> Report
+images -> interleaved (a process for each side) -> comparison, or a baseline -> gates -> report
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import math
+import re
 import signal
 import statistics
 import sys
@@ -17,45 +17,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 import generalad
-from generalad.bench import comparison, gates, noise
-from generalad.bench.baseline import (
-    Baseline,
-    conditions,
-    load_baseline,
-    make_baseline,
-    reference_times,
-    relative_times,
-)
-from generalad.bench.baseline import save_baseline as save
-from generalad.bench.beside import Beside
-from generalad.bench.ceilings import Device
+from generalad.bench import baseline as baselines
+from generalad.bench import noise
 from generalad.bench.checkout import checkout, own_revision
-from generalad.bench.gates import Limits
+from generalad.bench.comparison import Compared, compare, precise_enough
+from generalad.bench.gates import LIMIT, judge_limits
 from generalad.bench.images import DRAWN, images
-from generalad.bench.judgement import check as check_baseline
-from generalad.bench.judgement import judge as judge_by_baseline
-from generalad.bench.limit import limit_of
+from generalad.bench.interleaved import Plan, Recording, measure_interleaved
 from generalad.bench.machine import describe_machine
-from generalad.bench.process import Facts, Order, Subject, Worker, may_use_gpu
-from generalad.bench.record import Estimate, Machine, Report
+from generalad.bench.options import Limits, check_options
 from generalad.bench.reference import run_references
+from generalad.bench.report import BenchReport, Machine
+from generalad.bench.roofline import roofline_of
 from generalad.bench.sensors import read_sensors
-from generalad.bench.side import Flow, flow, side_of
-from generalad.bench.soak import soak
-from generalad.bench.stopping import stopping
-from generalad.bench.turns import Plan, Recording, take_turns
-from generalad.bench.usage import check_usage
+from generalad.bench.summary import Saturated, saturate, side_of, soak_of
+from generalad.bench.worker_process import Facts, RunOptions, Subject, WorkerProcess, may_use_gpu
 from generalad.errors import GadError
 from generalad.files import check_writable
-from generalad.progress import Progress
+from generalad.progress import Progress, no_progress
 from generalad.runtime.interrupt import on_interrupt
+from generalad.statistics import Estimate
 
 BUDGET = 60.0
-
-SOAK_BLOCKS = 4000
-"""Blocks of a soak that are kept, evenly over its time."""
-
+SOAK_BLOCKS = 4000  # of a soak that are kept, evenly over its time
 NO_LIMITS = Limits()
 
 
@@ -74,8 +61,8 @@ def bench(
     budget: float = BUDGET,
     soak_for: float | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
-) -> Report:
+    progress: Progress = no_progress,
+) -> BenchReport:
     """Measure an artifact.
 
     Args:
@@ -94,7 +81,7 @@ def bench(
             measured where nothing is compared, take some more.
         soak_for: seconds of a long run, whose drift is reported; takes the place of the budget.
         seed: of the order of the sides.
-        progress: told how far each stage is.
+        progress: told how far each stage is; "measuring" counts seconds.
 
     Raises:
         UsageError: options exclude each other, the inputs differ, the budget is too short, or the
@@ -104,82 +91,96 @@ def bench(
         GadError: the baseline can never judge this artifact here, the GPU is busy, an artifact
             cannot be opened, or a process died or hangs.
     """
-    check_usage(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
+    check_options(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
     if save_baseline is not None:
         check_writable(Path(save_baseline))
     began, before = time.monotonic(), noise.ticks()
-    tell = progress or (lambda stage, done, total: None)
-    stored = None if baseline is None else load_baseline(Path(baseline))
+    stored = None if baseline is None else baselines.load_baseline(Path(baseline))
     settings: dict[str, Any] = {
         "batch": batches[0],
         "threads": threads,
         "device": device,
         "budget": soak_for or budget,
-        "limit": limits.slowdown or comparison.LIMIT,
+        "limit": limits.slowdown or LIMIT,
         "source": DRAWN if source is None else Path(source).name,
         "seed": seed,
     }
-    beside = Beside(
-        threads=threads,
-        references=stored is not None or save_baseline is not None,
-        memory=soak_for is not None,
+    probes = _Probes(threads, stored is not None or save_baseline is not None, soak_for is not None)
+    whole = math.ceil(settings["budget"])
+    plan = Plan(
+        budget=settings["budget"],
+        enough=precise_enough(limits, soak_for),
+        between=probes,
+        progress=lambda seconds: progress("measuring", int(seconds), whole),
+        seed=seed,
+        rounds=soak_for is None,
+        spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_interrupt(_interrupted))
         subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
-        order = Order(stack.enter_context(images(source)), batches[0], threads, device)
-        _check_gpu(subjects, order)
+        options = RunOptions(stack.enter_context(images(source)), batches[0], threads, device)
+        _check_gpu(subjects, options)
         if stored is not None:
-            _check_baseline(stored, subjects[0], order, settings)
-        whole = math.ceil(settings["budget"])
-        plan = Plan(
-            budget=settings["budget"],
-            enough=stopping(limits, soak_for),
-            between=beside,
-            progress=lambda seconds: tell("measuring", int(seconds), whole),
-            seed=seed,
-            rounds=soak_for is None,
-            spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,
-        )
-        recordings = take_turns(subjects, order, plan)
-        unrest = noise.notes(recordings, before, noise.ticks())
+            _check_baseline(stored, subjects[0], options, settings["source"])
+        recordings = measure_interleaved(subjects, options, plan)
+        notes = noise.notes(recordings, before, noise.ticks())
         took = math.ceil(recordings[0].moments[-1])  # less than the budget, once enough is known
-        tell("measuring", took, took)
+        progress("measuring", took, took)
         alone = len(subjects) == 1
-        flowing = flow(subjects[0], order, batches, progress=tell) if alone else None
-    report = _compared(_report(recordings, flowing, beside, settings, unrest), recordings)
-    if beside.references:
-        relative = relative_times(recordings[0].own_medians(), beside.references)
-        report = _travelled(report, relative, stored, save_baseline)
+        rates = saturate(subjects[0], options, batches, progress=progress) if alone else None
+    report = _report(recordings, rates, probes.references, settings, notes)
+    if probes.references:
+        relative = baselines.relative_times(recordings[0].own_medians(), probes.references)
+        report = _with_baseline(report, relative, stored, save_baseline)
     if soak_for is not None:
-        report = dataclasses.replace(report, soak=soak(recordings[0], beside.megabytes))
+        report = replace(report, soak=soak_of(recordings[0], probes.megabytes))
     elif alone:
-        tell("ceilings", 0, 1)
-        own = statistics.median(recordings[0].own_medians()["infer"])
-        report = _with_limit(report, own, Path(artifact))
-        tell("ceilings", 1, 1)
-    return dataclasses.replace(
-        report,
-        gates=gates.judge(limits, report.new, report.comparisons),
-        seconds=round(time.monotonic() - began, 1),
-    )
+        progress("ceilings", 0, 1)
+        report = _with_roofline(report, recordings[0], Path(artifact))
+        progress("ceilings", 1, 1)
+    gates = judge_limits(limits, report.new, report.comparisons)
+    return replace(report, gates=gates, seconds=round(time.monotonic() - began, 1))
+
+
+class _Probes:
+    """Called before each turn with the workers' ids: reference kernels, and the first's memory."""
+
+    def __init__(self, threads: int | None, references: bool, memory: bool) -> None:
+        self._threads, self._wants_references, self._wants_memory = threads, references, memory
+        self.references: list[dict[str, float]] = []
+        self.megabytes: list[float] = []
+
+    def __call__(self, pids: Sequence[int]) -> None:
+        if self._wants_references:
+            self.references.append(run_references(self._threads))
+        if self._wants_memory:
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pids[0]}/status").read_text(encoding="ascii")
+                if found := re.search(r"^VmRSS:\s*(\d+)", status, re.MULTILINE):
+                    self.megabytes.append(int(found[1]) * 1024 / 1e6)
 
 
 def _report(
     recordings: Sequence[Recording],
-    flowing: Flow | None,
-    beside: Beside,
+    rates: Saturated | None,
+    references: Sequence[dict[str, float]],
     settings: dict[str, Any],
-    unrest: Sequence[str],
-) -> Report:
-    """What was measured of the new side, without any judgement."""
-    new = recordings[0]
-    machine = dataclasses.replace(
+    notes: Sequence[str],
+) -> BenchReport:
+    """What was measured, with ratios and verdict where there are two sides."""
+    new, batch = recordings[0], settings["batch"]
+    padded = [
+        f"{r.subject.name} is made for batches of {r.facts.fixed_batch}, others are padded to it"
+        for r in recordings
+        if r.facts.fixed_batch is not None and batch % r.facts.fixed_batch
+    ]
+    machine = replace(
         _machine(new.facts, settings["threads"]),
         noise=noise.noise(recordings),
-        reference=reference_times(beside.references) if beside.references else {},
+        reference=baselines.reference_times(references) if references else {},
     )
-    return Report(
+    report = BenchReport(
         when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         version=generalad.__version__,
         machine=machine,
@@ -188,35 +189,29 @@ def _report(
             "image_size": list(new.facts.image_size),
             "runs_a_block": len(new.blocks[0].times["total"]),
         },
-        new=side_of(new, flowing),
-        notes=(*_padded(recordings, settings["batch"]), *unrest),
+        new=side_of(new, rates),
+        notes=(*padded, *notes),
         seconds=0.0,
     )
-
-
-def _compared(report: Report, recordings: Sequence[Recording]) -> Report:
-    """With ratios and verdict, if there are two sides."""
     if len(recordings) < 2:
         return report
-    new, old = recordings
-    found = comparison.compare(new, old, limit=report.settings["limit"])
+    found = compare(new, recordings[1], limit=settings["limit"])
     counted = "ratios include the waiting for cores, because one side waits more than the other"
-    return dataclasses.replace(
-        report,
-        old=side_of(old),
-        comparisons=found.comparisons,
-        verdict=found.verdict,
-        sentence=found.sentence,
-        notes=(*report.notes, counted) if found.waiting_counts else report.notes,
-    )
+    all_notes = (*report.notes, counted) if found.waiting_counts else report.notes
+    return _judged(replace(report, old=side_of(recordings[1]), notes=all_notes), found)
 
 
-def _travelled(
-    report: Report,
+def _judged(report: BenchReport, found: Compared) -> BenchReport:
+    ratios = found.comparisons
+    return replace(report, comparisons=ratios, verdict=found.verdict, verdict_text=found.text)
+
+
+def _with_baseline(
+    report: BenchReport,
     relative: dict[str, Estimate],
-    stored: Baseline | None,
+    stored: baselines.Baseline | None,
     target: str | Path | None,
-) -> Report:
+) -> BenchReport:
     """With ratios and verdict against a baseline, and made into one; or why not.
 
     The measurement is not lost by a refusal: the report holds it.
@@ -224,58 +219,54 @@ def _travelled(
     refusals = []
     if target is not None:
         try:
-            save(Path(target), make_baseline(report, relative))
+            made = baselines.make_baseline(report, relative)
+            baselines.save_baseline(Path(target), made)
         except GadError as error:
             refusals.append(f"no baseline was written: {error}")
     if stored is not None:
+        limit = report.settings["limit"]
         try:
-            found = judge_by_baseline(report, relative, stored, report.settings["limit"])
+            found = baselines.compare_with_baseline(report, relative, stored, limit)
         except GadError as error:
             refusals.append(str(error))
         else:
-            report = dataclasses.replace(
-                report,
-                comparisons=found.comparisons,
-                verdict=found.verdict,
-                sentence=found.sentence,
-            )
-    return dataclasses.replace(report, refusal="; ".join(refusals))
+            report = _judged(report, found)
+    return replace(report, refusal="; ".join(refusals))
 
 
-def _with_limit(report: Report, infer: float, artifact: Path) -> Report:
-    """With what the machine could do at best; `infer` is without the waiting."""
-    device: Device = "cpu" if report.machine.gpu is None else "cuda"
-    threads, batch = report.settings["threads"], report.settings["batch"]
-    limit, words = limit_of(artifact, infer, threads, batch=batch, device=device)
-    if limit is None:
-        side = dataclasses.replace(report.new, missing=(*report.new.missing, words))
-        return dataclasses.replace(report, new=side)
-    side = dataclasses.replace(report.new, limit=limit)
-    return dataclasses.replace(report, new=side, notes=(*report.notes, words))
+def _with_roofline(report: BenchReport, recording: Recording, artifact: Path) -> BenchReport:
+    """With what the machine could do at best; compared with times without the waiting."""
+    found, words = roofline_of(
+        artifact,
+        statistics.median(recording.own_medians()["infer"]),
+        report.settings["threads"],
+        batch=report.settings["batch"],
+        device="cpu" if report.machine.gpu is None else "cuda",
+        precision=recording.facts.precision,
+        image_size=recording.facts.image_size,
+    )
+    if found is None:
+        return replace(report, new=replace(report.new, missing=(*report.new.missing, words)))
+    new = replace(report.new, roofline=found)
+    return replace(report, new=new, notes=(*report.notes, words))
 
 
-def _check_gpu(subjects: Sequence[Subject], order: Order) -> None:
+def _check_gpu(subjects: Sequence[Subject], options: RunOptions) -> None:
     """Refuse a GPU that others use, before anything of ours is on it."""
     why = read_sensors().gpu_is_busy()
-    if why is not None and any(may_use_gpu(subject, order) for subject in subjects):
+    if why is not None and any(may_use_gpu(subject, options) for subject in subjects):
         raise GadError(why, remedy="wait for them to end, or measure with --device cpu")
 
 
 def _check_baseline(
-    stored: Baseline, subject: Subject, order: Order, settings: dict[str, Any]
+    stored: baselines.Baseline, subject: Subject, options: RunOptions, source: str
 ) -> None:
     """Refuse a baseline that can never judge this artifact here, before time is spent."""
-    with Worker(subject, order) as worker:
+    with WorkerProcess(subject, options) as worker:
         facts = worker.facts
-    here = conditions(
-        _machine(facts, order.threads),
-        backend=facts.backend,
-        precision=facts.precision,
-        input_size=facts.image_size,
-        batch=order.batch,
-        source=settings["source"],
-    )
-    check_baseline(here, run_references(order.threads), stored)
+    machine = _machine(facts, options.threads)
+    here = baselines.conditions(machine, facts, facts.image_size, options.batch, source)
+    baselines.check_conditions(here, run_references(options.threads), stored)
 
 
 def _machine(facts: Facts, threads: int | None) -> Machine:
@@ -288,24 +279,15 @@ def _subjects(
     artifact: Path, against: str | Path | None, against_rev: str | None
 ) -> Iterator[list[Subject]]:
     """The new side, and the old one if there is one."""
+    new = Subject(artifact.name, artifact.absolute())
     if against_rev is not None:
         with checkout(against_rev) as (root, commit):
-            yield [
-                Subject(artifact.name, artifact.absolute(), revision=own_revision()),
-                Subject(artifact.name, artifact.absolute(), root, commit),
-            ]
-        return
-    sides = [artifact] if against is None else [artifact, Path(against)]
-    yield [Subject(path.name, path.absolute()) for path in sides]
-
-
-def _padded(recordings: Sequence[Recording], batch: int) -> list[str]:
-    """Artifacts of a fixed batch size whose batches are filled up; that costs time."""
-    return [
-        f"{r.subject.name} is made for batches of {r.facts.fixed_batch}, others are padded to it"
-        for r in recordings
-        if r.facts.fixed_batch is not None and batch % r.facts.fixed_batch
-    ]
+            old = new._replace(root=root, revision=commit)
+            yield [new._replace(revision=own_revision()), old]
+    elif against is not None:
+        yield [new, Subject(Path(against).name, Path(against).absolute())]
+    else:
+        yield [new]
 
 
 def _interrupted(number: int) -> None:

@@ -2,12 +2,9 @@
 
     run_references(threads) -> {"matmul": ms, "copy": ms, "convolution": ms}
 
-Run between the blocks of a bench, they carry the machine's state of that minute: its speed, its
-clock, its neighbours in caches and memory. They stand for the three things that a network's time is
-made of: arithmetic on data in the cache, memory traffic, and vector code that no BLAS library has
-tuned. numpy and OpenCV only, so that a backend's new version does not change the yardstick.
-
-Times leave out the waiting for a core, as those of the bench do.
+They stand for what a network's time is made of: arithmetic on data in the cache, memory traffic,
+and vector code that no BLAS library has tuned. NumPy and OpenCV only, so that a backend's new
+version does not change the yardstick. Times leave out the waiting for a core.
 """
 
 from __future__ import annotations
@@ -24,20 +21,15 @@ import numpy as np
 from generalad.bench.machine import usable_cores
 from generalad.errors import UsageError
 
-_PRODUCTS = 384
-_SIDE = 64
-"""Of the products' matrices. BLAS libraries give so small a product to one thread, however many
-they are set to, so the threads are ours to choose."""
+_PRODUCTS, _SIDE = 384, 64
+"""Products of so many matrices of that side. BLAS libraries give so small a product to one thread,
+however many they are set to, so the threads are ours to choose."""
 
-_COPIED = 32 << 20
-"""Bytes, more than a core's own caches hold."""
+_COPIED = 32 << 20  # bytes, more than a core's own caches hold
 
-_IMAGE = 512
-_TAPS = 7
-_PASSES = 4
+_IMAGE, _TAPS, _PASSES = 512, 7, 4
 
-_TIMED = 3
-"""Runs, of which the median counts: one that the system stopped does not."""
+_TIMED = 3  # runs, of which the median counts: one that the system stopped does not
 
 Kernel = Callable[[int], None]
 """Does a share of the work; there is one for each thread."""
@@ -46,18 +38,13 @@ Kernel = Callable[[int], None]
 def run_references(threads: int | None = None) -> dict[str, float]:
     """Run every kernel four times; the first fills the caches and does not count.
 
-    All threads together do the same work whatever their number. The buffers stay allocated (about
-    70 MB): call it in the process that leads a bench, not in the one whose memory is measured.
-
-    Args:
-        threads: as many as the model runs with; None is one for each core this process may use.
+    All threads together do the same work whatever their number; None is one for each core this
+    process may use, fewer than one is a UsageError. The buffers stay allocated (about 70 MB): call
+    it in the process that leads a bench, not in the one whose memory is measured.
 
     Returns:
         Milliseconds by name of the kernel, the thread's that took longest. With one thread on a
         core of 2024 each takes about 1.5, and the whole call less than 20.
-
-    Raises:
-        UsageError: fewer than one thread.
     """
     threads = usable_cores() if threads is None else threads
     if threads < 1:
@@ -101,48 +88,29 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 @functools.lru_cache(maxsize=1)
 def _kernels(threads: int) -> dict[str, Kernel]:
     """The kernels with their buffers, each cut into one share a thread."""
-    return {
-        "matmul": _matmul(threads),
-        "copy": _copy(threads),
-        "convolution": _convolution(threads),
-    }
+    random = np.random.default_rng(0)
+    factors = random.random((16, _SIDE, _SIDE), dtype=np.float32)
+    products = [np.empty_like(factors) for _ in range(threads)]
+    calls = -(-_PRODUCTS // (threads * len(factors)))
 
-
-def _matmul(threads: int) -> Kernel:
-    """384 products of 64 x 64 matrices, float32: data that stays in a core's own cache."""
-    a = np.random.default_rng(0).random((16, _SIDE, _SIDE), dtype=np.float32)
-    results = [np.empty_like(a) for _ in range(threads)]
-    calls = -(-_PRODUCTS // (threads * len(a)))
-
-    def run(share: int) -> None:
+    def matmul(share: int) -> None:
         for _ in range(calls):
-            np.matmul(a, a[0], out=results[share])
+            np.matmul(factors, factors[0], out=products[share])
 
-    return run
-
-
-def _copy(threads: int) -> Kernel:
-    """A copy of 32 MiB."""
     source = np.ones(_COPIED, np.uint8)  # written once, or all pages would be the same zeros
     target = np.ones(_COPIED, np.uint8)
     edges = np.linspace(0, _COPIED, threads + 1).astype(int)
 
-    def run(share: int) -> None:
+    def copy(share: int) -> None:
         part = slice(edges[share], edges[share + 1])
         np.copyto(target[part], source[part])
 
-    return run
-
-
-def _convolution(threads: int) -> Kernel:
-    """An image of 512 x 512 float32 filtered with 7 x 7 taps, four times."""
-    image = np.random.default_rng(0).random((_IMAGE, _IMAGE), dtype=np.float32)
+    parts = np.array_split(random.random((_IMAGE, _IMAGE), dtype=np.float32), threads)
+    filtered = [np.empty_like(part) for part in parts]
     taps = np.full((_TAPS, _TAPS), 1 / _TAPS**2, np.float32)
-    parts = np.array_split(image, threads)
-    results = [np.empty_like(part) for part in parts]
 
-    def run(share: int) -> None:
+    def convolution(share: int) -> None:
         for _ in range(_PASSES):
-            cv2.filter2D(parts[share], -1, taps, dst=results[share])
+            cv2.filter2D(parts[share], -1, taps, dst=filtered[share])
 
-    return run
+    return {"matmul": matmul, "copy": copy, "convolution": convolution}

@@ -4,10 +4,10 @@ It imports the generalad that PYTHONPATH names, which may be an older checkout, 
 generalad is used here but what every checkout has. Commands come on stdin and answers go to stdout,
 one JSON object a line; stderr is for what libraries print.
 
-    {"do": "open", "artifact": ..., "images": [...], "threads": ..., "device": ..., "batch": 1,
-     "timed": true}
+    {"do": "open", "artifact": ..., "images": [...], "videos": [...], "threads": ..., "device": ...,
+     "batch": 1, "timed": true}
     {"do": "run", "runs": 12}       -> times of each stage in each run, milliseconds an image
-    {"do": "flow", "sessions": 2, "seconds": 0.2}                        -> images a second
+    {"do": "throughput", "sessions": 2, "seconds": 0.2}                  -> images a second
     {"do": "memory"}                                                     -> peak, megabytes
 """
 
@@ -22,23 +22,24 @@ import sys
 sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
 
 import functools
+import importlib
 import inspect
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 Answer = dict[str, Any]
-Lap = tuple[dict[str, float], Any]
-"""Milliseconds an image by stage of one run, and how much of them was waiting, or None."""
+ByStage = dict[str, float]
 
 
 class TooOld(Exception):
     """The checkout lacks something that is needed here."""
 
 
-class InputImages:
+class Images:
     """Encoded images in memory, or a video, in an endless round."""
 
     def __init__(self, paths: list[str], videos: tuple[str, ...]) -> None:
@@ -47,13 +48,11 @@ class InputImages:
         self._decode = decode_image
         self._video = paths[0] if paths[0].lower().endswith(videos) else None
         self._data: list[bytes] = []
-        if self._video is None:
-            for path in paths:
-                with open(path, "rb") as file:
-                    self._data.append(file.read())
-        self._next = 0
+        for path in [] if self._video else paths:
+            with open(path, "rb") as file:
+                self._data.append(file.read())
         self._frames: Iterator[Any] = iter(())
-        self._ahead = 0
+        self._next = self._ahead = 0
 
     def prepare(self, count: int) -> None:
         """Make sure that `count` images follow without a video being opened in between."""
@@ -82,62 +81,57 @@ class InputImages:
 
 
 class Side:
-    """An opened artifact and the way of an image through it."""
+    """An opened artifact, with one pipeline or several of them side by side."""
 
-    def __init__(self, order: dict[str, Any]) -> None:
+    def __init__(self, order: Answer) -> None:
         from generalad.runtime import open_session
 
-        self._open = functools.partial(
-            open_session, order["artifact"], **_known(open_session, order)
-        )
-        self._batch = int(order["batch"])
-        self._images = functools.partial(InputImages, order["images"], tuple(order["videos"]))
+        options = _known_options(open_session, order)
+        self._open = functools.partial(open_session, order["artifact"], **options)
+        self._images = functools.partial(Images, order["images"], tuple(order["videos"]))
         self._images()  # read once already, so that the first run finds them in the file cache
         began = time.perf_counter()
-        self._session = self._open()
-        self.load = (time.perf_counter() - began) * 1000
-        self.way = Way(self._session, self._images(), self._batch)
-        self.cold = self.way.run()[0]["total"]
-        self._more: list[Way] = [self.way]
+        session = self._open()
+        self._load = (time.perf_counter() - began) * 1000
+        self._batch = order["batch"]
+        self._pipelines = [Pipeline(session, self._images(), self._batch)]
+        self._cold = self._pipelines[0].run()[0]["total"]
 
     def facts(self) -> Answer:
         """What is known of it once it has run."""
         import generalad
 
-        spec = self._session.spec
+        session = self._pipelines[0].session
         return {
-            "backend": self._session.backend,
-            "fixed_batch": self._session.fixed_batch,
-            "timed": bool(stages_of(self._session)),
-            "image_size": list(spec.image_size),
-            "precision": spec.precision,
-            "load": self.load,
-            "cold": self.cold,
+            "backend": session.backend,
+            "fixed_batch": session.fixed_batch,
+            "timed": bool(stages_of(session)),
+            "image_size": list(session.spec.image_size),
+            "precision": session.spec.precision,
+            "load": self._load,
+            "cold": self._cold,
             "package": os.path.dirname(os.path.abspath(generalad.__file__)),
-            "version": getattr(generalad, "__version__", ""),
         }
 
     def run(self, runs: int) -> Answer:
         """Times and waits by stage, one value a run."""
-        done = [self.way.run() for _ in range(runs)]
-        times, waits = zip(*done)  # noqa: B905
+        times, waits = zip(*(self._pipelines[0].run() for _ in range(runs)))  # noqa: B905
         return {
             "times": {stage: [run[stage] for run in times] for stage in times[0]},
             "waits": waits[0] and {stage: [run[stage] for run in waits] for stage in waits[0]},
         }
 
-    def flow(self, count: int, seconds: float) -> Answer:
-        """InputImages a second of `count` sessions, each in a thread of its own, side by side."""
-        while len(self._more) < count:
-            self._more.append(Way(self._open(), self._images(), self._batch))
-            self._more[-1].run()
-        done, begin = [0] * count, threading.Barrier(count + 1)
-        stop = threading.Event()
+    def throughput(self, count: int, seconds: float) -> Answer:
+        """Images a second of `count` sessions, each in a thread of its own, side by side."""
+        while len(self._pipelines) < count:
+            self._pipelines.append(Pipeline(self._open(), self._images(), self._batch))
+            self._pipelines[-1].run()
+        done, begin, stop = [0] * count, threading.Barrier(count + 1), threading.Event()
 
         def loop(number: int) -> None:
             begin.wait()
             while not stop.is_set():
-                self._more[number].run()
+                self._pipelines[number].run()
                 done[number] += self._batch
 
         threads = [threading.Thread(target=loop, args=(i,), daemon=True) for i in range(count)]
@@ -152,45 +146,42 @@ class Side:
         return {"images_per_second": sum(done) / (time.perf_counter() - began)}
 
 
-class Way:
+class Pipeline:
     """From an encoded image to its decision, timed stage by stage."""
 
-    def __init__(self, session: Any, inputs: InputImages, batch: int) -> None:
+    def __init__(self, session: Any, images: Images, batch: int) -> None:
         from generalad import preprocess
 
-        self._session, self._inputs, self._batch = session, inputs, batch
-        self._stages = stages_of(session)
-        self._resize = preprocess.resize
-        self._size = session.spec.image_size
-        self._decide = _decision(session.spec)
-        self._watch = Watch()
+        self.session, self._images, self._batch = session, images, batch
+        self._stages, self._watch = stages_of(session), Stopwatch()
+        self._resize, self._decide = preprocess.resize, _decision(session.spec)
 
-    def run(self) -> Lap:
-        """One batch: each stage, and all of it."""
+    def run(self) -> tuple[ByStage, ByStage | None]:
+        """One batch: milliseconds an image, see `Stopwatch.stop`."""
         import numpy as np
 
-        watch = self._watch
-        self._inputs.prepare(self._batch)
+        watch, size = self._watch, self.session.spec.image_size
+        self._images.prepare(self._batch)
         ready, sizes = [], []
         watch.start()
         for _ in range(self._batch):
-            image = self._inputs.decode()
+            image = self._images.decode()
             watch.stage("decode")
-            ready.append(self._resize(image, self._size))
+            ready.append(self._resize(image, size))
             sizes.append(image.shape[:2])
             watch.stage("preprocess")
-        images = np.ascontiguousarray(ready[0][None] if len(ready) == 1 else np.stack(ready))
+        batch = np.ascontiguousarray(ready[0][None] if len(ready) == 1 else np.stack(ready))
         watch.stage("preprocess")
         before = dict(self._stages)
-        scores, maps = self._session.run(images)
+        scores, maps = self.session.run(batch)
         watch.stage("infer", {name: self._stages[name] - before[name] for name in before})
-        for score, values, size in zip(scores, maps, sizes):  # noqa: B905
-            self._decide(float(score), values, size)
+        for score, values, original in zip(scores, maps, sizes):  # noqa: B905
+            self._decide(float(score), values, original)
         watch.stage("postprocess")
         return watch.stop(self._batch)
 
 
-class Watch:
+class Stopwatch:
     """Times of stages, and how long the calling thread stood ready in them without a core.
 
     The kernel knows the latter (Linux: run-queue delay). It is no work of the artifact's: whoever
@@ -206,42 +197,33 @@ class Watch:
 
     def start(self) -> None:
         """Begin a run."""
-        self._times: dict[str, float] = {}
-        self._waits: dict[str, float] = {}
+        self._times: ByStage = defaultdict(float)
+        self._waits: ByStage = defaultdict(float)
         self._looked = 0.0
         self._wait = self._first_wait = self._waited()
         self._began = self._mark = time.perf_counter()
 
-    def stage(self, name: str, parts: dict[str, float] | None = None) -> None:
+    def stage(self, name: str, parts: ByStage | None = None) -> None:
         """What passed since the last call belongs to a stage.
 
         `parts`, if there are any, stand in its place: milliseconds that somebody else measured, on
         a GPU. How they waited for a core is not known, so only the total has the waiting.
         """
-        now = time.perf_counter()
-        wait = self._waited()
-        if parts:
-            for part, milliseconds in parts.items():
-                self._add(part, milliseconds / 1000, 0.0)
-        else:
-            self._add(name, now - self._mark, wait - self._wait)
+        now, wait = time.perf_counter(), self._waited()
+        for part, milliseconds in (parts or {name: (now - self._mark) * 1000}).items():
+            self._times[part] += milliseconds
+            self._waits[part] += 0.0 if parts else (wait - self._wait) * 1000
         self._ended, self._wait = now, wait
         self._mark = time.perf_counter()
         self._looked += self._mark - now
 
-    def _add(self, name: str, seconds: float, waited: float) -> None:
-        self._times[name] = self._times.get(name, 0.0) + seconds
-        self._waits[name] = self._waits.get(name, 0.0) + waited
-
-    def stop(self, batch: int) -> Lap:
+    def stop(self, batch: int) -> tuple[ByStage, ByStage | None]:
         """Milliseconds an image by stage, and the waiting in them; None where nobody knows."""
         looked = self._looked - (self._mark - self._ended)  # the last look lies behind the end
-        self._times["total"] = self._ended - self._began - looked
-        self._waits["total"] = self._wait - self._first_wait
-        times, waits = (
-            {name: value * 1000 / batch for name, value in values.items()}
-            for values in (self._times, self._waits)
-        )
+        self._times["total"] = (self._ended - self._began - looked) * 1000
+        self._waits["total"] = (self._wait - self._first_wait) * 1000
+        times = {name: value / batch for name, value in self._times.items()}
+        waits = {name: value / batch for name, value in self._waits.items()}
         return times, None if self._file is None else waits
 
     def _waited(self) -> float:
@@ -251,25 +233,22 @@ class Watch:
 
 
 def _decision(spec: Any) -> Callable[[float, Any, tuple[int, int]], Any]:
-    """`decide` in the form that the checkout has."""
+    """`decide` where the checkout has it, in the form that it has there."""
     try:
-        from generalad import decision
+        module: Any = importlib.import_module("generalad.decision")
     except ImportError:  # before 0.2
-        from generalad.runtime import decision  # type: ignore[no-redef]
-
-    names = inspect.signature(decision.decide).parameters
+        module = importlib.import_module("generalad.runtime.decision")
+    names = inspect.signature(module.decide).parameters
     if "rule" in names:
-        fixed: dict[str, Any] = {"rule": decision.Rule()}
+        fixed: Answer = {"rule": module.Rule()}
     elif "threshold" in names:
         fixed = {"threshold": spec.thresholds.image}
     else:
         raise TooOld("its decide() takes neither a rule nor a threshold")
-    return lambda score, values, size: decision.decide(
-        score, values, spec, image_size=size, **fixed
-    )
+    return lambda score, values, size: module.decide(score, values, spec, image_size=size, **fixed)
 
 
-def _known(function: Callable[..., Any], order: dict[str, Any]) -> dict[str, Any]:
+def _known_options(function: Callable[..., Any], order: Answer) -> Answer:
     """The options that were given, and those of `gad infer`; an older function may lack some."""
     known = inspect.signature(function).parameters.keys()
     given = {name: order[name] for name in ("threads", "device") if order[name] is not None}
@@ -279,7 +258,7 @@ def _known(function: Callable[..., Any], order: dict[str, Any]) -> dict[str, Any
     return {**given, **{name: value for name, value in ours.items() if name in known}}
 
 
-def stages_of(session: Any) -> dict[str, float]:
+def stages_of(session: Any) -> ByStage:
     """Milliseconds so far of upload, network and download; empty where they are one stage."""
     return getattr(session, "stages", {})
 
@@ -289,10 +268,8 @@ def peak_rss() -> float | None:
     try:
         # What getrusage says on Linux includes the parent's memory before the program was loaded.
         with open("/proc/self/status", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024 / 1e6
-    except OSError:
+            return next(int(s.split()[1]) for s in file if s.startswith("VmHWM:")) * 1024 / 1e6
+    except (OSError, StopIteration):
         pass
     try:
         import resource
@@ -302,7 +279,7 @@ def peak_rss() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def answer(order: dict[str, Any], side: Side | None) -> tuple[Answer, Side | None]:
+def answer(order: Answer, side: Side | None) -> tuple[Answer, Side | None]:
     """Do what a command says."""
     if order["do"] == "open":
         side = Side(order)
@@ -310,9 +287,9 @@ def answer(order: dict[str, Any], side: Side | None) -> tuple[Answer, Side | Non
     if side is None:
         raise ValueError("open comes first")
     if order["do"] == "run":
-        return side.run(int(order["runs"])), side
-    if order["do"] == "flow":
-        return side.flow(int(order["sessions"]), float(order["seconds"])), side
+        return side.run(order["runs"]), side
+    if order["do"] == "throughput":
+        return side.throughput(order["sessions"], order["seconds"]), side
     return {"peak_rss": peak_rss()}, side
 
 
@@ -321,11 +298,8 @@ def failure(error: Exception) -> Answer:
     if isinstance(error, (ImportError, TooOld)):
         return {"too_old": str(error)}
     text = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
-    return {
-        "error": text,
-        "remedy": getattr(error, "remedy", ""),
-        "exit_code": getattr(error, "exit_code", 1),
-    }
+    more = {"remedy": getattr(error, "remedy", ""), "exit_code": getattr(error, "exit_code", 1)}
+    return {"error": text, **more}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from generalad.cli.options import Argument, Device, Option, Threads
 
 if TYPE_CHECKING:
-    from generalad.bench.record import Report
+    from generalad.bench.report import BenchReport
 
 COMPARE = "Compare with"
 LIMITS = "Limits: exit 3 if it surely has more"
@@ -80,9 +80,8 @@ def bench(
     Limits are judged by intervals. Exit code 3: one is surely exceeded. 1: the work failed, or a
     baseline cannot judge this run. "Cannot tell" is said and gives 0.
     """
-    from generalad.bench.gates import Limits
     from generalad.bench.measure import bench as run
-    from generalad.bench.quantities import batches, duration, share
+    from generalad.bench.options import Limits, batch_sizes, duration, share
     from generalad.cli.console import console, progress
 
     _check_writable(json, markdown, github, history)
@@ -94,7 +93,7 @@ def bench(
             baseline=baseline,
             save_baseline=save_baseline,
             source=source,
-            batches=batches(batch),
+            batches=batch_sizes(batch),
             threads=threads,
             device=device,
             limits=Limits(
@@ -126,18 +125,18 @@ def _check_writable(
 
 
 def _write(
-    report: Report,
+    report: BenchReport,
     json: str | None,
     markdown: Path | None,
     github: Path | None,
     history: Path | None,
 ) -> None:
     """All outputs; the table is for people and goes to stderr."""
-    from generalad.bench.outputs import table
+    from generalad.bench.outputs.terminal import render
     from generalad.cli.console import console
 
     screen = console()
-    screen.print(table.render(report))
+    screen.print(render(report))
     if json == "-" or (json is None and not sys.stdout.isatty()):
         sys.stdout.write(report.to_json())
         sys.stdout.flush()
@@ -167,14 +166,14 @@ def _save(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _judge(report: Report) -> None:
+def _judge(report: BenchReport) -> None:
     """Exit code 3 where a limit is surely exceeded, else 1 where a baseline refused."""
     from generalad.errors import GadError, GateError
 
     failed = [gate for gate in report.gates if gate.passed is False]
-    reasons = [f"{gate.name}: {gate.sentence}" for gate in failed]
+    reasons = [f"{gate.name}: {gate.reason}" for gate in failed]
     if any(gate.name == "slowdown" for gate in failed):
-        reasons.append(report.sentence.rstrip("."))
+        reasons.append(report.verdict_text.rstrip("."))
     if report.refusal:
         reasons.append(report.refusal)
     if reasons:

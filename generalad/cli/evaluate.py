@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from generalad.evaluation import Evaluated
-    from generalad.metrics.bootstrap import Estimate, Rate
+    from generalad.statistics import Estimate, Rate
 
 
 def evaluate(
@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Measure a detector or artifact on test images.
 
-    Image and pixel metrics with bootstrap intervals, overall and for each type of defect.
+    Image and pixel metrics with 95 % intervals, overall and for each type of defect.
     JSON goes to stdout, the table to stderr.
     """
     from generalad.cli.console import console, print_json, progress
@@ -140,6 +140,8 @@ def number(estimate: Estimate) -> str:
     """A figure over its 95 % interval."""
     if math.isnan(estimate.value):
         return "n/a"
+    if estimate.low is None or estimate.high is None:
+        return f"[bold]{estimate.value:.3f}[/bold]\n[dim]no interval[/dim]"
     low, high = (f"{bound:.3f}".removeprefix("0") for bound in (estimate.low, estimate.high))
     return f"[bold]{estimate.value:.3f}[/bold]\n[dim]{low}-{high}[/dim]"
 
@@ -158,7 +160,7 @@ def _caption(done: Evaluated) -> str:
     lines = [
         f"False alarms: {alarms.count} of {alarms.total}{share}, at the artifact's own threshold.",
         f"Best F1 {best.value:.3f}, its threshold chosen on these test images.",
-        "Below each figure: 95 % bootstrap interval over images.",
+        "Below each figure: 95 % interval over images.",
     ]
     if rule := done.spec.metrics.get("selection_rule"):
         lines.append(f"Selection: {rule}.")

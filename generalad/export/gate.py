@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.bench.estimates import quantile
-from generalad.bench.record import Estimate
 from generalad.calibration import calibrate
 from generalad.errors import GadError, GateError, StorageError, UsageError
 from generalad.export.candidates import Candidate
@@ -24,6 +22,7 @@ from generalad.progress import Progress
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Outputs, Session
 from generalad.spec import Spec
+from generalad.statistics import Estimate, quantile_estimate
 
 TIMED_PAIRS, TIMED_SECONDS = 24, 5.0
 """Least number and time of the runs of a quantised artifact and of its reference, in turns, that
@@ -134,14 +133,14 @@ class Gate:
         with open_for_pipeline(path) as other:
             for one in (session, other):
                 one.run(image)
-            ratios: list[list[float]] = []
+            ratios: list[float] = []
             spent = 0.0
             while len(ratios) < TIMED_PAIRS or spent < TIMED_SECONDS:
                 turns = (session, other) if len(ratios) % 2 else (other, session)
                 seconds = {one: _seconds(one, image) for one in turns}
-                ratios.append([seconds[other] / seconds[session]])
+                ratios.append(seconds[other] / seconds[session])
                 spent += sum(seconds.values())
-        found = quantile(ratios, 0.5)
+        found = quantile_estimate(ratios, 0.5)
         assert found is not None  # enough pairs for an interval
         return found
 

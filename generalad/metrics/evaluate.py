@@ -11,25 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.metrics.bootstrap import (
-    CONFIDENCE,
-    Estimate,
-    Floats,
-    Rate,
-    bootstrap,
-    estimates,
-    wilson,
-)
+from generalad.metrics.intervals import image_estimates
 from generalad.metrics.pixel import FPR_LIMIT
 from generalad.metrics.pixel_table import GOOD, LabelledMap, PixelTable, tabulate_pixels
-from generalad.metrics.ranking import (
-    auroc,
-    auroc_from_counts,
-    average_precision,
-    average_precision_from_counts,
-    best_f1,
-    f1_from_counts,
-)
+from generalad.metrics.ranking import best_f1
+from generalad.statistics import CONFIDENCE, Estimate, Rate, wilson
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +52,13 @@ class Evaluation:
 
     image_size: tuple[int, int]  # (H, W) at which pixel metrics are computed
     image_threshold: float
-    resamples: int
-    seed: int
     good: int
     defective: int
     without_mask: int
     regions: int
     image_auroc: Estimate
     image_average_precision: Estimate
-    best_f1: Estimate
+    best_f1: Estimate  # without interval
     best_f1_threshold: float  # chosen on these test images
     false_alarms: Rate
     misses: Rate
@@ -90,14 +74,19 @@ class Evaluation:
         return {
             "selection": "Nothing was chosen on these images except where a line below says so.",
             "intervals": (
-                f"{100 * CONFIDENCE:.0f} % percentile bootstrap: {self.resamples} resamples of "
-                f"whole images, good and defective apart, seed {self.seed}."
+                f"{100 * CONFIDENCE:.0f} %, over whole images, good and defective apart: variance "
+                "from how much each image moves the metric (infinitesimal jackknife; for image "
+                "AUROC that of DeLong), ends by Wilson's formula with Student's t. Image metrics: "
+                "as if one more image of each class had scored like one of the other. Pixel "
+                "metrics: a kind of defect that these images do not show is not accounted for."
             ),
             "rates": (
                 f"False alarms and misses at the detector's own threshold {self.image_threshold:g}"
                 f", with Wilson's {100 * CONFIDENCE:.0f} % interval."
             ),
-            "best_f1": "Its threshold was chosen on these test images: an upper bound.",
+            "best_f1": (
+                "Its threshold was chosen on these test images: an upper bound, no interval."
+            ),
             "defect_types": "Each defect type is measured against all good images.",
             "pixels": (
                 f"Maps (bilinear) and masks (nearest) brought to {height} by {width}; all pixels "
@@ -121,15 +110,12 @@ def evaluate(
     *,
     image_size: tuple[int, int],
     image_threshold: float,
-    seed: int = 0,
-    resamples: int = 1000,
 ) -> Evaluation:
     """Measure results on a test set; the order of the results does not matter for the values.
 
     `image_size` (H, W) is the network's input size; maps and masks are brought to it.
     """
     _check(results, image_threshold)
-    rng = np.random.default_rng(seed)
     good = [result for result in results if not result.defective]
     by_type: dict[str, list[ImageResult]] = {}
     for result in sorted(results, key=lambda result: result.label):
@@ -137,26 +123,23 @@ def evaluate(
             by_type.setdefault(result.label, []).append(result)
     table = tabulate_pixels([LabelledMap(r.label, r.map, r.mask) for r in results], image_size)
 
-    overall = _image_estimates(results, resamples, rng)
-    pixels = table.measure(list(by_type), resamples=resamples, rng=rng)
-    types = tuple(
-        _defect_type(name, members, good, table, resamples, rng)
-        for name, members in by_type.items()
-    )
+    labels, scores = _labels_and_scores(results)
+    auroc, precision = image_estimates(labels, scores)
+    f1, f1_threshold = best_f1(labels, scores)
+    pixels = table.measure(list(by_type))
+    types = tuple(_defect_type(name, members, good, table) for name, members in by_type.items())
     defective = [result for members in by_type.values() for result in members]
     return Evaluation(
         image_size=image_size,
         image_threshold=image_threshold,
-        resamples=resamples,
-        seed=seed,
         good=len(good),
         defective=len(defective),
         without_mask=sum(item.without_mask for item in types),
         regions=table.region_count,
-        image_auroc=overall[0],
-        image_average_precision=overall[1],
-        best_f1=overall[2],
-        best_f1_threshold=best_f1(*_labels_and_scores(results))[1],
+        image_auroc=auroc,
+        image_average_precision=precision,
+        best_f1=Estimate(f1),
+        best_f1_threshold=f1_threshold,
         false_alarms=wilson(sum(result.decision for result in good), len(good)),
         misses=wilson(sum(not result.decision for result in defective), len(defective)),
         pixel_auroc=pixels.metrics[0],
@@ -172,48 +155,24 @@ def _defect_type(
     members: list[ImageResult],
     good: list[ImageResult],
     table: PixelTable,
-    resamples: int,
-    rng: np.random.Generator,
 ) -> DefectType:
-    image = _image_estimates(good + members, resamples, rng)
-    pixels = table.measure([name], resamples=resamples, rng=rng)
+    auroc, precision = image_estimates(*_labels_and_scores(good + members))
+    pixels = table.measure([name])
     return DefectType(
         name=name,
         images=len(members),
         without_mask=len(members) - int(np.count_nonzero(table.labels == name)),
         missed=wilson(sum(not result.decision for result in members), len(members)),
-        image_auroc=image[0],
-        image_average_precision=image[1],
+        image_auroc=auroc,
+        image_average_precision=precision,
         pixel_auroc=pixels.metrics[0],
         aupro=pixels.metrics[2],
     )
 
 
-def _image_estimates(
-    results: Sequence[ImageResult], resamples: int, rng: np.random.Generator
-) -> list[Estimate]:
-    """AUROC, average precision and best F1 of image scores."""
-    labels, scores = _labels_and_scores(results)
-    values = auroc(labels, scores), average_precision(labels, scores), best_f1(labels, scores)[0]
-    if math.isnan(values[0]):
-        return [Estimate(math.nan, math.nan, math.nan)] * 3
-    order = np.argsort(-scores)
-    ordered = scores[order]
-    last_of_tie = np.append(ordered[1:] != ordered[:-1], True)
-    positive = labels[order]
-
-    def statistic(weights: Floats) -> Floats:
-        drawn = weights[:, order]
-        true = np.cumsum(drawn * positive, axis=1)[:, last_of_tie]
-        false = np.cumsum(drawn * ~positive, axis=1)[:, last_of_tie]
-        best = f1_from_counts(true, false).max(axis=1)
-        ranking = auroc_from_counts(true, false), average_precision_from_counts(true, false)
-        return np.stack([*ranking, best], axis=1)
-
-    return estimates(values, *bootstrap(statistic, labels, resamples=resamples, rng=rng))
-
-
-def _labels_and_scores(results: Sequence[ImageResult]) -> tuple[NDArray[np.bool_], Floats]:
+def _labels_and_scores(
+    results: Sequence[ImageResult],
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     labels = np.array([result.defective for result in results], dtype=np.bool_)
     return labels, np.array([result.score for result in results], dtype=np.float64)
 

@@ -5,9 +5,8 @@ least as high? Anomalous pixels are few, so the many normal ones are kept only a
 pools (4 bytes a pixel), searched once. Pools add up: the pool of the good images serves the whole
 test set and every defect type alike. No threshold is sampled and no score is rounded.
 
-For bootstrap intervals every image is also summarised as histograms over shared bins, so a
-resample of images is a weighted sum of rows. Only the width of an interval rests on the bins;
-the values themselves never do.
+For intervals every image is also summarised as histograms over shared bins, from which follows by
+how much it moves each metric. Only the width of an interval rests on the bins; the values never do.
 """
 
 from __future__ import annotations
@@ -23,7 +22,9 @@ from generalad.errors import DataError
 from generalad.metrics.ranking import (
     area_below,
     auroc_from_counts,
+    auroc_influence,
     average_precision_from_counts,
+    average_precision_influence,
     thinned,
 )
 
@@ -31,7 +32,8 @@ Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
 
 FPR_LIMIT = 0.3
-_BINS_PER_TYPE = 1024  # shared out among defect types, at least 64 each; see bin_edges
+_ANOMALOUS_EDGES = 512  # shared out among defect types, at least 64 each; see bin_edges
+_NORMAL_EDGES = 512  # half of them evenly, half in ever finer steps of false-positive rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,22 +131,47 @@ def pixel_metrics(pools: Sequence[Scores], regions: Regions) -> PixelMetrics:
     )
 
 
-def bin_edges(types: Sequence[Regions]) -> Scores:
-    """Ascending lower edges of the shared bins, from the anomalous pixels of each defect type.
+def bin_edges(types: Sequence[Regions], normals: Sequence[Scores]) -> Scores:
+    """Ascending lower edges of the shared bins; the lowest is -inf.
 
-    A type's bins hold equal numbers of its anomalous pixels, and as many more hold equal parts of
-    its regions, so neither pixel rates nor overlap move by much within a bin. The lowest is -inf.
+    Between two edges lies a small part of the anomalous pixels of each defect type, of their
+    regions, and of the normal pixels, finer towards the highest of these: false-positive rates
+    count there. Every edge comes with the next higher number, so that a score which many pixels
+    share has a bin of its own.
+
+    Args:
+        types: the anomalous pixels of each defect type.
+        normals: normal pixels of each image, ascending.
     """
-    bins = max(32, _BINS_PER_TYPE // (2 * max(1, len(types))))
-    at = np.arange(bins) / bins
-    edges = [np.array([-np.inf], np.float32)]
+    count = max(32, _ANOMALOUS_EDGES // (2 * max(1, len(types))))
+    at = np.arange(count) / count
+    edges = [_normal_edges(normals)]
     for regions in types:
         if regions.count:
             passed = np.cumsum(regions.shares) / regions.count
             by_region = np.minimum(np.searchsorted(passed, at), regions.scores.size - 1)
             by_pixel = (at * regions.scores.size).astype(np.int64)
             edges += [regions.scores[by_region], regions.scores[by_pixel]]
-    return np.unique(np.concatenate(edges))
+    exact = np.concatenate(edges)
+    above = np.nextafter(exact, np.float32(np.inf))
+    return np.unique(np.concatenate([np.array([-np.inf], np.float32), exact, above]))
+
+
+def _normal_edges(normals: Sequence[Scores]) -> Scores:
+    """Quantiles of the normal pixels of all images, from the quantiles of each image."""
+    half = _NORMAL_EDGES // 2
+    rates = np.sort(np.concatenate([np.geomspace(1e-7, 1, half), np.linspace(0, 1, half)]))
+    weights = np.diff(rates, prepend=0.0)
+    filled = [pixels[::-1] for pixels in normals if pixels.size]
+    if not filled:
+        return np.empty(0, np.float32)
+    scores = [pixels[(rates * (pixels.size - 1)).astype(np.int64)] for pixels in filled]
+    pooled = np.concatenate(scores)
+    order = np.argsort(-pooled)
+    reached = np.cumsum(np.concatenate([weights * pixels.size for pixels in filled])[order])
+    at = np.minimum(np.searchsorted(reached, rates * reached[-1]), pooled.size - 1)
+    edges: Scores = pooled[order[at]]
+    return edges
 
 
 def histogram(scores: Scores, edges: Scores, shares: Floats | None = None) -> Floats:
@@ -155,22 +182,44 @@ def histogram(scores: Scores, edges: Scores, shares: Floats | None = None) -> Fl
     return counts
 
 
-def metrics_from_histograms(normal: Floats, anomalous: Floats, shares: Floats) -> Floats:
-    """Pixel AUROC, average precision, AUPRO (R, 3) of histograms (R, K), highest bin first.
+def influences(normal: Floats, anomalous: Floats, shares: Floats) -> Floats:
+    """Derivatives (3 metrics, 3 kinds, K) by the weight of one pixel in each bin.
 
-    Scores within a bin count as tied: an error below 0.002 with the bins of `bin_edges`.
+    The metrics are AUROC, average precision and AUPRO; the kinds are those of the arguments,
+    histograms (K,) of the whole test set, highest bin first. Scores within a bin count as tied.
     """
-    false, true, overlap = (np.cumsum(part, axis=-1) for part in (normal, anomalous, shares))
-    with np.errstate(invalid="ignore"):
-        rates = false / false[..., -1:], overlap / overlap[..., -1:]
-    return np.stack(
+    false, true, overlap = (np.cumsum(part) for part in (normal, anomalous, shares))
+    of_auroc = auroc_influence(true, false)
+    of_precision = average_precision_influence(true, false)
+    of_aupro = _aupro_influence(false, overlap)
+    none = np.zeros_like(false)
+    return np.array(
         [
-            auroc_from_counts(true, false),
-            average_precision_from_counts(true, false),
-            area_below(*rates, FPR_LIMIT),
-        ],
-        axis=-1,
+            [of_auroc[1], of_auroc[0], none],
+            [of_precision[1], of_precision[0], none],
+            [of_aupro[0], none, of_aupro[1]],
+        ]
     )
+
+
+def _aupro_influence(false: Floats, overlap: Floats) -> tuple[Floats, Floats]:
+    """Derivatives (K,) of AUPRO by the weight of a normal pixel and of a share of a region.
+
+    A pixel shifts the curve from its own bin on, and within that bin in proportion. A shift to the
+    right takes area where the curve still rises before the limit, a shift upwards adds it.
+    """
+    x, y = false / false[-1], overlap / overlap[-1]
+    width, rise = np.diff(x, prepend=0.0), np.diff(y, prepend=0.0)
+    left = FPR_LIMIT - (x - width)
+    inside = np.clip(
+        np.divide(left, width, out=(left > 0).astype(np.float64), where=width > 0), 0, 1
+    )
+    risen = np.cumsum(rise * inside)
+    right = -(risen[-1] - risen + inside**2 / 2 * rise)
+    up = np.maximum(FPR_LIMIT - x, 0) + inside**2 / 2 * width
+    normal = right - np.sum(right * width)
+    share = up - np.sum(up * rise)
+    return normal / (FPR_LIMIT * false[-1]), share / (FPR_LIMIT * overlap[-1])
 
 
 def _corners(values: Floats) -> Floats:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.metrics.bootstrap import Estimate, bootstrap, estimates
+from generalad.metrics.intervals import Stratum, interval
 from generalad.metrics.pixel import (
     Floats,
     Regions,
@@ -17,12 +17,13 @@ from generalad.metrics.pixel import (
     bin_edges,
     find_regions,
     histogram,
+    influences,
     merge,
-    metrics_from_histograms,
     pixel_metrics,
     resize_map,
     resize_mask,
 )
+from generalad.statistics import Estimate
 
 GOOD = "good"
 
@@ -59,27 +60,38 @@ class PixelTable:
         """Number of ground-truth regions over all images."""
         return sum(regions.count for regions in self.regions.values())
 
-    def measure(
-        self, defect_types: Sequence[str], *, resamples: int, rng: np.random.Generator
-    ) -> PixelEstimates:
-        """Measure the given defect types against all good images."""
+    def measure(self, defect_types: Sequence[str]) -> PixelEstimates:
+        """Measure the given defect types against all good images.
+
+        One defective image says nothing of others: then there are no intervals.
+        """
         groups = [GOOD, *defect_types]
         regions = merge([self.regions[name] for name in defect_types if name in self.regions])
         exact = pixel_metrics([self.pools[name] for name in groups if name in self.pools], regions)
-        values = (exact.auroc, exact.average_precision, exact.aupro)
-        if np.isnan(exact.auroc):
-            unknown = Estimate(np.nan, np.nan, np.nan)
-            return PixelEstimates((unknown, unknown, unknown), exact.pro_curve)
-
-        rows = np.isin(self.labels, groups)
-        normal, anomalous, shares = self.normal[rows], self.anomalous[rows], self.shares[rows]
-
-        def statistic(weights: Floats) -> Floats:
-            return metrics_from_histograms(weights @ normal, weights @ anomalous, weights @ shares)
-
-        low, high = bootstrap(statistic, self.labels[rows] != GOOD, resamples=resamples, rng=rng)
-        auroc, precision, aupro = estimates(values, low, high)
+        values = exact.auroc, exact.average_precision, exact.aupro
+        strata = [[], [], []] if np.isnan(exact.auroc) else self._strata(groups)
+        auroc, precision, aupro = (
+            interval(value, images, most=regions.scores.size) if images else Estimate(value)
+            for value, images in zip(values, strata, strict=True)
+        )
         return PixelEstimates((auroc, precision, aupro), exact.pro_curve)
+
+    def _strata(self, groups: Sequence[str]) -> list[list[Stratum]]:
+        """For each metric how the images of each class move it."""
+        rows = np.isin(self.labels, groups)
+        histograms = np.stack([part[rows] for part in (self.normal, self.anomalous, self.shares)])
+        moved = np.einsum("mkb,kib->mi", influences(*histograms.sum(axis=1)), histograms)
+        anomalous = histograms[1].sum(axis=1)
+        good = self.labels[rows] == GOOD
+        if np.count_nonzero(good) == 1 < np.count_nonzero(~good):
+            good[:] = False  # a class of its own would not vary
+        # Large defects decide for all pixels; as many equal ones would leave as much to chance.
+        independent = float(anomalous.sum() ** 2 / np.sum(anomalous**2))
+        return [
+            [Stratum(metric[~good], independent)]
+            + ([Stratum(metric[good], float(good.sum()))] if good.any() else [])
+            for metric in moved
+        ]
 
 
 def tabulate_pixels(maps: Sequence[LabelledMap], size: tuple[int, int]) -> PixelTable:
@@ -94,24 +106,34 @@ def tabulate_pixels(maps: Sequence[LabelledMap], size: tuple[int, int]) -> Pixel
         if found.count or item.label == GOOD:
             by_label.setdefault(item.label, []).append((item, found))
     regions = {name: merge([part for _, part in items]) for name, items in by_label.items()}
-    edges = bin_edges([part for name, part in regions.items() if name != GOOD])
-
     pools: dict[str, Scores] = {}
-    rows: list[Floats] = []
+    normals: list[Scores] = []
     for name, items in by_label.items():
-        pool = np.empty(sum(size[0] * size[1] - part.scores.size for _, part in items), np.float32)
-        start = 0
-        for item, part in items:
-            normal = _normal_pixels(item, size)
-            pool[start : start + normal.size] = normal
-            start += normal.size
-            anomalous, shares = (histogram(part.scores, edges, w) for w in (None, part.shares))
-            rows.append(np.stack([histogram(normal, edges), anomalous, shares]))
+        pools[name], parts = _pool(items, size)
+        normals += parts
+    anomalous = [part for items in by_label.values() for _, part in items]
+    edges = bin_edges([part for name, part in regions.items() if name != GOOD], normals)
+    table = np.empty((3, len(normals), edges.size))
+    for i, (normal, part) in enumerate(zip(normals, anomalous, strict=True)):
+        table[0, i] = histogram(normal, edges)
+        table[1, i] = histogram(part.scores, edges)
+        table[2, i] = histogram(part.scores, edges, part.shares)
+    for pool in pools.values():
         pool.sort()
-        pools[name] = pool
-    table = np.stack(rows, axis=1) if rows else np.empty((3, 0, edges.size))
     labels = np.array([name for name, items in by_label.items() for _ in items], dtype=np.str_)
     return PixelTable(pools, regions, labels, *table)
+
+
+def _pool(
+    items: Sequence[tuple[LabelledMap, Regions]], size: tuple[int, int]
+) -> tuple[Scores, list[Scores]]:
+    """The normal pixels of all images, and views of those of each image, ascending within it."""
+    ends = np.cumsum([size[0] * size[1] - part.scores.size for _, part in items])
+    pool = np.empty(ends[-1], np.float32)
+    parts = np.split(pool, ends[:-1])
+    for part, (item, _) in zip(parts, items, strict=True):
+        part[:] = _normal_pixels(item, size)
+    return pool, parts
 
 
 def _regions(item: LabelledMap, size: tuple[int, int]) -> Regions:

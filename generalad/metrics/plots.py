@@ -1,17 +1,21 @@
-"""The report's plots as inline SVG; colours and type come from report.css through classes."""
+"""Plots as inline SVG; colours and type come from the page's style through classes."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.statistics import Estimate
+
 Floats = NDArray[np.float64]
 
 _BINS = 40
+_DATE = 84  # room for one, in user units; half of it fits to the right of the axis
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,96 @@ def interval_bar(value: float, low: float, high: float) -> str:
         f'<rect class="range" x="{100 * low:.2f}" y="1.4" width="{100 * width:.2f}" height="3.2"/>'
         f'<rect class="value" x="{100 * value - 0.5:.2f}" y="0" width="1" height="6"/></svg>'
     )
+
+
+class Point(NamedTuple):
+    """A run in a plot: which one, its value with interval, what its title says, its class."""
+
+    run: int
+    estimate: Estimate
+    title: str
+    kind: str = ""
+
+
+class Line(NamedTuple):
+    """Points that belong together; `kind` is their class."""
+
+    kind: str
+    points: list[Point]
+
+
+def runs_plot(
+    lines: Sequence[Line],
+    dates: Sequence[str],
+    label: str,
+    *,
+    size: tuple[int, int] = (720, 260),
+    unit: str = "",
+    levels: Sequence[tuple[float, str]] = (),
+    joined: bool = True,
+    least: float = 0.0,
+) -> str:
+    """Lines over runs, with whiskers for intervals. What a point is, its title says.
+
+    Runs stand side by side in the order of their time, not at their distance in time: results of
+    one busy day would be one stroke otherwise.
+
+    Args:
+        lines: at least one, with at least one point between them.
+        dates: of all runs, for the axis below.
+        label: what the plot shows, for those who do not see it.
+        size: width and height of the view box.
+        unit: after the figures of the axis.
+        levels: horizontal lines, each with its class.
+        joined: connect the points of a line.
+        least: height of the axis at least, so that noise does not look like a mountain range.
+    """
+    values = _value_range(lines, levels, least)
+    runs = (-0.5, len(dates) - 0.5)
+    axes = _Axes(*size, runs, values, left=48, right=36, top=12, bottom=30)
+    base, end = axes.height - axes.bottom, axes.width - axes.right
+    parts = []
+    for tick in map(float, nice_ticks(*values, axes.height // 36)):
+        parts.append(f'<path class="grid" d="M{axes.left} {axes.y(tick):.1f}H{end}"/>')
+        parts.append(_text(axes.left - 6, axes.y(tick) + 3.5, f"{tick:g}{unit}", "end"))
+    step = -(-len(dates) // max(1, (end - axes.left) // _DATE))  # the last one always
+    for run in range(len(dates) - 1, -1, -step)[::-1]:
+        parts.append(f'<path class="axis" d="M{axes.x(run):.1f} {base}v4"/>')
+        parts.append(_text(axes.x(run), base + 17, dates[run], "middle"))
+    parts.append(f'<path class="axis" d="M{axes.left} {base}H{end}"/>')
+    for value, kind in levels:
+        parts.append(f'<path class="level {kind}" d="M{axes.left} {axes.y(value):.1f}H{end}"/>')
+    for line in lines:
+        drawn = [_whiskered(point, axes, 3.2 if len(dates) <= 60 else 2) for point in line.points]
+        if joined and len(line.points) > 1:
+            way = np.array([(point.run, point.estimate.value) for point in line.points])
+            drawn.insert(0, f'<path class="line" d="{axes.path(way)}"/>')
+        parts.append(f'<g class="{line.kind}">{"".join(drawn)}</g>')
+    return axes.svg(parts, label)
+
+
+def _whiskered(point: Point, axes: _Axes, radius: float) -> str:
+    """A point and its interval."""
+    x, found, whisker = axes.x(point.run), point.estimate, ""
+    if found.low is not None and found.high is not None:
+        ends = f"M{x:.1f} {axes.y(found.low):.1f}V{axes.y(found.high):.1f}"
+        whisker = f'<path class="whisker" d="{ends}"/>'
+    circle = f'<circle cx="{x:.1f}" cy="{axes.y(found.value):.1f}" r="{radius}"/>'
+    title = f"<title>{html.escape(point.title)}</title>"
+    return f'<g class="{point.kind}">{title}{whisker}{circle}</g>'
+
+
+def _value_range(
+    lines: Sequence[Line], levels: Sequence[tuple[float, str]], least: float
+) -> tuple[float, float]:
+    """From the lowest to the highest thing that is drawn, and a little more."""
+    found = [point.estimate for line in lines for point in line.points]
+    ends = [end for one in found for end in (one.low, one.value, one.high) if end is not None]
+    values = [*ends, *(value for value, _ in levels)]
+    low, high = min(values), max(values)
+    missing = max(0.0, least - (high - low), 1e-9 * max(1.0, abs(high)) - (high - low))
+    margin = missing / 2 + 0.06 * (high - low + missing)
+    return low - margin, high + margin
 
 
 def nice_ticks(low: float, high: float, about: int) -> Floats:

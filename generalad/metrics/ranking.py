@@ -2,7 +2,8 @@
 
 Everything starts from two numbers at every distinct score taken as the threshold: how many
 positives and how many negatives reach it. The functions that end in `_from_counts` take those
-numbers, so images, pixels and bootstrap resamples share one implementation.
+numbers, so images, pixels and their weighted sums share one implementation. Those that end in
+`_influence` are derivatives, from which intervals follow (intervals.py).
 """
 
 from __future__ import annotations
@@ -82,6 +83,30 @@ def average_precision_from_counts(true: Floats, false: Floats) -> Floats:
     return _share(np.sum(gained * precision, axis=-1), true, np.sign(false))
 
 
+def auroc_influence(true: Floats, false: Floats) -> tuple[Floats, Floats]:
+    """Derivatives (K,) of AUROC by the weight of a positive and of a negative at each threshold.
+
+    `true` and `false` are cumulative weights (K,), with some of both. Times the weights that they
+    have, the derivatives sum to 0 in each class.
+    """
+    gained_true, gained_false = np.diff(true, prepend=0.0), np.diff(false, prepend=0.0)
+    won = 1 - (false - gained_false / 2) / false[-1]  # share of negatives that a positive exceeds
+    lost = (true - gained_true / 2) / true[-1]
+    value = auroc_from_counts(true, false)
+    return (won - value) / true[-1], (lost - value) / false[-1]
+
+
+def average_precision_influence(true: Floats, false: Floats) -> tuple[Floats, Floats]:
+    """Derivatives (K,) of average precision, as those of `auroc_influence`."""
+    gained = np.diff(true, prepend=0.0)
+    passed = np.maximum(true + false, np.finfo(np.float64).tiny)
+    value = average_precision_from_counts(true, false)
+    # Whoever passes at a threshold changes the precision at it and at all lower ones.
+    by_true = _from_the_lowest(gained / passed * (false / passed))
+    by_false = _from_the_lowest(gained / passed * (true / passed))
+    return (true / passed - value + by_true) / true[-1], -by_false / true[-1]
+
+
 def f1_from_counts(true: Floats, false: Floats) -> Floats:
     """F1 at every threshold (..., K) of cumulative counts or weights."""
     f1: Floats = 2 * true / np.maximum(true + false + _total(true), np.finfo(np.float64).tiny)
@@ -124,6 +149,10 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], N
             remedy="look for the image that causes it; fp16 overflows on some backbones",
         )
     return given.astype(np.bool_), values
+
+
+def _from_the_lowest(values: Floats) -> Floats:
+    return np.cumsum(values[::-1])[::-1]
 
 
 def _total(cumulative: Floats) -> Floats:

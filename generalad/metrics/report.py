@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from generalad.files import atomic_write
-from generalad.metrics.bootstrap import Estimate, Rate
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.gallery import ReadImage, card, choose, usual_level
 from generalad.metrics.pixel import FPR_LIMIT
 from generalad.metrics.plots import curve, interval_bar, score_histogram
 from generalad.metrics.ranking import Counts, count_by_threshold, thinned
+from generalad.statistics import Estimate, Rate
 
 
 def write_report(
@@ -90,6 +90,8 @@ def _rate_figure(name: str, rate: Rate, why_not: str) -> str:
 def _estimate_figure(name: str, estimate: Estimate, why_not: str) -> str:
     if math.isnan(estimate.value):
         return _figure(name, "n/a", "", why_not)
+    if estimate.low is None or estimate.high is None:
+        return _figure(name, _number(estimate.value), "", _interval(estimate))
     bar = interval_bar(estimate.value, estimate.low, estimate.high)
     return _figure(name, _number(estimate.value), bar, f"95 %: {_interval(estimate)}")
 
@@ -137,7 +139,7 @@ def _best_f1(evaluation: Evaluation) -> str:
     if math.isnan(best.value):
         return ""
     return (
-        f'<p class="note">Best F1 {_number(best.value)} ({_interval(best)}) at '
+        f'<p class="note">Best F1 {_number(best.value)} at '
         f"{evaluation.best_f1_threshold:.4g}, a threshold chosen on these test images.</p>"
     )
 
@@ -280,4 +282,6 @@ def _percent(value: float) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
     return f"{_number(estimate.low)} to {_number(estimate.high)}"

@@ -14,7 +14,7 @@ from generalad.cli.evaluate import check_image_auroc
 from generalad.errors import DataError, GateError
 from generalad.evaluation import Evaluated
 from generalad.export.export import Exported
-from generalad.metrics.bootstrap import Estimate
+from generalad.statistics import Estimate
 
 pytest_plugins = ["training_fixtures"]
 

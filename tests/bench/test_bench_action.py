@@ -18,7 +18,7 @@ from bench_report_helpers import comparison, measurement
 from conftest import MakeArtifact
 
 from generalad.bench.outputs.markdown import markdown
-from generalad.bench.outputs.read import read_report
+from generalad.bench.report import read_report
 
 GITHUB = Path(__file__).resolve().parents[2] / ".github"
 ACTION = GITHUB / "actions" / "bench"

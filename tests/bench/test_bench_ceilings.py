@@ -12,15 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench import ceilings, limit
-from generalad.bench.ceilings import Ceiling, Device
+from generalad.bench import roofline
 from generalad.bench.graph_cost import Cost, Precision, count_model
-from generalad.bench.limit import limit_of
+from generalad.bench.roofline import Ceiling, Device, roofline_of
 from generalad.errors import ArtifactError
 
 
-def first_kernels(precision: Precision) -> list[ceilings._Kernel]:
-    families = (ceilings._products(precision), ceilings._convolutions(precision))
+def first_kernels(precision: Precision) -> list[roofline._Kernel]:
+    families = (roofline._products(precision), roofline._convolutions(precision))
     return [kernel for family in families for kernel in itertools.islice(family, 2)]
 
 
@@ -35,7 +34,7 @@ def test_kernels_do_the_work_that_they_are_credited_with(precision: Precision) -
 
 
 def test_reading_counts_the_weights() -> None:
-    kernel = ceilings._read(300)
+    kernel = roofline._read(300)
     assert kernel.work == kernel.model.graph.initializer[0].ByteSize() // 100 * 100
 
 
@@ -48,69 +47,69 @@ def test_the_fastest_run_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         now += next(durations)
 
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    assert ceilings._fastest(run) == pytest.approx(0.002)
+    assert roofline._fastest(run) == pytest.approx(0.002)
 
 
-PRODUCT = next(iter(ceilings._products("fp32")))
+PRODUCT = next(iter(roofline._products("fp32")))
 
 
 def libraries(monkeypatch: pytest.MonkeyPatch, rates: dict[str, float]) -> None:
     """Libraries that take as long for each kernel as its work at a rate."""
 
-    def starts(rate: float) -> ceilings._Start:
+    def starts(rate: float) -> roofline._Start:
         return lambda kernel, threads: lambda: seconds.append(kernel.work / rate)
 
     seconds: list[float] = []
 
-    def fastest(run: ceilings.Run) -> float:
+    def fastest(run: roofline.Run) -> float:
         run()
         return seconds[-1]
 
-    monkeypatch.setattr(ceilings, "_fastest", fastest)
-    monkeypatch.setattr(ceilings, "_products", lambda precision: [PRODUCT])
-    monkeypatch.setattr(ceilings, "_convolutions", lambda precision: [])
-    monkeypatch.setattr(ceilings, "_read", lambda n: PRODUCT)
+    monkeypatch.setattr(roofline, "_fastest", fastest)
+    monkeypatch.setattr(roofline, "_products", lambda precision: [PRODUCT])
+    monkeypatch.setattr(roofline, "_convolutions", lambda precision: [])
+    monkeypatch.setattr(roofline, "_read", lambda n: PRODUCT)
     monkeypatch.setattr(
-        ceilings, "_libraries", lambda device: [(n, starts(r)) for n, r in rates.items()]
+        roofline, "_libraries", lambda device: [(n, starts(r)) for n, r in rates.items()]
     )
-    ceilings.arithmetic.cache_clear()
-    ceilings.bandwidth.cache_clear()
+    roofline.arithmetic.cache_clear()
+    roofline.bandwidth.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def forget() -> None:
-    ceilings.arithmetic.cache_clear()
-    ceilings.bandwidth.cache_clear()
+    roofline.arithmetic.cache_clear()
+    roofline.bandwidth.cache_clear()
 
 
 @given(rates=st.lists(st.floats(1e9, 1e13), min_size=1, max_size=3))
 def test_the_best_library_makes_the_ceiling(rates: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         libraries(patch, {str(i): rate for i, rate in enumerate(rates)})
-        found = ceilings.arithmetic("fp32", 1, "cpu")
+        found = roofline.arithmetic("fp32", 1, "cpu")
         assert found is not None
         assert found.rate == pytest.approx(max(rates))
-        assert ceilings.bandwidth(10**6, 1, "cpu").rate == pytest.approx(max(rates))
+        assert roofline.bandwidth(10**6, 1, "cpu").rate == pytest.approx(max(rates))
 
 
 def test_a_lower_precision_is_never_below_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     libraries(monkeypatch, {"library": 1e11})
-    assert ceilings.arithmetic("fp32", 1, "cpu") == Ceiling(1e11, "fp32 product of 256 in library")
+    assert roofline.arithmetic("fp32", 1, "cpu") == Ceiling(1e11, "fp32 product of 256 in library")
     libraries(monkeypatch, {"slow": 1e10})
-    full = ceilings.arithmetic("fp32", 1, "cpu")
+    full = roofline.arithmetic("fp32", 1, "cpu")
     assert full is not None
-    monkeypatch.setattr(ceilings, "_libraries", lambda device: [])
-    assert ceilings.arithmetic("fp16", 1, "cpu") == full
+    monkeypatch.setattr(roofline, "_libraries", lambda device: [])
+    assert roofline.arithmetic("fp16", 1, "cpu") == full
 
 
 def test_eight_bits_on_a_gpu_have_no_kernel() -> None:
-    assert ceilings.arithmetic("int8", 1, "cuda") is None
+    assert roofline.arithmetic("int8", 1, "cuda") is None
 
 
 def test_every_library_that_is_here_runs_the_kernels() -> None:
-    for _, start in ceilings._libraries("cpu"):
+    for _, start in roofline._libraries("cpu"):
         for precision in ("fp32", "int8"):
-            start(next(iter(ceilings._products(precision))), 1)()
+            start(next(iter(roofline._products(precision))), 1)()
 
 
 def given_machine(
@@ -119,20 +118,20 @@ def given_machine(
     def arithmetic(precision: Precision, threads: int, device: Device) -> Ceiling | None:
         return Ceiling(rates[precision], precision) if precision in rates else None
 
-    monkeypatch.setattr(ceilings, "arithmetic", arithmetic)
-    monkeypatch.setattr(ceilings, "bandwidth", lambda *_: Ceiling(memory, "reading"))
-    monkeypatch.setattr(limit, "_cost", lambda artifact, batch: cost)
+    monkeypatch.setattr(roofline, "arithmetic", arithmetic)
+    monkeypatch.setattr(roofline, "bandwidth", lambda *_: Ceiling(memory, "reading"))
+    monkeypatch.setattr(roofline, "_cost", lambda *_: cost)
 
 
 def test_arithmetic_or_memory_binds(monkeypatch: pytest.MonkeyPatch) -> None:
     given_machine(monkeypatch, Cost({"fp32": 1e9}, 1e6), {"fp32": 1e11}, 1e10)
-    found, words = limit_of(Path("model.onnx"), 20.0, 1)
+    found, words = roofline_of(Path("model.onnx"), 20.0, 1)
     assert found is not None
     assert found.bound == "arithmetic"
     assert found.share == pytest.approx(0.5)
     assert words == "ceilings: 100 GFLOP/s, fp32; 10 GB/s, reading"
     given_machine(monkeypatch, Cost({"fp32": 1e9}, 1e9), {"fp32": 1e11}, 1e10)
-    found, _ = limit_of(Path("model.onnx"), 200.0, 1)
+    found, _ = roofline_of(Path("model.onnx"), 200.0, 1)
     assert found is not None
     assert found.bound == "memory"
     assert found.share == pytest.approx(0.5)
@@ -146,7 +145,7 @@ def test_a_mix_of_precisions_has_the_ceiling_of_its_parts_in_turn(
     seconds = cost.flops["fp32"] / rates[0] + cost.flops["int8"] / rates[1]
     with pytest.MonkeyPatch.context() as patch:
         given_machine(patch, cost, {"fp32": rates[0], "int8": rates[1]}, 1e12)
-        found, _ = limit_of(Path("model.onnx"), 4e3 * seconds, 1)
+        found, _ = roofline_of(Path("model.onnx"), 4e3 * seconds, 1)
     assert found is not None
     assert found.share == pytest.approx(0.25)
     assert min(rates) * 0.999 <= found.flops_ceiling <= max(rates) * 1.001
@@ -157,14 +156,14 @@ def test_faster_than_possible(
     measured: float, share: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_machine(monkeypatch, Cost({"fp32": 1e9}, 1.0), {"fp32": 1e11}, 1e10)
-    found, words = limit_of(Path("model.onnx"), measured, 1)
+    found, words = roofline_of(Path("model.onnx"), measured, 1)
     assert (found.share if found else None) == share
     assert share is not None or "busy while they were measured" in words
 
 
 def test_what_cannot_be_measured_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     given_machine(monkeypatch, Cost({"int8": 1e9}, 1.0), {}, 1e10)
-    assert limit_of(Path("model.engine"), 1.0, 1, device="cuda") == (
+    assert roofline_of(Path("model.engine"), 1.0, 1, device="cuda") == (
         None,
         "limit: there is no kernel to measure int8 on cuda with",
     )
@@ -176,7 +175,7 @@ def test_what_cannot_be_measured_is_a_reason(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_what_cannot_be_counted_is_a_reason(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\xff\xff")
-    found, reason = limit_of(tmp_path / name, 1.0, 1)
+    found, reason = roofline_of(tmp_path / name, 1.0, 1)
     assert found is None
     assert words in reason
     assert "\n" not in reason
@@ -188,8 +187,8 @@ def test_a_library_that_fails_without_a_word_is_a_reason(monkeypatch: pytest.Mon
     def fails(*_: object) -> Ceiling:
         raise RuntimeError
 
-    monkeypatch.setattr(ceilings, "bandwidth", fails)
-    assert limit_of(Path("a.onnx"), 1.0, 1) == (None, "limit: cannot be measured (RuntimeError)")
+    monkeypatch.setattr(roofline, "bandwidth", fails)
+    assert roofline_of(Path("a.onnx"), 1.0, 1) == (None, "limit: cannot be measured (RuntimeError)")
 
 
 def test_an_engine_whose_onnx_file_was_changed(
@@ -201,21 +200,16 @@ def test_an_engine_whose_onnx_file_was_changed(
         onnx = "model.onnx"
         onnx_sha256 = "0" * 64
 
-    monkeypatch.setattr(limit, "read_record", lambda engine: Record)
+    monkeypatch.setattr(roofline, "read_record", lambda engine: Record)
     with pytest.raises(ArtifactError, match="was changed"):
-        limit._cost(tmp_path / "model.engine", 1)
+        roofline._cost(tmp_path / "model.engine", 1, "fp16", (8, 8))
 
 
 def test_an_ir_in_eight_bits_is_held_to_the_ceiling_of_eight_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Spec:
-        precision = "int8, discriminator in fp32"
-        image_size = (8, 8)
-
     for name, size in (("model.onnx", 1), ("model.bin", 400)):
         (tmp_path / name).write_bytes(np.zeros(size, np.uint8).tobytes())
-    monkeypatch.setattr(limit, "count", lambda path, batch: Cost({"fp32": 5.0}, 1.0))
-    monkeypatch.setattr(limit, "_spec", lambda artifact: Spec)
-    found = limit._cost(tmp_path / "model.xml", 4)
+    monkeypatch.setattr(roofline, "count", lambda path, batch: Cost({"fp32": 5.0}, 1.0))
+    found = roofline._cost(tmp_path / "model.xml", 4, "int8, discriminator in fp32", (8, 8))
     assert found == Cost({"int8": 5.0}, 100.0 + 192.0)

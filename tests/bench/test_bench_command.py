@@ -20,8 +20,8 @@ from import_helpers import BLOCKED, import_all
 
 from generalad.bench import measure
 from generalad.bench.machine import describe_machine
-from generalad.bench.process import OWN_ROOT
 from generalad.bench.sensors import Sensors
+from generalad.bench.worker_process import OWN_ROOT
 
 Capture = pytest.CaptureFixture[str]
 QUICK = ("--budget", "3s", "--threads", "1")
@@ -90,7 +90,7 @@ def test_a_heavier_artifact_is_stopped_and_its_stage_named(
 def planted(artifact: Path, slower: Path) -> Path:
     sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
     try:
-        from planted import planted_artifact
+        from shared import planted_artifact
     finally:
         sys.path.pop()
     return planted_artifact(artifact, slower, rows=20000)
@@ -177,7 +177,9 @@ def test_what_is_not_there_is_1(capsys: Capture, tmp_path: Path, artifact: Path)
 def test_an_output_that_cannot_be_written_is_said_before_measuring(
     capsys: Capture, tmp_path: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    monkeypatch.setattr(measure, "take_turns", lambda *arguments: pytest.fail("it measures"))
+    monkeypatch.setattr(
+        measure, "measure_interleaved", lambda *arguments: pytest.fail("it measures")
+    )
     (tmp_path / "file").touch()
     code, out, err = gad(capsys, "bench", artifact, option, tmp_path / "file" / "report")
     assert (code, out) == (1, "")
@@ -288,7 +290,9 @@ def test_a_baseline_that_can_never_judge_is_refused_before_measuring(
     conditions: dict[str, object],
     words: str,
 ) -> None:
-    monkeypatch.setattr("generalad.bench.measure.take_turns", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(
+        "generalad.bench.measure.measure_interleaved", lambda *_: pytest.fail("measured")
+    )
     file = a_baseline(tmp_path / "b.json", **conditions)
     code, out, err = gad(capsys, "bench", artifact, "--source", source, *QUICK, "--baseline", file)
     assert (code, out) == (1, "")

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench.comparison import LIMIT, compare, narrow_enough, ratio, verdict
-from generalad.bench.process import Block, Facts, Subject
-from generalad.bench.record import Estimate
-from generalad.bench.turns import Recording
+from generalad.bench.comparison import compare, narrow_enough, ratio
+from generalad.bench.gates import LIMIT, verdict
+from generalad.bench.interleaved import Recording
+from generalad.bench.worker_process import Block, Facts, Subject
+from generalad.statistics import Estimate
 
 STAGES = {"decode": 1.0, "preprocess": 0.5, "infer": 8.0, "postprocess": 0.1}
 
@@ -82,8 +83,8 @@ def test_a_slowdown_is_found_and_its_stage_named(waits: bool) -> None:
     new = recording(random, name="b.onnx", slower={"preprocess": 3.0}, waits=waits)
     found = compare(new, old)
     assert found.verdict == "slower"
-    assert "b.onnx is slower than a.onnx: 1." in found.sentence
-    assert "preprocess takes" in found.sentence
+    assert "b.onnx is slower than a.onnx: 1." in found.text
+    assert "preprocess takes" in found.text
     assert [one.stage for one in found.comparisons][-1] == "total"
     assert {one.stage: one.verdict for one in found.comparisons}["infer"] == "same"
     assert compare(old, new).verdict == "faster"
@@ -116,8 +117,8 @@ def test_few_turns_cannot_tell() -> None:
     new, old = (recording(random, turns=3) for _ in range(2))
     found = compare(new, old)
     assert found.verdict == "cannot tell"
-    assert "Cannot tell in the time given" in found.sentence
-    assert "(3 pairs)" in found.sentence
+    assert "Cannot tell in the time given" in found.text
+    assert "(3 pairs)" in found.text
 
 
 @given(st.floats(0.2, 5), st.integers(0, 5))
@@ -173,4 +174,4 @@ def test_a_side_that_takes_its_own_cores_away_does_not_hide() -> None:
     found = compare(new, old)
     assert found.waiting_counts
     assert found.verdict == "slower"
-    assert "infer takes" in found.sentence
+    assert "infer takes" in found.text

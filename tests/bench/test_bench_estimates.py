@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench.estimates import (
-    MANY,
-    _ranks,
-    bootstrap,
-    half_width,
-    neighbours_differ,
-    quantile,
-    slope,
-    times,
-)
-from generalad.bench.record import Estimate
+from generalad.bench.estimates import half_width, quantile, times
+from generalad.bench.noise import neighbours_differ
+from generalad.statistics import MANY, Estimate, bootstrap, order_statistic_ranks, slope
 
 BLOCKS = st.lists(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=12), min_size=1, max_size=40)
 
@@ -62,7 +54,7 @@ def test_too_few_samples_have_no_quantile(q: float, least: int) -> None:
 
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
 def test_ranks_of_many_values_continue_those_of_fewer(q: float) -> None:
-    exact, normal = _ranks(MANY, q), _ranks(MANY + 1, q)
+    exact, normal = order_statistic_ranks(MANY, q), order_statistic_ranks(MANY + 1, q)
     assert exact is not None and normal is not None
     assert abs(exact[0] - normal[0]) <= 3
     assert abs(exact[1] - normal[1]) <= 3

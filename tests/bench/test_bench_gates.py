@@ -9,12 +9,18 @@ from bench_report_helpers import side
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench.comparison import verdict
-from generalad.bench.gates import Limits, judge, memory_gate, p95_gate, slowdown_gate
-from generalad.bench.quantities import batches, duration, in_words, share
-from generalad.bench.record import Estimate
-from generalad.bench.sentence import Cause, sentence
+from generalad.bench.gates import (
+    Cause,
+    judge_limits,
+    memory_gate,
+    p95_gate,
+    slowdown_gate,
+    verdict,
+    verdict_text,
+)
+from generalad.bench.options import Limits, batch_sizes, duration, duration_text, share
 from generalad.errors import UsageError
+from generalad.statistics import Estimate
 
 
 @given(st.floats(0, 100), st.floats(0, 100), st.floats(0.1, 100))
@@ -22,8 +28,8 @@ def test_p95_is_judged_by_its_interval(one: float, other: float, limit: float) -
     low, high = sorted((one, other))
     gate = p95_gate(Estimate((low + high) / 2, low, high), limit)
     assert gate.passed == (False if low > limit else True if high <= limit else None)
-    assert f"{limit:g} ms" in gate.sentence
-    assert ("cannot tell" in gate.sentence) == (gate.passed is None)
+    assert f"{limit:g} ms" in gate.reason
+    assert ("cannot tell" in gate.reason) == (gate.passed is None)
 
 
 def test_no_interval_is_no_pass() -> None:
@@ -36,13 +42,13 @@ def test_no_interval_is_no_pass() -> None:
 def test_slowdown_is_said_as_a_change() -> None:
     gate = slowdown_gate(Estimate(1.1, 1.08, 1.12), 0.05)
     assert gate.passed is False
-    assert gate.sentence == "+10.0 % (95 %: +8.0 % to +12.0 %), above the limit of 5 %"
+    assert gate.reason == "+10.0 % (95 %: +8.0 % to +12.0 %), above the limit of 5 %"
     assert slowdown_gate(Estimate(1.04, 1.03, 1.06), 0.05).passed is None
     assert slowdown_gate(Estimate(0.5, 0.4, 0.6), 0.05).passed is True
 
 
 SAYS = {
-    # How the sentence of a verdict begins, by what the gate says.
+    # How the verdict_text of a verdict begins, by what the gate says.
     False: r"new is slower than old: ",
     None: r"Cannot tell in the time given whether new is slower than old by more than ",
     True: r"new is (not slower than old by more than|as fast as|faster than) ",
@@ -61,8 +67,7 @@ def test_the_sentence_and_the_gate_never_disagree(
     low, value, high = ends
     ratio = Estimate(value, low, high) if known else Estimate(value)
     judged, gate = verdict(ratio, limit), slowdown_gate(ratio, limit)
-    said = sentence(
-        judged,
+    said = verdict_text(
         ratio,
         limit,
         sides=("new", "old"),
@@ -71,16 +76,16 @@ def test_the_sentence_and_the_gate_never_disagree(
         cause=Cause("infer", 1.1, 0.9),
     )
     assert [passed for passed, words in SAYS.items() if re.match(words, said)] == [gate.passed]
-    assert ("cannot tell" in gate.sentence) == (gate.passed is None)
-    assert ("above the limit" in gate.sentence) == (gate.passed is False)
+    assert ("cannot tell" in gate.reason) == (gate.passed is None)
+    assert ("above the limit" in gate.reason) == (gate.passed is False)
     assert ("infer takes" in said) == (judged in ("slower", "faster"))
     assert gate.passed is not False or low > 1  # nothing that may be faster is stopped
 
 
 def test_where_a_baseline_refused_there_is_no_answer() -> None:
-    (gate,) = judge(Limits(slowdown=0.05), side(), ())
+    (gate,) = judge_limits(Limits(slowdown=0.05), side(), ())
     assert gate.passed is None
-    assert gate.sentence == "not judged (limit 5 %)"
+    assert gate.reason == "not judged (limit 5 %)"
 
 
 def test_memory() -> None:
@@ -114,16 +119,16 @@ def test_no_shares(text: str) -> None:
 
 
 def test_batches() -> None:
-    assert batches("1") == (1,)
-    assert batches("8, 1") == (8, 1)
+    assert batch_sizes("1") == (1,)
+    assert batch_sizes("8, 1") == (8, 1)
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,", "1,1", "-1", "1.5", "x", "9999999"])
 def test_no_batches(text: str) -> None:
     with pytest.raises(UsageError):
-        batches(text)
+        batch_sizes(text)
 
 
 def test_in_words() -> None:
-    assert in_words(59.7) == "60 s"
-    assert in_words(600) == "10 min"
+    assert duration_text(59.7) == "60 s"
+    assert duration_text(600) == "10 min"

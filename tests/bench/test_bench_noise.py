@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from generalad.bench.comparison import compare
+from generalad.bench.interleaved import Recording
 from generalad.bench.noise import Ticks, noise, notes, ticks, waiting
-from generalad.bench.process import Block, Facts, Subject
-from generalad.bench.turns import Recording
+from generalad.bench.worker_process import Block, Facts, Subject
 
 FACTS = Facts("onnxruntime 1, CPU", "fp32", (64, 64), None, 1.0, 1.0)
 

@@ -8,11 +8,11 @@ import pytest
 from bench_report_helpers import comparison, measurement, side
 
 from generalad.bench.outputs.github_benchmark import entries, github_benchmark
-from generalad.bench.record import Report
+from generalad.bench.report import BenchReport
 
 
 @pytest.mark.parametrize("report", [comparison(), measurement()])
-def test_form(report: Report) -> None:
+def test_form(report: BenchReport) -> None:
     found = json.loads(github_benchmark(report))
     assert isinstance(found, list)
     for entry in found:

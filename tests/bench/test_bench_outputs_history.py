@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import itertools
 import re
@@ -13,17 +12,19 @@ import pytest
 from bench_report_helpers import comparison, estimate, machine, measurement, side
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from generalad.bench.outputs.history import SHOWN, render, write_history
-from generalad.bench.outputs.history_folder import History, Run, read_history
-from generalad.bench.outputs.history_plots import Line, Point, plot
-from generalad.bench.record import Comparison, Estimate, Gate, Report, Soak
+from generalad.bench.outputs.history import SHOWN, History, read_history, render, write_history
+from generalad.bench.outputs.history_plots import Run
+from generalad.bench.report import BenchReport, Comparison, Gate, Soak
 from generalad.errors import DataError, StorageError
+from generalad.metrics.plots import Line, Point, runs_plot
+from generalad.statistics import Estimate
 
 NASTY = '<script>alert("x")</script>&'
 
 
-def at(day: int, report: Report | None = None, name: str = "") -> Run:
+def at(day: int, report: BenchReport | None = None, name: str = "") -> Run:
     when = datetime.datetime(2026, 3, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(day)
     return Run(name or f"{day}.json", when, report or comparison())
 
@@ -32,7 +33,7 @@ def page(*runs: Run, skipped: tuple[tuple[str, str], ...] = ()) -> str:
     return render(History(runs, skipped))
 
 
-def save(folder: Path, name: str, report: Report) -> Path:
+def save(folder: Path, name: str, report: BenchReport) -> Path:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(report.to_json(), encoding="utf-8")
@@ -121,7 +122,7 @@ def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
         (comparison(settings={**comparison().settings, "seed": 8}), 1),
     ],
 )
-def test_only_what_is_alike_is_joined(other: Report, sections: int) -> None:
+def test_only_what_is_alike_is_joined(other: BenchReport, sections: int) -> None:
     text = checked(page(at(0), at(1, other)))
     assert text.count("<section>") == sections
     joined = re.findall(r'<g class="median"><path class="line"', text)
@@ -175,7 +176,7 @@ def test_what_has_no_plot_says_why() -> None:
     assert "Throughput is measured where an artifact is benched alone." in text
     assert "None of these runs was a soak." in text
     assert "Drift of" not in text
-    text = page(at(0, dataclasses.replace(plain, soak=Soak(600.0, Estimate(0.0)))))
+    text = page(at(0, replace(plain, soak=Soak(600.0, Estimate(0.0)))))
     assert "The system did not tell the memory of the soaks." in text
     assert "Drift of latency" in text
 
@@ -242,7 +243,7 @@ def test_everything_lies_within_its_plot(found: list[float], share: float, joine
         Point(run, Estimate(v, v - share * abs(v), v + share * abs(v)), "")
         for run, v in enumerate(found)
     ]
-    drawn = plot([Line("", points)], ["2026-03-01"] * len(found), "x", joined=joined)
+    drawn = runs_plot([Line("", points)], ["2026-03-01"] * len(found), "x", joined=joined)
     xs = [float(x) for x in re.findall(r'<circle cx="([-\d.]+)"', drawn)]
     ys = [float(y) for y in re.findall(r' cy="([-\d.]+)"', drawn)]
     whiskers = re.findall(r'whisker" d="M[-\d.]+ ([-\d.]+)V([-\d.]+)"', drawn)
@@ -256,7 +257,7 @@ def test_everything_lies_within_its_plot(found: list[float], share: float, joine
 @given(st.integers(1, 400), st.sampled_from([260, 440, 720, 1080]))
 def test_dates_do_not_overlap(runs: int, width: int) -> None:
     points = [Point(run, estimate(1.0 + run), "") for run in range(runs)]
-    drawn = plot([Line("", points)], ["2026-03-01"] * runs, "x", width=width)
+    drawn = runs_plot([Line("", points)], ["2026-03-01"] * runs, "x", size=(width, 260))
     labels = [float(x) for x in re.findall(r'<text x="([\d.]+)"[^>]*>2026', drawn)]
     assert labels
     assert all(b - a > 66 for a, b in itertools.pairwise(labels))

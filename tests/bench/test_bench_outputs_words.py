@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 
@@ -10,18 +9,20 @@ import pytest
 from bench_report_helpers import comparison, estimate, measurement, side, times
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.console import Console, Group
 
-from generalad.bench.outputs import wording
+from generalad.bench.outputs import text as words
 from generalad.bench.outputs.github_benchmark import github_benchmark
 from generalad.bench.outputs.markdown import markdown
-from generalad.bench.outputs.table import render
-from generalad.bench.record import Comparison, Estimate, Gate, Report, Soak, Verdict
+from generalad.bench.outputs.terminal import render
+from generalad.bench.report import BenchReport, Comparison, Gate, Soak, Verdict
+from generalad.statistics import Estimate
 
 BOTH = [comparison(), measurement()]
 
 
-def shown(report: Report, *, width: int = 80, colour: bool = False) -> str:
+def shown(report: BenchReport, *, width: int = 80, colour: bool = False) -> str:
     text = io.StringIO()
     out = Console(file=text, width=width, force_terminal=colour, soft_wrap=True, highlight=False)
     out.print(render(report))
@@ -68,14 +69,14 @@ def test_notes_and_a_soak_are_said() -> None:
     assert said in shown(report)
     assert "note: the host took 7 %" in shown(report)
     assert f"- {said}\n- the host took 7 %" in markdown(report)
-    assert "memory" not in wording.soak_in_words(Soak(60.0, Estimate(0.0)))
+    assert "memory" not in words.soak_text(Soak(60.0, Estimate(0.0)))
 
 
 def test_a_stage_of_one_side_only_is_shown() -> None:
     report = comparison()
     assert report.old
     stages = {**report.new.stages, "upload": times(0.8)}
-    report = dataclasses.replace(report, new=dataclasses.replace(report.new, stages=stages))
+    report = replace(report, new=replace(report.new, stages=stages))
     lines = shown(report).splitlines()
     assert line_of(shown(report), "upload").split() == ["upload", "0.800", "±1.5%", "0.992"]
     order = [line.split()[0] for line in lines if line.startswith(("pre", "upload", "infer"))]
@@ -89,7 +90,7 @@ def test_a_stage_of_one_side_only_is_shown() -> None:
 def test_a_ratio_has_the_colour_of_its_verdict(verdict: Verdict, code: str) -> None:
     found = (Comparison("infer", Estimate(1.0, 0.9, 1.1), 9, verdict),)
     text = shown(
-        comparison(comparisons=found, gates=(), sentence="x", verdict=verdict), colour=True
+        comparison(comparisons=found, gates=(), verdict_text="x", verdict=verdict), colour=True
     )
     line = line_of(text, "infer")
     assert (f"\x1b[{code}m" in line) if code else ("\x1b[" not in line)
@@ -104,31 +105,30 @@ def test_nothing_is_cut_off_in_a_build_log(
 ) -> None:
     new, old = (side(stages={"postprocess": times(m), "total": times(m)}) for m in medians)
     spread = {
-        name: dataclasses.replace(t, median=estimate(t.median.value, share))
-        for name, t in new.stages.items()
+        name: replace(t, median=estimate(t.median.value, share)) for name, t in new.stages.items()
     }
     ratio = Estimate(factor, factor * (1 - share), factor * (1 + share))
     report = comparison(
-        new=dataclasses.replace(new, stages=spread),
+        new=replace(new, stages=spread),
         old=old,
         comparisons=(Comparison("postprocess", ratio, 9, "cannot tell"),),
     )
     line = line_of(shown(report), "postprocess")
     assert line.rstrip().endswith("cannot tell")
-    assert "…" not in line.replace(wording.change_interval(ratio), "")
+    assert "…" not in line.replace(words.change_interval(ratio), "")
 
 
 @given(st.sampled_from(BOTH), st.text(max_size=30))
-def test_markup_in_names_and_sentences_is_text(report: Report, text: str) -> None:
+def test_markup_in_names_and_sentences_is_text(report: BenchReport, text: str) -> None:
     name = f"[red]{text}[/red]"
-    report = dataclasses.replace(report, sentence=name, new=side(name))
+    report = replace(report, verdict_text=name, new=side(name))
     assert isinstance(render(report), Group)
     assert "[red]" in shown(report, width=200)
 
 
 @given(st.floats(1e-3, 99_999))
 def test_a_number_is_short_and_keeps_three_figures_or_decimals(value: float) -> None:
-    text = wording.number(value)
+    text = words.number(value)
     assert len(text) <= 5
     assert float(text) == pytest.approx(value, rel=0.0051, abs=0.00051)
 
@@ -137,7 +137,7 @@ def test_a_number_is_short_and_keeps_three_figures_or_decimals(value: float) -> 
     ("value", "expected"), [(0.0, "0.000"), (3e-5, "3e-05"), (9.996, "10.0"), (1234.5, "1234")]
 )
 def test_numbers(value: float, expected: str) -> None:
-    assert wording.number(value) == expected
+    assert words.number(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -145,14 +145,14 @@ def test_numbers(value: float, expected: str) -> None:
     [(1.0, "0.0%"), (1.0499, "+5.0%"), (0.66, "-34.0%"), (3.4, "+240%"), (0.99999, "0.0%")],
 )
 def test_ratios_in_percent(ratio: float, expected: str) -> None:
-    assert wording.change(Estimate(ratio)) == expected
-    assert wording.change_interval(Estimate(ratio)) == ""
+    assert words.change(Estimate(ratio)) == expected
+    assert words.change_interval(Estimate(ratio)) == ""
 
 
 def test_a_path_among_the_settings_loses_its_folders() -> None:
     for place in ("/home/me/secret/line.mp4", r"C:\Users\me\line.mp4", "line.mp4"):
         report = measurement(settings={"source": place, "seed": 0, "soak": None})
-        assert wording.settings_in_words(report) == "source line.mp4, seed 0, 41 s in all"
+        assert words.settings_text(report) == "source line.mp4, seed 0, 41 s in all"
         assert "me" not in markdown(report).partition("settings:")[2].split("in all")[0]
 
 
@@ -182,21 +182,21 @@ def test_memory_that_is_not_known_is_not_nought() -> None:
 
 
 def test_an_interval_that_tells_nothing_is_short() -> None:
-    assert wording.spread(Estimate(0.1, 0.09, 15.0)) == "±>10x"
-    assert wording.spread(Estimate(0.1, 0.09, 0.9)) == "±800%"
-    assert wording.spread(Estimate(0.1)) == ""
+    assert words.spread(Estimate(0.1, 0.09, 15.0)) == "±>10x"
+    assert words.spread(Estimate(0.1, 0.09, 0.9)) == "±800%"
+    assert words.spread(Estimate(0.1)) == ""
 
 
 def test_settings_have_units_and_no_empty_ones() -> None:
     settings = {"batch": 1, "device": None, "budget": 60.0, "limit": 0.05, "image_size": [64, 32]}
-    said = wording.settings_in_words(comparison(settings=settings))
+    said = words.settings_text(comparison(settings=settings))
     assert said == "batch 1, budget 60 s, limit 5 %, image size 64 x 32, 41 s in all"
-    assert "limit" not in wording.settings_in_words(measurement(settings=settings))
+    assert "limit" not in words.settings_text(measurement(settings=settings))
 
 
 def test_revisions_tell_checkouts_apart() -> None:
     new, old = (side(revision=f"{letter * 9}+") for letter in "ab")
-    title = wording.title(comparison(new=new, old=old))
+    title = words.title(comparison(new=new, old=old))
     assert title == "model.onnx at aaaaaaaaa+ against model.onnx at bbbbbbbbb+"
 
 
@@ -217,7 +217,7 @@ def test_markdown_of_a_measurement() -> None:
 
 
 @pytest.mark.parametrize("report", BOTH)
-def test_all_rows_of_a_table_have_its_columns(report: Report) -> None:
+def test_all_rows_of_a_table_have_its_columns(report: BenchReport) -> None:
     tables = re.findall(r"(?:^\|.*\n?)+", markdown(report), re.MULTILINE)
     assert len(tables) == 3
     for table in tables:
@@ -229,7 +229,7 @@ NASTY = "a|b`c`</details><img src=x> @someone #12 [x](y) *b*\n## c"
 
 def test_markdown_shows_foreign_text_as_text() -> None:
     report = comparison(
-        new=side(NASTY), sentence=NASTY, gates=(Gate("p95", True, NASTY),), verdict="same"
+        new=side(NASTY), verdict_text=NASTY, gates=(Gate("p95", True, NASTY),), verdict="same"
     )
     text = markdown(report)
     outside = re.sub(r"(?<!\\)(`+) .*? \1(?!`)", "", text)  # what is code is safe

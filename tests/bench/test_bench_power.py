@@ -12,9 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from generalad.bench.comparison import LIMIT, LOOK_EVERY, MIN_TURNS, narrow, ratio_of, verdict
+from generalad.bench.comparison import LOOK_EVERY, MIN_PAIRS, narrow, ratio_of
 from generalad.bench.estimates import Floats
-from generalad.bench.record import Verdict
+from generalad.bench.gates import LIMIT, verdict
+from generalad.bench.report import Verdict
 
 TRIALS = 100
 MOST = 250
@@ -52,8 +53,8 @@ def carried(shocks: Floats) -> Floats:
 
 def gate(logs: Floats) -> Verdict:
     """Look now and then, stop when it is narrow, judge."""
-    found = ratio_of(logs[:MIN_TURNS])
-    for turns in range(MIN_TURNS, len(logs) + 1, LOOK_EVERY):
+    found = ratio_of(logs[:MIN_PAIRS])
+    for turns in range(MIN_PAIRS, len(logs) + 1, LOOK_EVERY):
         found = ratio_of(logs[:turns])
         if narrow(found, LIMIT):
             break

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from generalad.bench import side
-from generalad.bench.process import Block, Facts, Order, Subject
+from generalad.bench import summary
+from generalad.bench.interleaved import Recording
 from generalad.bench.sensors import Counter, Sensors
-from generalad.bench.side import Flow, flow, side_of
-from generalad.bench.turns import Recording
+from generalad.bench.summary import Saturated, saturate, side_of
+from generalad.bench.worker_process import Block, Facts, RunOptions, Subject
 
 MISSING = ("energy of the GPU: cannot be read", "use of the GPU: cannot be read")
 
@@ -35,13 +35,13 @@ def test_a_side_that_took_turns_has_memory_and_temperature(recording: Recording)
 
 
 def test_a_side_alone_has_energy_too(recording: Recording) -> None:
-    found = side_of(recording, Flow((), energy=0.5))
+    found = side_of(recording, Saturated((), energy=0.5))
     assert (found.gpu_memory, found.energy, found.missing) == (250.0, 0.5, MISSING)
 
 
 def test_a_side_without_any_sensors(recording: Recording) -> None:
     recording.sensors = None
-    found = side_of(recording, Flow((), energy=None))
+    found = side_of(recording, Saturated((), energy=None))
     assert (found.gpu_memory, found.temperature, found.missing) == (None, None, ())
 
 
@@ -62,7 +62,7 @@ def test_energy_a_image(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
 
         def __exit__(self, *_: object) -> None: ...
 
-        def flow(self, sessions: int, seconds: float) -> float:
+        def throughput(self, sessions: int, seconds: float) -> float:
             joules[0] += 0.5 * rate * sessions * seconds
             return rate * sessions
 
@@ -70,12 +70,12 @@ def test_energy_a_image(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
         assert gpu == (backend != "onnxruntime 1, CPU")
         return Sensors(0.0, energy={"gpu" if gpu else "package-0": Counter(joules[0])})
 
-    monkeypatch.setattr(side, "Worker", Flowing)
-    monkeypatch.setattr(side, "warm_up", lambda worker: 1.0)
-    monkeypatch.setattr(side, "read_sensors", sensors)
+    monkeypatch.setattr(summary, "WorkerProcess", Flowing)
+    monkeypatch.setattr(summary, "warm_up", lambda worker: 1.0)
+    monkeypatch.setattr(summary, "read_sensors", sensors)
     done: list[int] = []
-    subject = Subject("m", Path("m"))
-    found = flow(subject, Order([]), [1, 8], progress=lambda _, step, __: done.append(step))
+    subject, options = Subject("m", Path("m")), RunOptions([])
+    found = saturate(subject, options, [1, 8], progress=lambda _, step, __: done.append(step))
     assert found.energy == pytest.approx(0.5)
     assert [(one.batch, one.concurrency) for one in found.rates] == [(1, 1), (1, 2), (8, 1), (8, 2)]
     assert done == [1, 2, 3, 4]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from generalad.bench import turns
-from generalad.bench.process import Block, Facts, Order, Subject
+from generalad.bench import interleaved
+from generalad.bench.interleaved import Plan, Recording, measure_interleaved
 from generalad.bench.sensors import Sensors
-from generalad.bench.turns import Plan, Recording, take_turns
+from generalad.bench.worker_process import Block, Facts, RunOptions, Subject
 from generalad.errors import UsageError
 
-ORDER = Order(["a.png"])
+ORDER = RunOptions(["a.png"])
 OLD, NEW = Subject("old", Path("old.onnx")), Subject("new", Path("new.onnx"))
 
 
@@ -35,7 +35,7 @@ class Stage:
     def clock(self) -> float:
         return self.now
 
-    def worker(self, subject: Subject, order: Order) -> FakeWorker:
+    def worker(self, subject: Subject, order: RunOptions) -> FakeWorker:
         return FakeWorker(self, subject, order)
 
     def sensors(self, pid: int, *, gpu: bool) -> Sensors:
@@ -49,7 +49,7 @@ class FakeWorker:
 
     pid = 1
 
-    def __init__(self, stage: Stage, subject: Subject, order: Order) -> None:
+    def __init__(self, stage: Stage, subject: Subject, order: RunOptions) -> None:
         self._stage, self.subject, self.batch = stage, subject, order.batch
         stage.now += stage.start
         stage.alive.append(subject.name)
@@ -80,8 +80,8 @@ class FakeWorker:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     found = Stage()
-    monkeypatch.setattr(turns, "Worker", found.worker)
-    monkeypatch.setattr(turns, "read_sensors", found.sensors)
+    monkeypatch.setattr(interleaved, "WorkerProcess", found.worker)
+    monkeypatch.setattr(interleaved, "read_sensors", found.sensors)
     return found
 
 
@@ -89,8 +89,8 @@ def after(count: int) -> Callable[[Sequence[Recording]], bool]:
     return lambda recordings: len(recordings[0].blocks) >= count
 
 
-def run(stage: Stage, plan: Plan, *subjects: Subject, order: Order = ORDER) -> list[Recording]:
-    return take_turns(subjects or (NEW, OLD), order, plan, clock=stage.clock)
+def run(stage: Stage, plan: Plan, *subjects: Subject, order: RunOptions = ORDER) -> list[Recording]:
+    return measure_interleaved(subjects or (NEW, OLD), order, plan, clock=stage.clock)
 
 
 def test_each_turn_has_each_side_once_in_random_order(stage: Stage) -> None:
@@ -120,14 +120,14 @@ def test_a_block_takes_its_time_whatever_a_run_takes(stage: Stage) -> None:
 
 
 def test_a_block_of_batches_too(stage: Stage) -> None:
-    new, _ = run(stage, Plan(budget=1000, enough=after(1)), order=Order(["a.png"], batch=10))
+    new, _ = run(stage, Plan(budget=1000, enough=after(1)), order=RunOptions(["a.png"], batch=10))
     assert len(new.blocks[0].times["total"]) == 5
     assert new.blocks[0].times["total"][0] == pytest.approx(1.0)
 
 
 def test_processes_are_replaced_after_a_round(stage: Stage) -> None:
     stage.start = 0.01
-    new, old = run(stage, Plan(budget=1000, enough=after(3 * turns.ROUND_TURNS)))
+    new, old = run(stage, Plan(budget=1000, enough=after(3 * interleaved.ROUND_TURNS)))
     assert len(new.load) == len(old.cold) == 3
     assert stage.log.count("open new") == stage.log.count("open old") == 3
     assert stage.alive == []

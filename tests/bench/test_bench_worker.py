@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import MakeArtifact, MakeImage, WriteImage, WriteVideo
 
-from generalad.bench import process, worker
-from generalad.bench.process import Block, Order, Subject, Worker
+from generalad.bench import worker, worker_process
+from generalad.bench.worker_process import Block, RunOptions, Subject, WorkerProcess
 from generalad.errors import GadError, UsageError
 from generalad.runtime.backends import open as opening
 from generalad.runtime.backends import ort_providers
@@ -27,8 +27,8 @@ STAGES = {"decode", "preprocess", "infer", "postprocess", "total"}
 
 
 @pytest.fixture
-def order(tmp_path: Path, make_image: MakeImage, write_image: WriteImage) -> Order:
-    return Order([str(write_image(tmp_path / f"{i}.png", make_image(90))) for i in range(2)])
+def options(tmp_path: Path, make_image: MakeImage, write_image: WriteImage) -> RunOptions:
+    return RunOptions([str(write_image(tmp_path / f"{i}.png", make_image(90))) for i in range(2)])
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Put a program of our own in the worker's place."""
     path = tmp_path / "program.py"
     path.write_text(code)
-    monkeypatch.setattr(process, "PROGRAM", path)
+    monkeypatch.setattr(worker_process, "PROGRAM", path)
 
 
-def test_it_times_every_stage(subject: Subject, order: Order) -> None:
-    with Worker(subject, order) as side:
+def test_it_times_every_stage(subject: Subject, options: RunOptions) -> None:
+    with WorkerProcess(subject, options) as side:
         block = side.run(5)
         assert set(block.times) == STAGES
         assert all(len(values) == 5 and min(values) > 0 for values in block.times.values())
@@ -57,14 +57,14 @@ def test_it_times_every_stage(subject: Subject, order: Order) -> None:
         assert side.facts.load > 0
         memory = side.peak_rss()
         assert memory is None or 20 < memory < 2000
-        assert side.flow(2, 0.05) > 0
+        assert side.throughput(2, 0.05) > 0
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="schedstat is Linux's")
-def test_waiting_for_a_core_is_told(subject: Subject, order: Order) -> None:
+def test_waiting_for_a_core_is_told(subject: Subject, options: RunOptions) -> None:
     if not Path("/proc/thread-self/schedstat").exists():
         pytest.skip("this kernel has no schedstat")
-    with Worker(subject, order) as side:
+    with WorkerProcess(subject, options) as side:
         block = side.run(20)
     assert block.waits is not None
     assert set(block.waits) == STAGES
@@ -85,7 +85,7 @@ def test_the_watch_sees_a_rival_on_the_same_core() -> None:
         "rival = os.fork()\n"
         "if rival == 0:\n"
         "    while True: pass\n"
-        "watch = worker.Watch(); watch.start(); n = 0\n"
+        "watch = worker.Stopwatch(); watch.start(); n = 0\n"
         "while n < 20_000_000: n += 1\n"
         "watch.stage('count')\n"
         "times, waits = watch.stop(1)\n"
@@ -101,8 +101,8 @@ def test_the_watch_sees_a_rival_on_the_same_core() -> None:
     assert 0.2 < float(done.stdout) < 1
 
 
-def test_batches_are_given_a_image(subject: Subject, order: Order) -> None:
-    with Worker(subject, Order(order.images, batch=4)) as side:
+def test_batches_are_given_an_image(subject: Subject, options: RunOptions) -> None:
+    with WorkerProcess(subject, RunOptions(options.images, batch=4)) as side:
         block = side.run(3)
     assert len(block.times["total"]) == 3
 
@@ -111,65 +111,65 @@ def test_a_video_goes_round(
     tmp_path: Path, subject: Subject, make_image: MakeImage, write_video: WriteVideo
 ) -> None:
     path = write_video(tmp_path / "clip.avi", [make_image(90) for _ in range(5)])
-    with Worker(subject, Order([str(path)], batch=2)) as side:
+    with WorkerProcess(subject, RunOptions([str(path)], batch=2)) as side:
         assert len(side.run(9).times["decode"]) == 9
 
 
-def test_an_artifact_that_cannot_be_opened(tmp_path: Path, order: Order) -> None:
+def test_an_artifact_that_cannot_be_opened(tmp_path: Path, options: RunOptions) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"nonsense")
     with pytest.raises(GadError, match="cannot be loaded") as caught:
-        Worker(Subject("bad.onnx", tmp_path / "bad.onnx"), order)
+        WorkerProcess(Subject("bad.onnx", tmp_path / "bad.onnx"), options)
     assert caught.value.exit_code == 1
     assert caught.value.remedy
 
 
-def test_wrong_usage_stays_wrong_usage(subject: Subject, order: Order) -> None:
+def test_wrong_usage_stays_wrong_usage(subject: Subject, options: RunOptions) -> None:
     with pytest.raises(UsageError, match="cannot run on 'abacus'") as caught:
-        Worker(subject, Order(order.images, device="abacus"))
+        WorkerProcess(subject, RunOptions(options.images, device="abacus"))
     assert caught.value.exit_code == 2
 
 
 def test_a_worker_that_dies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject, order: Order
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject, options: RunOptions
 ) -> None:
     program(tmp_path, monkeypatch, "import sys; sys.exit('no memory left')")
     with pytest.raises(GadError, match=r"process died \(exit code 1: no memory left\)"):
-        Worker(subject, order)
+        WorkerProcess(subject, options)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_its_heap_is_steady_unless_the_user_says_otherwise(
-    subject: Subject, order: Order, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, options: RunOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, own, _ = process.STEADY_HEAP
+    kept, own, _ = worker_process.MALLOC
     monkeypatch.delenv(kept, raising=False)
     monkeypatch.setenv(own, "123456")
-    with Worker(subject, order) as side:
+    with WorkerProcess(subject, options) as side:
         entries = Path(f"/proc/{side.pid}/environ").read_bytes().decode().split("\0")
-    assert f"{kept}={process.STEADY_HEAP[kept]}" in entries and f"{own}=123456" in entries
+    assert f"{kept}={worker_process.MALLOC[kept]}" in entries and f"{own}=123456" in entries
 
 
-def test_a_worker_that_is_killed_between_commands(subject: Subject, order: Order) -> None:
-    with Worker(subject, order) as side:
+def test_a_worker_that_is_killed_between_commands(subject: Subject, options: RunOptions) -> None:
+    with WorkerProcess(subject, options) as side:
         os.kill(side.pid, 9)
         with pytest.raises(GadError, match="process died"):
             side.run(1)
 
 
 def test_a_worker_that_hangs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject, order: Order
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject, options: RunOptions
 ) -> None:
     program(tmp_path, monkeypatch, "import time; time.sleep(600)")
     began = time.monotonic()
     with pytest.raises(GadError, match="has not answered"):
-        Worker(subject, order, patience=0.3)
+        WorkerProcess(subject, options, patience=0.3)
     assert time.monotonic() - began < 60
 
 
-def test_a_library_that_prints_does_not_disturb(subject: Subject, order: Order) -> None:
+def test_a_library_that_prints_does_not_disturb(subject: Subject, options: RunOptions) -> None:
     """What goes to file descriptor 1 lands on stderr; the answers have their own."""
     done = subprocess.run(
-        [sys.executable, str(process.PROGRAM)],
+        [sys.executable, str(worker_process.PROGRAM)],
         input='{"do": "memory"}\n{"do": "nonsense"}\nno json\n',
         capture_output=True,
         text=True,
@@ -180,27 +180,27 @@ def test_a_library_that_prints_does_not_disturb(subject: Subject, order: Order) 
     assert all(line.startswith('{"error"') for line in lines)
 
 
-def test_a_checkout_that_is_too_old(tmp_path: Path, subject: Subject, order: Order) -> None:
+def test_a_checkout_that_is_too_old(tmp_path: Path, subject: Subject, options: RunOptions) -> None:
     package = tmp_path / "old" / "generalad"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     old = Subject("model.onnx", subject.artifact, package.parent, "abc")
     with pytest.raises(UsageError, match=r"model\.onnx at abc: this revision is too old"):
-        Worker(old, order)
+        WorkerProcess(old, options)
 
 
 def test_another_checkout_is_really_the_one_that_runs(
-    tmp_path: Path, subject: Subject, order: Order
+    tmp_path: Path, subject: Subject, options: RunOptions
 ) -> None:
     link = tmp_path / "other"
     link.mkdir()
-    (link / "generalad").symlink_to(process.OWN_ROOT / "generalad", target_is_directory=True)
-    with Worker(Subject("m", subject.artifact, link), order) as side:
+    (link / "generalad").symlink_to(worker_process.OWN_ROOT / "generalad", target_is_directory=True)
+    with WorkerProcess(Subject("m", subject.artifact, link), options) as side:
         assert side.run(1)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(GadError, match="expected its own generalad"):
-        Worker(Subject("m", subject.artifact, empty), order)
+        WorkerProcess(Subject("m", subject.artifact, empty), options)
 
 
 def test_own_times_are_positive() -> None:
@@ -211,7 +211,7 @@ def test_own_times_are_positive() -> None:
 
 def test_the_program_needs_nothing_of_the_present_checkout() -> None:
     """Older revisions have no generalad.bench; importing it would fail there."""
-    text = process.PROGRAM.read_text()
+    text = worker_process.PROGRAM.read_text()
     assert "generalad.bench import" not in text
     assert "from generalad.bench" not in text
 
@@ -229,17 +229,17 @@ class OnGpu(FakeSession):
         return super().run(images)
 
 
-def command(order: Order, timed: bool = True) -> dict[str, Any]:
-    """As `Worker` gives it."""
-    options = {"batch": order.batch, "threads": 2, "device": None, "timed": timed}
-    images = {"images": list(order.images), "videos": []}
-    return {"do": "open", "artifact": "model.engine", **images, **options}
+def command(options: RunOptions, timed: bool = True) -> dict[str, Any]:
+    """As `WorkerProcess` gives it."""
+    given = {"batch": options.batch, "threads": 2, "device": None, "timed": timed}
+    images = {"images": list(options.images), "videos": []}
+    return {"do": "open", "artifact": "model.engine", **images, **given}
 
 
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("timed", [True, False])
 def test_stages_of_a_gpu_are_told_apart(
-    order: Order, monkeypatch: pytest.MonkeyPatch, batch: int, timed: bool
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch, batch: int, timed: bool
 ) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -250,7 +250,7 @@ def test_stages_of_a_gpu_are_told_apart(
         return OnGpu(timed=timed)
 
     monkeypatch.setattr(opening, "open_session", opened)
-    facts, side = worker.answer(command(Order(order.images, batch=batch), timed), None)
+    facts, side = worker.answer(command(RunOptions(options.images, batch=batch), timed), None)
     found, _ = worker.answer({"do": "run", "runs": 3}, side)
     # As `gad infer` opens it.
     assert asked == [{"threads": 2, "spinning": False, "timed": timed}]
@@ -268,16 +268,16 @@ def test_stages_of_a_gpu_are_told_apart(
 
 
 def test_an_older_checkout_is_opened_with_what_it_has(
-    order: Order, monkeypatch: pytest.MonkeyPatch
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         opening, "open_session", lambda path, threads=None: FakeSession() if threads else None
     )
-    facts, side = worker.answer(command(order), None)
+    facts, side = worker.answer(command(options), None)
     found, _ = worker.answer({"do": "run", "runs": 1}, side)
     assert (facts["timed"], set(found["times"])) == (False, STAGES)
     with pytest.raises(worker.TooOld, match="has no device"):
-        worker.answer({**command(order), "device": "cpu"}, None)
+        worker.answer({**command(options), "device": "cpu"}, None)
 
 
 @pytest.mark.parametrize(
@@ -301,4 +301,4 @@ def test_what_may_use_a_gpu(
     library = SimpleNamespace(get_available_providers=lambda: offered)
     monkeypatch.setattr("generalad.runtime.backends.ort.library", lambda: library)
     subject = Subject(name, Path(name))
-    assert process.may_use_gpu(subject, Order([], device=device)) == expected
+    assert worker_process.may_use_gpu(subject, RunOptions([], device=device)) == expected

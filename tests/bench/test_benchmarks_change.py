@@ -16,8 +16,9 @@ from bench_report_helpers import comparison, side
 from conftest import MakeArtifact
 
 from generalad.bench.checkout import checkout, own_revision
-from generalad.bench.record import Comparison, Estimate, Report
+from generalad.bench.report import BenchReport, Comparison
 from generalad.errors import GadError
+from generalad.statistics import Estimate
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 Capture = pytest.CaptureFixture[str]
@@ -80,7 +81,7 @@ def run(
     monkeypatch.setattr(change, "graph_hash", Path.read_bytes)  # the double's holds no hash
 
     def run(root: Path, *words: str, found: Any = None, calls: list[Any] | None = None) -> str:
-        def bench(new: Path, **options: Any) -> Report:
+        def bench(new: Path, **options: Any) -> BenchReport:
             if calls is not None:
                 calls.append(options)
             if isinstance(found, GadError):
@@ -138,10 +139,10 @@ def test_a_dirty_tree_is_compared_with_its_commit(run: Run, tmp_path: Path) -> N
     assert [call["against_rev"] for call in calls] == [second]
 
 
-def doubtful() -> Report:
+def doubtful() -> BenchReport:
     found = (Comparison("total", Estimate(1.02, 0.9, 1.2), 8, "cannot tell"),)
     sentence = "Cannot tell in the time given"
-    return comparison(comparisons=found, verdict="cannot tell", sentence=sentence, gates=())
+    return comparison(comparisons=found, verdict="cannot tell", verdict_text=sentence, gates=())
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def doubtful() -> Report:
     ],
 )
 def test_whatever_is_found_is_said_and_stops_nothing(
-    run: Run, tmp_path: Path, found: Report, words: str
+    run: Run, tmp_path: Path, found: BenchReport, words: str
 ) -> None:
     repository = Repository(tmp_path / "r")
     repository.commit(STUB + "# second\n")

@@ -231,7 +231,7 @@ def test_the_table_and_the_json(
         "embedded: GPU G, compute capability 9.0, driver 580, torch 2, onnxruntime 1,"
         " tensorrt none, 6.4 GFLOP an image"
     )
-    assert lines[1].startswith("training: 0.250 s an epoch from cached features in bfloat16 (40 p")
+    assert lines[1].startswith("training: 0.250 s an epoch from cached features in bfloat16 (40 i")
     tables = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
     table, stages = tables[:-4], tables[-4:]
     note = "fp16, LayerNorm in fp32; 2.0e-02; +1.00; 3/80"
@@ -328,7 +328,7 @@ def test_native_engines_are_timed_on_their_stream(gpu: Any, world: World, model:
 
 
 def test_stages_of_artifacts(gpu: Any, world: World, model: Path) -> None:
-    ways, told = ways_module(), importlib.import_module("gpu_stages")
+    ways = ways_module()
     path = build_engine(model, options=OPTIONS)
     rows = [
         ways.Row("torch", FakeSession(), "no artifact"),
@@ -337,7 +337,7 @@ def test_stages_of_artifacts(gpu: Any, world: World, model: Path) -> None:
         ways.Row("on the CPU", FakeSession(), "", opened=lambda **_: FakeSession()),
     ]
     rows[2].failed[4] = "out of memory"
-    one, two, failed = told.stages(rows, (64, 64), [1, 2, 4], 3)
+    one, two, failed = ways.stages(rows, (64, 64), [1, 2, 4], 3)
     assert [(found["way"], found["batch"]) for found in (one, two)] == [
         ("engine", 1),
         ("engine", 2),

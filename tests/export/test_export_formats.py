@@ -17,7 +17,6 @@ import pytest
 from onnx import numpy_helper
 from training_helpers import write_parts
 
-from generalad.bench.record import Estimate
 from generalad.cli.export import batch_sizes
 from generalad.errors import (
     ArtifactError,
@@ -40,6 +39,7 @@ from generalad.model.storage import Trained
 from generalad.runtime import Session, open_session
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.selftest import selftest
+from generalad.statistics import Estimate
 
 pytest_plugins = ["training_fixtures"]
 

@@ -12,7 +12,6 @@ import pytest
 from tensorrt_double import World
 from tensorrt_helpers import Install
 
-from generalad.bench.record import Estimate
 from generalad.cli import main
 from generalad.errors import GadError, GateError, StorageError
 from generalad.export import export as module
@@ -25,6 +24,7 @@ from generalad.model.storage import Trained
 from generalad.runtime import open_session
 from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.selftest import selftest
+from generalad.statistics import Estimate
 
 pytest_plugins = ["training_fixtures", "tensorrt_fixtures"]
 

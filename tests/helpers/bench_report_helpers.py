@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from generalad.bench.record import (
+from msgspec.structs import replace
+
+from generalad.bench.report import (
+    BenchReport,
     Comparison,
-    Estimate,
     Gate,
-    Limit,
     Machine,
-    Report,
+    Roofline,
     Side,
     Throughput,
     Times,
     Verdict,
 )
+from generalad.statistics import Estimate
 
 MEDIANS = {
     "decode": 1.92,
@@ -57,9 +58,9 @@ def side(name: str = "model.onnx", factor: float = 1.0, **changes: Any) -> Side:
         ),
         missing=("energy: no sensor was found (NVML, Jetson)", "GPU memory: there is no GPU"),
         waiting=0.052,
-        limit=Limit(1.2e9, 21e6, 175e9, 11.3e9, "arithmetic", 0.64),
+        roofline=Roofline(1.2e9, 21e6, 175e9, 11.3e9, "arithmetic", 0.64),
     )
-    return dataclasses.replace(made, **changes)
+    return replace(made, **changes)
 
 
 def machine(**changes: Any) -> Machine:
@@ -73,12 +74,12 @@ def machine(**changes: Any) -> Machine:
         reference={"matrix product": estimate(4.1), "memory copy": estimate(2.2)},
         noise=0.031,
     )
-    return dataclasses.replace(made, **changes)
+    return replace(made, **changes)
 
 
-def measurement(**changes: Any) -> Report:
+def measurement(**changes: Any) -> BenchReport:
     """One side alone."""
-    made = Report(
+    made = BenchReport(
         when="2026-03-02T10:20:30+00:00",
         version="0.1.0",
         machine=machine(),
@@ -93,10 +94,10 @@ def measurement(**changes: Any) -> Report:
         new=side(),
         seconds=41.3,
     )
-    return dataclasses.replace(made, **changes)
+    return replace(made, **changes)
 
 
-def comparison(factor: float = 1.102, **changes: Any) -> Report:
+def comparison(factor: float = 1.102, **changes: Any) -> BenchReport:
     """Two sides whose ratio of medians is `factor`, with a gate of 5 % on it."""
     found: Verdict = "slower" if factor > 1.05 else "faster" if factor < 0.95 else "same"
     old = side("old.onnx")
@@ -115,8 +116,8 @@ def comparison(factor: float = 1.102, **changes: Any) -> Report:
         old=old,
         comparisons=ratios,
         verdict=found,
-        sentence=f"new.onnx is {found} than old.onnx by {much}; infer takes most of it",
+        verdict_text=f"new.onnx is {found} than old.onnx by {much}; infer takes most of it",
         gates=gates,
         notes=("this machine is noisy: neighbouring blocks of the same side differ by 12 %",),
     )
-    return dataclasses.replace(made, **changes)
+    return replace(made, **changes)

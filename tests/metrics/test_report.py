@@ -58,7 +58,7 @@ def read_grey(path: str) -> NDArray[np.uint8]:
 
 
 def page_of(folder: Path, results: list[ImageResult], reader: object = read_grey) -> str:
-    evaluation = evaluate(results, image_size=(24, 32), image_threshold=THRESHOLD, resamples=20)
+    evaluation = evaluate(results, image_size=(24, 32), image_threshold=THRESHOLD)
     write_report(
         folder / "report.html",
         evaluation,

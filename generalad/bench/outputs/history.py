@@ -1,46 +1,70 @@
 """One self-contained HTML page from a folder of reports: no script, no network, safe to mail.
 
 Only what is alike is joined by a line: the same artifact's name, precision and backend on the same
-kind of machine with the same batch, threads and source. Absolute times still move with the machine;
-the ratios were measured in pairs and do not.
+kind of machine with the same batch, threads and source.
 """
 
 from __future__ import annotations
 
-import html
+import datetime
 from collections.abc import Sequence
+from html import escape
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
-from generalad.bench.outputs import wording
-from generalad.bench.outputs.history_figures import (
-    SMALL,
-    compared,
-    date_of,
-    drift_plot,
-    kind_of,
-    ratio_plot,
-    throughput_plot,
-    times_plot,
-)
-from generalad.bench.outputs.history_folder import History, Run, read_history
-from generalad.bench.record import STAGES, Gate, Report
+from generalad.bench.outputs import history_plots as plots
+from generalad.bench.outputs import text
+from generalad.bench.outputs.history_plots import LARGE, SMALL, Run, date_of
+from generalad.bench.report import STAGES, BenchReport, Gate, read_report
+from generalad.errors import DataError, GadError
 from generalad.files import atomic_write
 
-ALIKE = ("batch", "threads", "source")
-"""Settings that change the times."""
-
-SHOWN = 30
-"""Runs in a table before the rest is folded."""
+ALIKE = ("batch", "threads", "source")  # settings that change the times
+SHOWN = 30  # runs in a table before the rest is folded
 
 
-def write_history(folder: Path, page: Path) -> History:
-    """Read all reports below `folder` and write the page.
+class History(NamedTuple):
+    """What was found in a folder, in the order of time; names of what is no report, and why."""
+
+    runs: tuple[Run, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def read_history(folder: Path) -> History:
+    """All `*.json` at and below `folder`; those that are no reports are skipped.
 
     Raises:
         DataError: there is no such folder, or no report in it.
-        StorageError: the page cannot be written.
     """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}", remedy="give the folder of the reports")
+    runs, skipped = [], []
+    for path in sorted(folder.rglob("*.json")):
+        name = path.relative_to(folder).as_posix()
+        try:
+            report = read_report(path)
+            runs.append(Run(name, _moment(report), report))
+        except GadError as error:
+            skipped.append((name, error.message))
+    if not runs:
+        found = f"{len(skipped)} JSON files that are none" if skipped else "no JSON file"
+        message = f"there is no bench report in {folder}: {found}"
+        raise DataError(message, remedy="write reports with gad bench --json")
+    runs.sort(key=lambda run: (run.when, run.name))
+    return History(tuple(runs), tuple(skipped))
+
+
+def _moment(report: BenchReport) -> datetime.datetime:
+    try:
+        found = datetime.datetime.fromisoformat(report.when.replace("Z", "+00:00"))
+    except ValueError:
+        raise DataError(f"it has no time but {report.when[:40]!r}") from None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)
+
+
+def write_history(folder: Path, page: Path) -> History:
+    """Read all reports below `folder` and write the page; raises DataError and StorageError."""
     history = read_history(folder)
     with atomic_write(page) as temporary:
         temporary.write_text(render(history), encoding="utf-8", errors="replace")
@@ -49,13 +73,8 @@ def write_history(folder: Path, page: Path) -> History:
 
 def render(history: History) -> str:
     """The page as HTML."""
-    style = "".join(
-        resources.files(package).joinpath(name).read_text(encoding="utf-8")
-        for package, name in (
-            ("generalad.metrics", "report.css"),
-            ("generalad.bench.outputs", "history.css"),
-        )
-    )
+    styles = (("generalad.metrics", "report.css"), ("generalad.bench.outputs", "history.css"))
+    style = "".join(resources.files(p).joinpath(f).read_text(encoding="utf-8") for p, f in styles)
     series: dict[tuple[str, ...], list[Run]] = {}
     for run in history.runs:
         series.setdefault(_key(run.report), []).append(run)
@@ -68,7 +87,7 @@ def render(history: History) -> str:
     )
 
 
-def _key(report: Report) -> tuple[str, ...]:
+def _key(report: BenchReport) -> tuple[str, ...]:
     new, machine = report.new, report.machine
     settings = (str(report.settings.get(name)) for name in ALIKE)
     where = (machine.cpu, str(machine.cores), machine.architecture, machine.gpu or "")
@@ -76,56 +95,48 @@ def _key(report: Report) -> tuple[str, ...]:
 
 
 def _header(history: History, series: int) -> str:
-    first, last = (date_of(history.runs[i].when) for i in (0, -1))
     shown = {
-        "reports": str(len(history.runs)),
-        "from": first,
-        "to": last,
-        "artifacts and machines": str(series),
-        "skipped files": str(len(history.skipped)),
+        "reports": len(history.runs),
+        "from": date_of(history.runs[0].when),
+        "to": date_of(history.runs[-1].when),
+        "artifacts and machines": series,
+        "skipped files": len(history.skipped),
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in shown.items())
     skipped = "".join(
-        f"<li><code>{html.escape(name)}</code>: {html.escape(reason)}</li>"
+        f"<li><code>{escape(name)}</code>: {escape(reason)}</li>"
         for name, reason in history.skipped
     )
-    folded = f"<details><summary>Skipped, because they are no reports</summary><ul>{skipped}</ul>"
+    folded = _folded("Skipped, because they are no reports", f"<ul>{skipped}</ul>")
     return (
         '<header><p class="kicker">generalad bench</p><h1>Latency over time</h1>'
-        f'<dl class="facts">{items}</dl>{f"{folded}</details>" if skipped else ""}</header>'
+        f'<dl class="facts">{items}</dl>{folded if skipped else ""}</header>'
     )
 
 
 def _section(runs: Sequence[Run]) -> str:
     report = runs[-1].report
-    machine = html.escape(wording.machine_in_words(report.machine))
-    alike = [
-        f"{name} {wording.setting_in_words(name, report.settings[name])}"
-        for name in ALIKE
-        if report.settings.get(name) is not None
-    ]
-    ran = html.escape(", ".join([f"{report.new.precision} on {report.new.backend}", *alike]))
+    alike = {name: report.settings.get(name) for name in ALIKE}
+    ran = [f"{report.new.precision} on {report.new.backend}"]
+    ran += [f"{name} {text.setting_text(name, v)}" for name, v in alike.items() if v is not None]
     return (
-        f"<section><h2>{html.escape(report.new.name)}<small>{ran}</small></h2>"
-        f'<p class="note">{machine}</p>{_overview(runs)}{_stages(runs)}{_table(runs)}</section>'
+        f"<section><h2>{escape(report.new.name)}<small>{escape(', '.join(ran))}</small></h2>"
+        f'<p class="note">{escape(text.machine_text(report.machine))}</p>'
+        f"{_overview(runs)}{_stages(runs)}{_table(runs)}</section>"
     )
 
 
 def _overview(runs: Sequence[Run]) -> str:
     """The total, and beside it the ratios if there are any."""
-    key = (
-        '<span><i class="median"></i>median</span><span><i class="p95"></i>p95</span>'
-        "<span>with 95 % intervals</span>"
-    )
-    paired = any(compared(run.report) for run in runs)
-    size = (720, 260) if paired else (1080, 260)
-    total = _sheet("Total, ms an image", times_plot(runs, "total", *size), key, kind="sheet wide")
+    key = _legend("with 95 % intervals", median="median", p95="p95")
+    paired = any(run.report.total for run in runs)
+    drawn = plots.times_plot(runs, "total", LARGE if paired else (1080, LARGE[1]))
+    total = _sheet("Total, ms an image", drawn, key, kind="sheet wide")
     if not paired:
         return total
-    drawn, limit = ratio_plot(runs)
-    key = "<span>change of the median, in pairs</span>"
-    if limit is not None:
-        key += '<span><i class="limit"></i>limit of the last run</span>'
+    drawn, limit = plots.ratio_plot(runs)
+    limits = {} if limit is None else {"limit": "limit of the last run"}
+    key = _legend("change of the median, in pairs", **limits)
     return f'<div class="side">{total}{_sheet("New against old", drawn, key)}</div>'
 
 
@@ -133,78 +144,76 @@ def _stages(runs: Sequence[Run]) -> str:
     """Small plots of all else that has a course, and why some of it has none."""
     known = {stage for run in runs for stage in run.report.new.stages} - {"total"}
     ordered = [stage for stage in STAGES if stage in known] + sorted(known - set(STAGES))
-    sheets = [_sheet(html.escape(stage), times_plot(runs, stage, *SMALL)) for stage in ordered]
+    sheets = [_sheet(escape(stage), plots.times_plot(runs, stage, SMALL)) for stage in ordered]
     why_not = []
     if any(run.report.new.throughput for run in runs):
-        key = (
-            '<span><i class="median"></i>one session</span>'
-            '<span><i class="p95"></i>most of all</span><span>more is better</span>'
-        )
-        sheets.append(_sheet("images a second", throughput_plot(runs), key))
+        key = _legend("more is better", median="one session", p95="most of all")
+        sheets.append(_sheet("images a second", plots.throughput_plot(runs), key))
     else:
         why_not.append("Throughput is measured where an artifact is benched alone.")
     soaks = [run.report.soak for run in runs if run.report.soak is not None]
     if soaks:
-        sheets.append(_sheet("drift, ms an hour", drift_plot(runs, "latency")))
+        sheets.append(_sheet("drift, ms an hour", plots.drift_plot(runs, "latency")))
     else:
         why_not.append("None of these runs was a soak.")
     if any(soak.memory for soak in soaks):
-        sheets.append(_sheet("drift, MB an hour", drift_plot(runs, "memory")))
+        sheets.append(_sheet("drift, MB an hour", plots.drift_plot(runs, "memory")))
     elif soaks:
         why_not.append("The system did not tell the memory of the soaks.")
     note = f'<p class="note">{" ".join(why_not)}</p>' if why_not else ""
     return f'<div class="stages">{"".join(sheets)}</div>{note}'
 
 
+def _legend(plain: str, **marked: str) -> str:
+    """Words with the mark of their class, then plain ones."""
+    marks = "".join(f'<span><i class="{k}"></i>{words}</span>' for k, words in marked.items())
+    return f'<p class="key">{marks}<span>{plain}</span></p>'
+
+
 def _sheet(name: str, drawn: str, key: str = "", kind: str = "sheet") -> str:
-    shown = f'<p class="key">{key}</p>' if key else ""
-    return f'<div class="{kind}"><h3>{name}</h3>{shown}{drawn}</div>'
+    return f'<div class="{kind}"><h3>{name}</h3>{key}{drawn}</div>'
+
+
+def _folded(summary: str, inside: str) -> str:
+    return f"<details><summary>{summary}</summary>{inside}</details>"
 
 
 def _table(runs: Sequence[Run]) -> str:
     """All runs, the newest first."""
-    head = (
-        '<thead><tr><th>when, UTC</th><th>artifact</th><th class="number">median</th>'
-        '<th class="number">p95</th><th class="number">change</th><th>verdict</th><th>gates</th>'
-        "</tr></thead>"
-    )
+    numbers = "".join(f'<th class="number">{name}</th>' for name in ("median", "p95", "change"))
+    head = f"<tr><th>when, UTC</th><th>artifact</th>{numbers}<th>verdict</th><th>gates</th></tr>"
     rows = [_row(run) for run in reversed(runs)]
-    shown, rest = rows[:SHOWN], rows[SHOWN:]
-
-    def sheet(some: list[str]) -> str:
-        table = f'<table class="runs">{head}<tbody>{"".join(some)}</tbody></table>'
-        return f'<div class="sheet scroll">{table}</div>'
-
-    older = f"<details><summary>{len(rest)} older runs</summary>{sheet(rest)}</details>"
-    return f"<h3>Runs</h3>{sheet(shown)}{older if rest else ''}"
+    shown, rest = (
+        f'<div class="sheet scroll"><table class="runs"><thead>{head}</thead>'
+        f"<tbody>{''.join(some)}</tbody></table></div>"
+        for some in (rows[:SHOWN], rows[SHOWN:])
+    )
+    older = len(rows) - SHOWN
+    return f"<h3>Runs</h3>{shown}{_folded(f'{older} older runs', rest) if older > 0 else ''}"
 
 
 def _row(run: Run) -> str:
-    report, found = run.report, compared(run.report)
-    total = report.new.stages.get("total")
-    median = wording.number(total.median.value) if total else ""
-    p95 = wording.number(total.p95.value) if total and total.p95 else ""
-    which = report.new.revision or report.new.sha256
-    change, verdict, kind = "", "", ""
+    report, found = run.report, run.report.total
+    times, which = report.new.stages.get("total"), report.new.revision or report.new.sha256
+    median = text.number(times.median.value) if times else ""
+    change, verdict = "", ""
     if found is not None:
-        change = (
-            f"{wording.change(found.ratio)}<small>{wording.change_interval(found.ratio)}</small>"
-        )
-        verdict, kind = found.verdict, kind_of(found.verdict)
+        change = f"{text.change(found.ratio)}<small>{text.change_interval(found.ratio)}</small>"
+        verdict = f'<td class="{found.verdict.split()[0]}">{found.verdict}</td>'
     said = [_gate(gate) for gate in report.gates]
     if report.refusal:
-        verdict, kind = "refused", "cannot"
-        said.append(html.escape(report.refusal))
-    gates = "<br>".join(said)
+        verdict = '<td class="cannot">refused</td>'
+        said.append(escape(report.refusal))
     return (
-        f"<tr><td>{date_of(run.when)}</td><td><code>{html.escape(which[:12])}</code></td>"
-        f'<td class="number">{median}</td><td class="number">{p95}</td>'
-        f'<td class="number">{change}</td><td class="{kind}">{verdict}</td><td>{gates}</td></tr>'
+        f"<tr><td>{date_of(run.when)}</td><td><code>{escape(which[:12])}</code></td>"
+        f'<td class="number">{median}</td><td class="number">{text.p95(times)}</td>'
+        f'<td class="number">{change}</td>{verdict or "<td></td>"}<td>{"<br>".join(said)}</td></tr>'
     )
 
 
 def _gate(gate: Gate) -> str:
-    """Its answer; the whole sentence where it is not "passed"."""
+    """Its answer; the whole reason where it is not "passed"."""
     kind = {True: "passed", False: "failed", None: "cannot"}[gate.passed]
-    text = f"{gate.name} passed" if gate.passed else html.escape(wording.gate_in_words(gate))
-    return f'<span class="{kind}">{text}</span>'
+    return (
+        f'<span class="{kind}">{f"{gate.name} passed" if gate.passed else escape(str(gate))}</span>'
+    )

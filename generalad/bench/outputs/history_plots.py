@@ -1,151 +1,112 @@
-"""The history's plots as inline SVG; colours and type come from the page's style by classes.
-
-Runs stand side by side in the order of their time, not at their distance in time: results of one
-busy day would be one stroke otherwise. What a point is, its title says (no script).
-"""
+"""What the history shows of its runs, as points of plots: times, ratios, throughput, drift."""
 
 from __future__ import annotations
 
-import html
+import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
-from generalad.bench.record import Estimate
-from generalad.metrics.plots import nice_ticks
+from generalad.bench.options import duration_text
+from generalad.bench.outputs import text
+from generalad.bench.report import BenchReport
+from generalad.metrics.plots import Line, Point, runs_plot
+from generalad.statistics import Estimate
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 36, 12, 30
-_LABEL = 84
-"""Room for a date, in user units; half of one fits to the right of the axis."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A run in a plot: which one, its value with interval, what its title says."""
-
-    run: int
-    estimate: Estimate
-    title: str
-    kind: str = ""
+LARGE, SMALL = (720, 260), (260, 150)
+"""Widths and heights; of a plot in a row of four about its pixels, so that its type can be read."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """Points that belong together; `kind` is their class."""
+class Run(NamedTuple):
+    """A report with its time, and the name of its file within the folder."""
 
-    kind: str
-    points: Sequence[Point]
+    name: str
+    when: datetime.datetime
+    report: BenchReport
 
-
-def plot(
-    lines: Sequence[Line],
-    dates: Sequence[str],
-    label: str,
-    *,
-    width: int = 720,
-    height: int = 260,
-    unit: str = "",
-    levels: Sequence[tuple[float, str]] = (),
-    joined: bool = True,
-    least: float = 0.0,
-) -> str:
-    """Lines over runs, with whiskers for intervals.
-
-    Args:
-        lines: at least one, with at least one point between them.
-        dates: of all runs, for the axis below.
-        label: what the plot shows, for those who do not see it.
-        width: of the view box.
-        height: of the view box.
-        unit: after the figures of the axis.
-        levels: horizontal lines, each with its class.
-        joined: connect the points of a line.
-        least: height of the axis at least, so that noise does not look like a mountain range.
-    """
-    axes = _Axes(width, height, len(dates), _range(lines, levels, least))
-    content = [axes.frame(dates, unit)]
-    for value, kind in levels:
-        y = axes.y(value)
-        content.append(f'<path class="level {kind}" d="M{_LEFT} {y:.1f}H{width - _RIGHT}"/>')
-    for line in lines:
-        content.append(_drawn(line, axes, joined))
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(label)}">'
-        f"{''.join(content)}</svg>"
-    )
+    def point(self, at: int, value: Estimate, words: str, kind: str = "") -> Point:
+        """Of a plot."""
+        return Point(at, value, f"{date_of(self.when)}: {words}, {self.name}", kind)
 
 
-def _drawn(line: Line, axes: _Axes, joined: bool) -> str:
-    parts = []
-    if joined and len(line.points) > 1:
-        way = "L".join(f"{axes.x(p.run):.1f} {axes.y(p.estimate.value):.1f}" for p in line.points)
-        parts.append(f'<path class="line" d="M{way}"/>')
-    radius = 3.2 if axes.runs <= 60 else 2
-    for point in line.points:
-        x, found = axes.x(point.run), point.estimate
-        marks = f'<circle cx="{x:.1f}" cy="{axes.y(found.value):.1f}" r="{radius}"/>'
-        if found.low is not None and found.high is not None:
-            marks = (
-                f'<path class="whisker" d="M{x:.1f} {axes.y(found.low):.1f}'
-                f'V{axes.y(found.high):.1f}"/>{marks}'
+def times_plot(runs: Sequence[Run], stage: str, size: tuple[int, int]) -> str:
+    """Median and p95 of a stage, or a word that there are none."""
+    lines = []
+    for kind in ("p95", "median"):
+        found = [getattr(run.report.new.stages.get(stage), kind, None) for run in runs]
+        points = [
+            run.point(at, value, f"{kind} {text.with_interval(value)} ms")
+            for at, (run, value) in enumerate(zip(runs, found, strict=True))
+            if value is not None
+        ]
+        lines.append(Line(kind, points))
+    values = [point.estimate.value for line in lines for point in line.points]
+    if not values:
+        return '<p class="note">not measured</p>'
+    return _plot(runs, lines, f"{stage} over time", size=size, least=0.1 * max(values))
+
+
+def ratio_plot(runs: Sequence[Run]) -> tuple[str, float | None]:
+    """The change of total in each comparison, in percent; and the limit that is drawn, if any."""
+    points, limit = [], None
+    for at, run in enumerate(runs):
+        if found := run.report.total:
+            change = f"{text.change(found.ratio)} ({text.change_interval(found.ratio)})"
+            words = f"{change}, {found.verdict}, {text.title(run.report)}"
+            low, high = (
+                e if e is None else 100 * (e - 1) for e in (found.ratio.low, found.ratio.high)
             )
-        title = html.escape(point.title)
-        parts.append(f'<g class="{point.kind}"><title>{title}</title>{marks}</g>')
-    return f'<g class="{line.kind}">{"".join(parts)}</g>'
+            percents = Estimate(100 * (found.ratio.value - 1), low, high)
+            title = f"{date_of(run.when)}: {words}"
+            points.append(Point(at, percents, title, found.verdict.split()[0]))
+            gated = any(gate.name == "slowdown" for gate in run.report.gates)
+            asked = run.report.settings.get("limit")
+            limit = float(asked) if gated and isinstance(asked, (int, float)) else None
+    levels = [(0.0, "zero"), *([] if limit is None else [(100 * limit, "limit")])]
+    shape = {"size": (440, 276), "unit": "%", "joined": False, "least": 4.0}
+    label = "Change of the total against the old side"
+    return _plot(runs, [Line("", points)], label, levels=levels, **shape), limit
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Runs from left to right, values upwards."""
-
-    width: int
-    height: int
-    runs: int
-    values: tuple[float, float]
-
-    def x(self, run: int) -> float:
-        return _LEFT + (run + 0.5) / self.runs * (self.width - _LEFT - _RIGHT)
-
-    def y(self, value: float) -> float:
-        low, high = self.values
-        share = (value - low) / (high - low)
-        return self.height - _BOTTOM - share * (self.height - _TOP - _BOTTOM)
-
-    def frame(self, dates: Sequence[str], unit: str) -> str:
-        base, end = self.height - _BOTTOM, self.width - _RIGHT
-        parts = []
-        for tick in nice_ticks(*self.values, self.height // 36):
-            y = self.y(float(tick))
-            parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{end}"/>')
-            parts.append(_text(_LEFT - 6, y + 3.5, f"{tick:g}{unit}", "end"))
-        for run in _spaced(len(dates), (end - _LEFT) // _LABEL):
-            x = self.x(run)
-            parts.append(f'<path class="axis" d="M{x:.1f} {base}v4"/>')
-            parts.append(_text(x, base + 17, dates[run], "middle"))
-        parts.append(f'<path class="axis" d="M{_LEFT} {base}H{end}"/>')
-        return "".join(parts)
+def throughput_plot(runs: Sequence[Run]) -> str:
+    """Images a second of one session at the first batch size, and of what had the most."""
+    lines = [Line("p95", []), Line("median", [])]
+    for at, run in enumerate(runs):
+        if rates := run.report.new.throughput:
+            most = max(rates, key=lambda rate: rate.images_per_second.value)
+            for line, rate in zip(lines, (most, rates[0]), strict=True):
+                many = "one session" if rate.concurrency == 1 else f"{rate.concurrency} sessions"
+                value = rate.images_per_second
+                words = f"{text.with_interval(value)} images a second, batch {rate.batch}, {many}"
+                line.points.append(run.point(at, value, words))
+    least = 0.1 * max(point.estimate.value for point in lines[0].points)
+    return _plot(runs, lines, "Images a second over time", size=SMALL, least=least)
 
 
-def _range(
-    lines: Sequence[Line], levels: Sequence[tuple[float, str]], least: float
-) -> tuple[float, float]:
-    """From the lowest to the highest thing that is drawn, and a little more."""
-    values = [value for value, _ in levels]
-    for line in lines:
-        for point in line.points:
-            found = point.estimate
-            ends = (found.low, found.value, found.high)
-            values += [value for value in ends if value is not None]
-    low, high = min(values), max(values)
-    missing = max(0.0, least - (high - low), 1e-9 * max(1.0, abs(high)) - (high - low))
-    margin = missing / 2 + 0.06 * (high - low + missing)
-    return low - margin, high + margin
+def drift_plot(runs: Sequence[Run], of: Literal["latency", "memory"]) -> str:
+    """Slopes of the soaks; red is what surely grew."""
+    unit, points = {"latency": "ms", "memory": "MB"}[of], []
+    for at, run in enumerate(runs):
+        soak = run.report.soak
+        slope: Estimate | None = getattr(soak, of, None)
+        if soak and slope:
+            took = duration_text(soak.seconds)
+            kind = "cannot"
+            if slope.low is not None and slope.high is not None:
+                kind = "slower" if slope.low > 0 else "faster" if slope.high < 0 else "same"
+            words = f"{text.with_interval(slope)} {unit} an hour, {took}"
+            points.append(run.point(at, slope, words, kind))
+    shape = {"size": SMALL, "levels": [(0.0, "zero")], "joined": False}
+    return _plot(runs, [Line("", points)], f"Drift of {of} over time", **shape)
 
 
-def _spaced(runs: int, most: int) -> list[int]:
-    """Some of the runs, at even distances, the last one always."""
-    step = -(-runs // max(1, most))
-    return list(range(runs - 1, -1, -step))[::-1]
+def date_of(when: datetime.datetime) -> str:
+    """Day and time, UTC."""
+    return when.astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+def _plot(runs: Sequence[Run], lines: Sequence[Line], label: str, **shape: Any) -> str:
+    """With dates for the axis, or times of day where all runs are of one."""
+    moments = [date_of(run.when) for run in runs]
+    one_day = len({moment[:10] for moment in moments}) == 1
+    dates = [moment[5:] if one_day else moment[:10] for moment in moments]
+    return runs_plot(lines, dates, label, **shape)

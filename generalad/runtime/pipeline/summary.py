@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 import time
 from collections import deque
@@ -11,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from generalad.decision import Milliseconds, Result
+from generalad.statistics import quantile
 
 RECENT = 10_000
 """Times are taken over this many last images, so that endless runs need no more memory."""
@@ -111,8 +111,3 @@ class Tally:
 def _stage(times: Iterable[float]) -> StageTime:
     ascending = sorted(times)
     return StageTime(quantile(ascending, 0.5), quantile(ascending, 0.95))
-
-
-def quantile(ascending: list[float], part: float) -> float:
-    """The nearest-rank quantile. NumPy's takes 30 ms to load, a tenth of the whole start."""
-    return ascending[max(0, math.ceil(part * len(ascending)) - 1)]

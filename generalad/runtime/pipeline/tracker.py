@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.decision import Milliseconds, Result, Rule, decide
-from generalad.runtime.pipeline.summary import quantile
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.runtime.view import StreamView
 from generalad.spec import Spec
+from generalad.statistics import quantile
 
 if TYPE_CHECKING:
     from generalad.image_statistics import Statistics

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
-from generalad.bench.record import (
-    STAGES,
-    Comparison,
-    Estimate,
-    Gate,
-    Limit,
-    Machine,
-    Report,
-    Side,
-    Soak,
-    Times,
-)
+from generalad.bench.options import duration_text
+from generalad.bench.report import STAGES, BenchReport, Comparison, Machine, Side, Soak, Times
+from generalad.statistics import Estimate
 
 
-@dataclass(frozen=True)
-class StageRow:
+class StageRow(NamedTuple):
     """A stage with all that is known of it; a side without it has None."""
 
     stage: str
@@ -29,16 +19,7 @@ class StageRow:
     comparison: Comparison | None
 
 
-@dataclass(frozen=True)
-class Fact:
-    """A figure of both sides besides the stages; empty where there is none."""
-
-    name: str
-    new: str
-    old: str
-
-
-def stage_rows(report: Report) -> list[StageRow]:
+def stage_rows(report: BenchReport) -> list[StageRow]:
     """All stages of either side, in the order of an image's way."""
     old = report.old.stages if report.old else {}
     compared = {comparison.stage: comparison for comparison in report.comparisons}
@@ -48,74 +29,57 @@ def stage_rows(report: Report) -> list[StageRow]:
     return [StageRow(s, report.new.stages.get(s), old.get(s), compared.get(s)) for s in order]
 
 
-def facts(report: Report) -> list[Fact]:
-    """Start, memory, energy and throughput of both sides; without those that neither has."""
-    sides = [_facts(report.new), _facts(report.old) if report.old else {}]
-    names = dict.fromkeys([*sides[0], *sides[1]])
-    return [Fact(name, sides[0].get(name, ""), sides[1].get(name, "")) for name in names]
+def facts(report: BenchReport) -> list[tuple[str, ...]]:
+    """Rows of start, memory, energy and throughput: name, the old side if there is one, the new."""
+    sides = [_facts(side) for side in (report.old, report.new) if side is not None]
+    names = dict.fromkeys(name for side in sides[::-1] for name in side)
+    return [(name, *(side.get(name, "") for side in sides)) for name in names]
 
 
 def _facts(side: Side) -> dict[str, str]:
-    found = {
-        "load": f"{with_interval(side.load)} ms",
-        "first image": f"{with_interval(side.cold)} ms",
+    waiting = None if side.waiting is None else f"{100 * side.waiting:.1f}"
+    found: dict[str, tuple[Estimate | float | str | None, str]] = {
+        "load": (side.load, " ms"),
+        "first image": (side.cold, " ms"),
+        "peak memory": (side.peak_rss or None, " MB"),  # 0 where the system does not tell
+        "GPU memory": (side.gpu_memory, " MB"),
+        "energy": (side.energy, " J an image"),
+        "waiting for cores": (waiting, " %"),
+        "temperature": (side.temperature, " °C"),
     }
-    if side.peak_rss:  # 0 where the system does not tell
-        found["peak memory"] = f"{number(side.peak_rss)} MB"
-    if side.gpu_memory is not None:
-        found["GPU memory"] = f"{number(side.gpu_memory)} MB"
-    if side.energy is not None:
-        found["energy"] = f"{number(side.energy)} J an image"
-    if side.waiting is not None:
-        found["waiting for cores"] = f"{100 * side.waiting:.1f} %"
-    if side.temperature is not None:
-        found["temperature"] = f"{number(side.temperature)} °C"
     for one in side.throughput:
         sessions = "" if one.concurrency == 1 else f", {one.concurrency} sessions"
-        found[f"images/s, batch {one.batch}{sessions}"] = with_interval(one.images_per_second)
-    if side.limit is not None:
-        found["share of the limit"] = f"{100 * side.limit.share:.0f} %, {side.limit.bound}"
-    return found
+        found[f"images/s, batch {one.batch}{sessions}"] = (one.images_per_second, "")
+    if limit := side.roofline:
+        found["share of the limit"] = (f"{100 * limit.share:.0f} %, {limit.bound}", "")
+    return {name: with_interval(v) + unit for name, (v, unit) in found.items() if v is not None}
 
 
-def limit_in_words(limit: Limit) -> str:
-    """What was counted, what binds, and how much of it is reached."""
-    counted = f"{_scaled(limit.flops)}FLOP and {_scaled(limit.bytes)}B an image"
-    reached = f"{100 * limit.share:.0f} % of the limit is reached"
-    return f"limit: {counted}; {limit.bound} binds, {reached}"
-
-
-def title(report: Report) -> str:
+def title(report: BenchReport) -> str:
     """What was measured, against what."""
-    new = side_name(report.new)
     if report.old is not None:
-        return f"{new} against {side_name(report.old)}"
-    return f"{new} against a baseline" if report.comparisons else new
+        return f"{report.new} against {report.old}"
+    return f"{report.new} against a baseline" if report.comparisons else str(report.new)
 
 
-def side_name(side: Side) -> str:
-    """The artifact's name, with the project's revision where checkouts are compared."""
-    return f"{side.name} at {side.revision}" if side.revision else side.name
-
-
-def machine_in_words(machine: Machine) -> str:
+def machine_text(machine: Machine) -> str:
     """One line about where it was measured."""
     parts = [machine.gpu, machine.cpu, f"{machine.cores} cores", machine.architecture]
     parts += [machine.system, f"Python {machine.python}"]
     return ", ".join(dict.fromkeys(part for part in parts if part))
 
 
-def settings_in_words(report: Report) -> str:
+def settings_text(report: BenchReport) -> str:
     """The settings that were given and that mattered; of a path its last part only."""
     given = [
-        f"{name.replace('_', ' ')} {setting_in_words(name, value)}"
+        f"{name.replace('_', ' ')} {setting_text(name, value)}"
         for name, value in report.settings.items()
         if value is not None and (name != "limit" or report.comparisons)
     ]
     return ", ".join([*given, f"{report.seconds:.0f} s in all"])
 
 
-def setting_in_words(name: str, value: object) -> str:
+def setting_text(name: str, value: object) -> str:
     """A setting with its unit, and without the folders of this machine."""
     if name == "limit" and isinstance(value, float):
         return f"{100 * value:g} %"
@@ -123,39 +87,26 @@ def setting_in_words(name: str, value: object) -> str:
         return f"{value:g} s"
     if isinstance(value, list):
         return " x ".join(str(one) for one in value)
-    text = str(value)
-    return PurePosixPath(PureWindowsPath(text).as_posix()).name or text
+    return PurePosixPath(PureWindowsPath(str(value)).as_posix()).name or str(value)
 
 
-def noise_in_words(machine: Machine) -> str:
-    """How restless the machine was; empty where it was not measured."""
-    if machine.noise is None:
-        return ""
-    return f"noise: neighbouring runs of the same thing differ by {100 * machine.noise:.1f} %"
-
-
-def soak_in_words(soak: Soak) -> str:
+def soak_text(soak: Soak) -> str:
     """How latency and memory drifted."""
-    latency = f"latency {_slope(soak.latency)} ms an hour"
     memory = f", memory {_slope(soak.memory)} MB an hour" if soak.memory else ""
-    return f"over {soak.seconds / 60:.0f} min: {latency}{memory}"
+    return f"over {duration_text(soak.seconds)}: latency {_slope(soak.latency)} ms an hour{memory}"
 
 
-def small_print(report: Report) -> list[str]:
+def small_print(report: BenchReport) -> list[str]:
     """What puts the figures into place: the limit of the machine, its noise, what is missing."""
-    limit = report.new.limit
+    found, limit, noise = [], report.new.roofline, report.machine.noise
+    if limit:
+        counted = f"{_scaled(limit.flops)}FLOP and {_scaled(limit.bytes)}B an image"
+        reached = f"{100 * limit.share:.0f} % of the limit is reached"
+        found.append(f"limit: {counted}; {limit.bound} binds, {reached}")
+    if noise is not None:
+        found.append(f"noise: neighbouring runs of the same thing differ by {100 * noise:.1f} %")
     missing = [*report.new.missing, *(report.old.missing if report.old else ())]
-    found = [
-        limit_in_words(limit) if limit else "",
-        noise_in_words(report.machine),
-        *(f"not measured: {why}" for why in dict.fromkeys(missing)),
-    ]
-    return [line for line in found if line]
-
-
-def gate_in_words(gate: Gate) -> str:
-    """Which limit, and why its answer is as it is."""
-    return f"{gate.name}: {gate.sentence}"
+    return found + [f"not measured: {why}" for why in dict.fromkeys(missing)]
 
 
 def number(value: float) -> str:
@@ -166,10 +117,12 @@ def number(value: float) -> str:
     return f"{value:.{0 if size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 1 else 3}f}"
 
 
-def with_interval(estimate: Estimate) -> str:
-    """A value and its interval, where there is one."""
-    between = interval(estimate)
-    return f"{number(estimate.value)} ({between})" if between else number(estimate.value)
+def with_interval(value: Estimate | float | str) -> str:
+    """A value and its interval, where there is one; a text as it is."""
+    if not isinstance(value, Estimate):
+        return value if isinstance(value, str) else number(value)
+    between = interval(value)
+    return f"{number(value.value)} ({between})" if between else number(value.value)
 
 
 def interval(estimate: Estimate) -> str:
@@ -177,6 +130,16 @@ def interval(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{number(estimate.low)}…{number(estimate.high)}"
+
+
+def median(times: Times | None) -> str:
+    """The median, with the wider half of its interval in percent."""
+    return f"{number(times.median.value)} {spread(times.median)}".rstrip() if times else ""
+
+
+def p95(times: Times | None) -> str:
+    """The 95 % quantile, or nothing."""
+    return number(times.p95.value) if times and times.p95 else ""
 
 
 def spread(estimate: Estimate) -> str:
@@ -203,10 +166,8 @@ def change_interval(ratio: Estimate) -> str:
 
 
 def _slope(slope: Estimate) -> str:
-    ends = (
-        "" if slope.low is None or slope.high is None else f" ({slope.low:+.3g}…{slope.high:+.3g})"
-    )
-    return f"{slope.value:+.3g}{ends}"
+    known = slope.low is not None and slope.high is not None
+    return f"{slope.value:+.3g}" + (f" ({slope.low:+.3g}…{slope.high:+.3g})" if known else "")
 
 
 def _signed(ratio: float) -> str:

@@ -1,8 +1,9 @@
-"""`Worker`: a side's process, as the bench sees it: commands, answers, its end."""
+"""`WorkerProcess`: a side's process, as the bench sees it: commands, answers, its end."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import queue
@@ -25,8 +26,8 @@ from generalad.runtime.sources import VIDEO_SUFFIXES
 PROGRAM = Path(__file__).with_name("worker.py")
 OWN_ROOT = Path(__file__).resolve().parents[2]
 
-STEADY_HEAP = {name: str(value) for name, value in malloc.STEADY.items()}
-"""Environment of a worker, so that older checkouts too keep their heap as `gad infer` does."""
+MALLOC = {name: str(value) for name, value in malloc.STEADY.items()}
+"""Environment of a worker, so that older checkouts too keep their memory as `gad infer` does."""
 
 PATIENCE = 120.0
 """Seconds without an answer after which a worker hangs; opening a large engine takes its time."""
@@ -34,16 +35,10 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class Block:
-    """Runs that followed each other: milliseconds an image by stage, one value a run.
+    """Runs that followed each other: milliseconds an image by stage, one value a run."""
 
-    Attributes:
-        times: by the clock.
-        waits: how much of them the thread stood ready without a core; None where the system does
-            not tell.
-    """
-
-    times: dict[str, list[float]]
-    waits: dict[str, list[float]] | None = None
+    times: dict[str, list[float]]  # by the clock
+    waits: dict[str, list[float]] | None = None  # of them ready without a core, where that is told
 
     def own(self, stage: str) -> list[float]:
         """Times without the waiting, which was other programs' doing; at least a nanosecond."""
@@ -54,55 +49,41 @@ class Block:
 
 
 class Subject(NamedTuple):
-    """What a worker runs: an artifact under a checkout of generalad.
+    """What a worker runs: an artifact under a checkout of generalad."""
 
-    Attributes:
-        name: for people.
-        artifact: its path.
-        root: folder that holds the package `generalad`.
-        revision: of that checkout, where two of them are compared.
-    """
-
-    name: str
+    name: str  # for people
     artifact: Path
-    root: Path = OWN_ROOT
-    revision: str | None = None
+    root: Path = OWN_ROOT  # the folder that holds the package
+    revision: str | None = None  # where two of them are compared
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.revision}" if self.revision else self.name
 
 
 @dataclass(frozen=True)
-class Order:
-    """How the artifact is run.
+class RunOptions:
+    """How the artifact is run; threads and device as `open_session` takes them."""
 
-    Attributes:
-        images: files, or one video.
-        batch: images a run.
-        threads, device: see `open_session`.
-        timed: whether a run on a GPU is told apart into upload, network and download.
-    """
-
-    images: Sequence[str]
+    images: Sequence[str]  # files, or one video
     batch: int = 1
     threads: int | None = None
     device: str | None = None
-    timed: bool = True
+    timed: bool = True  # whether a run on a GPU is told apart into upload, network and download
 
 
-def may_use_gpu(subject: Subject, order: Order) -> bool:
+def may_use_gpu(subject: Subject, options: RunOptions) -> bool:
     """Whether a worker would try to run it on one."""
     kind = subject.artifact.suffix.lower()
-    if order.device == "cpu" or KINDS.get(kind) == ("cpu",):
+    if options.device == "cpu" or KINDS.get(kind) == ("cpu",):
         return False
-    if kind == ".onnx" and order.device is None:  # open_session takes the best that is there
+    if kind == ".onnx" and options.device is None:  # open_session takes the best that is there
         return ort_providers.CUDA in ort.library().get_available_providers()
     return True
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a worker says once its artifact is open; times in milliseconds.
-
-    `timed` is whether its runs are told apart, which needs a GPU and a checkout that can.
-    """
+    """What a worker says once its artifact is open; load and cold in milliseconds."""
 
     backend: str
     precision: str
@@ -110,7 +91,7 @@ class Facts:
     fixed_batch: int | None
     load: float
     cold: float
-    timed: bool = False
+    timed: bool = False  # runs are told apart, which needs a GPU and a checkout that can
 
     @property
     def on_gpu(self) -> bool:
@@ -118,19 +99,19 @@ class Facts:
         return "CPU" not in self.backend
 
 
-class Worker(Closing):
+class WorkerProcess(Closing):
     """A process that has one artifact open and waits between commands; a context manager."""
 
-    def __init__(self, subject: Subject, order: Order, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, subject: Subject, options: RunOptions, *, patience: float = PATIENCE
+    ) -> None:
         """Start the process and open the artifact; a first image has run afterwards.
 
         Raises:
             UsageError: the checkout is too old.
             GadError: the artifact cannot be opened, or the process died or hangs.
         """
-        self.subject = subject
-        self.batch = order.batch
-        self._patience = patience
+        self.subject, self.batch, self._patience = subject, options.batch, patience
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - until close
         paths = [str(subject.root), *filter(None, [os.environ.get("PYTHONPATH")])]
         # Ctrl-C is for the bench, which then ends its workers.
@@ -139,34 +120,30 @@ class Worker(Closing):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**STEADY_HEAP, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**MALLOC, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,
         )
+        self.pid = self._process.pid
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         try:
-            self.facts = self._open(order)
+            self.facts = self._open(options)
         except BaseException:
             self.close()
             raise
 
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
     def run(self, runs: int) -> Block:
         """Run so many batches."""
-        return Block(**self._ask({"do": "run", "runs": runs}))
+        return Block(**self._ask(do="run", runs=runs))
 
-    def flow(self, sessions: int, seconds: float) -> float:
-        """InputImages a second of so many sessions side by side."""
-        answer = self._ask({"do": "flow", "sessions": sessions, "seconds": seconds})
-        return float(answer["images_per_second"])
+    def throughput(self, sessions: int, seconds: float) -> float:
+        """Images a second of so many sessions side by side."""
+        found = self._ask(do="throughput", sessions=sessions, seconds=seconds)
+        return float(found["images_per_second"])
 
     def peak_rss(self) -> float | None:
         """Largest memory so far, megabytes; None where the system does not tell."""
-        value = self._ask({"do": "memory"})["peak_rss"]
+        value = self._ask(do="memory")["peak_rss"]
         return None if value is None else float(value)
 
     def close(self) -> None:
@@ -179,35 +156,19 @@ class Worker(Closing):
                     stream.close()
         self._errors.close()
 
-    def _open(self, order: Order) -> Facts:
-        found = self._ask(
-            {
-                "do": "open",
-                "artifact": str(self.subject.artifact),
-                "images": list(order.images),
-                "videos": sorted(VIDEO_SUFFIXES),
-                "threads": order.threads,
-                "device": order.device,
-                "batch": order.batch,
-                "timed": order.timed,
-            }
-        )
-        if Path(found["package"]).resolve() != (self.subject.root / "generalad").resolve():
+    def _open(self, options: RunOptions) -> Facts:
+        asked = {**dataclasses.asdict(options), "videos": sorted(VIDEO_SUFFIXES)}
+        found = self._ask(do="open", artifact=str(self.subject.artifact), **asked)
+        package = found.pop("package")
+        if Path(package).resolve() != (self.subject.root / "generalad").resolve():
             raise GadError(
-                f"{self._name}: expected its own generalad, the worker found {found['package']}",
+                f"{self.subject}: expected its own generalad, the worker found {package}",
                 remedy="remove other installations of generalad from this environment",
             )
-        return Facts(
-            backend=found["backend"],
-            precision=found["precision"],
-            image_size=(found["image_size"][0], found["image_size"][1]),
-            fixed_batch=found["fixed_batch"],
-            load=found["load"],
-            cold=found["cold"],
-            timed=found["timed"],
-        )
+        height, width = found.pop("image_size")
+        return Facts(image_size=(height, width), **found)
 
-    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, **order: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # told below, with the reason
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -216,13 +177,20 @@ class Worker(Closing):
             line = self._answers.get(timeout=self._patience)
         except queue.Empty:
             raise GadError(
-                f"{self._name}: its process has not answered for {self._patience:g} s",
+                f"{self.subject}: its process has not answered for {self._patience:g} s",
                 remedy="check that the artifact runs at all with gad selftest",
             ) from None
         if not line:
-            raise GadError(f"{self._name}: its process died ({self._last_words()})")
+            raise GadError(f"{self.subject}: its process died ({self._last_words()})")
         answer: dict[str, Any] = json.loads(line)
-        self._raise(answer)
+        if "too_old" in answer:
+            raise UsageError(
+                f"{self.subject}: this revision is too old to be measured ({answer['too_old']})",
+                remedy="compare with a later revision",
+            )
+        if "error" in answer:
+            kind = UsageError if answer["exit_code"] == MissingExtraError.exit_code else GadError
+            raise kind(answer["error"], remedy=answer["remedy"])
         return answer
 
     def _listen(self) -> None:
@@ -232,21 +200,6 @@ class Worker(Closing):
             for line in self._process.stdout:
                 self._answers.put(line)
         self._answers.put(b"")
-
-    @property
-    def _name(self) -> str:
-        at = f" at {self.subject.revision}" if self.subject.revision else ""
-        return f"{self.subject.name}{at}"
-
-    def _raise(self, answer: dict[str, Any]) -> None:
-        if "too_old" in answer:
-            raise UsageError(
-                f"{self._name}: this revision is too old to be measured ({answer['too_old']})",
-                remedy="compare with a later revision",
-            )
-        if "error" in answer:
-            kind = UsageError if answer["exit_code"] == MissingExtraError.exit_code else GadError
-            raise kind(answer["error"], remedy=answer["remedy"])
 
     def _last_words(self) -> str:
         code = self._process.wait()
