@@ -16,7 +16,7 @@ from generalad import records
 from generalad.errors import ConfigError, key_hint
 
 DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
-METHODS = ("generalad", "gaussian", "patchcore")
+METHODS = ("generalad", "residual", "gaussian", "patchcore")
 """Heads over the backbone's features, see `generalad.model.heads`."""
 EMBEDDED = "embedded"
 """Name of the backbone that is shipped with the package."""
@@ -62,6 +62,8 @@ class Config:
         calibration_fraction: part of the good images held out to set the thresholds.
         false_alarm_rate: target for the thresholds.
         memory_size: patches that a memory of good ones holds.
+        members: discriminators of the method "residual" that are averaged.
+        drawn: images with drawn defects that they are trained on.
     """
 
     method: str = "generalad"
@@ -90,6 +92,8 @@ class Config:
     calibration_fraction: float = 0.2
     false_alarm_rate: float = 0.01
     memory_size: int = 2000
+    members: int = 2
+    drawn: int = 960
 
     def __post_init__(self) -> None:
         _check(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
@@ -110,7 +114,16 @@ class Config:
         self._check_distortions()
         for name in ("smoothing_radius", "top_k", "shots", "seed"):
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        for name in ("hidden", "heads", "blocks", "epochs", "batch_size", "memory_size"):
+        for name in (
+            "hidden",
+            "heads",
+            "blocks",
+            "epochs",
+            "batch_size",
+            "memory_size",
+            "members",
+            "drawn",
+        ):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -176,6 +189,16 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
+    # Weights come with the package index, a processor is enough: the one to start with.
+    "edge": Config(
+        method="residual",
+        backbone="tf_efficientnet_lite0",
+        layers=(2, 3, 4),
+        image_size=(256, 256),
+        top_k=1,
+        smoothing_sigma=8.0,
+        smoothing_radius=16,
+    ),
     # The three columns of the paper's tables.
     "small": Config(backbone="vit_small_patch14_dinov2.lvd142m", layers=(12,)),
     "base": Config(backbone="vit_base_patch14_dinov2.lvd142m", layers=(12,)),

@@ -165,7 +165,12 @@ def wrap(
                 )
         backbone = ViTBackbone(body, layers)
     elif hasattr(body, "forward_intermediates") and hasattr(body, "feature_info"):
-        backbone = CNNBackbone(body, layers, image_size, pool_size)
+        from generalad.model.levels import LevelsBackbone  # which is a backbone itself
+
+        if len(layers) == 3:
+            backbone = LevelsBackbone(body, layers, image_size)
+        else:
+            backbone = CNNBackbone(body, layers, image_size, pool_size)
     else:
         raise ConfigError(
             f"a {type(body).__name__} gives no intermediate features",

@@ -12,11 +12,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import cv2
 import filelock
 import numpy as np
 import timm
@@ -45,6 +46,7 @@ class Features:
         attention: (n, heads, N) float16, or None where no distortion asked for it.
         in_memory: which of the two it is.
         computed: images whose features were computed by this call; the rest was found on disk.
+        shares: (n, N) float16, how much of each patch a drawn defect changed, 0...1; else None.
         whitening: applied to features on their way out, where the configuration asks for it.
     """
 
@@ -52,6 +54,7 @@ class Features:
     attention: NDArray[np.float16] | None
     in_memory: bool
     computed: int
+    shares: NDArray[np.float16] | None = None
     whitening: Whitening | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
@@ -88,6 +91,8 @@ def cached_features(
     folder: Path | None = None,
     budget: int | None = None,
     batch_size: int = 16,
+    stage: str = "features",
+    drawing: Drawing | None = None,
     progress: Progress | None = None,
 ) -> Features:
     """Features of the images at `paths`, from the cache or computed now.
@@ -103,7 +108,9 @@ def cached_features(
         folder: of the cache; default `cache_folder()`.
         budget: bytes that may be kept in memory; default `default_budget()`.
         batch_size: images a forward pass.
-        progress: called with ("features", images done, images).
+        stage: what progress is reported under.
+        drawing: draws defects into the images; the features then are of these.
+        progress: called with (stage, images done, images).
 
     Raises:
         DataError: an image cannot be read.
@@ -111,21 +118,52 @@ def cached_features(
     """
     folder = (folder or cache_folder()) / "features"
     budget = default_budget() if budget is None else budget
+    if drawing is not None:
+        identity = {**identity, "drawing": drawing.identity()}
+    count = len(paths) if drawing is None else drawing.count
     key = cache_key(hashes, identity, image_size, attention=attention, device=device)
-    store = _Store(folder / key, count=len(paths))
-    compute = _Compute(backbone, paths, image_size, attention, device, batch_size)
+    store = _Store(folder / key, count=count)
+    compute = _Compute(
+        backbone, paths, image_size, attention, device, batch_size, stage=stage, drawing=drawing
+    )
     try:
         with store.locked():
             computed = store.fill(compute, progress)
             return store.read(budget, computed)
     except StorageError:
         shapes = compute.shapes()
-        if len(paths) * sum(2 * int(np.prod(shape)) for shape in shapes.values()) > budget:
+        if count * sum(2 * int(np.prod(shape)) for shape in shapes.values()) > budget:
             raise
-        arrays = {n: np.empty((len(paths), *s), np.float16) for n, s in shapes.items()}
+        arrays = {n: np.empty((count, *s), np.float16) for n, s in shapes.items()}
         for _ in compute.into(arrays, 0, progress):
             pass
-        return Features(arrays["features"], arrays.get("attention"), True, len(paths))
+        return _features(arrays, in_memory=True, computed=count)
+
+
+class Drawing(Protocol):
+    """Draws defects into the images of a dataset."""
+
+    count: int
+    """Images to make."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines what is drawn."""
+
+    def __call__(
+        self, index: int, read: Callable[[int], NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Image number `index` (H, W, 3) uint8 and its mask (H, W), 1 where it was changed.
+
+        `read` gives any of the n good images at the network's input size.
+        """
+
+
+def _features(
+    arrays: Mapping[str, NDArray[np.float16]], *, in_memory: bool, computed: int
+) -> Features:
+    return Features(
+        arrays["features"], arrays.get("attention"), in_memory, computed, arrays.get("shares")
+    )
 
 
 def cache_key(
@@ -161,14 +199,19 @@ class _Compute:
         attention: bool,
         device: torch.device,
         batch_size: int,
+        *,
+        stage: str = "features",
+        drawing: Drawing | None = None,
     ) -> None:
+        self.stage, self.drawing = stage, drawing
         self.backbone, self.paths, self.image_size = backbone, paths, image_size
         self.attention, self.device, self.batch_size = attention, device, batch_size
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one image's entry in each array."""
         blank = np.zeros((1, *self.image_size, 3), np.uint8)
-        return {name: array.shape[1:] for name, array in self(blank).items()}
+        shapes = {name: array.shape[1:] for name, array in self(blank).items()}
+        return shapes if self.drawing is None else {**shapes, "shares": shapes["features"][:1]}
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
@@ -187,15 +230,29 @@ class _Compute:
         self, arrays: Mapping[str, NDArray[np.float16]], start: int, progress: Progress | None
     ) -> Iterator[int]:
         """Fill `arrays` from image `start` on; yields the number done after each batch."""
-        total = len(self.paths)
+        total = len(self.paths) if self.drawing is None else self.drawing.count
         for first in range(start, total, self.batch_size):
             last = min(first + self.batch_size, total)
-            batch = [resize(read_image(p), self.image_size) for p in self.paths[first:last]]
+            if self.drawing is None:
+                batch = [self._read(index) for index in range(first, last)]
+            else:
+                drawn = [self.drawing(index, self._read) for index in range(first, last)]
+                batch = [image for image, _ in drawn]
+                arrays["shares"][first:last] = [self._shares(mask) for _, mask in drawn]
             for name, values in self(np.stack(batch)).items():
                 arrays[name][first:last] = values
             if progress is not None:
-                progress("features", last, total)
+                progress(self.stage, last, total)
             yield last
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        return resize(read_image(self.paths[index]), self.image_size)
+
+    def _shares(self, mask: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Mean of a mask (H, W) over each patch, (N,)."""
+        rows, columns = self.backbone.grid
+        shares = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
+        return np.asarray(shares, np.float16).reshape(-1)
 
 
 class _Store:
@@ -235,9 +292,9 @@ class _Store:
         _, shapes = self._state()
         maps = {name: self._map(name, shape, "r") for name, shape in shapes.items()}
         if sum(array.nbytes for array in maps.values()) > budget:
-            return Features(maps["features"], maps.get("attention"), False, computed)
+            return _features(maps, in_memory=False, computed=computed)
         arrays = {name: np.array(array) for name, array in maps.items()}
-        return Features(arrays["features"], arrays.get("attention"), True, computed)
+        return _features(arrays, in_memory=True, computed=computed)
 
     def _state(self) -> tuple[int, dict[str, tuple[int, ...]]]:
         """Images done, and the shape of one image's entry in each array."""

@@ -1,44 +1,122 @@
-"""How each method learns from cached features: what lies between the cache and calibration."""
+"""How each method learns: what it takes of a dataset (`Material`), and `fit_head`."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from generalad.config import Config
-from generalad.model.heads import GaussianHead, GeneralADHead, Head, PatchCoreHead
+from generalad.data.dataset import Sample
+from generalad.model.backbone import Backbone
+from generalad.model.heads import GaussianHead, GeneralADHead, Head, PatchCoreHead, ResidualHead
 from generalad.progress import Progress
-from generalad.training.cache import Features
+from generalad.training.cache import Drawing, Features, cached_features
+from generalad.training.distortions import NEEDS_ATTENTION
+from generalad.training.drawn_defects import DrawnDefects
 from generalad.training.loop import fit
+from generalad.training.residual import fit_residual
+
+
+@dataclass(frozen=True)
+class Material:
+    """What heads learn from, each part computed when it is asked for and then cached.
+
+    Attributes:
+        train: good images to learn from.
+        held_out: good images that nothing is trained on.
+        hashes: SHA-256 of each file's content.
+        backbone: on `device`.
+        config: of the run.
+        weights_hash: of the backbone.
+        device: where features are computed.
+        folder: of the cache, None for the usual one.
+        budget: bytes of features that may be kept in memory, None for the usual number.
+        progress: told how far each part is.
+    """
+
+    train: Sequence[Sample]
+    held_out: Sequence[Sample]
+    hashes: Mapping[Path, str]
+    backbone: Backbone
+    config: Config
+    weights_hash: str
+    device: torch.device
+    folder: Path | None
+    budget: int | None
+    progress: Progress
+
+    def good(self) -> Features:
+        """Features of the training images."""
+        return self._features(self.train, "features")
+
+    def held_out_good(self) -> Features:
+        """Features of the held-out images."""
+        return self._features(self.held_out, "held-out features")
+
+    def drawn(self) -> Features:
+        """Features of training images with drawn defects, and the defects' shares of patches."""
+        drawing = DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
+        return self._features(self.train, "drawn defects", drawing)
+
+    def _features(
+        self, samples: Sequence[Sample], stage: str, drawing: Drawing | None = None
+    ) -> Features:
+        config = self.config
+        identity: dict[str, Any] = {
+            "name": config.backbone,
+            "layers": sorted(config.layers),
+            "pool_size": config.pool_size,
+            "weights": self.weights_hash,
+        }
+        return cached_features(
+            [sample.path for sample in samples],
+            [self.hashes[sample.path] for sample in samples],
+            self.backbone,
+            identity=identity,
+            image_size=config.image_size,
+            attention=config.method == "generalad"
+            and bool(NEEDS_ATTENTION & set(config.distortions)),
+            device=self.device,
+            folder=self.folder,
+            budget=self.budget,
+            stage=stage,
+            drawing=drawing,
+            progress=self.progress,
+        )
 
 
 def fit_head(
     head: Head,
-    features: Features,
+    material: Material,
     config: Config,
     *,
     device: torch.device,
     checkpoint: Path | None = None,
-    progress: Progress | None = None,
 ) -> list[float]:
-    """Teach a head what good patches look like, in place.
+    """Teach a head what good images look like, in place.
 
     Args:
         head: untrained, on `device`.
-        features: of the good training images.
+        material: to learn from.
         config: of the run.
         device: where to compute.
-        checkpoint: where a method that takes long keeps its state.
-        progress: told how far it is.
+        checkpoint: where a method that takes long keeps its state. The others take seconds once
+            the features are cached, and start over.
 
     Returns:
-        The mean loss of each epoch; empty for methods without epochs.
+        The mean loss of each epoch or step; empty for methods without any.
     """
     if isinstance(head, GeneralADHead):
+        features = material.good()
         if head.whitening is not None:
-            head.whitening.fit(features.values)
+            head.whitening.fit(_patch_features(head, features))
             features = dataclasses.replace(features, whitening=head.whitening)
         return fit(
             head.discriminator,
@@ -46,10 +124,32 @@ def fit_head(
             config,
             device=device,
             checkpoint=checkpoint,
-            progress=progress,
+            progress=material.progress,
+        )
+    if isinstance(head, ResidualHead):
+        drawn = material.drawn()
+        assert drawn.shares is not None
+        return fit_residual(
+            head,
+            material.good().values,
+            drawn.values,
+            drawn.shares,
+            material.held_out_good().values,
+            config,
+            progress=material.progress,
         )
     assert isinstance(head, (GaussianHead, PatchCoreHead))
-    head.fit(features.values)
-    if progress is not None:
-        progress("training", 1, 1)
+    head.fit(_patch_features(head, material.good()))
+    material.progress("training", 1, 1)
     return []
+
+
+def _patch_features(head: Head, features: Features) -> NDArray[np.float16]:
+    """What `Head.patch_features` makes of cached features, (n, N, dim)."""
+    if not head.widths:
+        return features.values
+    parts = [
+        head.patch_features(torch.from_numpy(features.values[first : first + 64]).float()).half()
+        for first in range(0, len(features), 64)
+    ]
+    return torch.cat(parts).numpy()

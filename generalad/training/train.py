@@ -26,7 +26,7 @@ from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
 from generalad.preprocess import read_image, resize
-from generalad.progress import Progress
+from generalad.progress import Progress, no_progress
 from generalad.spec import (
     DETECTOR_FILE,
     RESIZE_RULE,
@@ -35,9 +35,7 @@ from generalad.spec import (
     Spec,
     TrainingSet,
 )
-from generalad.training.cache import cached_features
-from generalad.training.distortions import NEEDS_ATTENTION
-from generalad.training.methods import fit_head
+from generalad.training.methods import Material, fit_head
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.version import __version__
 
@@ -106,30 +104,20 @@ def train_detector(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # initial values of the discriminator
             detector = Detector(config, backbone).to(place)
-        features = cached_features(
-            [sample.path for sample in split.train],
-            [split.hashes[sample.path] for sample in split.train],
+        material = Material(
+            split.train,
+            split.calibration,
+            split.hashes,
             backbone,
-            identity={
-                "name": config.backbone,
-                "layers": sorted(config.layers),
-                "pool_size": config.pool_size,
-                "weights": weights_hash,
-            },
-            image_size=config.image_size,
-            attention=bool(NEEDS_ATTENTION & set(config.distortions)),
+            config,
+            weights_hash=weights_hash,
             device=place,
             folder=cache,
             budget=cache_memory,
-            progress=progress,
+            progress=progress or no_progress,
         )
         losses = fit_head(
-            detector.head,
-            features,
-            config,
-            device=place,
-            checkpoint=out / CHECKPOINT_FILE,
-            progress=progress,
+            detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
         )
         images, sizes = read_resized(split.calibration, config.image_size)
         scores, peaks = score_images(detector.eval(), images, progress=progress)

@@ -8,9 +8,12 @@ from generalad.model.heads.gaussian import GaussianHead
 from generalad.model.heads.generalad import GeneralADHead
 from generalad.model.heads.head import Head
 from generalad.model.heads.patchcore import PatchCoreHead
+from generalad.model.heads.residual import ResidualHead
+from generalad.model.levels import LevelsBackbone
 
 HEADS: dict[str, type[Head]] = {
     "generalad": GeneralADHead,
+    "residual": ResidualHead,
     "gaussian": GaussianHead,
     "patchcore": PatchCoreHead,
 }
@@ -19,7 +22,16 @@ HEADS: dict[str, type[Head]] = {
 
 def build_head(config: Config, backbone: Backbone) -> Head:
     """The untrained head of a method on the features of a backbone; raises ConfigError."""
-    return HEADS[config.method](config, backbone.grid, backbone.dim)
+    widths = backbone.widths if isinstance(backbone, LevelsBackbone) else ()
+    return HEADS[config.method](config, backbone.grid, backbone.dim, widths)
 
 
-__all__ = ["HEADS", "GaussianHead", "GeneralADHead", "Head", "PatchCoreHead", "build_head"]
+__all__ = [
+    "HEADS",
+    "GaussianHead",
+    "GeneralADHead",
+    "Head",
+    "PatchCoreHead",
+    "ResidualHead",
+    "build_head",
+]

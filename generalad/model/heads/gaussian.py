@@ -24,8 +24,11 @@ class GaussianHead(Head):
     title = "Gaussian"
     projection: Tensor
 
-    def __init__(self, config: Config, grid: tuple[int, int], dim: int) -> None:
-        super().__init__(config, grid, dim)
+    def __init__(
+        self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(config, grid, dim, widths)
+        dim = self.dim
         width = min(dim, math.isqrt(MOST_VALUES // self.patches))
         self.is_projected = width < dim
         self.register_buffer("projection", torch.eye(dim)[:, :width].contiguous())
@@ -33,13 +36,14 @@ class GaussianHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`."""
+        features = self.patch_features(features)
         if self.is_projected:
             features = features @ self.projection
         return self.whitening.deviations(features).square().mean(dim=-1).sqrt()
 
     @torch.no_grad()
     def fit(self, features: NDArray[np.float16]) -> None:
-        """Set everything from good training features (n, N, D)."""
+        """Set everything from `patch_features` of good training images, (n, N, dim)."""
         if self.is_projected:
             self.projection.copy_(_principal(features, self.projection.shape[1]))
             projection = self.projection.cpu().numpy()

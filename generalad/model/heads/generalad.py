@@ -16,8 +16,11 @@ class GeneralADHead(Head):
 
     title = "GeneralAD"
 
-    def __init__(self, config: Config, grid: tuple[int, int], dim: int) -> None:
-        super().__init__(config, grid, dim)
+    def __init__(
+        self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(config, grid, dim, widths)
+        dim = self.dim
         if dim % config.heads:
             raise ConfigError(
                 f"heads: expected a divisor of the feature width {dim}, found {config.heads}"
@@ -36,6 +39,7 @@ class GeneralADHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`; a score is a logit."""
+        features = self.patch_features(features)
         if self.whitening is not None:
             features = self.whitening(features)
         return self.discriminator(features)

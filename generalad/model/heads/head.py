@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from generalad.config import Config
+from generalad.model.levels import patch_features
 
 
 class Head(nn.Module):
@@ -17,16 +18,28 @@ class Head(nn.Module):
         config: of the run.
         grid: (rows, columns) of patches; N = rows x columns.
         dim: D, width of a patch feature.
+        widths: channels of the levels, where the features are packed ones
+            (`generalad.model.levels`).
+
+    Attributes:
+        dim: width of what `patch_features` gives.
     """
 
     title = ""
     """What the method is called in a spec."""
 
-    def __init__(self, config: Config, grid: tuple[int, int], dim: int) -> None:
+    def __init__(
+        self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
-        self.grid, self.dim = grid, dim
+        self.grid, self.widths = grid, widths
         self.patches = grid[0] * grid[1]
+        self.dim = widths[0] + widths[1] if widths else dim
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, N, D) float32 to scores (B, N), raw, higher is more anomalous."""
         raise NotImplementedError
+
+    def patch_features(self, features: Tensor) -> Tensor:
+        """Features as they are, or of packed levels the first two: (B, N, dim)."""
+        return patch_features(features, self.widths, self.grid) if self.widths else features

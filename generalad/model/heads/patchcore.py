@@ -17,17 +17,20 @@ class PatchCoreHead(Head):
 
     title = "PatchCore"
 
-    def __init__(self, config: Config, grid: tuple[int, int], dim: int) -> None:
-        super().__init__(config, grid, dim)
+    def __init__(
+        self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(config, grid, dim, widths)
+        dim = self.dim
         self.memory = Memory(config.memory_size, dim)
         self.seed = config.seed
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`."""
-        return self.memory(features)[0].sqrt()
+        return self.memory(self.patch_features(features))[0].sqrt()
 
     @torch.no_grad()
     def fit(self, features: NDArray[np.float16]) -> None:
-        """Fill the memory from good training features (n, N, D)."""
+        """Fill the memory from `patch_features` of good training images, (n, N, dim)."""
         patches = torch.from_numpy(features.reshape(-1, self.dim).astype(np.float32))
         self.memory.fill(patches, seed=self.seed)

@@ -1,0 +1,166 @@
+"""Residual: how far a patch is from what good ones are, and what a small network sees in the rest.
+
+Three judges of each patch, summed after each was brought to the scale of good images:
+
+* **memory**: the distance of the whitened patch from the nearest in a memory of good ones, which all
+  places share. Whitening (Defard et al. 2021) says what is unusual at a place, the memory (Roth et
+  al. 2022) that parts move.
+* **coarse**: the Mahalanobis distance of the next deeper level at its place: missing parts, wrong
+  shapes.
+* **discriminator**: a few small convolutional networks that look at the residual to the nearest
+  good patch, at the whitened patch, at both lengths, and at the finest level. They are trained on
+  defects drawn into good images (`generalad.training.residual`).
+
+The features are three packed levels of a CNN (`generalad.model.levels`).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generalad.config import Config
+from generalad.errors import ConfigError
+from generalad.model.heads.head import Head
+from generalad.model.levels import unpack
+from generalad.model.memory import Memory
+from generalad.model.whitening import LIMIT, Whitening
+
+REDUCED = 64
+"""Channels of a discriminator after its first product."""
+
+COARSE_WEIGHT, DISCRIMINATOR_WEIGHT = 0.5, 0.75
+"""Of the judges beside the memory, in units of their deviation on good images."""
+
+_FLOOR = 1e-3
+"""Added before logarithms."""
+
+
+class Placed(nn.Module):
+    """Brings a length (B, h, w), above 0, to mean 0 and deviation 1 over good images, by place."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(grid))
+        self.register_buffer("scale", torch.ones(grid))
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        """(B, h, w) to (B, h, w)."""
+        return (lengths.clamp(min=1).log() - self.mean) / self.scale
+
+
+class PatchDiscriminators(nn.Module):
+    """`members` small networks side by side: 1 x 1, 3 x 3, 3 x 3, 1 x 1; (B, C, h, w) to (B, h, w).
+
+    The result is the mean of their logits.
+    """
+
+    def __init__(self, channels: int, members: int) -> None:
+        super().__init__()
+        width = REDUCED * members
+        self.blocks = nn.Sequential(
+            nn.Conv2d(channels, width, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, groups=members),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, groups=members),
+            nn.ReLU(),
+        )
+        self.logits = nn.Conv2d(width, members, 1, groups=members)
+
+    def each(self, inputs: Tensor) -> Tensor:
+        """The logits of each member, (B, members, h, w)."""
+        return torch.as_tensor(self.logits(self.blocks(inputs)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See the class."""
+        return self.each(inputs).mean(dim=1)
+
+
+class ResidualHead(Head):
+    """See the module."""
+
+    title = "residual"
+    fine_mean: Tensor
+    fine_scale: Tensor
+    discriminator_mean: Tensor
+    discriminator_scale: Tensor
+
+    def __init__(
+        self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(config, grid, dim, widths)
+        if not widths:
+            raise ConfigError(
+                "the method residual takes three levels of a CNN",
+                remedy="use --preset edge, or layers = [2, 3, 4] of a CNN",
+            )
+        self.width = self.dim
+        self.whitening = Whitening(self.patches, self.width)
+        self.memory = Memory(config.memory_size, self.width)
+        self.coarse = Whitening(self.patches // 4, widths[2])
+        self.discriminator = PatchDiscriminators(2 * self.width + 2 + 4 * widths[0], config.members)
+        self.placed_memory, self.placed_coarse = Placed(grid), Placed(grid)
+        self.register_buffer("fine_mean", torch.zeros(widths[0], 1, 1))
+        self.register_buffer("fine_scale", torch.ones(widths[0], 1, 1))
+        self.register_buffer("discriminator_mean", torch.zeros(()))
+        self.register_buffer("discriminator_scale", torch.ones(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See `Head`; D is that of packed levels."""
+        near, coarse, inputs = self.measure(features)
+        found = self.discriminator(inputs)
+        score = (
+            self.placed_memory(near)
+            + COARSE_WEIGHT * self.placed_coarse(coarse)
+            + DISCRIMINATOR_WEIGHT * (found - self.discriminator_mean) / self.discriminator_scale
+        )
+        return score.flatten(1)
+
+    def measure(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the judges look at, of packed features (B, N, D).
+
+        Returns:
+            Lengths (B, h, w) for the memory and (B, h, w) for the coarse level, and inputs
+            (B, C, h, w) of the discriminators.
+        """
+        fine, _, coarse = unpack(features, self.widths, self.grid)
+        deviation = self.whitening.deviations(self.patch_features(features))
+        squared, nearest = self.memory(deviation)
+        residual, deviation = (
+            part.transpose(1, 2).unflatten(2, self.grid)
+            for part in (deviation - nearest, deviation)
+        )
+        squared = squared.unflatten(1, self.grid)
+        logs = torch.stack(
+            [
+                (squared / self.width + _FLOOR).log(),
+                (deviation.square().mean(dim=1) + _FLOOR).log(),
+            ],
+            dim=1,
+        )
+        detail = ((fine - self.fine_mean) / self.fine_scale).clamp(-5, 5)
+        inputs = torch.cat(
+            [_shortened(residual), _shortened(deviation), logs, F.pixel_unshuffle(detail, 2)], dim=1
+        )
+        return squared.sqrt(), self._coarse_length(coarse), inputs
+
+    def coarse_patches_of(self, coarse: Tensor) -> Tensor:
+        """The third level averaged over 3 x 3 places: (B, N / 4, C)."""
+        return F.avg_pool2d(coarse, 3, stride=1, padding=1).flatten(2).transpose(1, 2)
+
+    def _coarse_length(self, coarse: Tensor) -> Tensor:
+        deviation = self.coarse.deviations(self.coarse_patches_of(coarse))
+        length = deviation.square().sum(dim=-1).sqrt().unflatten(1, coarse.shape[2:])
+        return F.interpolate(
+            length.unsqueeze(1), size=self.grid, mode="bilinear", align_corners=False
+        ).squeeze(1)
+
+
+def _shortened(vectors: Tensor) -> Tensor:
+    """Vectors along axis 1 with a root mean square of at most `LIMIT`, in their direction."""
+    return vectors / (1 + vectors.square().mean(dim=1, keepdim=True) / LIMIT**2).sqrt()

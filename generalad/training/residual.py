@@ -1,0 +1,195 @@
+"""How the residual head learns: whitening, memory, discriminators on drawn defects, scales.
+
+Nothing here looks at test images. The discriminators learn from defects drawn into training images;
+the scales of the three judges come from good images, those held out for calibration among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generalad.config import Config
+from generalad.model.heads.residual import Placed, ResidualHead
+from generalad.model.levels import unpack
+from generalad.progress import Progress, no_progress
+
+BATCH = 16
+"""Images of a step, half of them good and half with drawn defects."""
+
+STEPS = 150
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.1
+DROPPED = 0.4
+"""Share of input channels that a step does not see, so that none is relied on alone."""
+
+VISIBLE = 0.04
+"""A patch of which this share or more changed visibly is a defect; of less, it is left out."""
+
+_CHUNK = 32
+
+
+def fit_residual(
+    head: ResidualHead,
+    good: NDArray[np.float16],
+    drawn: NDArray[np.float16],
+    shares: NDArray[np.float16],
+    held_out: NDArray[np.float16],
+    config: Config,
+    *,
+    progress: Progress = no_progress,
+) -> list[float]:
+    """Teach the head, in place, on its device.
+
+    Args:
+        head: untrained.
+        good: (n, N, D) packed features of good training images.
+        drawn: (m, N, D) of images with drawn defects.
+        shares: (m, N) how much of each patch of them changed visibly, 0...1.
+        held_out: (k, N, D) of good images that nothing is trained on.
+        config: of the run.
+        progress: told how far it is.
+
+    Returns:
+        The loss of each step: the sum of the mean cross-entropies of good and defective patches.
+    """
+    with torch.no_grad():
+        _whiten(head, good)
+        progress("memory", 0, 1)
+        _remember(head, good, config.seed)
+        progress("memory", 1, 1)
+    losses = _train(head, good, drawn, shares, config, progress)
+    with torch.no_grad():
+        _scale(head, good, held_out)
+    return losses
+
+
+def _whiten(head: ResidualHead, good: NDArray[np.float16]) -> None:
+    patches, coarse, sums = [], [], []
+    for part in _parts(head, good):
+        fine, _, deep = unpack(part, head.widths, head.grid)
+        patches.append(head.patch_features(part).half().cpu().numpy())
+        coarse.append(head.coarse_patches_of(deep).half().cpu().numpy())
+        sums.append(torch.stack([fine.mean((0, 2, 3)), fine.square().mean((0, 2, 3))]))
+    head.whitening.fit(np.concatenate(patches))
+    head.coarse.fit(np.concatenate(coarse))
+    mean, square = torch.stack(sums).mean(dim=0)
+    head.fine_mean.copy_(mean[:, None, None])
+    head.fine_scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt()[:, None, None])
+
+
+def _remember(head: ResidualHead, good: NDArray[np.float16], seed: int) -> None:
+    deviations = [
+        head.whitening.deviations(head.patch_features(part)).flatten(0, 1).cpu()
+        for part in _parts(head, good)
+    ]
+    head.memory.fill(torch.cat(deviations), seed=seed)
+
+
+def _train(
+    head: ResidualHead,
+    good: NDArray[np.float16],
+    drawn: NDArray[np.float16],
+    shares: NDArray[np.float16],
+    config: Config,
+    progress: Progress,
+) -> list[float]:
+    """The discriminators, each member with its own initial values and dropped channels."""
+    network, device = head.discriminator, head.memory.vectors.device
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
+    with torch.no_grad():
+        good_inputs, drawn_inputs = (_inputs(head, values) for values in (good, drawn))
+    labels, weights = patch_labels(torch.from_numpy(shares).float().unflatten(1, head.grid))
+    rng = np.random.default_rng([config.seed, 2])
+    random = torch.Generator().manual_seed(config.seed)
+    losses = []
+    network.train()
+    for step in range(STEPS):
+        some = rng.integers(len(good), size=BATCH // 2)
+        others = rng.integers(len(drawn), size=BATCH - len(some))
+        inputs = torch.cat([good_inputs[some], drawn_inputs[others]]).float()
+        truth = torch.cat([torch.zeros_like(labels[: len(some)]), labels[others]])
+        weight = torch.cat([torch.ones_like(weights[: len(some)]), weights[others]])
+        if rng.random() < 0.5:
+            inputs, truth, weight = (part.flip(-1) for part in (inputs, truth, weight))
+        kept = (torch.rand(inputs.shape[:2], generator=random) > DROPPED).float()
+        kept[:, 2 * head.width : 2 * head.width + 2] = 1 - DROPPED  # the lengths always count
+        inputs = (inputs * (kept / (1 - DROPPED))[..., None, None]).to(device)
+        loss = _loss(network.each(inputs), truth.to(device), weight.to(device))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        progress("training", step + 1, STEPS)
+    network.eval()
+    return losses
+
+
+def patch_labels(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels (m, h, w), 1 for a defect, and weights (m, h, w), 0 for what is left out.
+
+    Patches beside a defect are left out: features look beyond their own patch.
+    """
+    labels = (shares >= VISIBLE).float()
+    near = F.max_pool2d((shares > 0).float().unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+    return labels, torch.maximum(labels, 1 - near)
+
+
+def _loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Mean over members: defects and good patches are averaged apart and added."""
+    truth, weights = (part.unsqueeze(1).expand_as(logits) for part in (truth, weights))
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    defects, rest = weights * truth, weights * (1 - truth)
+    return (each * defects).sum() / defects.sum().clamp(min=1) + (each * rest).sum() / rest.sum()
+
+
+def _scale(head: ResidualHead, good: NDArray[np.float16], held_out: NDArray[np.float16]) -> None:
+    """By place over all good images, then as a whole over those that were held out."""
+    lengths = [_lengths(head, values) for values in (good, held_out)]
+    for number, placed in enumerate((head.placed_memory, head.placed_coarse)):
+        logs = [pair[number].clamp(min=1).log() for pair in lengths]
+        _fit_placed(placed, torch.cat(logs), logs[1])
+    found = torch.cat(
+        [head.discriminator(head.measure(part)[2]) for part in _parts(head, held_out)]
+    )
+    head.discriminator_mean.copy_(found.mean())
+    head.discriminator_scale.copy_(found.std().clamp(min=1e-3))
+
+
+def _fit_placed(placed: Placed, logs: Tensor, held_out: Tensor) -> None:
+    """Mean and deviation (n, h, w) of each place, smoothed over 3 x 3, then unit deviation."""
+    mean = logs.mean(dim=0)
+    deviation = _smooth((logs - mean).square().mean(dim=0)).clamp(min=1e-6).sqrt()
+    mean = _smooth(mean)
+    rest = (held_out - mean) / deviation
+    spread = rest.std().clamp(min=1e-3)
+    placed.mean.copy_(mean + deviation * rest.mean())
+    placed.scale.copy_(deviation * spread)
+
+
+def _smooth(values: Tensor) -> Tensor:
+    padded = F.pad(values[None, None], (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(padded, 3, stride=1)[0, 0]
+
+
+def _lengths(head: ResidualHead, values: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
+    near, coarse = zip(*(head.measure(part)[:2] for part in _parts(head, values)), strict=True)
+    return torch.cat(near), torch.cat(coarse)
+
+
+def _inputs(head: ResidualHead, values: NDArray[np.float16]) -> Tensor:
+    """Of the discriminators, (n, C, h, w) float16 on the CPU."""
+    return torch.cat([head.measure(part)[2].half().cpu() for part in _parts(head, values)])
+
+
+def _parts(head: ResidualHead, values: NDArray[np.float16]) -> Iterator[Tensor]:
+    """Features in float32 on the head's device, some images at a time: they may be a memory map."""
+    for first in range(0, len(values), _CHUNK):
+        part = torch.from_numpy(np.asarray(values[first : first + _CHUNK]))
+        yield part.to(head.memory.vectors.device).float()
