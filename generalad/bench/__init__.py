@@ -4,6 +4,8 @@
 
 A ratio of two things measured side by side means something on a noisy machine; a number measured
 alone does not. Never imports torch.
+
+The package can be called: `generalad.bench(...)` is `bench.bench`.
 """
 
 from __future__ import annotations
@@ -11,5 +13,8 @@ from __future__ import annotations
 from generalad.bench.gates import Limits
 from generalad.bench.measure import bench
 from generalad.bench.record import Report
+from generalad.callable_module import make_callable
 
 __all__ = ["Limits", "Report", "bench"]
+
+make_callable(__name__, "generalad.bench:bench")
