@@ -14,7 +14,7 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,7 +127,7 @@ def take_turns(first: Callable[[], object], second: Callable[[], object], second
     )
 
 
-def median_interval(values: NDArray[np.float64]) -> Sequence[float]:
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """The median, and the order statistics that enclose the true one in 95 % of cases."""
     ordered = np.sort(values)
     reach = 0.98 * np.sqrt(len(values))

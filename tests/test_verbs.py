@@ -18,12 +18,11 @@ from training_helpers import part_image, tiny_config, write_toml
 
 import generalad
 from generalad.bench.measure import bench
-from generalad.cli.infer_options import parser
+from generalad.cli.infer_options import Options, plan
 from generalad.errors import ConfigError, UsageError
 from generalad.evaluation import evaluate
 from generalad.export.export import Exported
 from generalad.runtime import infer
-from generalad.runtime.pipeline.pipeline import MAX_WAIT
 from generalad.runtime.selftest import selftest
 from generalad.verbs import calibrate, export, train
 
@@ -53,7 +52,7 @@ def test_every_name_is_there_and_no_other() -> None:
         assert getattr(generalad, name) is not None
     assert set(dir(generalad)) == set(generalad.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
-        _ = generalad.trian  # type: ignore[attr-defined]
+        getattr(generalad, "trian")  # noqa: B009
 
 
 ORDERS = [
@@ -139,13 +138,18 @@ def test_a_verb_has_the_options_and_defaults_of_its_command(name: str) -> None:
         assert ours.default == SAME.get((parameter.name, default), default), parameter.name
 
 
-def test_infer_has_the_defaults_of_its_command() -> None:
-    command = parser().parse_args(["model.onnx", "in"])
+def test_infer_has_the_defaults_of_its_command(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "part.png"), np.zeros((8, 8, 3), np.uint8))
+    wanted = plan(Options(Path("model.onnx"), [str(tmp_path)]), to_terminal=False)
     verb = {name: found.default for name, found in inspect.signature(infer).parameters.items()}
-    assert (command.threshold, command.threads, command.device) == (None, None, None)
-    assert (verb["threshold"], verb["threads"], verb["device"]) == (None, None, None)
-    assert (command.batch, verb["batch_size"]) == (None, 1)  # "default: 1" in its help
-    assert (command.max_wait, verb["max_wait"]) == (None, MAX_WAIT)
+    for ours, theirs in {
+        "threshold": wanted.threshold,
+        "threads": wanted.threads,
+        "device": wanted.device,
+        "batch_size": wanted.batch,
+        "max_wait": wanted.max_wait,
+    }.items():
+        assert verb[ours] == theirs, ours
 
 
 # --- what the verbs do ---

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union, cast
 
 import numpy as np
 
@@ -66,14 +66,17 @@ def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
     alone = alone or is_pixels(given) or _is_source(given)
     images: list[Pixels] = []
     found: list[Source | Stream] = []
-    for item in [given] if alone else list(given):  # type: ignore[arg-type, list-item]
+    items: list[Any] = [given] if alone else list(cast(Any, given))
+    for item in items:
         if isinstance(item, (str, os.PathLike)):
             found += open_sources([os.fspath(item)])
         elif is_pixels(item):
             if not images:
                 found.append(ImagesInMemory(images))
-            several = isinstance(item, np.ndarray) and item.ndim == 4
-            images.extend(item if several else [item])
+            if isinstance(item, np.ndarray) and item.ndim == 4:
+                images.extend(item)
+            else:
+                images.append(item)
         elif _is_source(item):
             found.append(item)
         else:
