@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from generalad.decision import Rule
 from generalad.errors import UsageError
 from generalad.progress import Log
-from generalad.runtime.addresses import open_sources
+from generalad.runtime.addresses import Given, resolve
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.pipeline.pipeline import MAX_WAIT, Pipeline
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def infer(
     artifact: str | Path | Session,
-    sources: Sequence[str | Source | Stream],
+    sources: Given | Sequence[Given],
     *,
     sinks: Sequence[Sink] = (),
     batch_size: int = 1,
@@ -47,8 +47,8 @@ def infer(
 
     Args:
         artifact: a path, or an open session, which stays open.
-        sources: addresses as in `open_sources`, sources, or streams. Cameras are read side by side,
-            files one after another.
+        sources: addresses, paths, images, sources or streams, see `addresses.resolve`. Cameras are
+            read side by side, all else one after another.
         sinks: opened and closed here.
         batch_size: images a run of the network.
         max_wait: seconds that a batch may wait to fill once it has an image, if a camera is among
@@ -69,7 +69,7 @@ def infer(
     if batch_size < 1:
         raise UsageError(f"batch size must be at least 1, found {batch_size}")
     # Sources are checked before a network is loaded.
-    found = [source for item in sources for source in _resolved(item)]
+    found = resolve(sources)
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
             session = stack.enter_context(
@@ -88,10 +88,6 @@ def infer(
             on_problem=on_problem,
         )
         return pipeline.run(stop or threading.Event(), observers)
-
-
-def _resolved(item: str | Source | Stream) -> Sequence[Source | Stream]:
-    return open_sources([item]) if isinstance(item, str) else [item]
 
 
 def _tracker(source: Source | Stream, rule: Rule, spec: Spec) -> SourceTracker:
