@@ -26,7 +26,7 @@ from generalad.runtime.backends.session import Closing, Session, SharedSession
 from generalad.spec import Spec
 
 if TYPE_CHECKING:
-    from generalad.runtime.addresses import Given
+    from generalad.runtime.inference import Given
     from generalad.runtime.notification import Notification
 
 OneImage = str | os.PathLike[str] | Pixels

@@ -1,4 +1,4 @@
-"""From what a user gives to sources: files, folders, patterns, lists on stdin, cameras, arrays."""
+"""From what a user writes to sources: files, folders, patterns, lists on stdin, live addresses."""
 
 from __future__ import annotations
 
@@ -8,28 +8,17 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, cast
 
-import numpy as np
-
-from generalad.errors import DataError, UsageError
-from generalad.pixels import Pixels, check_pixels, is_pixels
+from generalad.errors import DataError
 from generalad.preprocess import IMAGE_SUFFIXES
 from generalad.runtime.sources import (
     VIDEO_SUFFIXES,
     WATCH,
     Frame,
     ImageFiles,
-    ImagesInMemory,
     Source,
     VideoFile,
 )
-
-if TYPE_CHECKING:
-    from generalad.runtime.line.stream import Stream
-
-Given = Union[str, "os.PathLike[str]", Pixels, Source, "Stream"]
-"""What `resolve` takes for a source."""
 
 STDIN = "-"
 """The address of a list of images and videos on standard input."""
@@ -49,49 +38,6 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
     if not addresses:
         raise DataError("no images or videos given", remedy="name files, folders or patterns")
     return [source for address in addresses for source in _open(address)]
-
-
-def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
-    """Resolve what a program gives: one thing or several.
-
-    Addresses and paths are as in `open_sources`; arrays and images of Pillow, as in
-    `pixels.to_rgb` or as an array of several (B, H, W, 3), become one source called "memory";
-    sources and streams stay what they are.
-
-    Raises:
-        DataError: nothing was given, or see `open_sources`.
-        UsageError: something else, or an array that is no image.
-    """
-    alone = isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable)
-    alone = alone or is_pixels(given) or _is_source(given)
-    images: list[Pixels] = []
-    found: list[Source | Stream] = []
-    items: list[Any] = [given] if alone else list(cast(Any, given))
-    for item in items:
-        if isinstance(item, (str, os.PathLike)):
-            found += open_sources([os.fspath(item)])
-        elif is_pixels(item):
-            if not images:
-                found.append(ImagesInMemory(images))
-            if isinstance(item, np.ndarray) and item.ndim == 4:
-                images.extend(item)
-            else:
-                images.append(item)
-        elif _is_source(item):
-            found.append(item)
-        else:
-            raise UsageError(
-                f"expected addresses, paths, images or sources, found {type(item).__name__}",
-                remedy="give a list of them",
-            )
-    for index, image in enumerate(images):
-        if isinstance(image, np.ndarray):
-            check_pixels(image, name=f"image {index}")
-    return found or list(open_sources([]))  # which says that nothing was given
-
-
-def _is_source(item: object) -> bool:
-    return hasattr(item, "source") or (hasattr(item, "address") and hasattr(item, "__iter__"))
 
 
 def is_live_address(address: str) -> bool:

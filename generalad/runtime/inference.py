@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Union, cast
+
+import numpy as np
 
 from generalad.decision import Rule
 from generalad.errors import UsageError
+from generalad.pixels import Pixels, check_pixels, is_pixels
 from generalad.progress import Log
-from generalad.runtime.addresses import Given, resolve
+from generalad.runtime.addresses import open_sources
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.pipeline.pipeline import MAX_WAIT, Pipeline
@@ -19,12 +23,16 @@ from generalad.runtime.pipeline.summary import Summary
 from generalad.runtime.pipeline.tracker import SourceTracker
 from generalad.runtime.pipeline.writer import OnNotification, OnResult
 from generalad.runtime.sinks.sink import Sink
-from generalad.runtime.sources import LiveSource, Source
+from generalad.runtime.sources import ImagesInMemory, LiveSource, Source
 from generalad.runtime.view import Observer
 from generalad.spec import Spec
 
 if TYPE_CHECKING:
     from generalad.runtime.line.stream import Stream
+
+
+Given = Union[str, "os.PathLike[str]", Pixels, Source, "Stream"]
+"""What `resolve` takes for a source."""
 
 
 def infer(
@@ -47,7 +55,7 @@ def infer(
 
     Args:
         artifact: a path, or an open session, which stays open.
-        sources: addresses, paths, images, sources or streams, see `addresses.resolve`. Cameras are
+        sources: addresses, paths, images, sources or streams, see `resolve`. Cameras are
             read side by side, all else one after another.
         sinks: opened and closed here.
         batch_size: images a run of the network.
@@ -88,6 +96,49 @@ def infer(
             on_problem=on_problem,
         )
         return pipeline.run(stop or threading.Event(), observers)
+
+
+def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
+    """Resolve what a program gives: one thing or several.
+
+    Addresses and paths are as in `open_sources`; arrays and images of Pillow, as in
+    `pixels.to_rgb` or as an array of several (B, H, W, 3), become one source called "memory";
+    sources and streams stay what they are.
+
+    Raises:
+        DataError: nothing was given, or see `open_sources`.
+        UsageError: something else, or an array that is no image.
+    """
+    alone = isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable)
+    alone = alone or is_pixels(given) or _is_source(given)
+    images: list[Pixels] = []
+    found: list[Source | Stream] = []
+    items: list[Any] = [given] if alone else list(cast(Any, given))
+    for item in items:
+        if isinstance(item, (str, os.PathLike)):
+            found += open_sources([os.fspath(item)])
+        elif is_pixels(item):
+            if not images:
+                found.append(ImagesInMemory(images))
+            if isinstance(item, np.ndarray) and item.ndim == 4:
+                images.extend(item)
+            else:
+                images.append(item)
+        elif _is_source(item):
+            found.append(item)
+        else:
+            raise UsageError(
+                f"expected addresses, paths, images or sources, found {type(item).__name__}",
+                remedy="give a list of them",
+            )
+    for index, image in enumerate(images):
+        if isinstance(image, np.ndarray):
+            check_pixels(image, name=f"image {index}")
+    return found or list(open_sources([]))  # which says that nothing was given
+
+
+def _is_source(item: object) -> bool:
+    return hasattr(item, "source") or (hasattr(item, "address") and hasattr(item, "__iter__"))
 
 
 def _tracker(source: Source | Stream, rule: Rule, spec: Spec) -> SourceTracker:

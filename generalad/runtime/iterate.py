@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from generalad.decision import Result, Rule
 from generalad.errors import DataError
-from generalad.runtime.addresses import Given, resolve
 from generalad.runtime.backends.session import Session
-from generalad.runtime.inference import infer
+from generalad.runtime.inference import Given, infer, resolve
 from generalad.runtime.sources import Frame, LiveSource, LiveSourceMixin, Source, Status
 from generalad.spec import Spec
 
