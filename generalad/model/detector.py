@@ -44,7 +44,8 @@ class Detector(nn.Module):
         Returns:
             scores (B,) float32 and maps (B, h, w) float32.
         """
-        patches = self.head(self.backbone(normalise(images)).float())
+        pixels = normalise(images, self.backbone.mean, self.backbone.std)
+        patches = self.head(self.backbone(pixels).float())
         return self.scores(patches), self.maps(patches)
 
     def scores(self, patches: Tensor) -> Tensor:

@@ -17,7 +17,13 @@ from generalad.data.dataset import Sample
 from generalad.model.backbone import Backbone
 from generalad.model.heads import GaussianHead, GeneralADHead, Head, PatchCoreHead, ResidualHead
 from generalad.progress import Progress
-from generalad.training.cache import Drawing, Features, cached_features
+from generalad.training.cache import (
+    Drawing,
+    Features,
+    cached_features,
+    channel_spread,
+    count_cached,
+)
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.drawn_defects import DrawnDefects
 from generalad.training.loop import fit
@@ -65,24 +71,42 @@ class Material:
         drawing = DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
         return self._features(self.train, "drawn defects", drawing)
 
+    def cached_good(self) -> int:
+        """Training images whose features are in the cache already."""
+        return count_cached(
+            [self.hashes[sample.path] for sample in self.train],
+            identity=self._identity(),
+            image_size=self.config.image_size,
+            attention=self._attention(),
+            device=self.device,
+            folder=self.folder,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "name": self.config.backbone,
+            "layers": sorted(self.config.layers),
+            "pool_size": self.config.pool_size,
+            "weights": self.weights_hash,
+            "mean": self.backbone.mean,
+            "std": self.backbone.std,
+        }
+
+    def _attention(self) -> bool:
+        return self.config.method == "generalad" and bool(
+            NEEDS_ATTENTION & set(self.config.distortions)
+        )
+
     def _features(
         self, samples: Sequence[Sample], stage: str, drawing: Drawing | None = None
     ) -> Features:
-        config = self.config
-        identity: dict[str, Any] = {
-            "name": config.backbone,
-            "layers": sorted(config.layers),
-            "pool_size": config.pool_size,
-            "weights": self.weights_hash,
-        }
         return cached_features(
             [sample.path for sample in samples],
             [self.hashes[sample.path] for sample in samples],
             self.backbone,
-            identity=identity,
-            image_size=config.image_size,
-            attention=config.method == "generalad"
-            and bool(NEEDS_ATTENTION & set(config.distortions)),
+            identity=self._identity(),
+            image_size=self.config.image_size,
+            attention=self._attention(),
             device=self.device,
             folder=self.folder,
             budget=self.budget,
@@ -118,6 +142,8 @@ def fit_head(
         if head.whitening is not None:
             head.whitening.fit(_patch_features(head, features))
             features = dataclasses.replace(features, whitening=head.whitening)
+        if config.noise_follows_features:
+            features = dataclasses.replace(features, spread=channel_spread(features.values))
         return fit(
             head.discriminator,
             features,
