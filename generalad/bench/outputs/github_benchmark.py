@@ -25,27 +25,23 @@ def entries(report: BenchReport) -> list[dict[str, Any]]:
     Names stay the same from run to run as long as the artifact's does.
     """
     new, total = report.new, report.total
-    found: list[tuple[str, str, Estimate | float | None, str]] = []
+    found: list[tuple[str, str, Any, str]] = []
     for stage, times in new.stages.items():
-        runs = f"{times.samples} runs"
-        found.append((f"{stage}, median", "ms", times.median, runs))
-        found.append((f"{stage}, p95", "ms", times.p95, runs))
-    found.append(("load", "ms", new.load, ""))
-    found.append(("first image", "ms", new.cold, ""))
-    found.append(("peak memory", "MB", new.peak_rss or None, ""))  # 0: the system does not tell
-    found.append(("GPU memory", "MB", new.gpu_memory, ""))
-    found.append(("energy", "J", new.energy, ""))
+        for name, value in (("median", times.median), ("p95", times.p95)):
+            found.append((f"{stage}, {name}", "ms", value, f"{times.samples} runs\n"))
+    for fact in text.side_facts(new):
+        if fact.unit in ("ms", "MB", "J an image"):  # of which less is better
+            found.append((fact.name, fact.unit.split()[0], fact.value, ""))
     if total:
-        extra = f"{total.verdict}, {text.title(report)}, {total.pairs} pairs"
+        extra = f"{total.verdict}, {text.title(report)}, {total.pairs} pairs\n"
         found.append(("total, new over old", "ratio", total.ratio, extra))
-    machine = text.machine_text(report.machine)
     return [
         {
             "name": f"{new.name}: {name}",
             "unit": unit,
             "value": value.value if isinstance(value, Estimate) else value,
             "range": text.interval(value) if isinstance(value, Estimate) else "",
-            "extra": f"{extra}\n{machine}".lstrip(),
+            "extra": extra + text.machine_text(report.machine),
         }
         for name, unit, value, extra in found
         if value is not None

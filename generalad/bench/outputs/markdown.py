@@ -17,6 +17,7 @@ _SIGN: dict[Verdict | None, str] = {
     "cannot tell": "🟡",
     None: "📏",
 }
+_LONGER = {"ms": "ms an image", "95 %": "95 % interval"}
 _GATE_SIGN = {True: "✅", False: "❌", None: "❔"}
 
 
@@ -27,53 +28,34 @@ def markdown(report: BenchReport) -> str:
         head = "🚫 refused"
     gates = [f"{_GATE_SIGN[gate.passed]} {_plain(str(gate))}" for gate in report.gates]
     soak = [text.soak_text(report.soak)] if report.soak else []
+    medians = text.stage_rows(report, with_p95=not report.comparisons)
+    medians[0] = [_LONGER.get(name, name) for name in medians[0]]
     parts = [
         f"### {head}: {_code(text.title(report))}",
         _plain(report.verdict_text),
         _plain(report.refusal),
         _list(gates),
         _list([_plain(note) for note in (*soak, *report.notes)]),
-        _medians(report),
+        _table(medians),
         "<details>\n<summary>Details</summary>",
         _quantiles(report),
-        _table(["", "old", "new"] if report.old else ["", ""], text.facts(report)),
+        _table(text.fact_rows(report)),
         _list([_plain(line) for line in _provenance(report)]),
         "</details>",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _medians(report: BenchReport) -> str:
-    """Medians of every stage; of a comparison the change besides, else p95."""
-    rows = text.stage_rows(report)
-    if not report.comparisons:
-        medians = [(row.stage, text.median(row.new), text.p95(row.new)) for row in rows]
-        return _table(["ms an image", "median", "p95"], medians)
-    changes = [
-        (text.change(found.ratio), text.change_interval(found.ratio), found.verdict)
-        if (found := row.comparison)
-        else ("", "", "")
-        for row in rows
-    ]
-    old = ["old"] if report.old else []
-    cells = [
-        (row.stage, *([text.median(row.old)] if old else []), text.median(row.new), *change)
-        for row, change in zip(rows, changes, strict=True)
-    ]
-    return _table(["ms an image", *old, "new", "change", "95 % interval", ""], cells)
-
-
 def _quantiles(report: BenchReport) -> str:
-    rows = []
-    for row in text.stage_rows(report):
-        for name, times in (("old", row.old), ("new", row.new)):
-            if times is not None:
+    sides = {"old": report.old, "new": report.new} if report.old else {"": report.new}
+    rows = [["stage", *(["side"] if report.old else []), "median", "p90", "p95", "p99", "runs"]]
+    for stage in text.stages(report):
+        for name, side in sides.items():
+            if side and (times := side.stages.get(stage)):
                 found = (times.median, times.p90, times.p95, times.p99)
                 cells = [text.with_interval(one) if one else "too few runs" for one in found]
-                side = [name] if report.old else []
-                rows.append((row.stage, *side, *cells, str(times.samples)))
-    label = ["stage", "side"] if report.old else ["stage"]
-    return _table([*label, "median", "p90", "p95", "p99", "runs"], rows)
+                rows.append([stage, *([name] if name else []), *cells, str(times.samples)])
+    return _table(rows)
 
 
 def _provenance(report: BenchReport) -> list[str]:
@@ -91,10 +73,10 @@ def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """First column to the left, numbers to the right; `total` in bold."""
-    lines = [names, ["---", *["---:"] * (len(names) - 1)]]
-    for row in rows:
+def _table(rows: text.Rows) -> str:
+    """A heading and rows, numbers to the right; `total` in bold."""
+    lines = [[name.strip() for name in rows[0]], ["---", *["---:"] * (len(rows[0]) - 1)]]
+    for row in rows[1:]:
         cells = [_plain(cell) for cell in row]
         bold = row[0] == "total"
         lines.append([f"**{cell}**" if bold and cell else cell for cell in cells])
