@@ -36,9 +36,8 @@ from generalad.bench.comparison import (
     log_ratios,
     narrow_enough,
     ratio,
-    ratio_of,
 )
-from generalad.bench.estimates import Floats, half_width
+from generalad.bench.estimates import Floats, half_width, ratio_of
 from generalad.bench.gates import verdict
 from generalad.bench.images import images
 from generalad.bench.interleaved import Plan, Recording, measure_interleaved

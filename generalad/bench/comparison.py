@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generalad.bench import estimates
-from generalad.bench.estimates import Floats
+from generalad.bench.estimates import Floats, half_width, quantile, ratio_of
 from generalad.bench.gates import LIMIT, Cause, verdict, verdict_text
 from generalad.bench.interleaved import Recording
 from generalad.bench.options import Limits
@@ -82,11 +81,6 @@ def log_ratios(
     return np.log(_medians(new, stage, waiting)) - np.log(_medians(old, stage, waiting))
 
 
-def ratio_of(logs: Floats) -> Estimate:
-    """The median over pairs, with its bootstrap interval."""
-    return estimates.exponential(estimates.median(logs))
-
-
 def _medians(blocks: Sequence[Block], stage: str, waiting: bool = False) -> Floats:
     values = [block.times[stage] if waiting else block.own(stage) for block in blocks]
     return np.maximum([float(np.median(block)) for block in values], 1e-6)
@@ -94,8 +88,10 @@ def _medians(blocks: Sequence[Block], stage: str, waiting: bool = False) -> Floa
 
 def _cause(old: Recording, found: dict[str, Estimate]) -> Cause:
     """The stage that makes most of the difference."""
-    medians = {stage: float(np.median(_medians(old.blocks, stage))) for stage in found}
-    gains = {stage: (value.value - 1) * medians[stage] for stage, value in found.items()}
+    gains = {
+        stage: (value.value - 1) * float(np.median(_medians(old.blocks, stage)))
+        for stage, value in found.items()
+    }
     total = gains.pop("total")
     stage = max(gains, key=lambda name: gains[name] * math.copysign(1, total))
     return Cause(stage, found[stage].value, gains[stage] / total if total else 0.0)
@@ -116,7 +112,7 @@ def _names(new: Subject, old: Subject) -> tuple[str, str]:
 
 def narrow(ratio: Estimate, limit: float) -> bool:
     """Whether an interval is short enough to be judged by the limit, wherever it lies."""
-    return estimates.half_width(ratio) <= NARROW * limit
+    return half_width(ratio) <= NARROW * limit
 
 
 def narrow_enough(new: Recording, old: Recording, limit: float) -> bool:
@@ -145,5 +141,5 @@ def _time_to_look(recording: Recording) -> bool:
 
 
 def _narrow_quantile(recording: Recording, q: float, width: float) -> bool:
-    found = estimates.quantile([block.times["total"] for block in recording.blocks], q)
-    return found is not None and estimates.half_width(found) <= width
+    found = quantile([block.times["total"] for block in recording.blocks], q)
+    return found is not None and half_width(found) <= width

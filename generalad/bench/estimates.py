@@ -22,11 +22,9 @@ Blocks = Sequence[Sequence[float]]
 def times(blocks: Blocks) -> Times:
     """Median and upper quantiles of all runs of some blocks."""
     return Times(
-        samples=sum(map(len, blocks)),
-        median=quantile(blocks, 0.5) or Estimate(float(np.median(np.concatenate(blocks)))),
-        p90=quantile(blocks, 0.90),
-        p95=quantile(blocks, 0.95),
-        p99=quantile(blocks, 0.99),
+        sum(map(len, blocks)),
+        quantile(blocks, 0.5) or Estimate(float(np.median(np.concatenate(blocks)))),
+        *(quantile(blocks, q) for q in (0.90, 0.95, 0.99)),
     )
 
 
@@ -54,10 +52,11 @@ def median(values: Sequence[float] | Floats) -> Estimate:
     return bootstrap(np.asarray(values, float), lambda some: np.median(some, axis=-1))
 
 
-def exponential(logs: Estimate) -> Estimate:
-    """Back from logarithms."""
-    low, high = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
-    return Estimate(math.exp(logs.value), low, high)
+def ratio_of(logs: Floats) -> Estimate:
+    """The median of ratios with its bootstrap interval, from their logarithms."""
+    found = median(logs)
+    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
+    return Estimate(math.exp(found.value), low, high)
 
 
 def half_width(estimate: Estimate) -> float:

@@ -6,9 +6,9 @@ images -> interleaved (a process for each side) -> comparison, or a baseline -> 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import math
-import re
 import signal
 import statistics
 import sys
@@ -105,60 +105,46 @@ def bench(
         "source": DRAWN if source is None else Path(source).name,
         "seed": seed,
     }
-    probes = _Probes(threads, stored is not None or save_baseline is not None, soak_for is not None)
+    references: list[dict[str, float]] = []
     whole = math.ceil(settings["budget"])
     plan = Plan(
         budget=settings["budget"],
         enough=precise_enough(limits, soak_for),
-        between=probes,
         progress=lambda seconds: progress("measuring", int(seconds), whole),
         seed=seed,
         rounds=soak_for is None,
         spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,
     )
+    if stored is not None or save_baseline is not None:
+        plan = dataclasses.replace(plan, between=lambda: references.append(run_references(threads)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_interrupt(_interrupted))
         subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
         options = RunOptions(stack.enter_context(images(source)), batches[0], threads, device)
         _check_gpu(subjects, options)
         if stored is not None:
-            _check_baseline(stored, subjects[0], options, settings["source"])
+            _check_baseline(stored, subjects[0], options, settings)
         recordings = measure_interleaved(subjects, options, plan)
         notes = noise.notes(recordings, before, noise.ticks())
         took = math.ceil(recordings[0].moments[-1])  # less than the budget, once enough is known
         progress("measuring", took, took)
         alone = len(subjects) == 1
         rates = saturate(subjects[0], options, batches, progress=progress) if alone else None
-    report = _report(recordings, rates, probes.references, settings, notes)
-    if probes.references:
-        relative = baselines.relative_times(recordings[0].own_medians(), probes.references)
+    report = _report(recordings, rates, references, settings, notes)
+    if references:
+        relative = baselines.relative_times(recordings[0].own_medians(), references)
         report = _with_baseline(report, relative, stored, save_baseline)
     if soak_for is not None:
-        report = replace(report, soak=soak_of(recordings[0], probes.megabytes))
+        report = replace(report, soak=soak_of(recordings[0]))
     elif alone:
         progress("ceilings", 0, 1)
         report = _with_roofline(report, recordings[0], Path(artifact))
         progress("ceilings", 1, 1)
-    gates = judge_limits(limits, report.new, report.comparisons)
-    return replace(report, gates=gates, seconds=round(time.monotonic() - began, 1))
-
-
-class _Probes:
-    """Called before each turn with the workers' ids: reference kernels, and the first's memory."""
-
-    def __init__(self, threads: int | None, references: bool, memory: bool) -> None:
-        self._threads, self._wants_references, self._wants_memory = threads, references, memory
-        self.references: list[dict[str, float]] = []
-        self.megabytes: list[float] = []
-
-    def __call__(self, pids: Sequence[int]) -> None:
-        if self._wants_references:
-            self.references.append(run_references(self._threads))
-        if self._wants_memory:
-            with contextlib.suppress(OSError):
-                status = Path(f"/proc/{pids[0]}/status").read_text(encoding="ascii")
-                if found := re.search(r"^VmRSS:\s*(\d+)", status, re.MULTILINE):
-                    self.megabytes.append(int(found[1]) * 1024 / 1e6)
+    return replace(
+        report,
+        gates=judge_limits(limits, report.new, report.comparisons),
+        seconds=round(time.monotonic() - began, 1),
+    )
 
 
 def _report(
@@ -166,7 +152,7 @@ def _report(
     rates: Saturated | None,
     references: Sequence[dict[str, float]],
     settings: dict[str, Any],
-    notes: Sequence[str],
+    notes: list[str],
 ) -> BenchReport:
     """What was measured, with ratios and verdict where there are two sides."""
     new, batch = recordings[0], settings["batch"]
@@ -175,8 +161,9 @@ def _report(
         for r in recordings
         if r.facts.fixed_batch is not None and batch % r.facts.fixed_batch
     ]
+    machine = _machine(new.facts, settings["threads"])
     machine = replace(
-        _machine(new.facts, settings["threads"]),
+        machine,
         noise=noise.noise(recordings),
         reference=baselines.reference_times(references) if references else {},
     )
@@ -219,18 +206,16 @@ def _with_baseline(
     refusals = []
     if target is not None:
         try:
-            made = baselines.make_baseline(report, relative)
-            baselines.save_baseline(Path(target), made)
+            baselines.save_baseline(Path(target), baselines.make_baseline(report, relative))
         except GadError as error:
             refusals.append(f"no baseline was written: {error}")
     if stored is not None:
         limit = report.settings["limit"]
         try:
             found = baselines.compare_with_baseline(report, relative, stored, limit)
+            report = _judged(report, found)
         except GadError as error:
             refusals.append(str(error))
-        else:
-            report = _judged(report, found)
     return replace(report, refusal="; ".join(refusals))
 
 
@@ -259,13 +244,16 @@ def _check_gpu(subjects: Sequence[Subject], options: RunOptions) -> None:
 
 
 def _check_baseline(
-    stored: baselines.Baseline, subject: Subject, options: RunOptions, source: str
+    stored: baselines.Baseline, subject: Subject, options: RunOptions, settings: dict[str, Any]
 ) -> None:
     """Refuse a baseline that can never judge this artifact here, before time is spent."""
     with WorkerProcess(subject, options) as worker:
         facts = worker.facts
-    machine = _machine(facts, options.threads)
-    here = baselines.conditions(machine, facts, facts.image_size, options.batch, source)
+    machine, settings = (
+        _machine(facts, options.threads),
+        {**settings, "image_size": facts.image_size},
+    )
+    here = baselines.conditions(machine, facts, settings)
     baselines.check_conditions(here, run_references(options.threads), stored)
 
 

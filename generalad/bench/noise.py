@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +30,10 @@ class Ticks(NamedTuple):
 def ticks(path: Path = Path("/proc/stat")) -> Ticks | None:
     """Read the counters; None where the system has none."""
     try:
-        line = path.read_text(encoding="ascii").split("\n", 1)[0]
-        values = [int(word) for word in line.split()[1:9]]
-    except (OSError, ValueError):
+        values = [int(word) for word in path.read_text(encoding="ascii").split()[1:9]]
+        return Ticks(sum(values), values[7])
+    except (OSError, ValueError, IndexError):
         return None
-    return Ticks(sum(values), values[7]) if len(values) == 8 else None
 
 
 def noise(recordings: Sequence[Recording]) -> float | None:
@@ -60,12 +60,14 @@ def waiting(blocks: Sequence[Block]) -> float | None:
 
 def notes(recordings: Sequence[Recording], before: Ticks | None, after: Ticks | None) -> list[str]:
     """What a reader should know of the machine's noise, one sentence each."""
-    found = []
-    differ = noise(recordings)
+    found, differ = [], noise(recordings)
     if differ is not None and differ > NOISY:
+        load = ""
+        with contextlib.suppress(AttributeError, OSError):  # Windows
+            load = f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
         found.append(
             f"this machine is noisy: neighbouring blocks of the same side differ by {differ:.0%}"
-            f" (median){_load()}; --threads 1 is disturbed less"
+            f" (median){load}; --threads 1 is disturbed less"
         )
     waits = [value for r in recordings if (value := waiting(r.blocks)) is not None]
     if not waits:
@@ -83,10 +85,3 @@ def notes(recordings: Sequence[Recording], before: Ticks | None, after: Ticks | 
         if stolen > STOLEN:
             found.append(f"the host took {stolen:.0%} of this virtual machine's processor time")
     return found
-
-
-def _load() -> str:
-    try:
-        return f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    except (AttributeError, OSError):  # Windows
-        return ""

@@ -6,9 +6,10 @@ not there is a line in `missing` with the reason, never an exception.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,14 +45,11 @@ class Sensors:
         others = ", ".join(map(str, self.gpu_others)) or "none that can be seen"
         return f"{self.gpu} is busy: {self.gpu_used:.0f} % used (other processes: {others})"
 
-    def feel(self, celsius: float) -> None:
-        """Keep the hottest."""
-        self.temperature = max(celsius, self.temperature or celsius)
-
-    def read(self, name: str, reading: Callable[[], None]) -> None:
-        """Take a reading, or a line on why it is not there."""
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """What cannot be read within is a line on why it is not there."""
         try:
-            reading()
+            yield
         except _Missing as error:
             self.missing += (f"{name}: {error}",)
         except Exception as error:  # a driver's library or a file of the kernel, in any state
@@ -73,16 +71,18 @@ def read_sensors(
         sys: the folder where the kernel shows devices.
         nvml: the module `pynvml`; None imports it.
     """
-    found = Sensors(time.monotonic())
+    found, degrees = Sensors(time.monotonic()), _thermal(sys)
     if gpu:
-        found.read("GPU", lambda: _nvidia(found, pid, nvml))
-    found.read("Jetson", lambda: _jetson(found, sys, gpu))
+        with found.reading("GPU"):
+            degrees += _nvidia(found, pid, nvml)
+    with found.reading("Jetson"):
+        _jetson(found, sys, gpu)
     if not found.energy and not found.power:
         # Else joules are of the device that computes; the processor's would be another quantity.
-        found.read("energy of the processor", lambda: _rapl(found, sys))
-    for celsius in _thermal(sys):
-        found.feel(celsius)
-    if found.temperature is None:
+        with found.reading("energy of the processor"):
+            found.energy = _rapl(sys)
+    found.temperature = max(degrees, default=None)
+    if not degrees:
         found.missing += ("temperature: no sensor is visible here",)
     return found
 
@@ -104,58 +104,47 @@ def energy_between(before: Sensors, after: Sensors) -> tuple[float | None, str]:
     return None, next((line for line in after.missing if line.startswith("energy")), "no sensor")
 
 
-def _nvidia(found: Sensors, pid: int | None, nvml: Any) -> None:
-    if nvml is None:
-        try:
-            import pynvml
-        except ImportError as error:
-            raise _Missing("pip install 'generalad[bench]' to read NVIDIA cards") from error
-        nvml = pynvml
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        raise _Missing(f"no NVIDIA card or driver ({_first_line(error)})") from error
-    try:
-        _card(found, nvml, pid)
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _card(found: Sensors, nvml: Any, pid: int | None) -> None:
-    """The card that CUDA calls 0, each reading by itself: a container may lack any of them.
+def _nvidia(found: Sensors, pid: int | None, nvml: Any) -> list[float]:
+    """Read the card that CUDA calls 0, and return its temperature; a container may lack any of it.
 
     NVML counts all cards, whatever this process may see. Where they are of several kinds, CUDA's
     numbers are NVML's only with CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
-        card = nvml.nvmlDeviceGetHandleByUUID(first)
-    else:
-        card = nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
-    name = nvml.nvmlDeviceGetName(card)
-    found.gpu = name.decode() if isinstance(name, bytes) else str(name)
+    try:
+        if nvml is None:
+            import pynvml
 
-    def memory() -> None:
-        running = nvml.nvmlDeviceGetComputeRunningProcesses(card)
-        found.gpu_others = tuple(sorted(p.pid for p in running if p.pid != pid))
-        own = [p.usedGpuMemory for p in running if p.pid == pid]
-        if pid is not None and not own:
-            raise _Missing("it is not seen on the card, as in most containers")
-        found.gpu_memory = own[0] / 1e6 if own and own[0] is not None else None
-
-    def used() -> None:
-        found.gpu_used = float(nvml.nvmlDeviceGetUtilizationRates(card).gpu)
-
-    def temperature() -> None:
-        found.feel(float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)))
-
-    def energy() -> None:
-        found.energy["gpu"] = Counter(nvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1e3)
-
-    found.read("memory of the process on the GPU", memory)
-    found.read("use of the GPU", used)
-    found.read("temperature of the GPU", temperature)
-    found.read("energy of the GPU", energy)
+            nvml = pynvml
+        nvml.nvmlInit()
+    except ImportError as error:
+        raise _Missing("pip install 'generalad[bench]' to read NVIDIA cards") from error
+    except nvml.NVMLError as error:
+        raise _Missing(f"no NVIDIA card or driver ({_first_line(error)})") from error
+    degrees: list[float] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(nvml.nvmlShutdown)
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+        if first.startswith(("GPU-", "MIG-")):
+            card = nvml.nvmlDeviceGetHandleByUUID(first)
+        else:
+            card = nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+        name = nvml.nvmlDeviceGetName(card)
+        found.gpu = name.decode() if isinstance(name, bytes) else str(name)
+        with found.reading("memory of the process on the GPU"):
+            running = nvml.nvmlDeviceGetComputeRunningProcesses(card)
+            found.gpu_others = tuple(sorted(p.pid for p in running if p.pid != pid))
+            own = [p.usedGpuMemory for p in running if p.pid == pid]
+            if pid is not None and not own:
+                raise _Missing("it is not seen on the card, as in most containers")
+            found.gpu_memory = own[0] / 1e6 if own and own[0] is not None else None
+        with found.reading("use of the GPU"):
+            found.gpu_used = float(nvml.nvmlDeviceGetUtilizationRates(card).gpu)
+        with found.reading("temperature of the GPU"):
+            degrees = [float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU))]
+        with found.reading("energy of the GPU"):
+            joules = nvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1e3
+            found.energy["gpu"] = Counter(joules)
+    return degrees
 
 
 def _jetson(found: Sensors, sys: Path, gpu: bool) -> None:
@@ -163,7 +152,14 @@ def _jetson(found: Sensors, sys: Path, gpu: bool) -> None:
     # JetPack 5, where gpu.0 may be a link; JetPack 6.
     names = ("gpu.0", "platform/*gpu*", "platform/*.ga10b", "platform/bus@0/*gpu*")
     loads = [path for name in names for path in sys.glob(f"devices/{name}/load")]
-    rails = list(_rails(sys))
+    rails: dict[str, float] = {}
+    monitor = "bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
+    for label in sorted(sys.glob(f"{monitor}/in[1-3]_label")):
+        channel = label.name[len("in") : -len("_label")]
+        with contextlib.suppress(OSError, ValueError):  # switched off, or not connected
+            volts = float(label.with_name(f"in{channel}_input").read_text()) / 1e3
+            amperes = float(label.with_name(f"curr{channel}_input").read_text()) / 1e3
+            rails[label.read_text().strip()] = volts * amperes
     if not loads and not rails:
         return  # another machine: nothing is missing
     if gpu:
@@ -172,51 +168,38 @@ def _jetson(found: Sensors, sys: Path, gpu: bool) -> None:
         found.gpu_used = float(loads[0].read_text()) / 10  # of 1000
     # Orin NX and Nano: the module's input feeds all the others. AGX Orin has no such rail; its
     # memory is fed by the 5 V rail.
-    inputs = [rail for rail in rails if rail[0] == "VDD_IN"]
-    found.power.update(inputs or [rail for rail in rails if not rail[0].startswith("VDDQ")])
+    inputs = {name: watts for name, watts in rails.items() if name == "VDD_IN"}
+    found.power = inputs or {n: w for n, w in rails.items() if not n.startswith("VDDQ")}
     if not rails:
         raise _Missing("its power monitor (INA3221) is not visible here")
 
 
-def _rails(sys: Path) -> Iterator[tuple[str, float]]:
-    """Name and watts of the rails of INA3221 monitors."""
-    for label in sorted(sys.glob("bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[1-3]_label")):
-        channel = label.name[len("in") : -len("_label")]
-        try:
-            volts = float(label.with_name(f"in{channel}_input").read_text()) / 1e3
-            amperes = float(label.with_name(f"curr{channel}_input").read_text()) / 1e3
-        except (OSError, ValueError):
-            continue  # a channel that is switched off, or not connected
-        yield label.read_text().strip(), volts * amperes
-
-
-def _rapl(found: Sensors, sys: Path) -> None:
+def _rapl(sys: Path) -> dict[str, Counter]:
     """Energy counters of processor packages (RAPL), without those of their parts."""
-    folders = sorted(sys.glob("class/powercap/intel-rapl:*"))
-    packages = [folder for folder in folders if folder.name.count(":") == 1]
-    if not packages:
-        raise _Missing("no energy counters (RAPL), as in most virtual machines")
-    for folder in packages:
+    counters = {}
+    for folder in sorted(sys.glob("class/powercap/intel-rapl:*")):
+        if folder.name.count(":") > 1:
+            continue
         try:
             joules = float((folder / "energy_uj").read_text()) / 1e6
         except PermissionError as error:
             raise _Missing(f"only root may read {folder / 'energy_uj'}") from error
         wraps = float((folder / "max_energy_range_uj").read_text()) / 1e6
-        found.energy[(folder / "name").read_text().strip()] = Counter(joules, wraps)
+        counters[(folder / "name").read_text().strip()] = Counter(joules, wraps)
+    if not counters:
+        raise _Missing("no energy counters (RAPL), as in most virtual machines")
+    return counters
 
 
-def _thermal(sys: Path) -> Iterable[float]:
+def _thermal(sys: Path) -> list[float]:
     """Degrees of thermal zones and of the processors' own sensors."""
-    names = ("class/thermal/thermal_zone*/temp", "class/hwmon/hwmon*/temp*_input")
-    for path in sorted(path for name in names for path in sys.glob(name)):
-        try:
-            celsius = float(path.read_text()) / 1e3
-        except (OSError, ValueError):
-            continue  # a zone that is switched off answers with an error
-        if 0 < celsius < 150:
-            yield celsius
+    degrees = []
+    for name in ("class/thermal/thermal_zone*/temp", "class/hwmon/hwmon*/temp*_input"):
+        for path in sys.glob(name):
+            with contextlib.suppress(OSError, ValueError):  # a zone that is switched off
+                degrees.append(float(path.read_text()) / 1e3)
+    return [celsius for celsius in degrees if 0 < celsius < 150]
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

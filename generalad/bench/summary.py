@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from generalad.bench import estimates
 from generalad.bench.interleaved import Recording, warm_up
 from generalad.bench.noise import waiting
 from generalad.bench.report import STAGES, Side, Soak, Throughput
-from generalad.bench.sensors import energy_between, read_sensors
+from generalad.bench.sensors import Sensors, energy_between, read_sensors
 from generalad.bench.worker_process import RunOptions, Subject, WorkerProcess
 from generalad.errors import UsageError
 from generalad.files import sha256_of_file
@@ -30,12 +30,11 @@ SOAK_LEAST = 10  # blocks of a soak that has a slope at all
 HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class Saturated:
+class Saturated(NamedTuple):
     """What a side does when images never end."""
 
-    rates: tuple[Throughput, ...]  # at each batch size, of one session and of two side by side
-    energy: float | None  # joules an image, of one session and the first batch size
+    rates: tuple[Throughput, ...] = ()  # at each batch size, of one session and of two side by side
+    energy: float | None = None  # joules an image, of one session and the first batch size
 
 
 def side_of(recording: Recording, saturated: Saturated | None = None) -> Side:
@@ -43,39 +42,36 @@ def side_of(recording: Recording, saturated: Saturated | None = None) -> Side:
 
     Interleaved sides have no energy: counters are renewed too seldom to tell blocks apart.
     """
-    blocks, facts, sensors = recording.blocks, recording.facts, recording.sensors
-    missing = sensors.missing if sensors else ()
-    if saturated is None:
-        missing = tuple(line for line in missing if not line.startswith("energy"))
+    blocks, facts, subject = recording.blocks, recording.facts, recording.subject
+    sensors, rates = recording.sensors or Sensors(0.0), saturated or Saturated()
+    is_left_out = saturated is None
     return Side(
-        name=recording.subject.name,
-        sha256=sha256_of_file(recording.subject.artifact),
+        name=subject.name,
+        sha256=sha256_of_file(subject.artifact),
         precision=facts.precision,
         backend=facts.backend,
-        revision=recording.subject.revision,
+        revision=subject.revision,
         stages={
             stage: estimates.times([block.times[stage] for block in blocks])
             for stage in STAGES
             if stage in blocks[0].times
         },
-        throughput=saturated.rates if saturated else (),
-        gpu_memory=sensors.gpu_memory if sensors else None,
-        energy=saturated.energy if saturated else None,
-        temperature=sensors.temperature if sensors else None,
-        missing=missing,
+        throughput=rates.rates,
+        gpu_memory=sensors.gpu_memory,
+        energy=rates.energy,
+        temperature=sensors.temperature,
+        missing=tuple(
+            line for line in sensors.missing if not (is_left_out and line.startswith("energy"))
+        ),
         load=estimates.median(recording.load),
         cold=estimates.median(recording.cold),
-        peak_rss=max(recording.peak_rss, default=0.0),
+        peak_rss=max(block.peak_rss or 0.0 for block in blocks),
         waiting=waiting(blocks),
     )
 
 
 def saturate(
-    subject: Subject,
-    options: RunOptions,
-    batches: Sequence[int],
-    *,
-    progress: Progress,
+    subject: Subject, options: RunOptions, batches: Sequence[int], *, progress: Progress
 ) -> Saturated:
     """Run images without a pause; energy is read around the first rate."""
     rates: list[Throughput] = []
@@ -96,20 +92,18 @@ def saturate(
     return Saturated(tuple(rates), energy)
 
 
-def soak_of(recording: Recording, memory: Sequence[float]) -> Soak:
-    """Slopes of a long run; `memory` has one value a block, or none."""
-    if len(recording.blocks) < SOAK_LEAST:
+def soak_of(recording: Recording) -> Soak:
+    """Slopes of a long run."""
+    blocks, moments = recording.blocks, recording.moments
+    if len(blocks) < SOAK_LEAST:
         raise UsageError(
-            f"the soak was too short for a slope: {len(recording.blocks)} blocks",
+            f"the soak was too short for a slope: {len(blocks)} blocks",
             remedy="let it run for longer, such as --soak 30m",
         )
-    latency = [float(np.median(block.times["total"])) for block in recording.blocks]
-    moments = recording.moments
-    return Soak(
-        seconds=moments[-1],
-        latency=_slope(moments, latency),
-        memory=_slope(moments, memory) if len(memory) == len(moments) else None,
-    )
+    latency = [float(np.median(block.times["total"])) for block in blocks]
+    memory = [block.rss for block in blocks if block.rss is not None]
+    drift = _slope(moments, memory) if len(memory) == len(blocks) else None
+    return Soak(moments[-1], _slope(moments, latency), drift)
 
 
 def _slope(moments: Sequence[float], values: Sequence[float]) -> Estimate:

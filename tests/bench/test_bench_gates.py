@@ -18,7 +18,9 @@ from generalad.bench.gates import (
     verdict,
     verdict_text,
 )
-from generalad.bench.options import Limits, batch_sizes, duration, duration_text, share
+from generalad.bench.options import Limits
+from generalad.bench.outputs.text import duration_text
+from generalad.cli.bench import batch_sizes, duration, share
 from generalad.errors import UsageError
 from generalad.statistics import Estimate
 

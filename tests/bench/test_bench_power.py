@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from generalad.bench.comparison import LOOK_EVERY, MIN_PAIRS, narrow, ratio_of
-from generalad.bench.estimates import Floats
+from generalad.bench.comparison import LOOK_EVERY, MIN_PAIRS, narrow
+from generalad.bench.estimates import Floats, ratio_of
 from generalad.bench.gates import LIMIT, verdict
 from generalad.bench.report import Verdict
 

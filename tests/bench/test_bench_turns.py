@@ -73,9 +73,6 @@ class FakeWorker:
         times = [milliseconds / self.batch] * runs
         return Block(dict.fromkeys((*stages, "total"), times))
 
-    def peak_rss(self) -> float:
-        return 100.0
-
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
@@ -182,11 +179,10 @@ def test_a_long_run_keeps_blocks_evenly(stage: Stage) -> None:
     assert all(5 <= b - a < 5.2 for a, b in pairwise(new.moments))
 
 
-def test_what_comes_between_is_told_the_processes(stage: Stage) -> None:
-    seen: list[list[int]] = []
-    plan = Plan(budget=100, enough=after(3), between=lambda pids: seen.append(list(pids)))
+def test_what_comes_between_comes_before_each_turn(stage: Stage) -> None:
+    plan = Plan(budget=100, enough=after(3), between=lambda: stage.log.append("between"))
     run(stage, plan, NEW)
-    assert seen == [[1], [1], [1]]
+    assert stage.log[-6:] == ["between", "new"] * 3
 
 
 @pytest.mark.parametrize("timed", [{"new", "old"}, set()])
