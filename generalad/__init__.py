@@ -4,13 +4,14 @@
 
     import generalad
 
-    config = generalad.load_config("small")
-    trained = generalad.train_detector("parts/good", "runs/parts", config)
-    exported = generalad.export_detector(trained)
-    with generalad.open_session(exported.path) as session:
-        scores, maps = session.run(images)
+    model = generalad.load("model.onnx")
+    found = model.predict("part.png")
+    found.is_anomalous, found.score, found.anomaly_map
 
-What needs torch is loaded when it is first used, so the runtime half works without it.
+`train`, `export`, `evaluate`, `infer`, `calibrate`, `selftest` and `bench` are the commands of
+`gad`, with their defaults. See docs/python.md.
+
+A name is loaded when it is first used: what runs exported models needs no torch.
 """
 
 from __future__ import annotations
@@ -21,53 +22,74 @@ from typing import TYPE_CHECKING, Any
 from generalad.version import __version__
 
 if TYPE_CHECKING:
+    from generalad.bench.measure import bench
     from generalad.config import Config, load_config
     from generalad.data.check import check_dataset
     from generalad.data.dataset import open_dataset
+    from generalad.decision import decide
     from generalad.errors import GadError
-    from generalad.evaluation import evaluate_artifact
-    from generalad.export.export import export_detector
-    from generalad.runtime import infer, open_session
+    from generalad.evaluation import evaluate
+    from generalad.overlay import overlay
+    from generalad.prediction import Prediction
+    from generalad.predictor import Predictor, load
+    from generalad.preprocess import resize
+    from generalad.runtime import infer
     from generalad.runtime.selftest import selftest
     from generalad.spec import Spec
-    from generalad.training.train import train_detector
+    from generalad.verbs import calibrate, export, train
 
 _HOMES = {
-    "Config": "generalad.config",
-    "GadError": "generalad.errors",
-    "Spec": "generalad.spec",
-    "check_dataset": "generalad.data.check",
-    "evaluate_artifact": "generalad.evaluation",
-    "export_detector": "generalad.export.export",
-    "infer": "generalad.runtime",
-    "load_config": "generalad.config",
-    "open_dataset": "generalad.data.dataset",
-    "open_session": "generalad.runtime",
-    "selftest": "generalad.runtime.selftest",
-    "train_detector": "generalad.training.train",
+    "Config": "config",
+    "GadError": "errors",
+    "Prediction": "prediction",
+    "Predictor": "predictor",
+    "Spec": "spec",
+    "calibrate": "verbs",
+    "check_dataset": "data.check",
+    "decide": "decision",
+    "evaluate": "evaluation",
+    "infer": "runtime",
+    "load": "predictor",
+    "load_config": "config",
+    "open_dataset": "data.dataset",
+    "resize": "preprocess",
+    "selftest": "runtime.selftest",
+    "train": "verbs",
 }
+
+_CALLABLE_MODULES = ("bench", "export", "overlay")
+"""Verbs that are modules as well, see `callable_module`."""
 
 __all__ = [
     "Config",
     "GadError",
+    "Prediction",
+    "Predictor",
     "Spec",
     "__version__",
+    "bench",
+    "calibrate",
     "check_dataset",
-    "evaluate_artifact",
-    "export_detector",
+    "decide",
+    "evaluate",
+    "export",
     "infer",
+    "load",
     "load_config",
     "open_dataset",
-    "open_session",
+    "overlay",
+    "resize",
     "selftest",
-    "train_detector",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _CALLABLE_MODULES:
+        return importlib.import_module(f"generalad.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'generalad' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"generalad.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -142,7 +142,7 @@ def decide(
         rule: of the stream that the image is from.
         image_size: (height, width) of the original image.
     """
-    if not (math.isfinite(score) and math.isfinite(anomaly_map.sum(dtype=np.float64))):
+    if not is_finite(score, anomaly_map):
         return None
     level, pixel = rule.level(spec), spec.thresholds.pixel
     if rule.areas is not None:
@@ -152,6 +152,12 @@ def decide(
     found = regions(anomaly_map, pixel, image_size, min_area=rule.min_area)
     anomalous = score >= level and (rule.min_area == 0 or bool(found))
     return Decision(score, spec.normalisation(score, level), anomalous, found)
+
+
+def is_finite(score: float, anomaly_map: NDArray[np.float32]) -> bool:
+    """Whether a score and all values of its map (h, w) are numbers."""
+    # OpenCV sums in float64, which cannot overflow, and ten times as fast as NumPy.
+    return math.isfinite(score) and math.isfinite(cv2.sumElems(anomaly_map)[0])
 
 
 def regions(

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.config import EMBEDDED, PRESETS
-from generalad.evaluation import Evaluated, evaluate_artifact, open_any, score_dataset
+from generalad.evaluation import Evaluated, evaluate, score_dataset
 from generalad.export.export import export_detector
 from generalad.files import atomic_write, read_json
 from generalad.metrics.evaluate import ImageResult
 from generalad.overlay import outline, overlay
+from generalad.predictor import open_model
 from generalad.preprocess import read_image
 from generalad.progress import Progress, no_progress
 from generalad.runtime import (
@@ -151,8 +152,8 @@ def _category(out: Path, data: Path, progress: Progress) -> CategoryResult:
     exported = export_detector(trained, progress=staged)
     page = out / "reports" / f"{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    on_artifact = evaluate_artifact(exported.path, data, html=page, progress=staged)
-    with open_any(folder) as session:
+    on_artifact = evaluate(exported.path, data, html=page, progress=staged)
+    with open_model(folder) as session:
         on_detector = score_dataset(session, data)
     flips = sum(
         a.decision != b.decision for a, b in zip(on_artifact.results, on_detector, strict=True)

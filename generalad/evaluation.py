@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from generalad.data.dataset import Sample, load_masks, open_dataset
 from generalad.errors import DataError
-from generalad.metrics.evaluate import Evaluation, ImageResult, evaluate
+from generalad.metrics.evaluate import Evaluation, ImageResult
+from generalad.metrics.evaluate import evaluate as measure
 from generalad.metrics.report import write_report
+from generalad.predictor import open_model
 from generalad.preprocess import read_image, resize
 from generalad.progress import Progress
-from generalad.runtime import Session, open_session
+from generalad.runtime import Session
 from generalad.spec import Spec
 
 
@@ -37,15 +39,15 @@ class Evaluated:
     backend: str
 
 
-def evaluate_artifact(
+def evaluate(
     artifact: str | Path,
     data: str | Path,
     *,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,
     batch_size: int = 8,
-    html: Path | None = None,
+    html: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Score the test images of a dataset and measure image and pixel metrics.
@@ -64,15 +66,13 @@ def evaluate_artifact(
         DataError: no test images, or some cannot be read.
         ArtifactError: not a detector or artifact.
     """
-    with open_any(artifact, weights=weights, device=device, threads=threads) as session:
+    with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
         results = score_dataset(session, data, batch_size=batch_size, progress=progress)
-    evaluation = evaluate(
-        results, image_size=spec.image_size, image_threshold=spec.thresholds.image
-    )
+    evaluation = measure(results, image_size=spec.image_size, image_threshold=spec.thresholds.image)
     if html is not None:
         write_report(
-            html,
+            Path(html),
             evaluation,
             results,
             title=f"{spec.class_name}: {spec.method}",
@@ -102,26 +102,6 @@ def score_dataset(
             remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
         )
     return list(_score(session, dataset.test, batch_size, progress))
-
-
-def open_any(
-    artifact: str | Path,
-    *,
-    weights: Path | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-) -> Session:
-    """A session on an exported file, or on the folder of a detector (which needs torch)."""
-    path = Path(artifact)
-    if not path.is_dir():
-        return open_session(path, threads=threads, device=device)
-    import torch
-
-    from generalad.model.session import TorchSession
-    from generalad.model.storage import load_detector
-
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return TorchSession(load_detector(path, weights=weights, device=place))
 
 
 def facts(spec: Spec, backend: str) -> dict[str, str]:

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.callable_module import make_callable
 from generalad.errors import DataError
+from generalad.spec import Spec
 
 Image = NDArray[np.uint8]  # (H, W, 3), RGB
 
@@ -22,7 +24,7 @@ def heat_map(
     anomaly_map: NDArray[np.float32], size: tuple[int, int], low: float, high: float
 ) -> Image:
     """Colour a raw map (h, w) at `size` (H, W): `low` and below dark, `high` and above bright."""
-    levels = _levels(_resized(anomaly_map, size), low, high)
+    levels = _levels(resize_map(anomaly_map, size), low, high)
     return np.asarray(cv2.applyColorMap(levels, _colours()[:, None]), np.uint8)
 
 
@@ -43,7 +45,7 @@ def overlay(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"expected an RGB image (H, W, 3) uint8, found {image.shape} {image.dtype}")
     height, width = image.shape[:2]
-    resized = _resized(anomaly_map, (height, width))
+    resized = resize_map(anomaly_map, (height, width))
     if low is None:
         low = float(resized.min())
     reach = max(threshold - low, 1e-6 * max(1.0, abs(threshold)))
@@ -55,6 +57,16 @@ def overlay(
     return blended
 
 
+def draw(image: Image, anomaly_map: NDArray[np.float32], spec: Spec) -> Image:
+    """Overlay on one scale for all images of an artifact; RGB (H, W, 3) in and out.
+
+    The scale starts four normalisation scales below the threshold: a typical good image peaks at
+    two, which is where the overlay begins to be visible.
+    """
+    pixel = spec.thresholds.pixel
+    return overlay(image, anomaly_map, threshold=pixel, low=pixel - 4 * spec.normalisation.scale)
+
+
 def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
     """Draw the borders of a mask (H, W) into `image`, in place."""
     contours, _ = cv2.findContours(
@@ -64,7 +76,8 @@ def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int])
     cv2.drawContours(image, contours, -1, colour, thickness)
 
 
-def _resized(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def resize_map(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A map (h, w) at another size (height, width), linearly between its values."""
     values = np.ascontiguousarray(anomaly_map, dtype=np.float32)
     if values.ndim != 2:
         raise DataError(f"expected a map (h, w), found shape {values.shape}")
@@ -94,3 +107,6 @@ def _blend_tables() -> tuple[Image, Image]:
     premultiplied = np.round(_colours() * opacity).astype(np.uint8)[:, None, :]
     transparency = np.repeat(np.round(255 * (1 - opacity)), 3, axis=1).astype(np.uint8)[:, None, :]
     return premultiplied, transparency
+
+
+make_callable(__name__, "generalad.overlay:overlay")

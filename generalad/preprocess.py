@@ -1,5 +1,7 @@
 """The only place where images are decoded, brought to RGB and resized.
 
+`pixels` does the same for images that are in memory already.
+
 Training, calibration, export verification and production all call these functions, so a threshold
 found in one is valid in the others. Decided once, for every source of images:
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from generalad.errors import ArtifactError, DataError
-from generalad.evaluation import Evaluated, evaluate_artifact
+from generalad.evaluation import Evaluated, evaluate
 from generalad.export.export import Exported
 from generalad.model.storage import Trained
 
@@ -18,14 +18,14 @@ pytest_plugins = ["training_fixtures"]
 
 @pytest.fixture(scope="module")
 def of_detector(run_folder: Path, parts: Path) -> Evaluated:
-    return evaluate_artifact(run_folder, parts)
+    return evaluate(run_folder, parts)
 
 
 def test_detector_and_artifact_agree(
     of_detector: Evaluated, exported: Exported, parts: Path
 ) -> None:
     steps: list[tuple[int, int]] = []
-    found = evaluate_artifact(
+    found = evaluate(
         exported.path,
         parts,
         threads=1,
@@ -64,7 +64,7 @@ def test_every_test_image_is_scored_once_with_its_mask(of_detector: Evaluated) -
 def test_a_dataset_without_test_images(run_folder: Path, parts: Path, tmp_path: Path) -> None:
     shutil.copytree(parts / "train" / "good", tmp_path / "only good")
     with pytest.raises(DataError, match="no test images") as caught:
-        evaluate_artifact(run_folder, tmp_path / "only good")
+        evaluate(run_folder, tmp_path / "only good")
     assert "test/good" in caught.value.remedy
 
 
@@ -74,20 +74,20 @@ def test_an_unreadable_test_image_is_an_error(
     broken = Path(shutil.copytree(parts, tmp_path / "parts"))
     (broken / "test" / "good" / "001.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"001\.png"):
-        evaluate_artifact(run_folder, broken)
+        evaluate(run_folder, broken)
 
 
 def test_what_is_neither_detector_nor_artifact(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a trained detector"):
-        evaluate_artifact(tmp_path, parts)
+        evaluate(tmp_path, parts)
     with pytest.raises(ArtifactError, match="no such file"):
-        evaluate_artifact(tmp_path / "no.onnx", parts)
+        evaluate(tmp_path / "no.onnx", parts)
 
 
 def test_the_report_is_written(
     run_folder: Path, parts: Path, tmp_path: Path, trained: Trained
 ) -> None:
-    evaluate_artifact(run_folder, parts, html=tmp_path / "report.html")
+    evaluate(run_folder, parts, html=tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert trained.spec.backbone.name in text
     assert "last epoch" in text

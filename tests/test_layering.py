@@ -92,7 +92,7 @@ def test_runtime_imports_only_its_layer() -> None:
     loaded = import_all(["generalad.runtime"], ("onnxruntime", "rich", *BLOCKED))
     own = {name.removeprefix("generalad.") for name in loaded if name.startswith("generalad.")}
     others = {room_of(name) for name in own if not name.startswith("runtime")}
-    assert others == {"base", "core", "synth"}
+    assert {"base", "core"} <= others <= {"base", "core", "synth"}
 
 
 def test_command_line_loads_nothing_heavy() -> None:

@@ -39,7 +39,7 @@ def calibrate(
     from generalad.cli.console import confirm, console, print_json, progress
     from generalad.errors import UsageError
     from generalad.runtime.artifact_copy import check_copy
-    from generalad.runtime.recalibrate import recalibrate, write
+    from generalad.runtime.recalibrate import recalibrate
 
     if not yes and not sys.stdin.isatty():
         raise UsageError(
@@ -62,7 +62,7 @@ def calibrate(
     if not yes and not confirm("Do all images show good parts?"):
         screen.print("nothing was written")
         return 1
-    write(proposal, out)
+    proposal.write(out)
     print_json({**proposal.to_dict(), "out": str(out)}, wanted=json)
     screen.print(f"[bold]{out}[/bold]: written; {artifact} is as it was")
     return 0

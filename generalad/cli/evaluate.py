@@ -44,11 +44,11 @@ def evaluate(
 
     if artifact.is_dir():
         require_extra("evaluating a detector", "train", "torch", "timm")
-    from generalad.evaluation import evaluate_artifact
+    from generalad.evaluation import evaluate as measure
 
     screen = console()
     with progress(screen) as shown:
-        done = evaluate_artifact(
+        done = measure(
             artifact,
             data,
             weights=weights,

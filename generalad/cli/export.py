@@ -56,12 +56,11 @@ def export(
     tried; if none is left, nothing is written and the exit code is 3.
     """
     from generalad.cli.console import console, print_json, progress
-    from generalad.errors import UsageError, require_extra
+    from generalad.errors import UsageError
 
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 exclude each other", remedy="give one of them")
     sizes = batch_sizes(batch)
-    engine = engine_options(sizes, version_compatible, hardware_compatible)
     if detector.suffix.lower() == ".onnx":
         if format != "tensorrt" or fp16 or int8 or verify_on is not None:
             raise UsageError(
@@ -69,22 +68,24 @@ def export(
                 " precision",
                 remedy=f"gad export {detector} --format tensorrt",
             )
-        build_from_onnx(detector, out, engine)
+        from generalad.verbs import engine_options
+
+        options = engine_options(sizes, version_compatible, hardware_compatible)
+        build_from_onnx(detector, out, options)
         return
-    require_extra("export", "train", "torch", "timm", "onnx", "onnxscript")
-    require_extra("verifying the export", "cpu", "onnxruntime")
-    from generalad.export.export import export_detector
+    from generalad.verbs import export as run
 
     screen = console()
     with progress(screen) as shown:
-        done = export_detector(
+        done = run(
             detector,
             out,
             format=format,
             precision="fp16" if fp16 else "int8" if int8 else "fp32",
             batch=sizes,
             verify_on=verify_on,
-            engine=engine,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
             weights=weights,
             progress=shown,
         )
@@ -106,22 +107,6 @@ def batch_sizes(text: str | None) -> tuple[int, int] | None:
     if not sizes or not 1 <= sizes[0] <= sizes[1]:
         raise UsageError(f"--batch: expected a size or a range such as 1..16, found {text!r}")
     return sizes
-
-
-def engine_options(
-    sizes: tuple[int, int] | None, version_compatible: bool, hardware_compatible: str | None
-) -> EngineOptions:
-    """How to build an engine, with kernel timings kept for the next build."""
-    from generalad.export.engine import EngineOptions
-    from generalad.files import cache_folder
-
-    low, high = sizes or (1, 8)
-    return EngineOptions(
-        batch=(low, low, high),
-        version_compatible=version_compatible,
-        hardware_compatibility=hardware_compatible or "none",
-        timing_cache=cache_folder() / "tensorrt" / "timing.cache",
-    )
 
 
 def build_from_onnx(onnx: Path, out: Path | None, options: EngineOptions) -> None:

@@ -55,34 +55,26 @@ def train(
         gad train mvtec/bottle --preset large
     """
     from generalad.cli.console import console, progress
-    from generalad.config import load_config
-    from generalad.errors import require_extra
+    from generalad.verbs import train as run
 
-    require_extra("training", "train", "torch", "timm", "safetensors")
-    changes = {
-        "image_size": None if image_size is None else _size(image_size),
-        "epochs": epochs,
-        "seed": seed,
-        "false_alarm_rate": false_alarm_rate,
-    }
-    settings = load_config(preset, file=config).replaced(
-        {key: value for key, value in changes.items() if value is not None}
-    )
-    from generalad.training.train import train_detector
-
-    folder = out or Path("runs") / f"{data.resolve().stem}-{preset}"
     screen = console()
     with progress(screen) as shown:
-        trained = train_detector(
+        trained = run(
             data,
-            folder,
-            settings,
+            out,
+            preset=preset,
+            config=config,
             weights=weights,
-            device=device,
+            image_size=None if image_size is None else _size(image_size),
+            epochs=epochs,
+            seed=seed,
+            false_alarm_rate=false_alarm_rate,
             skip_bad=skip_bad,
+            device=device,
             cache=cache,
             progress=shown,
         )
+    folder = trained.folder
     spec = trained.spec
     calibration = spec.calibration
     skipped = f", {len(spec.training_set.skipped)} skipped" if spec.training_set.skipped else ""

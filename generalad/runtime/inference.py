@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Union, cast
+
+import numpy as np
 
 from generalad.decision import Rule
 from generalad.errors import UsageError
+from generalad.pixels import Pixels, check_pixels, is_pixels
 from generalad.progress import Log
 from generalad.runtime.addresses import open_sources
 from generalad.runtime.backends.open import open_for_pipeline
@@ -19,7 +23,7 @@ from generalad.runtime.pipeline.summary import Summary
 from generalad.runtime.pipeline.tracker import SourceTracker
 from generalad.runtime.pipeline.writer import OnNotification, OnResult
 from generalad.runtime.sinks.sink import Sink
-from generalad.runtime.sources import LiveSource, Source
+from generalad.runtime.sources import ImagesInMemory, LiveSource, Source
 from generalad.runtime.view import Observer
 from generalad.spec import Spec
 
@@ -27,9 +31,13 @@ if TYPE_CHECKING:
     from generalad.runtime.line.stream import Stream
 
 
+Given = Union[str, "os.PathLike[str]", Pixels, Source, "Stream"]
+"""What `resolve` takes for a source."""
+
+
 def infer(
     artifact: str | Path | Session,
-    sources: Sequence[str | Source | Stream],
+    sources: Given | Sequence[Given],
     *,
     sinks: Sequence[Sink] = (),
     batch_size: int = 1,
@@ -47,8 +55,8 @@ def infer(
 
     Args:
         artifact: a path, or an open session, which stays open.
-        sources: addresses as in `open_sources`, sources, or streams. Cameras are read side by side,
-            files one after another.
+        sources: addresses, paths, images, sources or streams, see `resolve`. Cameras are
+            read side by side, all else one after another.
         sinks: opened and closed here.
         batch_size: images a run of the network.
         max_wait: seconds that a batch may wait to fill once it has an image, if a camera is among
@@ -69,7 +77,7 @@ def infer(
     if batch_size < 1:
         raise UsageError(f"batch size must be at least 1, found {batch_size}")
     # Sources are checked before a network is loaded.
-    found = [source for item in sources for source in _resolved(item)]
+    found = resolve(sources)
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
             session = stack.enter_context(
@@ -90,8 +98,47 @@ def infer(
         return pipeline.run(stop or threading.Event(), observers)
 
 
-def _resolved(item: str | Source | Stream) -> Sequence[Source | Stream]:
-    return open_sources([item]) if isinstance(item, str) else [item]
+def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
+    """Resolve what a program gives: one thing or several.
+
+    Addresses and paths are as in `open_sources`; arrays and images of Pillow, as in
+    `pixels.to_rgb` or as an array of several (B, H, W, 3), become one source called "memory";
+    sources and streams stay what they are.
+
+    Raises:
+        DataError: nothing was given, or see `open_sources`.
+        UsageError: something else, or an array that is no image.
+    """
+    alone = isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable)
+    alone = alone or is_pixels(given) or _is_source(given)
+    images: list[Pixels] = []
+    found: list[Source | Stream] = []
+    items: list[Any] = [given] if alone else list(cast(Any, given))
+    for item in items:
+        if isinstance(item, (str, os.PathLike)):
+            found += open_sources([os.fspath(item)])
+        elif is_pixels(item):
+            if not images:
+                found.append(ImagesInMemory(images))
+            if isinstance(item, np.ndarray) and item.ndim == 4:
+                images.extend(item)
+            else:
+                images.append(item)
+        elif _is_source(item):
+            found.append(item)
+        else:
+            raise UsageError(
+                f"expected addresses, paths, images or sources, found {type(item).__name__}",
+                remedy="give a list of them",
+            )
+    for index, image in enumerate(images):
+        if isinstance(image, np.ndarray):
+            check_pixels(image, name=f"image {index}")
+    return found or list(open_sources([]))  # which says that nothing was given
+
+
+def _is_source(item: object) -> bool:
+    return hasattr(item, "source") or (hasattr(item, "address") and hasattr(item, "__iter__"))
 
 
 def _tracker(source: Source | Stream, rule: Rule, spec: Spec) -> SourceTracker:

@@ -1,6 +1,6 @@
 """New thresholds for an artifact, from recent images that an operator confirms as good.
 
-`recalibrate` scores the images and proposes; `write` makes the new artifact from the proposal.
+`recalibrate` scores the images and proposes; `Proposal.write` makes the new artifact.
 The network is the same, so its parity report and golden samples stay valid.
 """
 
@@ -82,6 +82,16 @@ class Proposal:
         """How many of the images the thresholds of `spec` call anomalous."""
         return sum(spec.is_anomalous(scored.score) for scored in self.images)
 
+    def write(self, out: str | Path) -> Path:
+        """Write the artifact with the proposed thresholds; the old one is left as it is.
+
+        Raises:
+            StorageError: it cannot be written.
+            UsageError: `out` exists, or has another suffix.
+        """
+        copy_with_spec(self.artifact, Path(out), self.new)
+        return Path(out)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; images by falling score."""
         return {
@@ -140,17 +150,6 @@ def recalibrate(
     new = _proposed(old, images, goal, backend)
     by_score = tuple(sorted(images, key=lambda scored: -scored.score))
     return Proposal(Path(artifact), backend, old, new, by_score, copies)
-
-
-def write(proposal: Proposal, out: str | Path) -> Path:
-    """Write the artifact with the proposed thresholds; the old one is left as it is.
-
-    Raises:
-        StorageError: it cannot be written.
-        UsageError: `out` exists, or has another suffix.
-    """
-    copy_with_spec(proposal.artifact, Path(out), proposal.new)
-    return Path(out)
 
 
 def _score_all(

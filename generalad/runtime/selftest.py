@@ -178,12 +178,12 @@ class SelfTest:
 
 
 def selftest(
-    path: str | Path, *, threads: int | None = None, device: str | None = None
+    artifact: str | Path, *, threads: int | None = None, device: str | None = None
 ) -> SelfTest:
     """Run the golden samples of an artifact on this device and compare with what is recorded.
 
     Args:
-        path: made by `gad export`.
+        artifact: made by `gad export`.
         threads: CPU threads; None leaves the choice to the backend.
         device: see `open_session`.
 
@@ -194,11 +194,11 @@ def selftest(
         ArtifactError: no artifact, a damaged one, or one without golden samples.
         MissingExtraError: the backend's library is not installed.
     """
-    if Path(path).suffix.lower() == ".onnx" and Path(path).is_file():
-        check_unchanged(Path(path))
-    with open_session(path, threads=threads, device=device) as session:
+    if Path(artifact).suffix.lower() == ".onnx" and Path(artifact).is_file():
+        check_unchanged(Path(artifact))
+    with open_session(artifact, threads=threads, device=device) as session:
         spec = session.spec
-        images = _images(spec, str(path))
+        images = _images(spec, str(artifact))
         # One by one, as a camera sends them.
         runs = [session.run(images[i : i + 1]) for i in range(len(images))]
         backend = session.backend
@@ -208,7 +208,7 @@ def selftest(
     limits = spec.parity.get("limits")
     limit = _positive(limits.get("device") if isinstance(limits, dict) else None) or LIMIT
     return SelfTest(
-        artifact=str(path),
+        artifact=str(artifact),
         backend=backend,
         unit=RANGE if recorded else SCALE,
         unit_value=unit_value,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
+from generalad.pixels import Pixels, to_rgb
 from generalad.preprocess import read_image
 
 if TYPE_CHECKING:
@@ -190,6 +191,30 @@ class ImageFiles:
                 image, error = None, f"{path}: {failure.strerror}"
             name = path.relative_to(self.folder).as_posix()
             yield Frame(self.address, index, time, str(path), name, image, error)
+
+
+class ImagesInMemory:
+    """Arrays and images of Pillow, as `pixels.to_rgb` takes them, in a given order."""
+
+    folder: Path | None = None
+
+    def __init__(self, images: Sequence[Pixels], address: str = "memory") -> None:
+        self.address = address
+        self._images = images
+
+    def count(self) -> int | None:
+        """Number of images."""
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises UsageError at what is no image."""
+        for index, given in enumerate(self._images):
+            image, error = None, None
+            try:
+                image = to_rgb(given, name=f"{self.address}, image {index}")
+            except DataError as failure:
+                error = failure.message
+            yield Frame(self.address, index, 0.0, "", f"{index:06d}.png", image, error)
 
 
 class VideoFile:

@@ -19,7 +19,7 @@ from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_file
 from generalad.preprocess import read_image
 from generalad.runtime import open_session
-from generalad.runtime.recalibrate import LEAST, SOURCE, recalibrate, write
+from generalad.runtime.recalibrate import LEAST, SOURCE, recalibrate
 
 SIZE = (64, 64)
 
@@ -186,8 +186,8 @@ def test_frames_of_a_video(tmp_path: Path, artifact: Path, write_video: WriteVid
 
 
 def test_twice_remembers_both(tmp_path: Path, folder: Path, artifact: Path) -> None:
-    first = write(recalibrate(artifact, [str(folder)]), tmp_path / "1.onnx")
-    second = write(recalibrate(first, [str(folder)]), tmp_path / "2.onnx")
+    first = recalibrate(artifact, [str(folder)]).write(tmp_path / "1.onnx")
+    second = recalibrate(first, [str(folder)]).write(tmp_path / "2.onnx")
     with open_session(first) as one, open_session(second) as other:
         assert one.spec.thresholds == other.spec.thresholds
         entries = other.spec.provenance["recalibrations"]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from training_helpers import write_parts
+from training_helpers import aligned_corners, interpolate_maps, nearest, write_parts
 
 from generalad.cli.export import batch_sizes
 from generalad.errors import (
@@ -160,18 +160,15 @@ def test_bfloat16_that_cannot_run_here_is_passed_over(
     assert len(done.refused) == 5 and "cannot be loaded" in done.refused[4].reasons[0]
 
 
-def _nearest(model: onnx.ModelProto) -> None:
-    node = next(node for node in model.graph.node if node.op_type == "Resize")
-    next(a for a in node.attribute if a.name == "mode").s = b"nearest"
+def _nearest(model: onnx.ModelProto, trained: Trained) -> None:
+    interpolate_maps(model, trained, nearest)
 
 
-def _corners(model: onnx.ModelProto) -> None:
-    node = next(node for node in model.graph.node if node.op_type == "Resize")
-    wanted = "coordinate_transformation_mode"
-    next(a for a in node.attribute if a.name == wanted).s = b"align_corners"
+def _corners(model: onnx.ModelProto, trained: Trained) -> None:
+    interpolate_maps(model, trained, aligned_corners)
 
 
-def _colours(model: onnx.ModelProto) -> None:
+def _colours(model: onnx.ModelProto, trained: Trained) -> None:
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     weight = next(item for item in model.graph.initializer if item.name == first.input[1])
     values = np.ascontiguousarray(numpy_helper.to_array(weight)[:, ::-1])
@@ -181,11 +178,11 @@ def _colours(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("damage", [_nearest, _corners, _colours])
 @pytest.mark.parametrize(("format", "precision"), [("onnx", "fp32"), ("openvino", "fp32")])
 def test_a_damaged_graph_is_refused(
-    damage: Callable[[onnx.ModelProto], None], format: str, precision: str,
+    damage: Callable[[onnx.ModelProto, Trained], None], format: str, precision: str,
     graph: onnx.ModelProto, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     wrong = copy.deepcopy(graph)
-    damage(wrong)
+    damage(wrong, trained)
     monkeypatch.setattr(module, "to_onnx", lambda detector: wrong)
     old = tmp_path / f"model{FORMATS[format]}"
     old.write_bytes(b"older artifact")

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from tensorrt_double import World
 from tensorrt_helpers import Install
+from training_helpers import interpolate_maps, nearest
 
 from generalad.cli import main
 from generalad.errors import GadError, GateError, StorageError
@@ -84,8 +85,7 @@ def test_an_engine_that_computes_something_else_is_refused(
     graph: onnx.ModelProto,
 ) -> None:  # fmt: skip
     wrong = copy.deepcopy(graph)
-    node = next(node for node in wrong.graph.node if node.op_type == "Resize")
-    next(a for a in node.attribute if a.name == "mode").s = b"nearest"
+    interpolate_maps(wrong, trained, nearest)
     monkeypatch.setattr(module, "to_onnx", lambda detector: wrong)
     with pytest.raises(GateError, match="differ"):
         export_detector(trained, tmp_path / "m.engine", format="tensorrt")

@@ -18,7 +18,7 @@ import types
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -48,7 +48,9 @@ BODIES: dict[str, Callable[[], nn.Module]] = {
         **ViT, qkv_fused=False, swiglu_mlp=True, scale_mlp=True, use_rot_pos_emb=True,
         ref_feat_shape=(4, 4),
     ),
-    "cnn": lambda: ResNet(BasicBlock, [1, 1, 1, 1], channels=(8, 12, 16, 20), num_classes=0),
+    "cnn": lambda: ResNet(
+        cast("Any", BasicBlock), (1, 1, 1, 1), channels=(8, 12, 16, 20), num_classes=0
+    ),
 }  # fmt: skip
 LAYERS = {"vit": (1, 3), "vit_reg2": (2,), "eva02": (2,), "cnn": (2, 3)}
 CNN_SIDE = 64
@@ -118,7 +120,7 @@ def views_of() -> list[tuple[Tensor, Tensor]]:
 
 def mask_of(view: int, place: str, *shape: int) -> Tensor:
     """What dropout keeps, as ones and zeros."""
-    uniform = torch.special.ndtr(drawn(f"{place} of view {view}", *shape))
+    uniform: Tensor = torch.special.ndtr(drawn(f"{place} of view {view}", *shape))
     return (uniform > RATE).float()
 
 
@@ -204,7 +206,7 @@ def _model(code: Any, name: str, **changes: Any) -> Any:
 
 @torch.no_grad()
 def _features(code: Any) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for name in ("vit", "vit_reg2"):
         extractor = _model(code, name).feature_extractor
         attention = extractor.pretrained_model.blocks[LAYERS[name][-1] - 1].attn
@@ -312,7 +314,7 @@ def _maps(code: Any) -> dict[str, Tensor]:
 def main(repository: str) -> None:
     """Compute all numbers with the authors' code and store them."""
     code = _authors_code(Path(repository))
-    found = {}
+    found: dict[str, Tensor] = {}
     for part in (_features, _training, _schedule, _copies, _maps):
         found |= part(code)
     np.savez_compressed(FILE, **{name: value.numpy() for name, value in found.items()})

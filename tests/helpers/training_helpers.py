@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
+import onnx
 import timm
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from safetensors.torch import save_file
 
 from generalad.config import Config
+from generalad.model import anomaly_map
+from generalad.model.storage import Trained
 
 TINY = "test_vit"
 """A ViT of six blocks and width 64 that timm keeps for tests; its own size is 160."""
@@ -133,3 +138,43 @@ def start_python(
         text=True,
         env=dict(env) if env is not None else environment(),
     )
+
+
+def interpolate_maps(
+    model: onnx.ModelProto, trained: Trained, wrong: Callable[[int, int], NDArray[np.float64]]
+) -> None:
+    """Give an exported graph the map of another interpolation.
+
+    Args:
+        model: changed in place.
+        trained: what it was exported from.
+        wrong: gives the matrix (pixels, patches) to interpolate from patches to pixels with.
+    """
+    right, config = anomaly_map.bilinear, trained.detector.config
+    weights = {item.name: item for item in model.graph.initializer}
+
+    def changed(inputs: int, outputs: int) -> NDArray[np.float64]:
+        return wrong(outputs, inputs) if inputs < outputs else right(inputs, outputs)
+
+    with mock.patch.object(anomaly_map, "bilinear", changed):
+        for axis, name in enumerate(("maps.rows", "maps.columns")):
+            matrix = anomaly_map.axis_matrix(
+                trained.detector.backbone.grid[axis],
+                config.image_size[axis],
+                trained.spec.map_size[axis],
+                config.smoothing_sigma,
+                config.smoothing_radius,
+            ).astype(np.float32)
+            value = np.ascontiguousarray(matrix.T if axis else matrix)
+            weights[name].CopyFrom(numpy_helper.from_array(value, name))
+
+
+def nearest(pixels: int, patches: int) -> NDArray[np.float64]:
+    """(pixels, patches): each pixel has the value of its patch."""
+    return np.repeat(np.eye(patches), pixels // patches, axis=0)
+
+
+def aligned_corners(pixels: int, patches: int) -> NDArray[np.float64]:
+    """(pixels, patches): linear, first and last pixel on the centres of the outer patches."""
+    centres = np.linspace(0, patches - 1, pixels)
+    return np.asarray(np.maximum(1 - np.abs(centres[:, None] - np.arange(patches)), 0))

@@ -137,17 +137,18 @@ def test_dropped_attention_is_the_plain_formula_with_the_same_mask(
     rate: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = [torch.randn(3, 2, 9, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    query, key, value = inputs
     weights = torch.randn(3, 2, 9, 8, dtype=torch.float64)
     masks: list[Tensor] = []
 
     def recorded(*arguments: Any) -> Tensor:
-        masks.append(fill_mask(*arguments).clone())
-        return arguments[0]
+        mask = fill_mask(*arguments)
+        masks.append(mask.clone())
+        return mask
 
     monkeypatch.setattr(fast_cpu_functions, "fill_mask", recorded)
-    found = dropped_attention(*(part.to(dtype) for part in inputs), rate, Scratch(), "a")
+    found = dropped_attention(query.to(dtype), key.to(dtype), value.to(dtype), rate, Scratch(), "a")
     ours = torch.autograd.grad((found.double() * weights).sum(), inputs)
-    query, key, value = inputs
     shares = (query @ key.mT / 8**0.5).softmax(dim=-1)
     expected = (shares * masks[0].double() / keep_share(rate)) @ value
     theirs = torch.autograd.grad((expected * weights).sum(), inputs)

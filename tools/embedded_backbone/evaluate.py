@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from generalad.config import load_config
-from generalad.evaluation import evaluate_artifact
+from generalad.evaluation import evaluate
 from generalad.training.train import train_detector
 from tools.embedded_backbone.generator import draw_episode
 
@@ -54,7 +54,7 @@ def main() -> None:
             data = write_category(Path(temporary) / f"category{number}", number)
             run = Path(temporary) / f"run{number}"
             train_detector(data, run, load_config("embedded"), cache=Path(temporary) / "cache")
-            found = evaluate_artifact(run, data).evaluation
+            found = evaluate(run, data).evaluation
             figures.append((found.image_auroc.value, found.pixel_auroc.value))
             image, pixel = figures[-1]
             print(

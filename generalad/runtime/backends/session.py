@@ -6,6 +6,7 @@ is checked once when a session opens, the images once at the door of `run`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Protocol, TypeVar
@@ -167,6 +168,36 @@ class LibrarySession(Closing):
         """Free the network."""
         self._closed = True
         self._free()
+
+
+class SharedSession(Closing):
+    """A session that several threads may run: they take turns."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        """Take over an open session; `name` is used in errors."""
+        self.spec, self.backend = session.spec, session.backend
+        self.fixed_batch = session.fixed_batch
+        self._session: Session | None = session
+        self._name = name
+        self._lock = threading.Lock()
+
+    def check_open(self) -> Session:
+        """Raises UsageError if it is closed."""
+        if self._session is None:
+            raise UsageError(f"{self._name} is closed", remedy="load it again")
+        return self._session
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """See `Session.run`."""
+        with self._lock:
+            return self.check_open().run(images)
+
+    def close(self) -> None:
+        """Close the session when no run goes on; a second call does nothing."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+            self._session = None
 
 
 def check_spec(spec: Spec, *, name: str) -> None:

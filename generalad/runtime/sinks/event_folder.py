@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from generalad import files
 from generalad.decision import Result
+from generalad.overlay import draw
 from generalad.progress import Log
 from generalad.runtime.names import safe_name
 from generalad.runtime.notification import Notification
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.sinks.output_paths import refuse_sources
-from generalad.runtime.sinks.overlays import draw, encode
+from generalad.runtime.sinks.overlays import encode
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from generalad import files
 from generalad.decision import Result
 from generalad.errors import GadError, StorageError
-from generalad.overlay import overlay
+from generalad.overlay import draw
 from generalad.preprocess import IMAGE_SUFFIXES
 from generalad.progress import Log
 from generalad.runtime.names import safe_name, utc_stamp
@@ -108,16 +108,6 @@ class Overlays:
         """Leave the folders to others; every image is whole already."""
         for folder in self._live.values():
             folder.close()
-
-
-def draw(image: NDArray[np.uint8], anomaly_map: Map, spec: Spec) -> NDArray[np.uint8]:
-    """Overlay on one scale for all images of an artifact; RGB (H, W, 3) in and out.
-
-    The scale starts four normalisation scales below the threshold: a typical good image peaks at
-    two, which is where the overlay begins to be visible.
-    """
-    pixel = spec.thresholds.pixel
-    return overlay(image, anomaly_map, threshold=pixel, low=pixel - 4 * spec.normalisation.scale)
 
 
 def encode(image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = ()) -> bytes:

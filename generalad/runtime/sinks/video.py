@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from generalad import files
 from generalad.decision import Result
 from generalad.errors import StorageError, UsageError
+from generalad.overlay import draw
 from generalad.progress import Log, no_log
-from generalad.runtime.sinks.overlays import draw
 from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sinks.text_files import part_of, rename_part
 from generalad.runtime.sources import Frame, LiveSource, Source

@@ -28,11 +28,11 @@ from sink_helpers import (
 )  # fmt: skip
 
 from generalad.errors import StorageError, UsageError
+from generalad.overlay import draw
 from generalad.preprocess import read_image
 from generalad.runtime.line.events import EventTracker
 from generalad.runtime.notification import Notification, TakesNotifications
 from generalad.runtime.sinks.event_folder import EventFolder
-from generalad.runtime.sinks.overlays import draw
 
 
 @pytest.fixture(autouse=True)

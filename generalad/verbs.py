@@ -1,0 +1,222 @@
+"""The verbs of the command line as functions: the same names, options and defaults.
+
+Each takes what a person would give, a preset or a folder, and calls the part that does the work.
+`evaluate`, `infer`, `selftest` and `bench` need nothing of the kind and stand where they work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from generalad.config import Config, load_config
+from generalad.errors import UsageError, require_extra
+
+if TYPE_CHECKING:
+    from generalad.export.engine import EngineOptions
+    from generalad.export.export import Exported
+    from generalad.model.storage import Trained
+    from generalad.progress import Progress
+    from generalad.runtime.recalibrate import Proposal
+
+StrPath = str | os.PathLike[str]
+
+
+def train(
+    data: StrPath,
+    out: StrPath | None = None,
+    *,
+    preset: str = "small",
+    config: Config | StrPath | None = None,
+    weights: StrPath | None = None,
+    image_size: int | Sequence[int] | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    false_alarm_rate: float | None = None,
+    skip_bad: bool = False,
+    device: str | None = None,
+    cache: StrPath | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Learn what good looks like from a folder of good images, as `gad train` does.
+
+    The same call goes on with a run that was interrupted, and returns at once with one that is
+    finished.
+
+    Args:
+        data: a folder of good images, an MVTec class folder or a CSV, see docs/data.md.
+        out: folder of the detector; None for runs/NAME-PRESET.
+        preset: "small", "base", "large" (the paper's backbones) or "embedded".
+        config: a TOML file with settings over the preset; or a whole `Config`, which takes its
+            place.
+        weights: backbone weights, for machines that reach no model hub.
+        image_size: network input in pixels: one number, or (height, width).
+        epochs: length of the fixed schedule; None for the preset's.
+        seed: of splits, order and noise; None for the preset's.
+        false_alarm_rate: target on good parts that sets the threshold; None for the preset's.
+        skip_bad: leave out unreadable images and record which.
+        device: "cpu", "cuda", ...; None for a GPU if there is one.
+        cache: folder of the feature cache; None for the user's cache.
+        progress: told how far each stage is.
+
+    Raises:
+        ConfigError: unknown preset, setting or value.
+        DataError: the dataset has problems; the message lists them.
+        MissingExtraError: torch and what belongs to it are not installed.
+        UsageError: `out` belongs to another run.
+        WeightsError: the backbone's weights are not to be had.
+    """
+    require_extra("training", "train", "torch", "timm", "safetensors")
+    name = Path(data).resolve().stem
+    if isinstance(config, Config):
+        settings = config
+    else:
+        settings = load_config(preset, file=None if config is None else Path(config))
+        name = f"{name}-{preset}"
+    changes = {
+        "image_size": list(image_size) if isinstance(image_size, Sequence) else image_size,
+        "epochs": epochs,
+        "seed": seed,
+        "false_alarm_rate": false_alarm_rate,
+    }
+    settings = settings.replaced({key: x for key, x in changes.items() if x is not None})
+    from generalad.training.train import train_detector
+
+    return train_detector(
+        Path(data),
+        Path("runs") / name if out is None else Path(out),
+        settings,
+        weights=None if weights is None else Path(weights),
+        device=device,
+        skip_bad=skip_bad,
+        cache=None if cache is None else Path(cache),
+        progress=progress,
+    )
+
+
+def export(
+    detector: StrPath | Trained,
+    out: StrPath | None = None,
+    *,
+    format: str = "onnx",
+    precision: str = "fp32",
+    batch: int | tuple[int, int] | None = None,
+    verify_on: StrPath | None = None,
+    version_compatible: bool = False,
+    hardware_compatible: str | None = None,
+    weights: StrPath | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Turn a detector into one file that is proven to decide as it does, as `gad export` does.
+
+    Args:
+        detector: the folder of a detector, or what `train` returned. An exported ONNX file becomes
+            a TensorRT engine with `export.to_tensorrt.build_engine`, which needs no torch.
+        out: the file to write; None for model.onnx, model-fp16.xml, ... in the detector's folder.
+        format: "onnx", "openvino" or "tensorrt".
+        precision: "fp32", "fp16" or "int8".
+        batch: images a run: a fixed size, or (smallest, largest); None for any.
+        verify_on: labelled test images to compare on as well.
+        version_compatible: an engine for other versions of TensorRT too.
+        hardware_compatible: an engine for other GPUs too: "ampere_plus" or
+            "same_compute_capability"; None for this GPU.
+        weights: the detector's backbone weights, if they moved since training.
+        progress: told how far each stage is.
+
+    Raises:
+        ArtifactError: no detector, or its calibration images are missing.
+        GadError: an engine cannot be built here.
+        GateError: no candidate decides as the detector does; nothing was written.
+        MissingExtraError: a library is not installed.
+        StorageError: the artifact cannot be written; an older one is still there.
+        UsageError: unknown format, precision or batch.
+    """
+    if isinstance(detector, (str, os.PathLike)) and Path(detector).suffix.lower() == ".onnx":
+        raise UsageError(
+            f"{os.fspath(detector)} is exported already",
+            remedy="generalad.export.to_tensorrt.build_engine makes a TensorRT engine of it",
+        )
+    require_extra("export", "train", "torch", "timm", "onnx", "onnxscript")
+    require_extra("verifying the export", "cpu", "onnxruntime")
+    from generalad.export.export import export_detector
+
+    sizes = (batch, batch) if isinstance(batch, int) else batch
+    return export_detector(
+        Path(detector) if isinstance(detector, (str, os.PathLike)) else detector,
+        None if out is None else Path(out),
+        format=format,
+        precision=precision,
+        batch=batch,
+        verify_on=None if verify_on is None else Path(verify_on),
+        engine=engine_options(sizes, version_compatible, hardware_compatible),
+        weights=None if weights is None else Path(weights),
+        progress=progress,
+    )
+
+
+def engine_options(
+    sizes: tuple[int, int] | None, version_compatible: bool, hardware_compatible: str | None
+) -> EngineOptions:
+    """How `gad export` builds an engine, with kernel timings kept for the next build."""
+    from generalad.export.engine import EngineOptions
+    from generalad.files import cache_folder
+
+    low, high = sizes or (1, 8)
+    return EngineOptions(
+        batch=(low, low, high),
+        version_compatible=version_compatible,
+        hardware_compatibility=hardware_compatible or "none",
+        timing_cache=cache_folder() / "tensorrt" / "timing.cache",
+    )
+
+
+def calibrate(
+    artifact: StrPath,
+    images: StrPath | Sequence[StrPath],
+    out: StrPath | None = None,
+    *,
+    target: float | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Proposal:
+    """Set the thresholds of an artifact anew from recent images of good parts.
+
+    With `out` the new artifact is written, as `gad calibrate --yes` does: whoever calls it so has
+    seen that all images show good parts. Without, nothing is written: look at the proposal, whose
+    `images` come by falling score, and call its `write`.
+
+    Args:
+        artifact: made by `gad export`; it stays as it is.
+        images: files, folders, videos or patterns; one or several.
+        out: the new artifact; must not exist.
+        target: wished false-alarm rate, 0...1; None for the artifact's.
+        threads: see `load`.
+        device: see `load`.
+        progress: told how far it is.
+
+    Raises:
+        ArtifactError: no artifact.
+        DataError: images that are missing, cannot be read or show a camera fault, or too few.
+        StorageError: the new artifact cannot be written.
+        UsageError: the target is no rate, or `out` exists.
+    """
+    from generalad.runtime.artifact_copy import check_copy
+    from generalad.runtime.recalibrate import recalibrate
+
+    given = [images] if isinstance(images, (str, os.PathLike)) else images
+    if out is not None and Path(artifact).is_file():  # what else there may be, opening it says
+        check_copy(Path(artifact), Path(out))
+    proposal = recalibrate(
+        Path(artifact),
+        [os.fspath(one) for one in given],
+        target=target,
+        threads=threads,
+        device=device,
+        progress=progress,
+    )
+    if out is not None:
+        proposal.write(Path(out))
+    return proposal
