@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from generalad.bench import estimates
 from generalad.bench.comparison import Compared
 from generalad.bench.gates import percent, verdict, verdict_text
 from generalad.bench.report import BenchReport, Comparison, Machine, Side
@@ -25,7 +24,7 @@ from generalad.bench.worker_process import Facts
 from generalad.errors import ArtifactError, GadError
 from generalad.files import read_json, write_json
 from generalad.records import convert
-from generalad.statistics import Estimate
+from generalad.statistics import Estimate, median_estimate, median_ratio
 
 SCHEMA = 1
 """Raised when the kernels or the meaning of a field change: older baselines are then refused."""
@@ -94,12 +93,12 @@ def relative_times(
     for stage, times in stages.items():
         if len(times) != len(unit):
             raise ValueError(f"{len(times)} turns of {stage}, {len(unit)} of the kernels")
-    return {stage: estimates.ratio_of(np.log(times) - unit) for stage, times in stages.items()}
+    return {stage: median_ratio(np.log(times) - unit) for stage, times in stages.items()}
 
 
 def reference_times(references: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     """The kernels' milliseconds as `Machine.reference` holds them: medians with intervals."""
-    return {name: estimates.median([times[name] for times in references]) for name in references[0]}
+    return {name: median_estimate([times[name] for times in references]) for name in references[0]}
 
 
 def make_baseline(report: BenchReport, relative: Mapping[str, Estimate]) -> Baseline:

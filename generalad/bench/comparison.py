@@ -12,20 +12,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from generalad.bench.estimates import Floats, half_width, quantile, ratio_of
 from generalad.bench.gates import LIMIT, Cause, verdict, verdict_text
 from generalad.bench.interleaved import Recording
 from generalad.bench.options import Limits
 from generalad.bench.report import STAGES, Comparison, Verdict
 from generalad.bench.worker_process import Block, Subject
-from generalad.statistics import Estimate
+from generalad.statistics import Estimate, clustered_quantile, median_ratio
 
 NARROW = 0.25  # half of the ratio's interval that is narrow enough, as a share of the limit
 NARROW_MEDIAN = 0.02  # the same of the median where nothing is compared, relative
 NARROW_P95 = 0.05  # the same of p95, where it has a limit
 LOOK_EVERY = 10  # pairs, because a look costs some milliseconds
 MIN_PAIRS = 60  # more than one round where starting is quick: two sets of processes are compared
+
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def ratio(
     new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
 ) -> Estimate:
     """New over old of one stage, over pairs of blocks that ran side by side."""
-    return ratio_of(log_ratios(new, old, stage, waiting=waiting))
+    return median_ratio(log_ratios(new, old, stage, waiting=waiting))
 
 
 def log_ratios(
@@ -112,7 +115,7 @@ def _names(new: Subject, old: Subject) -> tuple[str, str]:
 
 def narrow(ratio: Estimate, limit: float) -> bool:
     """Whether an interval is short enough to be judged by the limit, wherever it lies."""
-    return half_width(ratio) <= NARROW * limit
+    return ratio.half_width <= NARROW * limit
 
 
 def narrow_enough(new: Recording, old: Recording, limit: float) -> bool:
@@ -141,5 +144,5 @@ def _time_to_look(recording: Recording) -> bool:
 
 
 def _narrow_quantile(recording: Recording, q: float, width: float) -> bool:
-    found = quantile([block.times["total"] for block in recording.blocks], q)
-    return found is not None and half_width(found) <= width
+    found = clustered_quantile([block.times["total"] for block in recording.blocks], q)
+    return found is not None and found.half_width <= width

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 import generalad
 from generalad.bench import baseline as baselines
-from generalad.bench import noise
+from generalad.bench import summary
 from generalad.bench.checkout import checkout, own_revision
 from generalad.bench.comparison import Compared, compare, precise_enough
 from generalad.bench.gates import LIMIT, judge_limits
@@ -33,7 +33,6 @@ from generalad.bench.reference import run_references
 from generalad.bench.report import BenchReport, Machine
 from generalad.bench.roofline import roofline_of
 from generalad.bench.sensors import read_sensors
-from generalad.bench.summary import Saturated, saturate, side_of, soak_of
 from generalad.bench.worker_process import Facts, RunOptions, Subject, WorkerProcess, may_use_gpu
 from generalad.errors import GadError
 from generalad.files import check_writable
@@ -94,7 +93,7 @@ def bench(
     check_options(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
     if save_baseline is not None:
         check_writable(Path(save_baseline))
-    began, before = time.monotonic(), noise.ticks()
+    began, before = time.monotonic(), summary.ticks()
     stored = None if baseline is None else baselines.load_baseline(Path(baseline))
     settings: dict[str, Any] = {
         "batch": batches[0],
@@ -125,17 +124,19 @@ def bench(
         if stored is not None:
             _check_baseline(stored, subjects[0], options, settings)
         recordings = measure_interleaved(subjects, options, plan)
-        notes = noise.notes(recordings, before, noise.ticks())
+        notes = summary.notes(recordings, before, summary.ticks())
         took = math.ceil(recordings[0].moments[-1])  # less than the budget, once enough is known
         progress("measuring", took, took)
         alone = len(subjects) == 1
-        rates = saturate(subjects[0], options, batches, progress=progress) if alone else None
+        rates = (
+            summary.saturate(subjects[0], options, batches, progress=progress) if alone else None
+        )
     report = _report(recordings, rates, references, settings, notes)
     if references:
         relative = baselines.relative_times(recordings[0].own_medians(), references)
         report = _with_baseline(report, relative, stored, save_baseline)
     if soak_for is not None:
-        report = replace(report, soak=soak_of(recordings[0]))
+        report = replace(report, soak=summary.soak_of(recordings[0]))
     elif alone:
         progress("ceilings", 0, 1)
         report = _with_roofline(report, recordings[0], Path(artifact))
@@ -149,7 +150,7 @@ def bench(
 
 def _report(
     recordings: Sequence[Recording],
-    rates: Saturated | None,
+    rates: summary.Saturated | None,
     references: Sequence[dict[str, float]],
     settings: dict[str, Any],
     notes: list[str],
@@ -164,7 +165,7 @@ def _report(
     machine = _machine(new.facts, settings["threads"])
     machine = replace(
         machine,
-        noise=noise.noise(recordings),
+        noise=summary.noise(recordings),
         reference=baselines.reference_times(references) if references else {},
     )
     report = BenchReport(
@@ -176,7 +177,7 @@ def _report(
             "image_size": list(new.facts.image_size),
             "runs_a_block": len(new.blocks[0].times["total"]),
         },
-        new=side_of(new, rates),
+        new=summary.side_of(new, rates),
         notes=(*padded, *notes),
         seconds=0.0,
     )
@@ -185,7 +186,7 @@ def _report(
     found = compare(new, recordings[1], limit=settings["limit"])
     counted = "ratios include the waiting for cores, because one side waits more than the other"
     all_notes = (*report.notes, counted) if found.waiting_counts else report.notes
-    return _judged(replace(report, old=side_of(recordings[1]), notes=all_notes), found)
+    return _judged(replace(report, old=summary.side_of(recordings[1]), notes=all_notes), found)
 
 
 def _judged(report: BenchReport, found: Compared) -> BenchReport:

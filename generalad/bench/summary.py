@@ -1,23 +1,24 @@
-"""From a recording to the record: a side, its throughput, and the slopes of a long run."""
+"""From recordings to the record: a side, its throughput, a long run's slopes, notes on noise."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from generalad.bench import estimates
 from generalad.bench.interleaved import Recording, warm_up
-from generalad.bench.noise import waiting
-from generalad.bench.report import STAGES, Side, Soak, Throughput
+from generalad.bench.report import STAGES, Side, Soak, Throughput, Times
 from generalad.bench.sensors import Sensors, energy_between, read_sensors
-from generalad.bench.worker_process import RunOptions, Subject, WorkerProcess
+from generalad.bench.worker_process import Block, RunOptions, Subject, WorkerProcess
 from generalad.errors import UsageError
 from generalad.files import sha256_of_file
 from generalad.progress import Progress
-from generalad.statistics import Estimate, slope
+from generalad.statistics import Estimate, clustered_quantile, median_estimate, slope
 
 SESSIONS = (1, 2)  # sessions side by side, in which throughput is measured
 
@@ -28,6 +29,13 @@ SOAK_POINTS = 120  # points of a soak's regression, each the median of its share
 SOAK_SKIPPED = 0.1  # share of a soak at its beginning, in which memory is still being claimed
 SOAK_LEAST = 10  # blocks of a soak that has a slope at all
 HOUR = 3600.0
+
+
+NOISY = 0.10
+"""Median relative difference of neighbouring blocks of one side, above which a machine is noisy."""
+
+WAITING = 0.10  # share of the time without a core, above which it is worth a word
+STOLEN = 0.02  # the same of what the host of a virtual machine took
 
 
 class Saturated(NamedTuple):
@@ -52,7 +60,7 @@ def side_of(recording: Recording, saturated: Saturated | None = None) -> Side:
         backend=facts.backend,
         revision=subject.revision,
         stages={
-            stage: estimates.times([block.times[stage] for block in blocks])
+            stage: times_of([block.times[stage] for block in blocks])
             for stage in STAGES
             if stage in blocks[0].times
         },
@@ -63,11 +71,18 @@ def side_of(recording: Recording, saturated: Saturated | None = None) -> Side:
         missing=tuple(
             line for line in sensors.missing if not (is_left_out and line.startswith("energy"))
         ),
-        load=estimates.median(recording.load),
-        cold=estimates.median(recording.cold),
+        load=median_estimate(recording.load),
+        cold=median_estimate(recording.cold),
         peak_rss=max(block.peak_rss or 0.0 for block in blocks),
         waiting=waiting(blocks),
     )
+
+
+def times_of(blocks: Sequence[Sequence[float]]) -> Times:
+    """Median and upper quantiles of all runs of some blocks."""
+    median = clustered_quantile(blocks, 0.5) or Estimate(float(np.median(np.concatenate(blocks))))
+    upper = (clustered_quantile(blocks, q) for q in (0.90, 0.95, 0.99))
+    return Times(sum(map(len, blocks)), median, *upper)
 
 
 def saturate(
@@ -87,7 +102,7 @@ def saturate(
                     after = read_sensors(gpu=worker.facts.on_gpu)
                     joules, _ = energy_between(before, after)
                     energy = None if joules is None else joules / (sum(found) * WINDOW)
-                rates.append(Throughput(batch, sessions, estimates.median(found)))
+                rates.append(Throughput(batch, sessions, median_estimate(found)))
                 progress("throughput", len(rates), len(batches) * len(SESSIONS))
     return Saturated(tuple(rates), energy)
 
@@ -115,3 +130,70 @@ def _slope(moments: Sequence[float], values: Sequence[float]) -> Estimate:
         for series in (moments, values)
     )
     return slope([moment / HOUR for moment in x], y)
+
+
+class Ticks(NamedTuple):
+    """Processor time of the whole machine so far, and what the host took of it."""
+
+    total: int
+    stolen: int
+
+
+def ticks(path: Path = Path("/proc/stat")) -> Ticks | None:
+    """Read the counters; None where the system has none."""
+    try:
+        values = [int(word) for word in path.read_text(encoding="ascii").split()[1:9]]
+        return Ticks(sum(values), values[7])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def noise(recordings: Sequence[Recording]) -> float | None:
+    """The largest over the sides; None where there are too few blocks."""
+    found = [neighbours_differ(recording.own_medians()["total"]) for recording in recordings]
+    return max((value for value in found if value is not None), default=None)
+
+
+def neighbours_differ(values: Sequence[float]) -> float | None:
+    """Median relative difference of values that follow each other; None of fewer than two."""
+    array = np.asarray(values, float)
+    if len(array) < 2:
+        return None
+    return float(np.median(np.abs(np.diff(array)) / ((array[1:] + array[:-1]) / 2)))
+
+
+def waiting(blocks: Sequence[Block]) -> float | None:
+    """Share of the time that the side stood ready without a core; None where nobody knows."""
+    waits = [sum(block.waits["total"]) for block in blocks if block.waits is not None]
+    if len(waits) < len(blocks):
+        return None
+    return min(1.0, sum(waits) / sum(sum(block.times["total"]) for block in blocks))
+
+
+def notes(recordings: Sequence[Recording], before: Ticks | None, after: Ticks | None) -> list[str]:
+    """What a reader should know of the machine's noise, one sentence each."""
+    found, differ = [], noise(recordings)
+    if differ is not None and differ > NOISY:
+        load = ""
+        with contextlib.suppress(AttributeError, OSError):  # Windows
+            load = f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        found.append(
+            f"this machine is noisy: neighbouring blocks of the same side differ by {differ:.0%}"
+            f" (median){load}; --threads 1 is disturbed less"
+        )
+    waits = [value for r in recordings if (value := waiting(r.blocks)) is not None]
+    if not waits:
+        found.append(
+            "this system does not tell how long a program waits for a core, so ratios are with that"
+            " waiting; on a busy machine they need more time"
+        )
+    elif max(waits) > WAITING:
+        found.append(
+            f"other programs had the cores for {max(waits):.0%} of the time; ratios are of the time"
+            " without that waiting, quantiles are with it"
+        )
+    if before and after and after.total > before.total:
+        stolen = (after.stolen - before.stolen) / (after.total - before.total)
+        if stolen > STOLEN:
+            found.append(f"the host took {stolen:.0%} of this virtual machine's processor time")
+    return found
