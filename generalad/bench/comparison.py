@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.bench.gates import LIMIT, Cause, verdict, verdict_text
+from generalad.bench.gates import LIMIT, verdict, verdict_text
 from generalad.bench.interleaved import Recording
 from generalad.bench.options import Limits
 from generalad.bench.report import STAGES, Comparison, Verdict
@@ -89,7 +89,7 @@ def _medians(blocks: Sequence[Block], stage: str, waiting: bool = False) -> Floa
     return np.maximum([float(np.median(block)) for block in values], 1e-6)
 
 
-def _cause(old: Recording, found: dict[str, Estimate]) -> Cause:
+def _cause(old: Recording, found: dict[str, Estimate]) -> str:
     """The stage that makes most of the difference."""
     gains = {
         stage: (value.value - 1) * float(np.median(_medians(old.blocks, stage)))
@@ -97,7 +97,10 @@ def _cause(old: Recording, found: dict[str, Estimate]) -> Cause:
     }
     total = gains.pop("total")
     stage = max(gains, key=lambda name: gains[name] * math.copysign(1, total))
-    return Cause(stage, found[stage].value, gains[stage] / total if total else 0.0)
+    share = gains[stage] / total if total else 0.0
+    # Above 1 where another stage made up for some of it, by chance or not.
+    part = f", {min(share, 1.0):.0%} of the difference" if share < 1.05 else ""
+    return f"{stage} takes {found[stage].value:.3f} times its time{part}"
 
 
 def _names(new: Subject, old: Subject) -> tuple[str, str]:

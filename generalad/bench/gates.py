@@ -6,26 +6,13 @@ An interval is judged, not a value: a gate says no only if the whole interval li
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from generalad.bench.options import Limits
 from generalad.bench.report import Comparison, Gate, Side, Verdict
 from generalad.statistics import Estimate
 
 LIMIT = 0.05  # the slowdown that is judged where none is asked for
-
-
-class Cause(NamedTuple):
-    """The stage that makes most of a difference: its ratio, and its share of the difference."""
-
-    stage: str
-    ratio: float
-    share: float
-
-    def __str__(self) -> str:
-        # Above 1 where another stage made up for some of it, by chance or not.
-        part = f", {min(self.share, 1.0):.0%} of the difference" if self.share < 1.05 else ""
-        return f"{self.stage} takes {self.ratio:.3f} times its time{part}"
 
 
 def verdict(value: Estimate, limit: float) -> Verdict:
@@ -52,7 +39,7 @@ def verdict_text(
     sides: tuple[str, str],
     basis: str,
     given: str,
-    cause: Cause | None = None,
+    cause: str = "",
 ) -> str:
     """Say the verdict on a ratio, new over old, in one sentence.
 

@@ -198,26 +198,6 @@ def _read(n: int) -> _Kernel:
     return kernel._replace(work=4.0 * n * n)
 
 
-_NODES = {
-    "fp32": ("float", "y = {} (x, w)"),
-    "fp16": ("float16", "y = {} (x, w)"),
-    # Between Q/DQ nodes as in the exports, which libraries merge.
-    "int8": (
-        "uint8",
-        """a = DequantizeLinear (x, scale, zero)
-           b = DequantizeLinear (w, scale, zero_w)
-           c = {} (a, b)
-           y = QuantizeLinear (c, coarse, zero)""",
-    ),
-}
-_SCALES = {
-    "scale": np.float32(0.02),
-    "coarse": np.float32(1),
-    "zero": np.uint8(128),
-    "zero_w": np.int8(0),
-}
-
-
 def _kernel(
     call: str, precision: Precision, shape: tuple[int, ...], weights: tuple[int, ...], name: str
 ) -> _Kernel:
@@ -226,24 +206,27 @@ def _kernel(
     import onnx
 
     random = np.random.default_rng(0)
-    values: NDArray[Any] = random.standard_normal(weights, dtype=np.float32)
+    stored: dict[str, Any] = {"w": random.standard_normal(weights, dtype=np.float32)}
     images: NDArray[Any] = random.random(shape, dtype=np.float32)
-    stored: dict[str, Any] = {}
+    kind, nodes = "float", f"y = {call} (x, w)"
     if precision == "fp16":
-        values, images = values.astype(np.float16), images.astype(np.float16)
-    elif precision == "int8":
-        values = np.clip(values * 40, -127, 127).astype(np.int8)
-        images, stored = (images * 255).astype(np.uint8), _SCALES
-    kind, nodes = _NODES[precision]
+        kind, stored, images = "float16", {"w": stored["w"].astype("f2")}, images.astype("f2")
+    elif precision == "int8":  # between Q/DQ nodes as in the exports, which libraries merge
+        kind, images = "uint8", (images * 255).astype(np.uint8)
+        stored = {"w": np.clip(stored["w"] * 40, -127, 127).astype(np.int8), "zero_w": np.int8(0)}
+        stored |= {"scale": np.float32(0.02), "coarse": np.float32(1), "zero": np.uint8(128)}
+        nodes = f"""a = DequantizeLinear (x, scale, zero)
+            b = DequantizeLinear (w, scale, zero_w)
+            c = {call} (a, b)
+            y = QuantizeLinear (c, coarse, zero)"""
     result, axis = (shape, 1) if len(shape) == 4 else ((*shape[:-1], weights[-1]), -1)
     ends = (f"{kind}[{', '.join(map(str, dims))}]" for dims in (shape, result))
     graph = "ceiling ({} x) => ({} y)".format(*ends)
     head = '<ir_version: 8, opset_import: ["": 17]>'
-    model = onnx.parser.parse_model(f"{head} {graph} {{ {nodes.format(call)} }}")
-    for key, array in {"w": values, **stored}.items():
+    model = onnx.parser.parse_model(f"{head} {graph} {{ {nodes} }}")
+    for key, array in stored.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), key))
-    work = 2.0 * math.prod(result) * math.prod(weights) / result[axis]
-    return _Kernel(name, model, images, work)
+    return _Kernel(name, model, images, 2.0 * math.prod((*result, *weights)) / result[axis])
 
 
 _Start = Callable[[_Kernel, int], Run]

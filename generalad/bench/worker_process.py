@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import queue
 import subprocess
 import sys
 import tempfile
@@ -128,8 +127,6 @@ class WorkerProcess(Closing):
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
         asked = {**dataclasses.asdict(options), "videos": sorted(VIDEO_SUFFIXES)}
         try:
             found = self._ask(do="open", artifact=str(subject.artifact), **asked)
@@ -154,26 +151,32 @@ class WorkerProcess(Closing):
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        with contextlib.suppress(OSError), self._process:
+            self._process.kill()
         self._errors.close()
 
     def _ask(self, **order: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # told below, with the reason
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+        hangs, process = threading.Event(), self._process
+        assert process.stdin is not None and process.stdout is not None
+
+        def give_up() -> None:
+            hangs.set()
+            process.kill()
+
+        timer = threading.Timer(self._patience, give_up)
+        timer.start()
         try:
-            line = self._answers.get(timeout=self._patience)
-        except queue.Empty:
+            with contextlib.suppress(BrokenPipeError):  # told below, with the reason
+                process.stdin.write(json.dumps(order).encode() + b"\n")
+                process.stdin.flush()
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+        if hangs.is_set():
             raise GadError(
                 f"{self.subject}: its process has not answered for {self._patience:g} s",
                 remedy="check that the artifact runs at all with gad selftest",
-            ) from None
+            )
         if not line:
             raise GadError(f"{self.subject}: its process died ({self._last_words()})")
         answer: dict[str, Any] = json.loads(line)
@@ -186,14 +189,6 @@ class WorkerProcess(Closing):
             )
         kind = UsageError if answer["exit_code"] == MissingExtraError.exit_code else GadError
         raise kind(answer["error"], remedy=answer["remedy"])
-
-    def _listen(self) -> None:
-        """Put each line on the queue, and an empty one at the end."""
-        assert self._process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed
-            for line in self._process.stdout:
-                self._answers.put(line)
-        self._answers.put(b"")
 
     def _last_words(self) -> str:
         code = self._process.wait()

@@ -28,3 +28,19 @@ def header(kicker: str, title: str, facts: Mapping[str, str], more: str = "") ->
         f'<header><p class="kicker">{kicker}</p><h1>{html.escape(title)}</h1>'
         f'<dl class="facts">{items}</dl>{more}</header>'
     )
+
+
+def legend(plain: str, **marked: str) -> str:
+    """Words with the mark of their class, then plain ones; all are HTML."""
+    marks = "".join(f'<span><i class="{k}"></i>{words}</span>' for k, words in marked.items())
+    return f'<p class="key">{marks}{f"<span>{plain}</span>" if plain else ""}</p>'
+
+
+def sheet(name: str, drawn: str, key: str = "", kind: str = "sheet") -> str:
+    """What is drawn, on a sheet with a heading and a legend; all are HTML."""
+    return f'<div class="{kind}"><h3>{name}</h3>{key}{drawn}</div>'
+
+
+def folded(summary: str, inside: str) -> str:
+    """What is shown when its summary is clicked; both are HTML."""
+    return f"<details><summary>{summary}</summary>{inside}</details>"

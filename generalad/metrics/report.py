@@ -12,7 +12,7 @@ import numpy as np
 from generalad.files import atomic_write
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.gallery import ReadImage, card, choose, usual_level
-from generalad.metrics.page import header, page
+from generalad.metrics.page import header, legend, page
 from generalad.metrics.pixel import FPR_LIMIT
 from generalad.metrics.plots import curve, interval_bar, score_histogram
 from generalad.metrics.ranking import Counts, count_by_threshold, thinned
@@ -103,8 +103,7 @@ def _scores(evaluation: Evaluation, results: Sequence[ImageResult]) -> str:
         "<h2>Scores and decisions</h2>"
         '<p class="note">An image is stopped when its score reaches the threshold, which was set '
         'before these images were seen.</p><div class="side"><div class="sheet">'
-        '<p class="key"><span><i class="good"></i>good</span>'
-        f'<span><i class="defective"></i>defective</span></p>{plot}</div>'
+        f"{legend('', good='good', defective='defective')}{plot}</div>"
         '<div class="sheet"><h3>At the threshold</h3><table class="confusion"><thead><tr><th></th>'
         f"<th>passed</th><th>stopped</th></tr></thead><tbody>{rows}</tbody></table>"
         f"{_best_f1(evaluation)}</div></div>"
@@ -221,10 +220,13 @@ def _estimate_cell(estimate: Estimate) -> str:
 def _gallery(results: Sequence[ImageResult], read_image: ReadImage, pixel_threshold: float) -> str:
     low = usual_level(results)
     parts = [
-        "<h2>Images</h2>"
-        '<p class="key"><span><i class="heat"></i>anomaly map, clear where normal</span>'
-        '<span><i class="contour"></i>map at the pixel threshold</span>'
-        '<span><i class="truth"></i>marked defect</span><span>raw score · normalised</span></p>'
+        "<h2>Images</h2>",
+        legend(
+            "raw score · normalised",
+            heat="anomaly map, clear where normal",
+            contour="map at the pixel threshold",
+            truth="marked defect",
+        ),
     ]
     for group in choose(results):
         cards = "".join(

@@ -6,20 +6,22 @@ kind of machine with the same batch, threads and source.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from generalad.bench.outputs import text
-from generalad.bench.report import STAGES, BenchReport, Gate, read_report
+from generalad.bench.report import STAGES, BenchReport, read_report
 from generalad.errors import DataError, GadError
 from generalad.files import atomic_write
-from generalad.metrics.page import header, page
+from generalad.metrics.page import folded, header, legend, page, sheet
 from generalad.metrics.plots import Line, Point, runs_plot
 from generalad.statistics import Estimate
+
+UTC = timezone.utc
 
 ALIKE = ("batch", "threads", "source")  # settings that change the times
 SHOWN = 30  # runs in a table before the rest is folded
@@ -32,13 +34,13 @@ class Run(NamedTuple):
     """A report with its time, and the name of its file within the folder."""
 
     name: str
-    when: datetime.datetime
+    when: datetime
     report: BenchReport
 
     @property
     def date(self) -> str:
         """Day and time, UTC."""
-        return self.when.astimezone(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
+        return self.when.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 class History(NamedTuple):
@@ -61,23 +63,19 @@ def read_history(folder: Path) -> History:
         name = path.relative_to(folder).as_posix()
         try:
             report = read_report(path)
-            runs.append(Run(name, _moment(report), report))
+            when = datetime.fromisoformat(report.when.replace("Z", "+00:00"))
         except GadError as error:
             skipped.append((name, error.message))
+        except ValueError:
+            skipped.append((name, f"it has no time but {report.when[:40]!r}"))
+        else:
+            runs.append(Run(name, when if when.tzinfo else when.replace(tzinfo=UTC), report))
     if not runs:
         found = f"{len(skipped)} JSON files that are none" if skipped else "no JSON file"
         message = f"there is no bench report in {folder}: {found}"
         raise DataError(message, remedy="write reports with gad bench --json")
     runs.sort(key=lambda run: (run.when, run.name))
     return History(tuple(runs), tuple(skipped))
-
-
-def _moment(report: BenchReport) -> datetime.datetime:
-    try:
-        found = datetime.datetime.fromisoformat(report.when.replace("Z", "+00:00"))
-    except ValueError:
-        raise DataError(f"it has no time but {report.when[:40]!r}") from None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)
 
 
 def write_history(folder: Path, target: Path) -> History:
@@ -104,9 +102,9 @@ def render(history: History) -> str:
         f"<li><code>{escape(name)}</code>: {escape(reason)}</li>"
         for name, reason in history.skipped
     )
-    folded = _folded("Skipped, because they are no reports", f"<ul>{skipped}</ul>")
+    more = folded("Skipped, because they are no reports", f"<ul>{skipped}</ul>")
     title = "Latency over time"
-    head = header("generalad bench", title, facts, folded if skipped else "")
+    head = header("generalad bench", title, facts, more if skipped else "")
     body = head + "".join(_section(series[key]) for key in sorted(series))
     style = ("generalad.bench.outputs", "history.css")
     return page(title, body, ("generalad.metrics", "report.css"), style)
@@ -134,47 +132,45 @@ def _section(runs: Sequence[Run]) -> str:
 def _overview(runs: Sequence[Run]) -> str:
     """The total, and beside it the ratios if there are any."""
     compared = [run.report for run in runs if run.report.total]
-    key = _legend("with 95 % intervals", median="median", p95="p95")
-    drawn = _times_plot(runs, "total", LARGE if compared else (1080, LARGE[1]))
-    total = _sheet("Total, ms an image", drawn, key, kind="sheet wide")
+    size = LARGE if compared else (1080, LARGE[1])
+    key = legend("with 95 % intervals", median="median", p95="p95")
+    total = sheet("Total, ms an image", _times_plot(runs, "total", size), key, kind="sheet wide")
     if not compared:
         return total
-    limits, levels = {}, [(0.0, "zero")]
+    marks, levels = {}, [(0.0, "zero")]
     limit = compared[-1].settings.get("limit")
     gated = any(gate.name == "slowdown" for gate in compared[-1].gates)
     if gated and isinstance(limit, (int, float)):
-        limits, levels = {"limit": "limit of the last run"}, [*levels, (100.0 * limit, "limit")]
+        marks, levels = {"limit": "limit of the last run"}, [*levels, (100.0 * limit, "limit")]
     shape = {"size": (440, 276), "unit": "%", "joined": False, "least": 4.0, "levels": levels}
-    label = "Change of the total against the old side"
-    drawn = _plot(runs, {"": _change}, label, **shape)
-    key = _legend("change of the median, in pairs", **limits)
-    return f'<div class="side">{total}{_sheet("New against old", drawn, key)}</div>'
+    drawn = _plot(runs, {"": _change}, "Change of the total against the old side", **shape)
+    ratios = sheet("New against old", drawn, legend("change of the median, in pairs", **marks))
+    return f'<div class="side">{total}{ratios}</div>'
 
 
 def _stages(runs: Sequence[Run]) -> str:
     """Small plots of all else that has a course, and why some of it has none."""
     known = {stage for run in runs for stage in run.report.new.stages} - {"total"}
-    ordered = [stage for stage in STAGES if stage in known] + sorted(known - set(STAGES))
-    sheets = [_sheet(escape(stage), _times_plot(runs, stage, SMALL)) for stage in ordered]
+    ordered = sorted(known, key=lambda one: ((*STAGES, one).index(one), one))
+    sheets = [sheet(escape(stage), _times_plot(runs, stage, SMALL)) for stage in ordered]
     why_not = []
     if any(run.report.new.throughput for run in runs):
-        key = _legend("more is better", median="one session", p95="most of all")
+        key = legend("more is better", median="one session", p95="most of all")
         kinds = {"p95": partial(_rate, most=True), "median": partial(_rate, most=False)}
         drawn = _plot(runs, kinds, "Images a second over time", least_share=0.1)
-        sheets.append(_sheet("images a second", drawn, key))
+        sheets.append(sheet("images a second", drawn, key))
     else:
         why_not.append("Throughput is measured where an artifact is benched alone.")
     soaks = [run.report.soak for run in runs if run.report.soak is not None]
-    drifts = {"latency": "ms"} if soaks else {}
-    if any(soak.memory for soak in soaks):
-        drifts["memory"] = "MB"
-    for of, unit in drifts.items():
+    units = {"latency": "ms", "memory": "MB"}
+    for of in [of for of in units if any(getattr(soak, of) for soak in soaks)]:
         shape = {"levels": [(0.0, "zero")], "joined": False}
-        drawn = _plot(runs, {"": partial(_drift, of, unit)}, f"Drift of {of} over time", **shape)
-        sheets.append(_sheet(f"drift, {unit} an hour", drawn))
+        kinds = {"": partial(_drift, of, units[of])}
+        drawn = _plot(runs, kinds, f"Drift of {of} over time", **shape)
+        sheets.append(sheet(f"drift, {units[of]} an hour", drawn))
     if not soaks:
         why_not.append("None of these runs was a soak.")
-    elif "memory" not in drifts:
+    elif not any(soak.memory for soak in soaks):
         why_not.append("The system did not tell the memory of the soaks.")
     note = f'<p class="note">{" ".join(why_not)}</p>' if why_not else ""
     return f'<div class="stages">{"".join(sheets)}</div>{note}'
@@ -183,14 +179,6 @@ def _stages(runs: Sequence[Run]) -> str:
 # What a report has to show in a plot: a value, what its title says of it, and its class.
 
 Shown = tuple[Estimate, str, str] | None
-
-
-def _times_plot(runs: Sequence[Run], stage: str, size: tuple[int, int]) -> str:
-    """Median and p95 of a stage, or a word that there are none."""
-    kinds = {kind: partial(_time, stage, kind) for kind in ("p95", "median")}
-    if not any(shown(run.report) for run in runs for shown in kinds.values()):
-        return '<p class="note">not measured</p>'
-    return _plot(runs, kinds, f"{stage} over time", size=size, least_share=0.1)
 
 
 def _time(stage: str, kind: str, report: BenchReport) -> Shown:
@@ -221,7 +209,7 @@ def _rate(report: BenchReport, *, most: bool) -> Shown:
 
 def _drift(of: str, unit: str, report: BenchReport) -> Shown:
     """The slope of a soak; red is what surely grew."""
-    slope = getattr(report.soak, of, None)
+    slope: Estimate | None = getattr(report.soak, of, None)
     if report.soak is None or slope is None:
         return None
     kind = "cannot"
@@ -231,12 +219,17 @@ def _drift(of: str, unit: str, report: BenchReport) -> Shown:
     return slope, f"{text.with_interval(slope)} {unit} an hour, {took}", kind
 
 
+def _times_plot(runs: Sequence[Run], stage: str, size: tuple[int, int]) -> str:
+    """Median and p95 of a stage."""
+    kinds = {kind: partial(_time, stage, kind) for kind in ("p95", "median")}
+    return _plot(runs, kinds, f"{stage} over time", size=size, least_share=0.1)
+
+
 def _plot(
     runs: Sequence[Run],
     kinds: dict[str, Callable[[BenchReport], Shown]],
     label: str,
     *,
-    size: tuple[int, int] = SMALL,
     least_share: float = 0.0,
     **shape: Any,
 ) -> str:
@@ -250,26 +243,14 @@ def _plot(
             if found := shown(run.report):
                 value, words, kind = found
                 line.points.append(Point(at, value, f"{run.date}: {words}, {run.name}", kind))
-    if least_share:
-        values = (point.estimate.value for line in lines for point in line.points)
-        shape["least"] = least_share * max(values)
+    values = [point.estimate.value for line in lines for point in line.points]
+    if not values:
+        return '<p class="note">not measured</p>'
     one_day = len({run.date[:10] for run in runs}) == 1
     dates = [run.date[5:] if one_day else run.date[:10] for run in runs]
-    return runs_plot(lines, dates, label, size=size, **shape)
-
-
-def _legend(plain: str, **marked: str) -> str:
-    """Words with the mark of their class, then plain ones."""
-    marks = "".join(f'<span><i class="{k}"></i>{words}</span>' for k, words in marked.items())
-    return f'<p class="key">{marks}<span>{plain}</span></p>'
-
-
-def _sheet(name: str, drawn: str, key: str = "", kind: str = "sheet") -> str:
-    return f'<div class="{kind}"><h3>{name}</h3>{key}{drawn}</div>'
-
-
-def _folded(summary: str, inside: str) -> str:
-    return f"<details><summary>{summary}</summary>{inside}</details>"
+    return runs_plot(
+        lines, dates, label, **{"size": SMALL, "least": least_share * max(values)} | shape
+    )
 
 
 def _table(runs: Sequence[Run]) -> str:
@@ -283,31 +264,25 @@ def _table(runs: Sequence[Run]) -> str:
         for some in (rows[:SHOWN], rows[SHOWN:])
     )
     older = len(rows) - SHOWN
-    return f"<h3>Runs</h3>{shown}{_folded(f'{older} older runs', rest) if older > 0 else ''}"
+    return f"<h3>Runs</h3>{shown}{folded(f'{older} older runs', rest) if older > 0 else ''}"
 
 
 def _row(run: Run) -> str:
-    report, found = run.report, run.report.total
-    times, which = report.new.stages.get("total"), report.new.revision or report.new.sha256
-    median = text.number(times.median.value) if times else ""
-    change, verdict = "", ""
-    if found is not None:
+    """Figures, verdict, and what gates say: the whole reason where it is not "passed"."""
+    report, times = run.report, run.report.new.stages.get("total")
+    change, verdict, said = "", "<td></td>", []
+    if found := report.total:
         change = f"{text.change(found.ratio)}<small>{text.change_interval(found.ratio)}</small>"
         verdict = f'<td class="{found.verdict.split()[0]}">{found.verdict}</td>'
-    said = [_gate(gate) for gate in report.gates]
+    for gate in report.gates:
+        kind = {True: "passed", False: "failed", None: "cannot"}[gate.passed]
+        words = f"{gate.name} passed" if gate.passed else escape(str(gate))
+        said.append(f'<span class="{kind}">{words}</span>')
     if report.refusal:
         verdict = '<td class="cannot">refused</td>'
         said.append(escape(report.refusal))
-    return (
-        f"<tr><td>{run.date}</td><td><code>{escape(which[:12])}</code></td>"
-        f'<td class="number">{median}</td><td class="number">{text.p95(times)}</td>'
-        f'<td class="number">{change}</td>{verdict or "<td></td>"}<td>{"<br>".join(said)}</td></tr>'
-    )
-
-
-def _gate(gate: Gate) -> str:
-    """Its answer; the whole reason where it is not "passed"."""
-    kind = {True: "passed", False: "failed", None: "cannot"}[gate.passed]
-    return (
-        f'<span class="{kind}">{f"{gate.name} passed" if gate.passed else escape(str(gate))}</span>'
-    )
+    median, p95 = text.number(times.median.value) if times else "", text.p95(times)
+    numbers = "".join(f'<td class="number">{number}</td>' for number in (median, p95, change))
+    which = escape((report.new.revision or report.new.sha256)[:12])
+    row = f"<td>{run.date}</td><td><code>{which}</code></td>{numbers}{verdict}"
+    return f"<tr>{row}<td>{'<br>'.join(said)}</td></tr>"
