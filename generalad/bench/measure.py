@@ -6,7 +6,6 @@ images -> interleaved (a process for each side) -> comparison, or a baseline -> 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import math
 import signal
@@ -105,17 +104,21 @@ def bench(
         "seed": seed,
     }
     references: list[dict[str, float]] = []
+
+    def between() -> None:
+        if stored is not None or save_baseline is not None:
+            references.append(run_references(threads))
+
     whole = math.ceil(settings["budget"])
     plan = Plan(
         budget=settings["budget"],
         enough=precise_enough(limits, soak_for),
+        between=between,
         progress=lambda seconds: progress("measuring", int(seconds), whole),
         seed=seed,
         rounds=soak_for is None,
         spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,
     )
-    if stored is not None or save_baseline is not None:
-        plan = dataclasses.replace(plan, between=lambda: references.append(run_references(threads)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_interrupt(_interrupted))
         subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
@@ -127,25 +130,23 @@ def bench(
         notes = summary.notes(recordings, before, summary.ticks())
         took = math.ceil(recordings[0].moments[-1])  # less than the budget, once enough is known
         progress("measuring", took, took)
-        alone = len(subjects) == 1
-        rates = (
-            summary.saturate(subjects[0], options, batches, progress=progress) if alone else None
-        )
+        rates = None
+        if len(subjects) == 1:
+            rates = summary.saturate(subjects[0], options, batches, progress=progress)
     report = _report(recordings, rates, references, settings, notes)
+    if len(recordings) == 2:
+        report = _compared(report, recordings)
     if references:
         relative = baselines.relative_times(recordings[0].own_medians(), references)
         report = _with_baseline(report, relative, stored, save_baseline)
     if soak_for is not None:
         report = replace(report, soak=summary.soak_of(recordings[0]))
-    elif alone:
+    elif len(recordings) == 1:
         progress("ceilings", 0, 1)
         report = _with_roofline(report, recordings[0], Path(artifact))
         progress("ceilings", 1, 1)
-    return replace(
-        report,
-        gates=judge_limits(limits, report.new, report.comparisons),
-        seconds=round(time.monotonic() - began, 1),
-    )
+    gates = judge_limits(limits, report.new, report.comparisons)
+    return replace(report, gates=gates, seconds=round(time.monotonic() - began, 1))
 
 
 def _report(
@@ -155,38 +156,33 @@ def _report(
     settings: dict[str, Any],
     notes: list[str],
 ) -> BenchReport:
-    """What was measured, with ratios and verdict where there are two sides."""
+    """What was measured of the new side, and where."""
     new, batch = recordings[0], settings["batch"]
-    padded = [
-        f"{r.subject.name} is made for batches of {r.facts.fixed_batch}, others are padded to it"
-        for r in recordings
-        if r.facts.fixed_batch is not None and batch % r.facts.fixed_batch
-    ]
-    machine = _machine(new.facts, settings["threads"])
-    machine = replace(
-        machine,
-        noise=summary.noise(recordings),
-        reference=baselines.reference_times(references) if references else {},
-    )
-    report = BenchReport(
+    for side, facts in ((r.subject.name, r.facts) for r in recordings):
+        if facts.fixed_batch is not None and batch % facts.fixed_batch:
+            padded = f"{side} is made for batches of {facts.fixed_batch}, others are padded to it"
+            notes = [padded, *notes]
+    machine, noise = _machine(new.facts, settings["threads"]), summary.noise(recordings)
+    reference = baselines.reference_times(references) if references else {}
+    size, runs = list(new.facts.image_size), len(new.blocks[0].times["total"])
+    return BenchReport(
         when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         version=generalad.__version__,
-        machine=machine,
-        settings={
-            **settings,
-            "image_size": list(new.facts.image_size),
-            "runs_a_block": len(new.blocks[0].times["total"]),
-        },
+        machine=replace(machine, noise=noise, reference=reference),
+        settings={**settings, "image_size": size, "runs_a_block": runs},
         new=summary.side_of(new, rates),
-        notes=(*padded, *notes),
+        notes=tuple(notes),
         seconds=0.0,
     )
-    if len(recordings) < 2:
-        return report
-    found = compare(new, recordings[1], limit=settings["limit"])
-    counted = "ratios include the waiting for cores, because one side waits more than the other"
-    all_notes = (*report.notes, counted) if found.waiting_counts else report.notes
-    return _judged(replace(report, old=summary.side_of(recordings[1]), notes=all_notes), found)
+
+
+def _compared(report: BenchReport, recordings: Sequence[Recording]) -> BenchReport:
+    """With the old side, ratios and verdict."""
+    found, notes = compare(*recordings, limit=report.settings["limit"]), report.notes
+    if found.waiting_counts:
+        words = "ratios include the waiting for cores, because one side waits more than the other"
+        notes = (*notes, words)
+    return _judged(replace(report, old=summary.side_of(recordings[1]), notes=notes), found)
 
 
 def _judged(report: BenchReport, found: Compared) -> BenchReport:
@@ -204,14 +200,13 @@ def _with_baseline(
 
     The measurement is not lost by a refusal: the report holds it.
     """
-    refusals = []
+    refusals, limit = [], report.settings["limit"]
     if target is not None:
         try:
             baselines.save_baseline(Path(target), baselines.make_baseline(report, relative))
         except GadError as error:
             refusals.append(f"no baseline was written: {error}")
     if stored is not None:
-        limit = report.settings["limit"]
         try:
             found = baselines.compare_with_baseline(report, relative, stored, limit)
             report = _judged(report, found)

@@ -39,31 +39,25 @@ class Worker:
 
     def answer(self, order: Answer) -> Answer:
         """Do what a command says."""
-        command = {"open": self.open, "run": self.run, "throughput": self.throughput}
-        return command[order.pop("do")](**order)
+        commands = {"open": self._open, "run": self._run, "throughput": self._throughput}
+        return commands[order["do"]](order)
 
-    def open(
-        self,
-        artifact: str,
-        images: list[str],
-        videos: list[str],
-        batch: int,
-        timed: bool,
-        **options: Any,
-    ) -> Answer:
+    def _open(self, order: Answer) -> Answer:
         """Open an artifact as `gad infer` does, run a first image, say what is known of it."""
         import generalad
         from generalad.runtime import open_session
 
-        given = {name: value for name, value in options.items() if value is not None}
-        self._open = functools.partial(open_session, artifact, spinning=False, timed=timed, **given)
-        self._images = functools.partial(Images, images, tuple(videos))
-        self._images()  # read once already, so that the first run finds them in the file cache
-        self._batch = batch
+        given = {name: order[name] for name in ("threads", "device") if order[name] is not None}
+        given |= {"spinning": False, "timed": order["timed"]}
+        images = functools.partial(Images, order["images"], tuple(order["videos"]))
+        images()  # read once already, so that the first run finds them in the file cache
+        self._batch = order["batch"]
+        opened = functools.partial(open_session, order["artifact"], **given)
         began = time.perf_counter()
-        session = self._open()
+        session = opened()
         load = (time.perf_counter() - began) * 1000
-        self._pipelines = [Pipeline(session, self._images(), batch)]
+        self._new_pipeline = lambda: Pipeline(opened(), images(), self._batch)
+        self._pipelines = [Pipeline(session, images(), self._batch)]
         return {
             "backend": session.backend,
             "precision": session.spec.precision,
@@ -75,31 +69,32 @@ class Worker:
             "package": str(Path(generalad.__file__).resolve().parent),
         }
 
-    def run(self, runs: int) -> Answer:
+    def _run(self, order: Answer) -> Answer:
         """Times and waits by stage, one value a run; the memory after them."""
-        times, waits = zip(*(self._pipelines[0].run() for _ in range(runs)))  # noqa: B905
+        runs = [self._pipelines[0].run() for _ in range(order["runs"])]
+        times, waits = ([run[part] for run in runs] for part in (0, 1))
         return {
             "times": {stage: [run[stage] for run in times] for stage in times[0]},
-            "waits": waits[0] and {stage: [run[stage] for run in waits] for stage in waits[0]},
+            "waits": {stage: [run[stage] for run in waits] for stage in waits[0]} or None,
             **memory(),
         }
 
-    def throughput(self, sessions: int, seconds: float) -> Answer:
+    def _throughput(self, order: Answer) -> Answer:
         """Images a second of so many sessions, each in a thread of its own, side by side."""
-        while len(self._pipelines) < sessions:
-            self._pipelines.append(Pipeline(self._open(), self._images(), self._batch))
+        while len(self._pipelines) < order["sessions"]:
+            self._pipelines.append(self._new_pipeline())
             self._pipelines[-1].run()
         began = time.perf_counter()
 
         def loop(pipeline: Pipeline) -> int:
             done = 0
-            while time.perf_counter() < began + seconds:
+            while time.perf_counter() < began + order["seconds"]:
                 pipeline.run()
                 done += self._batch
             return done
 
-        with ThreadPoolExecutor(sessions) as threads:
-            done = sum(threads.map(loop, self._pipelines[:sessions]))
+        with ThreadPoolExecutor(order["sessions"]) as threads:
+            done = sum(threads.map(loop, self._pipelines[: order["sessions"]]))
         return {"images_per_second": done / (time.perf_counter() - began)}
 
 
@@ -151,7 +146,7 @@ class Pipeline:
         self._stages: ByStage = getattr(session, "stages", {})
         self._watch = Stopwatch()
 
-    def run(self) -> tuple[ByStage, ByStage | None]:
+    def run(self) -> tuple[ByStage, ByStage]:
         """One batch: milliseconds an image, see `Stopwatch.stop`."""
         import numpy as np
 
@@ -212,14 +207,16 @@ class Stopwatch:
         self._mark = time.perf_counter()
         self._looked += self._mark - now
 
-    def stop(self, batch: int) -> tuple[ByStage, ByStage | None]:
-        """Milliseconds an image by stage, and the waiting in them; None where nobody knows."""
+    def stop(self, batch: int) -> tuple[ByStage, ByStage]:
+        """Milliseconds an image by stage, and the waiting in them; empty where nobody knows."""
         looked = self._looked - (self._mark - self._ended)  # the last look lies behind the end
         self._times["total"] = (self._ended - self._began - looked) * 1000
         self._waits["total"] = (self._wait - self._first_wait) * 1000
-        times = {name: value / batch for name, value in self._times.items()}
-        waits = {name: value / batch for name, value in self._waits.items()}
-        return times, None if self._file is None else waits
+        waits = {} if self._file is None else self._waits
+        times, waits = (
+            {name: value / batch for name, value in found.items()} for found in (self._times, waits)
+        )
+        return times, waits
 
     def _waited(self) -> float:
         if self._file is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -156,11 +157,11 @@ def with_interval(value: Estimate | float | str) -> str:
     return f"{number(value.value)} ({between})" if between else number(value.value)
 
 
-def interval(estimate: Estimate) -> str:
+def interval(estimate: Estimate, show: Callable[[float], str] = number) -> str:
     """Both ends, or nothing."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{number(estimate.low)}…{number(estimate.high)}"
+    return f"{show(estimate.low)}…{show(estimate.high)}"
 
 
 def median(times: Times | None) -> str:
@@ -191,14 +192,12 @@ def change(ratio: Estimate) -> str:
 
 def change_interval(ratio: Estimate) -> str:
     """The interval of a ratio as percent more or less, or nothing."""
-    if ratio.low is None or ratio.high is None:
-        return ""
-    return f"{_signed(ratio.low)}…{_signed(ratio.high)}"
+    return interval(ratio, _signed)
 
 
 def _slope(slope: Estimate) -> str:
-    known = slope.low is not None and slope.high is not None
-    return f"{slope.value:+.3g}" + (f" ({slope.low:+.3g}…{slope.high:+.3g})" if known else "")
+    between = interval(slope, "{:+.3g}".format)
+    return f"{slope.value:+.3g}" + (f" ({between})" if between else "")
 
 
 def _signed(ratio: float) -> str:
