@@ -220,8 +220,8 @@ def compare_with_baseline(
 
 def _check_noise(report: BenchReport) -> None:
     """Refuse several threads on a machine that others use: nothing measured follows them then."""
-    shares = {"waiting for cores": report.new.waiting, "noise": report.machine.noise}
-    found = [f"{name} {percent(value)}" for name, value in shares.items() if (value or 0) > NOISE]
+    shares = {"waiting for cores": report.new.waiting or 0, "noise": report.machine.noise or 0}
+    found = [f"{name} {percent(value)}" for name, value in shares.items() if value > NOISE]
     if found and report.machine.threads != 1:
         raise GadError(
             f"several threads on a machine that is not quiet ({', '.join(found)}; at most"

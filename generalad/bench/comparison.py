@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.bench.gates import LIMIT, verdict, verdict_text
+from generalad.bench.gates import LIMIT, Limits, verdict, verdict_text
 from generalad.bench.interleaved import Recording
-from generalad.bench.options import Limits
 from generalad.bench.report import STAGES, Comparison, Verdict
 from generalad.bench.worker_process import Block, Subject
 from generalad.statistics import Estimate, clustered_quantile, median_ratio
@@ -81,18 +80,16 @@ def log_ratios(
     new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
 ) -> Floats:
     """Of each pair, the logarithm of the ratio of the two blocks' medians."""
-    return np.log(_medians(new, stage, waiting)) - np.log(_medians(old, stage, waiting))
-
-
-def _medians(blocks: Sequence[Block], stage: str, waiting: bool = False) -> Floats:
-    values = [block.times[stage] if waiting else block.own(stage) for block in blocks]
-    return np.maximum([float(np.median(block)) for block in values], 1e-6)
+    sides = ([block.median(stage, waiting=waiting) for block in side] for side in (new, old))
+    of_new, of_old = (np.log(np.maximum(medians, 1e-6)) for medians in sides)
+    return np.asarray(of_new - of_old)
 
 
 def _cause(old: Recording, found: dict[str, Estimate]) -> str:
     """The stage that makes most of the difference."""
+    medians = old.own_medians()
     gains = {
-        stage: (value.value - 1) * float(np.median(_medians(old.blocks, stage)))
+        stage: (value.value - 1) * float(np.median(medians[stage]))
         for stage, value in found.items()
     }
     total = gains.pop("total")

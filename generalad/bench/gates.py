@@ -6,13 +6,22 @@ An interval is judged, not a value: a gate says no only if the whole interval li
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from generalad.bench.options import Limits
 from generalad.bench.report import Comparison, Gate, Side, Verdict
 from generalad.statistics import Estimate
 
 LIMIT = 0.05  # the slowdown that is judged where none is asked for
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is judged; None is not."""
+
+    slowdown: float | None = None  # the largest share by which the total may take longer
+    p95: float | None = None  # milliseconds an image that 95 % of runs may take at most
+    memory: float | None = None  # megabytes that the process may have at most
 
 
 def verdict(value: Estimate, limit: float) -> Verdict:

@@ -10,13 +10,12 @@ import contextlib
 import dataclasses
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from generalad.bench.sensors import Sensors, read_sensors
+from generalad.bench.machine import Sensors, read_sensors
 from generalad.bench.worker_process import Block, Facts, RunOptions, Subject, WorkerProcess
 from generalad.errors import UsageError
 
@@ -43,10 +42,8 @@ class Recording:
 
     def own_medians(self) -> dict[str, list[float]]:
         """By stage, the median of each block without the waiting."""
-        return {
-            stage: [float(np.median(block.own(stage))) for block in self.blocks]
-            for stage in self.blocks[0].times
-        }
+        stages = self.blocks[0].times
+        return {stage: [block.median(stage) for block in self.blocks] for stage in stages}
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def warm_up(worker: WorkerProcess, *, clock: Clock = time.monotonic) -> float:
     while True:
         times = worker.run(runs).own("total")
         fastest = min(times)
-        batch = float(np.median(times)) * worker.batch
+        batch = statistics.median(times) * worker.batch
         if fastest > best * (1 - STEADY) or clock() - began > WARM_UP:
             return batch
         best, runs = fastest, max(3, min(200, round(BLOCK / batch)))

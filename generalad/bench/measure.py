@@ -12,7 +12,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,17 @@ from msgspec.structs import replace
 import generalad
 from generalad.bench import baseline as baselines
 from generalad.bench import summary
-from generalad.bench.checkout import checkout, own_revision
+from generalad.bench.checkout import subjects_of
 from generalad.bench.comparison import Compared, compare, precise_enough
-from generalad.bench.gates import LIMIT, judge_limits
+from generalad.bench.gates import LIMIT, Limits, judge_limits
 from generalad.bench.images import DRAWN, images
 from generalad.bench.interleaved import Plan, Recording, measure_interleaved
-from generalad.bench.machine import describe_machine
-from generalad.bench.options import Limits, check_options
+from generalad.bench.machine import describe_machine, read_sensors
 from generalad.bench.reference import run_references
 from generalad.bench.report import BenchReport, Machine
 from generalad.bench.roofline import roofline_of
-from generalad.bench.sensors import read_sensors
 from generalad.bench.worker_process import Facts, RunOptions, Subject, WorkerProcess, may_use_gpu
-from generalad.errors import GadError
+from generalad.errors import GadError, UsageError
 from generalad.files import check_writable
 from generalad.progress import Progress, no_progress
 from generalad.runtime.interrupt import on_interrupt
@@ -89,7 +87,7 @@ def bench(
         GadError: the baseline can never judge this artifact here, the GPU is busy, an artifact
             cannot be opened, or a process died or hangs.
     """
-    check_options(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
+    _check_options(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
     if save_baseline is not None:
         check_writable(Path(save_baseline))
     began, before = time.monotonic(), summary.ticks()
@@ -121,7 +119,7 @@ def bench(
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_interrupt(_interrupted))
-        subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
+        subjects = stack.enter_context(subjects_of(Path(artifact), against, against_rev))
         options = RunOptions(stack.enter_context(images(source)), batches[0], threads, device)
         _check_gpu(subjects, options)
         if stored is not None:
@@ -147,6 +145,34 @@ def bench(
         progress("ceilings", 1, 1)
     gates = judge_limits(limits, report.new, report.comparisons)
     return replace(report, gates=gates, seconds=round(time.monotonic() - began, 1))
+
+
+def _check_options(
+    against: str | Path | None,
+    against_rev: str | None,
+    baseline: str | Path | None,
+    save_baseline: str | Path | None,
+    batches: Sequence[int],
+    limits: Limits,
+    soak_for: float | None,
+) -> None:
+    """Refuse, with a UsageError, what cannot be asked of one bench together."""
+    others = {"an artifact": against, "a revision": against_rev, "a baseline": baseline}
+    named = [name for name, value in others.items() if value is not None]
+    paired = against is not None or against_rev is not None
+    if len(named) > 1:
+        message = f"a bench compares with one thing only, found {' and '.join(named)}"
+        raise UsageError(message, remedy="leave all but one out")
+    if soak_for is not None and (named or save_baseline is not None):
+        raise UsageError("a soak watches one artifact", remedy="leave the comparison out")
+    if paired and save_baseline is not None:
+        raise UsageError("a baseline is made of one artifact", remedy="leave the comparison out")
+    if paired and len(batches) > 1:
+        message = "a comparison is made at one batch size"
+        raise UsageError(message, remedy="run it once for each batch size")
+    if limits.slowdown is not None and not named:
+        message = "a slowdown needs something to compare with"
+        raise UsageError(message, remedy="add --against, --against-rev or --baseline")
 
 
 def _report(
@@ -245,33 +271,14 @@ def _check_baseline(
     """Refuse a baseline that can never judge this artifact here, before time is spent."""
     with WorkerProcess(subject, options) as worker:
         facts = worker.facts
-    machine, settings = (
-        _machine(facts, options.threads),
-        {**settings, "image_size": facts.image_size},
-    )
-    here = baselines.conditions(machine, facts, settings)
+    machine, size = _machine(facts, options.threads), {"image_size": facts.image_size}
+    here = baselines.conditions(machine, facts, {**settings, **size})
     baselines.check_conditions(here, run_references(options.threads), stored)
 
 
 def _machine(facts: Facts, threads: int | None) -> Machine:
     """This machine, with its GPU where the artifact runs on it."""
     return describe_machine(threads, read_sensors().gpu if facts.on_gpu else None)
-
-
-@contextlib.contextmanager
-def _subjects(
-    artifact: Path, against: str | Path | None, against_rev: str | None
-) -> Iterator[list[Subject]]:
-    """The new side, and the old one if there is one."""
-    new = Subject(artifact.name, artifact.absolute())
-    if against_rev is not None:
-        with checkout(against_rev) as (root, commit):
-            old = new._replace(root=root, revision=commit)
-            yield [new._replace(revision=own_revision()), old]
-    elif against is not None:
-        yield [new, Subject(Path(against).name, Path(against).absolute())]
-    else:
-        yield [new]
 
 
 def _interrupted(number: int) -> None:

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from generalad.bench.machine import usable_cores
 from generalad.errors import UsageError
+from generalad.parallel import usable_cores
 
 _PRODUCTS, _SIDE = 384, 64
 """Products of so many matrices of that side. BLAS libraries give so small a product to one thread,

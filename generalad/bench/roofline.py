@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.bench.graph_cost import Cost, Precision, count
-from generalad.bench.machine import usable_cores
 from generalad.bench.report import Roofline
 from generalad.errors import ArtifactError, MissingExtraError, require_extra
 from generalad.files import sha256_of_file
+from generalad.parallel import usable_cores
 from generalad.runtime.backends.engine_record import read_record
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from generalad.bench.interleaved import Recording, warm_up
+from generalad.bench.machine import Sensors, energy_between, read_sensors
 from generalad.bench.report import STAGES, Side, Soak, Throughput, Times
-from generalad.bench.sensors import Sensors, energy_between, read_sensors
 from generalad.bench.worker_process import Block, RunOptions, Subject, WorkerProcess
 from generalad.errors import UsageError
 from generalad.files import sha256_of_file
@@ -36,6 +36,13 @@ NOISY = 0.10
 
 WAITING = 0.10  # share of the time without a core, above which it is worth a word
 STOLEN = 0.02  # the same of what the host of a virtual machine took
+
+
+class Ticks(NamedTuple):
+    """Processor time of the whole machine so far, and what the host took of it."""
+
+    total: int
+    stolen: int
 
 
 class Saturated(NamedTuple):
@@ -115,7 +122,7 @@ def soak_of(recording: Recording) -> Soak:
             f"the soak was too short for a slope: {len(blocks)} blocks",
             remedy="let it run for longer, such as --soak 30m",
         )
-    latency = [float(np.median(block.times["total"])) for block in blocks]
+    latency = [block.median("total", waiting=True) for block in blocks]
     memory = [block.rss for block in blocks if block.rss is not None]
     drift = _slope(moments, memory) if len(memory) == len(blocks) else None
     return Soak(moments[-1], _slope(moments, latency), drift)
@@ -130,13 +137,6 @@ def _slope(moments: Sequence[float], values: Sequence[float]) -> Estimate:
         for series in (moments, values)
     )
     return slope([moment / HOUR for moment in x], y)
-
-
-class Ticks(NamedTuple):
-    """Processor time of the whole machine so far, and what the host took of it."""
-
-    total: int
-    stolen: int
 
 
 def ticks(path: Path = Path("/proc/stat")) -> Ticks | None:

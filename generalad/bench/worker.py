@@ -25,7 +25,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ ByStage = dict[str, float]
 
 class Worker:
     """An opened artifact, with one pipeline or several of them side by side."""
+
+    _new_pipeline: Callable[[], Pipeline]
 
     def answer(self, order: Answer) -> Answer:
         """Do what a command says."""

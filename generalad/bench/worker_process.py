@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -90,6 +91,10 @@ class Block:
             return self.times[stage]
         both = zip(self.times[stage], self.waits[stage], strict=True)
         return [max(time - wait, 1e-6) for time, wait in both]
+
+    def median(self, stage: str, *, waiting: bool = False) -> float:
+        """Of a stage, without the waiting or with it."""
+        return statistics.median(self.times[stage] if waiting else self.own(stage))
 
 
 def may_use_gpu(subject: Subject, options: RunOptions) -> bool:

@@ -85,8 +85,8 @@ def bench(
     Limits are judged by intervals. Exit code 3: one is surely exceeded. 1: the work failed, or a
     baseline cannot judge this run. "Cannot tell" is said and gives 0.
     """
+    from generalad.bench.gates import Limits
     from generalad.bench.measure import bench as run
-    from generalad.bench.options import Limits
     from generalad.cli.console import console, progress
 
     _check_writable(json, markdown, github, history)
@@ -148,11 +148,11 @@ def _write(
     elif json is not None:
         _save(Path(json), report.to_json())
     if markdown is not None:
-        from generalad.bench.outputs.markdown import markdown as to_markdown
+        from generalad.bench.outputs.github import markdown as to_markdown
 
         _save(markdown, to_markdown(report))
     if github is not None:
-        from generalad.bench.outputs.github_benchmark import github_benchmark
+        from generalad.bench.outputs.github import github_benchmark
 
         _save(github, github_benchmark(report))
     if history is not None:

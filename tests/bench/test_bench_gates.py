@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalad.bench.gates import (
+    Limits,
     judge_limits,
     memory_gate,
     p95_gate,
@@ -17,7 +18,6 @@ from generalad.bench.gates import (
     verdict,
     verdict_text,
 )
-from generalad.bench.options import Limits
 from generalad.bench.outputs.text import duration_text
 from generalad.cli.bench import batch_sizes, duration, share
 from generalad.errors import UsageError

@@ -8,7 +8,7 @@ import pytest
 
 from generalad.bench import summary
 from generalad.bench.interleaved import Recording
-from generalad.bench.sensors import Counter, Sensors
+from generalad.bench.machine import Counter, Sensors
 from generalad.bench.summary import Saturated, saturate, side_of
 from generalad.bench.worker_process import Block, Facts, RunOptions, Subject
 

@@ -10,7 +10,7 @@ import pytest
 
 from generalad.bench import interleaved
 from generalad.bench.interleaved import Plan, Recording, measure_interleaved
-from generalad.bench.sensors import Sensors
+from generalad.bench.machine import Sensors
 from generalad.bench.worker_process import Block, Facts, RunOptions, Subject
 from generalad.errors import UsageError
 

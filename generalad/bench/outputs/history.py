@@ -6,7 +6,7 @@ kind of machine with the same batch, threads and source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from html import escape
@@ -142,7 +142,7 @@ def _overview(runs: Sequence[Run]) -> str:
     gated = any(gate.name == "slowdown" for gate in compared[-1].gates)
     if gated and isinstance(limit, (int, float)):
         marks, levels = {"limit": "limit of the last run"}, [*levels, (100.0 * limit, "limit")]
-    shape = {"size": (440, 276), "unit": "%", "joined": False, "least": 4.0, "levels": levels}
+    shape: dict[str, Any] = {"size": (440, 276), "unit": "%", "least": 4.0, "levels": levels}
     drawn = _plot(runs, {"": _change}, "Change of the total against the old side", **shape)
     ratios = sheet("New against old", drawn, legend("change of the median, in pairs", **marks))
     return f'<div class="side">{total}{ratios}</div>'
@@ -164,9 +164,7 @@ def _stages(runs: Sequence[Run]) -> str:
     soaks = [run.report.soak for run in runs if run.report.soak is not None]
     units = {"latency": "ms", "memory": "MB"}
     for of in [of for of in units if any(getattr(soak, of) for soak in soaks)]:
-        shape = {"levels": [(0.0, "zero")], "joined": False}
-        kinds = {"": partial(_drift, of, units[of])}
-        drawn = _plot(runs, kinds, f"Drift of {of} over time", **shape)
+        drawn = _plot(runs, {"": partial(_drift, of, units[of])}, f"Drift of {of} over time")
         sheets.append(sheet(f"drift, {units[of]} an hour", drawn))
     if not soaks:
         why_not.append("None of these runs was a soak.")
@@ -227,13 +225,13 @@ def _times_plot(runs: Sequence[Run], stage: str, size: tuple[int, int]) -> str:
 
 def _plot(
     runs: Sequence[Run],
-    kinds: dict[str, Callable[[BenchReport], Shown]],
+    kinds: Mapping[str, Callable[[BenchReport], Shown]],
     label: str,
     *,
     least_share: float = 0.0,
     **shape: Any,
 ) -> str:
-    """A line a kind; dates below, or times of day where all runs are of one.
+    """A line a kind, or points around zero; dates below, or times of day where all are of one.
 
     The axis is at least `least_share` of the highest value high.
     """
@@ -248,9 +246,10 @@ def _plot(
         return '<p class="note">not measured</p>'
     one_day = len({run.date[:10] for run in runs}) == 1
     dates = [run.date[5:] if one_day else run.date[:10] for run in runs]
-    return runs_plot(
-        lines, dates, label, **{"size": SMALL, "least": least_share * max(values)} | shape
-    )
+    usual: dict[str, Any] = {"size": SMALL, "least": least_share * max(values)}
+    if "" in kinds:
+        usual |= {"levels": [(0.0, "zero")], "joined": False}
+    return runs_plot(lines, dates, label, **usual | shape)
 
 
 def _table(runs: Sequence[Run]) -> str:

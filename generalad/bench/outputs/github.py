@@ -1,13 +1,20 @@
-"""The report as a comment on a pull request: the verdict first, the rest folded."""
+"""What GitHub shows of a report: a comment on a pull request, and a chart over time.
+
+The chart is that of github-action-benchmark, tool `customSmallerIsBetter`. It compares a value with
+the one of the run before, whatever machine that was: good for a chart, not for a gate.
+"""
 
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from generalad.bench.outputs import text
 from generalad.bench.report import BenchReport, Verdict
+from generalad.statistics import Estimate
 
 _SIGN: dict[Verdict | None, str] = {
     "slower": "🔴",
@@ -22,7 +29,7 @@ _GATE_SIGN = {True: "✅", False: "❌", None: "❔"}
 
 
 def markdown(report: BenchReport) -> str:
-    """GitHub's Markdown, with a line feed at the end."""
+    """GitHub's Markdown, with a line feed at the end: the verdict first, the rest folded."""
     head = f"{_SIGN[report.verdict]} {report.verdict or 'measured'}"
     if report.refusal:
         head = "🚫 refused"
@@ -96,3 +103,37 @@ def _plain(found: str) -> str:
     escaped = html.escape(" ".join(found.split()), quote=False)
     escaped = re.sub(r"([\\`*_\[\]|~])", r"\\\1", escaped)
     return re.sub(r"([@#])(?=\w)", r"\1<!-- -->", escaped)
+
+
+def github_benchmark(report: BenchReport) -> str:
+    """The new side's figures as JSON; `range` and `extra` are shown in a tooltip."""
+    return json.dumps(entries(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def entries(report: BenchReport) -> list[dict[str, Any]]:
+    """Median and p95 of each stage, start, memory and energy; of a comparison the ratio of total.
+
+    Names stay the same from run to run as long as the artifact's does.
+    """
+    new, total = report.new, report.total
+    found: list[tuple[str, str, Any, str]] = []
+    for stage, times in new.stages.items():
+        for name, value in (("median", times.median), ("p95", times.p95)):
+            found.append((f"{stage}, {name}", "ms", value, f"{times.samples} runs\n"))
+    for fact in text.side_facts(new):
+        if fact.unit in ("ms", "MB", "J an image"):  # of which less is better
+            found.append((fact.name, fact.unit.split()[0], fact.value, ""))
+    if total:
+        extra = f"{total.verdict}, {text.title(report)}, {total.pairs} pairs\n"
+        found.append(("total, new over old", "ratio", total.ratio, extra))
+    return [
+        {
+            "name": f"{new.name}: {name}",
+            "unit": unit,
+            "value": value.value if isinstance(value, Estimate) else value,
+            "range": text.interval(value) if isinstance(value, Estimate) else "",
+            "extra": extra + text.machine_text(report.machine),
+        }
+        for name, unit, value, extra in found
+        if value is not None
+    ]
