@@ -137,7 +137,7 @@ def _write(
     history: Path | None,
 ) -> None:
     """All outputs; the table is for people and goes to stderr."""
-    from generalad.cli.bench_table import render
+    from generalad.bench.outputs.terminal import render
     from generalad.cli.console import console
 
     screen = console()

@@ -14,8 +14,8 @@ from rich.console import Console, Group
 
 from generalad.bench.outputs import text as words
 from generalad.bench.outputs.github import github_benchmark, markdown
+from generalad.bench.outputs.terminal import render
 from generalad.bench.report import BenchReport, Comparison, Gate, Soak, Verdict
-from generalad.cli.bench_table import render
 from generalad.statistics import Estimate
 
 BOTH = [comparison(), measurement()]
