@@ -219,6 +219,7 @@ def _kernel(
             b = DequantizeLinear (w, scale, zero_w)
             c = {call} (a, b)
             y = QuantizeLinear (c, coarse, zero)"""
+    # A convolution keeps the shape; `axis` is that of the output's channels.
     result, axis = (shape, 1) if len(shape) == 4 else ((*shape[:-1], weights[-1]), -1)
     ends = (f"{kind}[{', '.join(map(str, dims))}]" for dims in (shape, result))
     graph = "ceiling ({} x) => ({} y)".format(*ends)
