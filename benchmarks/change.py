@@ -39,11 +39,7 @@ from generalad.synth import write_dataset
 from generalad.training.train import train_detector
 
 IMAGES = 16
-EXPORT = """\
-import sys
-from generalad.export.export import export_detector
-export_detector(sys.argv[1], sys.argv[2])
-"""
+EXPORT = "import sys, generalad; generalad.export(sys.argv[1], sys.argv[2])"
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from artifact import tiny_artifact
 from numpy.typing import NDArray
+from shared import tiny_artifact
 
 import generalad
 from generalad.predictor import Predictor

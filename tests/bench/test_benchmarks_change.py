@@ -28,7 +28,7 @@ if not (BENCHMARKS / "change.py").exists():
 if shutil.which("git") is None:
     pytest.skip("needs git", allow_module_level=True)
 
-STUB = "import shutil\nexport_detector = lambda detector, out: shutil.copy(detector, out)\n"
+STUB = "import shutil\nexport = lambda detector, out: shutil.copy(detector, out)\n"
 """Stands for the whole package: its export is a copy."""
 
 

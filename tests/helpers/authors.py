@@ -317,7 +317,8 @@ def main(repository: str) -> None:
     found: dict[str, Tensor] = {}
     for part in (_features, _training, _schedule, _copies, _maps):
         found |= part(code)
-    np.savez_compressed(FILE, **{name: value.numpy() for name, value in found.items()})
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in found.items()}
+    np.savez_compressed(FILE, **arrays)
 
 
 if __name__ == "__main__":
