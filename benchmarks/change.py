@@ -28,9 +28,9 @@ from rich.console import Console
 from generalad.bench import bench
 from generalad.bench.checkout import checkout, own_revision
 from generalad.bench.images import images
-from generalad.bench.options import duration
 from generalad.bench.outputs.terminal import render
 from generalad.bench.worker_process import OWN_ROOT, RunOptions, Subject, WorkerProcess
+from generalad.cli.bench import duration
 from generalad.config import EMBEDDED, PRESETS
 from generalad.errors import GadError, UsageError
 from generalad.export.export import export_detector

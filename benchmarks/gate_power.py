@@ -27,23 +27,22 @@ from pathlib import Path
 import numpy as np
 from shared import planted_artifact
 
-from generalad.bench import noise
+from generalad.bench import summary
 from generalad.bench.comparison import (
     LOOK_EVERY,
     MIN_PAIRS,
     NARROW,
+    Floats,
     compare,
     log_ratios,
     narrow_enough,
     ratio,
-    ratio_of,
 )
-from generalad.bench.estimates import Floats, half_width
 from generalad.bench.gates import verdict
 from generalad.bench.images import images
 from generalad.bench.interleaved import Plan, Recording, measure_interleaved
 from generalad.bench.worker_process import RunOptions, Subject
-from generalad.statistics import Estimate
+from generalad.statistics import Estimate, median_ratio
 
 SLOWDOWNS = (0.0, 0.05, 0.10)
 LIMIT = 0.05
@@ -135,7 +134,7 @@ def run_trial(
         means=(wall_mean(new), wall_mean(old)),
         verdict=judged.verdict,
         seconds=time.monotonic() - began,
-        waiting=noise.waiting([*new.blocks, *old.blocks]),
+        waiting=summary.waiting([*new.blocks, *old.blocks]),
         load=os.getloadavg()[0],
     )
 
@@ -167,7 +166,7 @@ def print_table(trials: Sequence[Trial]) -> None:
     null = [trial.logs for trial in trials if trial.slowdown == 0]
     for share in SLOWDOWNS:
         some = [trial for trial in trials if trial.slowdown == share]
-        pooled = ratio_of(np.concatenate([trial.logs for trial in some]))
+        pooled = median_ratio(np.concatenate([trial.logs for trial in some]))
         simulated = simulate(null, 1 + share)
         print(
             f"| {share:.0%} | {in_words(pooled)} | {len(some)} "
@@ -199,10 +198,10 @@ def _simulated(random: np.random.Generator, null: Sequence[Sequence[float]], shi
 
 def gate(logs: Floats) -> str:
     """The verdict on turns that come one after another."""
-    found = ratio_of(logs)
+    found = median_ratio(logs)
     for turns in range(MIN_PAIRS, len(logs) + 1, LOOK_EVERY):
-        found = ratio_of(logs[:turns])
-        if half_width(found) <= NARROW * LIMIT:
+        found = median_ratio(logs[:turns])
+        if found.half_width <= NARROW * LIMIT:
             break
     return verdict(found, LIMIT)
 

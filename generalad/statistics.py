@@ -37,6 +37,13 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def half_width(self) -> float:
+        """Half the interval's length, relative to the value; infinite where there is none."""
+        if self.low is None or self.high is None or self.value == 0:
+            return math.inf
+        return (self.high - self.low) / 2 / abs(self.value)
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -122,6 +129,27 @@ def quantile_estimate(
     return Estimate(value, min(value, float(ordered[low])), max(value, float(ordered[high])))
 
 
+def clustered_quantile(blocks: Sequence[Sequence[float]], q: float) -> Estimate | None:
+    """The q-quantile of values that come in blocks, within which they resemble each other.
+
+    The interval is that of as many independent values as have as sure a share above the quantile as
+    these blocks: the design effect of sampling in clusters. None where there are too few.
+    """
+    import numpy as np
+
+    values = np.concatenate([np.asarray(block, float) for block in blocks])
+    value = float(np.quantile(values, q))
+    weights = np.array([len(block) for block in blocks]) / len(values)
+    above = np.array([np.mean(np.asarray(block) > value) for block in blocks])
+    share, count = float(np.sum(weights * above)), len(blocks)
+    variance = share * (1 - share) / max(1, len(values) - 1)  # of independent values
+    effect = 1.0
+    if count > 1 and variance > 0:
+        clustered = float(np.sum(weights**2 * (above - share) ** 2)) * count / (count - 1)
+        effect = max(1.0, clustered / variance - 1e-9)
+    return quantile_estimate(values, q, independent=max(1, int(len(values) / effect)))
+
+
 def order_statistic_ranks(count: int, q: float) -> tuple[int, int] | None:
     """Ranks from 1 of the order statistics of `count` values that enclose the q-quantile."""
     import numpy as np
@@ -164,6 +192,20 @@ def bootstrap(values: Floats, statistic: Callable[[Floats], Floats], *, seed: in
     tail = (1 - CONFIDENCE) / 2 * 100
     low, high = np.percentile(drawn, (tail, 100 - tail))
     return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def median_estimate(values: Sequence[float] | Floats) -> Estimate:
+    """The median with its bootstrap interval."""
+    import numpy as np
+
+    return bootstrap(np.asarray(values, float), lambda some: np.median(some, axis=-1))
+
+
+def median_ratio(logs: Floats) -> Estimate:
+    """The median of ratios with its bootstrap interval, from their logarithms."""
+    found = median_estimate(logs)
+    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
+    return Estimate(math.exp(found.value), low, high)
 
 
 def slope(moments: Sequence[float], values: Sequence[float], *, seed: int = 0) -> Estimate:

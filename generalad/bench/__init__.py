@@ -10,8 +10,8 @@ The package can be called: `generalad.bench(...)` is `bench.bench`.
 
 from __future__ import annotations
 
+from generalad.bench.gates import Limits
 from generalad.bench.measure import bench
-from generalad.bench.options import Limits
 from generalad.bench.report import BenchReport, read_report
 from generalad.callable_module import make_callable
 

@@ -11,21 +11,20 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from generalad.bench import estimates
 from generalad.bench.comparison import Compared
-from generalad.bench.gates import verdict, verdict_text
-from generalad.bench.options import percent
+from generalad.bench.gates import percent, verdict, verdict_text
 from generalad.bench.report import BenchReport, Comparison, Machine, Side
 from generalad.bench.worker_process import Facts
 from generalad.errors import ArtifactError, GadError
 from generalad.files import read_json, write_json
 from generalad.records import convert
-from generalad.statistics import Estimate
+from generalad.statistics import Estimate, median_estimate, median_ratio
 
 SCHEMA = 1
 """Raised when the kernels or the meaning of a field change: older baselines are then refused."""
@@ -91,17 +90,15 @@ def relative_times(
     `references` holds what `run_references` returned. The result is the median over the turns.
     """
     unit = np.log([sum(times.values()) for times in references])
-    found = {}
     for stage, times in stages.items():
         if len(times) != len(unit):
             raise ValueError(f"{len(times)} turns of {stage}, {len(unit)} of the kernels")
-        found[stage] = estimates.exponential(estimates.median(np.log(times) - unit))
-    return found
+    return {stage: median_ratio(np.log(times) - unit) for stage, times in stages.items()}
 
 
 def reference_times(references: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     """The kernels' milliseconds as `Machine.reference` holds them: medians with intervals."""
-    return {name: estimates.median([times[name] for times in references]) for name in references[0]}
+    return {name: median_estimate([times[name] for times in references]) for name in references[0]}
 
 
 def make_baseline(report: BenchReport, relative: Mapping[str, Estimate]) -> Baseline:
@@ -119,7 +116,7 @@ def make_baseline(report: BenchReport, relative: Mapping[str, Estimate]) -> Base
         when=report.when,
         version=report.version,
         cpu=report.machine.cpu,
-        conditions=conditions_of(report),
+        conditions=conditions(report.machine, report.new, report.settings),
         reference=report.machine.reference,
         relative=dict(relative),
     )
@@ -131,11 +128,7 @@ def save_baseline(path: Path, baseline: Baseline) -> None:
 
 
 def load_baseline(path: Path) -> Baseline:
-    """Read a baseline.
-
-    Raises:
-        ArtifactError: missing, no baseline, or of another schema.
-    """
+    """Read a baseline; raises ArtifactError if it is missing, none, or of another schema."""
     raw = read_json(path)
     if not isinstance(raw, dict) or "relative" not in raw or "schema" not in raw:
         message = f"{path}: not a baseline of gad bench"
@@ -157,17 +150,9 @@ def load_baseline(path: Path) -> Baseline:
     return baseline
 
 
-def conditions_of(report: BenchReport) -> Conditions:
-    """Under which the report's new side was measured."""
-    settings, size = report.settings, report.settings["image_size"]
-    return conditions(report.machine, report.new, size, settings["batch"], settings["source"])
-
-
-def conditions(
-    machine: Machine, ran: Side | Facts, image_size: Sequence[int], batch: int, source: str
-) -> Conditions:
-    """Conditions as baselines hold them: the major version of a backend is enough."""
-    height, width = image_size
+def conditions(machine: Machine, ran: Side | Facts, settings: Mapping[str, Any]) -> Conditions:
+    """Those of a run with the settings of a report; of a backend the major version is enough."""
+    height, width = settings["image_size"]
     return Conditions(
         architecture=machine.architecture,
         gpu=machine.gpu,
@@ -175,8 +160,8 @@ def conditions(
         backend=re.sub(r"(\d+)(\.\d+)+", r"\1", ran.backend),
         precision=ran.precision,
         input_size=(height, width),
-        batch=batch,
-        source=source,
+        batch=settings["batch"],
+        source=settings["source"],
     )
 
 
@@ -201,31 +186,31 @@ def compare_with_baseline(
     Raises:
         GadError: the two cannot be compared, with every reason.
     """
-    here, there = report.machine.reference, baseline.reference
-    check_conditions(conditions_of(report), here, baseline)
+    new, machine = report.new, report.machine
+    check_conditions(conditions(machine, new, report.settings), machine.reference, baseline)
     _check_noise(report)
     # How much longer each kernel takes here, as logarithms.
-    factors = {name: math.log(here[name].value / there[name].value) for name in there}
+    there = baseline.reference
+    factors = {name: math.log(machine.reference[name].value / there[name].value) for name in there}
     apart = max(factors.values()) - min(factors.values())
     if apart > DISAGREE:
         speeds = ", ".join(f"{name} {math.exp(-f):.2f}" for name, f in factors.items())
         words = f"no single factor describes this machine: it runs {speeds} times as fast"
         raise _refused(baseline, words)
-    share = SAME_CPU if report.machine.cpu == baseline.cpu else OTHER_CPU
+    share = SAME_CPU if machine.cpu == baseline.cpu else OTHER_CPU
     deviation = math.hypot(RESIDUAL, share * apart)
     comparisons = []
     for stage, old in baseline.relative.items():
         if stage in relative:
             ratio = _ratio(relative[stage], old, deviation)
-            samples = report.new.stages[stage].samples
+            samples = new.stages[stage].samples
             comparisons.append(Comparison(stage, ratio, samples, verdict(ratio, limit)))
-    total = next(one for one in comparisons if one.stage == "total")
     speed = math.exp(-sum(factors.values()) / len(factors))
     travel = math.exp(_NORMAL * deviation) - 1
     text = verdict_text(
-        total.ratio,
+        next(one.ratio for one in comparisons if one.stage == "total"),
         limit,
-        sides=(report.new.name, f"the baseline of {baseline.when[:10]}"),
+        sides=(new.name, f"the baseline of {baseline.when[:10]}"),
         basis=f"on a machine {speed:.2f} times as fast; the way between them accounts for "
         f"{percent(round(travel, 3))}",
         given="from this baseline",
@@ -235,10 +220,8 @@ def compare_with_baseline(
 
 def _check_noise(report: BenchReport) -> None:
     """Refuse several threads on a machine that others use: nothing measured follows them then."""
-    shares = {"waiting for cores": report.new.waiting, "noise": report.machine.noise}
-    found = [
-        f"{name} {percent(value)}" for name, value in shares.items() if value and value > NOISE
-    ]
+    shares = {"waiting for cores": report.new.waiting or 0, "noise": report.machine.noise or 0}
+    found = [f"{name} {percent(value)}" for name, value in shares.items() if value > NOISE]
     if found and report.machine.threads != 1:
         raise GadError(
             f"several threads on a machine that is not quiet ({', '.join(found)}; at most"
@@ -249,19 +232,13 @@ def _check_noise(report: BenchReport) -> None:
 
 def _ratio(new: Estimate, old: Estimate, deviation: float) -> Estimate:
     """New over old, with the uncertainty of both and of the way between them."""
-    value = math.log(new.value / old.value)
-    parts = [_deviation(new), _deviation(old)]
-    if None in parts:
-        return Estimate(math.exp(value))
-    half = _NORMAL * math.hypot(deviation, *(part for part in parts if part is not None))
+    value, variance = math.log(new.value / old.value), deviation**2
+    for one in (new, old):
+        if one.low is None or one.high is None:
+            return Estimate(math.exp(value))
+        variance += (math.log(one.high / one.low) / (2 * _NORMAL)) ** 2
+    half = _NORMAL * math.sqrt(variance)
     return Estimate(math.exp(value), math.exp(value - half), math.exp(value + half))
-
-
-def _deviation(estimate: Estimate) -> float | None:
-    """Standard deviation of the logarithm, from a 95 % interval."""
-    if estimate.low is None or estimate.high is None:
-        return None
-    return math.log(estimate.high / estimate.low) / (2 * _NORMAL)
 
 
 def _refused(baseline: Baseline, why: str) -> GadError:

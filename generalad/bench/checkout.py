@@ -1,4 +1,4 @@
-"""Another revision of the project, laid out in a temporary folder to be measured."""
+"""What is measured, which may be another revision of the project in a temporary folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,26 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from generalad.bench.worker_process import OWN_ROOT
+from generalad.bench.worker_process import OWN_ROOT, Subject
 from generalad.errors import UsageError
 
 PACKAGE = "generalad"
+
+
+@contextlib.contextmanager
+def subjects_of(
+    artifact: Path, against: str | Path | None, against_rev: str | None
+) -> Iterator[list[Subject]]:
+    """The new side, and the old one if there is one."""
+    new = Subject(artifact.name, artifact.absolute())
+    if against_rev is not None:
+        with checkout(against_rev) as (root, commit):
+            old = new._replace(root=root, revision=commit)
+            yield [new._replace(revision=own_revision()), old]
+    elif against is not None:
+        yield [new, Subject(Path(against).name, Path(against).absolute())]
+    else:
+        yield [new]
 
 
 @contextlib.contextmanager

@@ -12,21 +12,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from generalad.bench import estimates
-from generalad.bench.estimates import Floats
-from generalad.bench.gates import LIMIT, Cause, verdict, verdict_text
+from generalad.bench.gates import LIMIT, Limits, verdict, verdict_text
 from generalad.bench.interleaved import Recording
-from generalad.bench.options import Limits
 from generalad.bench.report import STAGES, Comparison, Verdict
 from generalad.bench.worker_process import Block, Subject
-from generalad.statistics import Estimate
+from generalad.statistics import Estimate, clustered_quantile, median_ratio
 
 NARROW = 0.25  # half of the ratio's interval that is narrow enough, as a share of the limit
 NARROW_MEDIAN = 0.02  # the same of the median where nothing is compared, relative
 NARROW_P95 = 0.05  # the same of p95, where it has a limit
 LOOK_EVERY = 10  # pairs, because a look costs some milliseconds
 MIN_PAIRS = 60  # more than one round where starting is quick: two sets of processes are compared
+
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,33 +73,31 @@ def ratio(
     new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
 ) -> Estimate:
     """New over old of one stage, over pairs of blocks that ran side by side."""
-    return ratio_of(log_ratios(new, old, stage, waiting=waiting))
+    return median_ratio(log_ratios(new, old, stage, waiting=waiting))
 
 
 def log_ratios(
     new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
 ) -> Floats:
     """Of each pair, the logarithm of the ratio of the two blocks' medians."""
-    return np.log(_medians(new, stage, waiting)) - np.log(_medians(old, stage, waiting))
+    sides = ([block.median(stage, waiting=waiting) for block in side] for side in (new, old))
+    of_new, of_old = (np.log(np.maximum(medians, 1e-6)) for medians in sides)
+    return np.asarray(of_new - of_old)
 
 
-def ratio_of(logs: Floats) -> Estimate:
-    """The median over pairs, with its bootstrap interval."""
-    return estimates.exponential(estimates.median(logs))
-
-
-def _medians(blocks: Sequence[Block], stage: str, waiting: bool = False) -> Floats:
-    values = [block.times[stage] if waiting else block.own(stage) for block in blocks]
-    return np.maximum([float(np.median(block)) for block in values], 1e-6)
-
-
-def _cause(old: Recording, found: dict[str, Estimate]) -> Cause:
+def _cause(old: Recording, found: dict[str, Estimate]) -> str:
     """The stage that makes most of the difference."""
-    medians = {stage: float(np.median(_medians(old.blocks, stage))) for stage in found}
-    gains = {stage: (value.value - 1) * medians[stage] for stage, value in found.items()}
+    medians = old.own_medians()
+    gains = {
+        stage: (value.value - 1) * float(np.median(medians[stage]))
+        for stage, value in found.items()
+    }
     total = gains.pop("total")
     stage = max(gains, key=lambda name: gains[name] * math.copysign(1, total))
-    return Cause(stage, found[stage].value, gains[stage] / total if total else 0.0)
+    share = gains[stage] / total if total else 0.0
+    # Above 1 where another stage made up for some of it, by chance or not.
+    part = f", {min(share, 1.0):.0%} of the difference" if share < 1.05 else ""
+    return f"{stage} takes {found[stage].value:.3f} times its time{part}"
 
 
 def _names(new: Subject, old: Subject) -> tuple[str, str]:
@@ -116,7 +115,7 @@ def _names(new: Subject, old: Subject) -> tuple[str, str]:
 
 def narrow(ratio: Estimate, limit: float) -> bool:
     """Whether an interval is short enough to be judged by the limit, wherever it lies."""
-    return estimates.half_width(ratio) <= NARROW * limit
+    return ratio.half_width <= NARROW * limit
 
 
 def narrow_enough(new: Recording, old: Recording, limit: float) -> bool:
@@ -145,5 +144,5 @@ def _time_to_look(recording: Recording) -> bool:
 
 
 def _narrow_quantile(recording: Recording, q: float, width: float) -> bool:
-    found = estimates.quantile([block.times["total"] for block in recording.blocks], q)
-    return found is not None and estimates.half_width(found) <= width
+    found = clustered_quantile([block.times["total"] for block in recording.blocks], q)
+    return found is not None and found.half_width <= width

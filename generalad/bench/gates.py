@@ -5,22 +5,23 @@ An interval is judged, not a value: a gate says no only if the whole interval li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from generalad.bench.options import Limits, percent
 from generalad.bench.report import Comparison, Gate, Side, Verdict
 from generalad.statistics import Estimate
 
 LIMIT = 0.05  # the slowdown that is judged where none is asked for
 
 
-class Cause(NamedTuple):
-    """The stage that makes most of a difference: its ratio, and its share of the difference."""
+@dataclass(frozen=True)
+class Limits:
+    """What is judged; None is not."""
 
-    stage: str
-    ratio: float
-    share: float
+    slowdown: float | None = None  # the largest share by which the total may take longer
+    p95: float | None = None  # milliseconds an image that 95 % of runs may take at most
+    memory: float | None = None  # megabytes that the process may have at most
 
 
 def verdict(value: Estimate, limit: float) -> Verdict:
@@ -47,7 +48,7 @@ def verdict_text(
     sides: tuple[str, str],
     basis: str,
     given: str,
-    cause: Cause | None = None,
+    cause: str = "",
 ) -> str:
     """Say the verdict on a ratio, new over old, in one sentence.
 
@@ -64,11 +65,7 @@ def verdict_text(
         "cannot tell": f"Cannot tell {given} whether {new} is slower than {old} {by}",
     }[judged]
     interval = "" if ratio.low is None else f"95 %: {ratio.low:.3f} to {ratio.high:.3f}, "
-    end = ""
-    if cause and judged in ("slower", "faster"):
-        # Above 1 where another stage made up for some of it, by chance or not.
-        part = f", {min(cause.share, 1.0):.0%} of the difference" if cause.share < 1.05 else ""
-        end = f"; {cause.stage} takes {cause.ratio:.3f} times its time{part}"
+    end = f"; {cause}" if cause and judged in ("slower", "faster") else ""
     return f"{start}: {ratio.value:.3f} times the time ({interval}{basis}){end}."
 
 
@@ -86,25 +83,16 @@ def judge_limits(limits: Limits, new: Side, comparisons: Sequence[Comparison]) -
 
 
 def slowdown_gate(ratio: Estimate | None, limit: float) -> Gate:
-    """Whether the total takes at most 1 + `limit` times as long as it did, by the verdict."""
-    allowed = percent(limit)
+    """Whether the total takes at most 1 + `limit` times as long as it did."""
     if ratio is None:
-        return Gate("slowdown", None, f"not judged (limit {allowed})")
-    passed = {"slower": False, "cannot tell": None}.get(verdict(ratio, limit), True)
-    if ratio.low is None or ratio.high is None:
-        return Gate("slowdown", None, _too_few(allowed))
-    value, low, high = (f"{100 * (end - 1):+.1f} %" for end in (ratio.value, ratio.low, ratio.high))
-    return Gate("slowdown", passed, _reason(passed, value, f"{low} to {high}", allowed))
+        return Gate("slowdown", None, f"not judged (limit {percent(limit)})")
+    words = percent(limit)
+    return _interval_gate("slowdown", ratio, 1 + limit, words, lambda r: f"{100 * (r - 1):+.1f} %")
 
 
 def p95_gate(value: Estimate | None, limit: float) -> Gate:
     """Whether 95 % of runs take at most `limit` milliseconds an image."""
-    allowed = f"{limit:g} ms"
-    if value is None or value.low is None or value.high is None:
-        return Gate("p95", None, _too_few(allowed))
-    passed = False if value.low > limit else True if value.high <= limit else None
-    interval = f"{value.low:.3g} ms to {value.high:.3g} ms"
-    return Gate("p95", passed, _reason(passed, f"{value.value:.3g} ms", interval, allowed))
+    return _interval_gate("p95", value, limit, f"{limit:g} ms", lambda end: f"{end:.3g} ms")
 
 
 def memory_gate(peak: float | None, limit: float) -> Gate:
@@ -115,12 +103,24 @@ def memory_gate(peak: float | None, limit: float) -> Gate:
     return Gate("memory", peak <= limit, f"{peak:.0f} MB at most, {word} the limit of {limit:g} MB")
 
 
-def _reason(passed: bool | None, value: str, interval: str, limit: str) -> str:
-    if passed is None:
-        return f"cannot tell, the limit of {limit} lies within 95 %: {interval}"
-    word = "within" if passed else "above"
-    return f"{value} (95 %: {interval}), {word} the limit of {limit}"
+def _interval_gate(
+    name: Literal["slowdown", "p95"],
+    value: Estimate | None,
+    most: float,
+    limit: str,
+    show: Callable[[float], str],
+) -> Gate:
+    """Whether an interval lies wholly within or above `most`, which people call `limit`."""
+    if value is None or value.low is None or value.high is None:
+        return Gate(name, None, f"cannot tell, too few runs for an interval (limit {limit})")
+    between = f"{show(value.low)} to {show(value.high)}"
+    if value.low <= most < value.high:
+        return Gate(name, None, f"cannot tell, the limit of {limit} lies within 95 %: {between}")
+    word = "within" if value.high <= most else "above"
+    reason = f"{show(value.value)} (95 %: {between}), {word} the limit of {limit}"
+    return Gate(name, value.high <= most, reason)
 
 
-def _too_few(limit: str) -> str:
-    return f"cannot tell, too few runs for an interval (limit {limit})"
+def percent(value: float) -> str:
+    """A share for people: "5 %", "12.5 %"."""
+    return f"{value * 100:.3g} %"

@@ -8,6 +8,7 @@ maps out. What lies between layers can stay in a cache, so the time that follows
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -65,15 +66,13 @@ def count_model(model: onnx.ModelProto, *, batch: int = 1, name: str = "the mode
 
     batch = _fix_batch(model, batch)
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    graph = _Graph(model, name)
-    flops: dict[Precision, float] = {}
+    graph, flops = _Graph(model, name), defaultdict[Precision, float](float)
     for node in model.graph.node:
         if node.op_type in _NOT_COUNTED:
             raise ArtifactError(f"{name}: {node.op_type} is not counted")
         if node.op_type in _FLOAT_PRODUCTS + _INTEGER_PRODUCTS:
-            precision = graph.precision(node)
-            flops[precision] = flops.get(precision, 0.0) + graph.flops(node) / batch
-    return Cost(flops, graph.bytes_moved() / batch)
+            flops[graph.precision(node)] += graph.flops(node) / batch
+    return Cost(dict(flops), graph.bytes_moved() / batch)
 
 
 def _fix_batch(model: onnx.ModelProto, batch: int) -> int:
@@ -81,13 +80,9 @@ def _fix_batch(model: onnx.ModelProto, batch: int) -> int:
     del model.graph.value_info[:]
     stored = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
-        if value.name in stored or not value.type.tensor_type.shape.dim:
-            continue
-        first = value.type.tensor_type.shape.dim[0]
-        if first.HasField("dim_value"):
-            batch = first.dim_value
-        else:
-            first.dim_value = batch
+        if value.name not in stored and value.type.tensor_type.shape.dim:
+            first = value.type.tensor_type.shape.dim[0]
+            batch = first.dim_value = first.dim_value or batch
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return batch
@@ -97,8 +92,7 @@ class _Graph:
     """Shapes, element types and makers of a graph's tensors."""
 
     def __init__(self, model: onnx.ModelProto, name: str) -> None:
-        graph = model.graph
-        self._name = name
+        graph, self._name = model.graph, name
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._types: dict[str, int] = {}
         for value in (*graph.input, *graph.value_info, *graph.output):

@@ -10,13 +10,12 @@ import contextlib
 import dataclasses
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from generalad.bench.sensors import Sensors, read_sensors
+from generalad.bench.machine import Sensors, read_sensors
 from generalad.bench.worker_process import Block, Facts, RunOptions, Subject, WorkerProcess
 from generalad.errors import UsageError
 
@@ -34,22 +33,17 @@ class Recording:
     """What was seen of one side; `moments` in seconds, of the ends of its blocks."""
 
     subject: Subject
-    facts: Facts
+    facts: Facts  # of the first process
     blocks: list[Block] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)  # this and the next: milliseconds, by process
     cold: list[float] = field(default_factory=list)
-    peak_rss: list[float] = field(default_factory=list)
-    sensors: Sensors | None = (
-        None  # read last, when a process had done its work and was still there
-    )
+    sensors: Sensors | None = None  # when a process had done its work and was still there
 
     def own_medians(self) -> dict[str, list[float]]:
         """By stage, the median of each block without the waiting."""
-        return {
-            stage: [float(np.median(block.own(stage))) for block in self.blocks]
-            for stage in self.blocks[0].times
-        }
+        stages = self.blocks[0].times
+        return {stage: [block.median(stage) for block in self.blocks] for stage in stages}
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Plan:
 
     budget: float  # seconds for everything, starting included
     enough: Callable[[Sequence[Recording]], bool]  # asked after each turn; True ends the bench
-    between: Callable[[Sequence[int]], None] = lambda pids: None  # called before, with process ids
+    between: Callable[[], None] = lambda: None  # called before each turn
     progress: Callable[[float], None] = lambda seconds: None  # told the seconds that have passed
     seed: int = 0  # of the order within turns
     rounds: bool = True  # False keeps the first processes to the end
@@ -88,9 +82,8 @@ class _Interleaved:
     ) -> None:
         self._subjects, self._options, self._plan, self._clock = subjects, options, plan, clock
         self._random = random.Random(plan.seed)
-        self._began = clock()
+        self._began, self._kept = clock(), -math.inf
         self._runs = self._rounds = 0
-        self._kept = -math.inf
         self.recordings: list[Recording] = []
 
     def round(self) -> bool:
@@ -98,49 +91,41 @@ class _Interleaved:
         began = self._clock()
         with contextlib.ExitStack() as stack:
             workers = self._open(stack)
-            self._rounds += 1
-            self._opened(workers)
             medians = [warm_up(worker, clock=self._clock) for worker in workers]
-            if not self._runs:
-                self._runs = max(1, round(BLOCK / max(medians)))
-            started = self._clock()
-            last, turns = False, 0
-            while not last:
+            self._runs = self._runs or max(1, round(BLOCK / max(medians)))
+            started, turns, over, old = self._clock(), 0, False, False
+            while not over and not (old and self._plan.rounds):
                 self._turn(workers)
                 turns += 1
-                last = self._is_over()
-                seconds = self._clock() - started
-                old = turns >= ROUND_TURNS and (started - began) < STARTING_SHARE * seconds
-                if old and self._plan.rounds:
-                    break
+                seconds = self._clock() - self._began
+                self._plan.progress(min(seconds, self._plan.budget))
+                over = seconds >= self._plan.budget or self._plan.enough(self.recordings)
+                most = STARTING_SHARE * (self._clock() - started)
+                old = turns >= ROUND_TURNS and started - began < most
             for recording, worker in zip(self.recordings, workers, strict=True):
-                if (memory := worker.peak_rss()) is not None:
-                    recording.peak_rss.append(memory)
                 recording.sensors = read_sensors(worker.pid, gpu=worker.facts.on_gpu)
-        return last
+        return over
 
     def _open(self, stack: contextlib.ExitStack) -> list[WorkerProcess]:
         # The process that is opened first is 0.25 % slower, so the sides alternate in that too.
         step = -1 if self._rounds % 2 else 1
-        opened = [
+        workers = [
             stack.enter_context(WorkerProcess(s, self._options)) for s in self._subjects[::step]
-        ]
-        workers = opened[::step]
-        if len({worker.facts.timed for worker in workers}) == 1:
-            return workers
-        # One side is not told apart, by an older checkout or on a CPU. Then none is: its whole run
-        # is called infer, and is not to be compared with the network alone.
-        stack.close()
-        self._options = dataclasses.replace(self._options, timed=False)
-        return self._open(stack)
-
-    def _opened(self, workers: Sequence[WorkerProcess]) -> None:
+        ][::step]
+        if len({worker.facts.timed for worker in workers}) > 1:
+            # One side is not told apart, as it runs on a CPU. Then none is: its whole run is called
+            # infer, and is not to be compared with the network alone.
+            stack.close()
+            self._options = dataclasses.replace(self._options, timed=False)
+            return self._open(stack)
+        self._rounds += 1
         if not self.recordings:
-            self.recordings = [Recording(w.subject, w.facts) for w in workers]
-            _check_inputs(self.recordings)
+            _check_inputs(workers)
+            self.recordings = [Recording(worker.subject, worker.facts) for worker in workers]
         for recording, worker in zip(self.recordings, workers, strict=True):
             recording.load.append(worker.facts.load)
             recording.cold.append(worker.facts.cold)
+        return workers
 
     def _turn(self, workers: Sequence[WorkerProcess]) -> None:
         passed = self._clock() - self._began
@@ -154,39 +139,32 @@ class _Interleaved:
             for worker in workers:
                 worker.run(self._runs)
         self._kept = self._clock()
-        self._plan.between([worker.pid for worker in workers])
+        self._plan.between()
         for index in self._random.sample(range(len(workers)), len(workers)):
             recording = self.recordings[index]
             recording.blocks.append(workers[index].run(self._runs))
             recording.moments.append(self._clock() - self._began)
 
-    def _is_over(self) -> bool:
-        seconds = self._clock() - self._began
-        self._plan.progress(min(seconds, self._plan.budget))
-        return seconds >= self._plan.budget or self._plan.enough(self.recordings)
-
 
 def warm_up(worker: WorkerProcess, *, clock: Clock = time.monotonic) -> float:
     """Run until times are steady; returns the median milliseconds of a batch at the end."""
-    began, best, runs = clock(), float("inf"), 3
+    began, best, runs = clock(), math.inf, 3
     while True:
         times = worker.run(runs).own("total")
         fastest = min(times)
-        batch = float(np.median(times)) * worker.batch
+        batch = statistics.median(times) * worker.batch
         if fastest > best * (1 - STEADY) or clock() - began > WARM_UP:
             return batch
-        best = fastest
-        runs = max(3, min(200, round(BLOCK / batch)))
+        best, runs = fastest, max(3, min(200, round(BLOCK / batch)))
 
 
-def _check_inputs(recordings: Sequence[Recording]) -> None:
+def _check_inputs(workers: Sequence[WorkerProcess]) -> None:
     """Refuse to compare networks that are given different images."""
-    sizes = {recording.facts.image_size for recording in recordings}
-    if len(sizes) > 1:
-        sides = " and ".join(
-            f"{r.subject.name} takes {r.facts.image_size[0]} x {r.facts.image_size[1]} pixels"
-            for r in recordings
-        )
+    sizes = [worker.facts.image_size for worker in workers]
+    if len(set(sizes)) > 1:
+        names = [worker.subject.name for worker in workers]
+        pairs = zip(names, sizes, strict=True)
+        sides = " and ".join(f"{name} takes {h} x {w} pixels" for name, (h, w) in pairs)
         raise UsageError(
             f"these artifacts have different inputs: {sides}",
             remedy="compare artifacts of the same input size, or bench each by itself",

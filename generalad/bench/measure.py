@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
-import re
 import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,18 @@ from msgspec.structs import replace
 
 import generalad
 from generalad.bench import baseline as baselines
-from generalad.bench import noise
-from generalad.bench.checkout import checkout, own_revision
+from generalad.bench import summary
+from generalad.bench.checkout import subjects_of
 from generalad.bench.comparison import Compared, compare, precise_enough
-from generalad.bench.gates import LIMIT, judge_limits
+from generalad.bench.gates import LIMIT, Limits, judge_limits
 from generalad.bench.images import DRAWN, images
 from generalad.bench.interleaved import Plan, Recording, measure_interleaved
-from generalad.bench.machine import describe_machine
-from generalad.bench.options import Limits, check_options
+from generalad.bench.machine import describe_machine, read_sensors
 from generalad.bench.reference import run_references
 from generalad.bench.report import BenchReport, Machine
 from generalad.bench.roofline import roofline_of
-from generalad.bench.sensors import read_sensors
-from generalad.bench.summary import Saturated, saturate, side_of, soak_of
 from generalad.bench.worker_process import Facts, RunOptions, Subject, WorkerProcess, may_use_gpu
-from generalad.errors import GadError
+from generalad.errors import GadError, UsageError
 from generalad.files import check_writable
 from generalad.progress import Progress, no_progress
 from generalad.runtime.interrupt import on_interrupt
@@ -91,10 +87,10 @@ def bench(
         GadError: the baseline can never judge this artifact here, the GPU is busy, an artifact
             cannot be opened, or a process died or hangs.
     """
-    check_options(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
+    _check_options(against, against_rev, baseline, save_baseline, batches, limits, soak_for)
     if save_baseline is not None:
         check_writable(Path(save_baseline))
-    began, before = time.monotonic(), noise.ticks()
+    began, before = time.monotonic(), summary.ticks()
     stored = None if baseline is None else baselines.load_baseline(Path(baseline))
     settings: dict[str, Any] = {
         "batch": batches[0],
@@ -105,12 +101,17 @@ def bench(
         "source": DRAWN if source is None else Path(source).name,
         "seed": seed,
     }
-    probes = _Probes(threads, stored is not None or save_baseline is not None, soak_for is not None)
+    references: list[dict[str, float]] = []
+
+    def between() -> None:
+        if stored is not None or save_baseline is not None:
+            references.append(run_references(threads))
+
     whole = math.ceil(settings["budget"])
     plan = Plan(
         budget=settings["budget"],
         enough=precise_enough(limits, soak_for),
-        between=probes,
+        between=between,
         progress=lambda seconds: progress("measuring", int(seconds), whole),
         seed=seed,
         rounds=soak_for is None,
@@ -118,24 +119,27 @@ def bench(
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_interrupt(_interrupted))
-        subjects = stack.enter_context(_subjects(Path(artifact), against, against_rev))
+        subjects = stack.enter_context(subjects_of(Path(artifact), against, against_rev))
         options = RunOptions(stack.enter_context(images(source)), batches[0], threads, device)
         _check_gpu(subjects, options)
         if stored is not None:
-            _check_baseline(stored, subjects[0], options, settings["source"])
+            _check_baseline(stored, subjects[0], options, settings)
         recordings = measure_interleaved(subjects, options, plan)
-        notes = noise.notes(recordings, before, noise.ticks())
+        notes = summary.notes(recordings, before, summary.ticks())
         took = math.ceil(recordings[0].moments[-1])  # less than the budget, once enough is known
         progress("measuring", took, took)
-        alone = len(subjects) == 1
-        rates = saturate(subjects[0], options, batches, progress=progress) if alone else None
-    report = _report(recordings, rates, probes.references, settings, notes)
-    if probes.references:
-        relative = baselines.relative_times(recordings[0].own_medians(), probes.references)
+        rates = None
+        if len(subjects) == 1:
+            rates = summary.saturate(subjects[0], options, batches, progress=progress)
+    report = _report(recordings, rates, references, settings, notes)
+    if len(recordings) == 2:
+        report = _compared(report, recordings)
+    if references:
+        relative = baselines.relative_times(recordings[0].own_medians(), references)
         report = _with_baseline(report, relative, stored, save_baseline)
     if soak_for is not None:
-        report = replace(report, soak=soak_of(recordings[0], probes.megabytes))
-    elif alone:
+        report = replace(report, soak=summary.soak_of(recordings[0]))
+    elif len(recordings) == 1:
         progress("ceilings", 0, 1)
         report = _with_roofline(report, recordings[0], Path(artifact))
         progress("ceilings", 1, 1)
@@ -143,62 +147,68 @@ def bench(
     return replace(report, gates=gates, seconds=round(time.monotonic() - began, 1))
 
 
-class _Probes:
-    """Called before each turn with the workers' ids: reference kernels, and the first's memory."""
-
-    def __init__(self, threads: int | None, references: bool, memory: bool) -> None:
-        self._threads, self._wants_references, self._wants_memory = threads, references, memory
-        self.references: list[dict[str, float]] = []
-        self.megabytes: list[float] = []
-
-    def __call__(self, pids: Sequence[int]) -> None:
-        if self._wants_references:
-            self.references.append(run_references(self._threads))
-        if self._wants_memory:
-            with contextlib.suppress(OSError):
-                status = Path(f"/proc/{pids[0]}/status").read_text(encoding="ascii")
-                if found := re.search(r"^VmRSS:\s*(\d+)", status, re.MULTILINE):
-                    self.megabytes.append(int(found[1]) * 1024 / 1e6)
+def _check_options(
+    against: str | Path | None,
+    against_rev: str | None,
+    baseline: str | Path | None,
+    save_baseline: str | Path | None,
+    batches: Sequence[int],
+    limits: Limits,
+    soak_for: float | None,
+) -> None:
+    """Refuse, with a UsageError, what cannot be asked of one bench together."""
+    others = {"an artifact": against, "a revision": against_rev, "a baseline": baseline}
+    named = [name for name, value in others.items() if value is not None]
+    paired = against is not None or against_rev is not None
+    if len(named) > 1:
+        message = f"a bench compares with one thing only, found {' and '.join(named)}"
+        raise UsageError(message, remedy="leave all but one out")
+    if soak_for is not None and (named or save_baseline is not None):
+        raise UsageError("a soak watches one artifact", remedy="leave the comparison out")
+    if paired and save_baseline is not None:
+        raise UsageError("a baseline is made of one artifact", remedy="leave the comparison out")
+    if paired and len(batches) > 1:
+        message = "a comparison is made at one batch size"
+        raise UsageError(message, remedy="run it once for each batch size")
+    if limits.slowdown is not None and not named:
+        message = "a slowdown needs something to compare with"
+        raise UsageError(message, remedy="add --against, --against-rev or --baseline")
 
 
 def _report(
     recordings: Sequence[Recording],
-    rates: Saturated | None,
+    rates: summary.Saturated | None,
     references: Sequence[dict[str, float]],
     settings: dict[str, Any],
-    notes: Sequence[str],
+    notes: list[str],
 ) -> BenchReport:
-    """What was measured, with ratios and verdict where there are two sides."""
+    """What was measured of the new side, and where."""
     new, batch = recordings[0], settings["batch"]
-    padded = [
-        f"{r.subject.name} is made for batches of {r.facts.fixed_batch}, others are padded to it"
-        for r in recordings
-        if r.facts.fixed_batch is not None and batch % r.facts.fixed_batch
-    ]
-    machine = replace(
-        _machine(new.facts, settings["threads"]),
-        noise=noise.noise(recordings),
-        reference=baselines.reference_times(references) if references else {},
-    )
-    report = BenchReport(
+    for side, facts in ((r.subject.name, r.facts) for r in recordings):
+        if facts.fixed_batch is not None and batch % facts.fixed_batch:
+            padded = f"{side} is made for batches of {facts.fixed_batch}, others are padded to it"
+            notes = [padded, *notes]
+    machine, noise = _machine(new.facts, settings["threads"]), summary.noise(recordings)
+    reference = baselines.reference_times(references) if references else {}
+    size, runs = list(new.facts.image_size), len(new.blocks[0].times["total"])
+    return BenchReport(
         when=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         version=generalad.__version__,
-        machine=machine,
-        settings={
-            **settings,
-            "image_size": list(new.facts.image_size),
-            "runs_a_block": len(new.blocks[0].times["total"]),
-        },
-        new=side_of(new, rates),
-        notes=(*padded, *notes),
+        machine=replace(machine, noise=noise, reference=reference),
+        settings={**settings, "image_size": size, "runs_a_block": runs},
+        new=summary.side_of(new, rates),
+        notes=tuple(notes),
         seconds=0.0,
     )
-    if len(recordings) < 2:
-        return report
-    found = compare(new, recordings[1], limit=settings["limit"])
-    counted = "ratios include the waiting for cores, because one side waits more than the other"
-    all_notes = (*report.notes, counted) if found.waiting_counts else report.notes
-    return _judged(replace(report, old=side_of(recordings[1]), notes=all_notes), found)
+
+
+def _compared(report: BenchReport, recordings: Sequence[Recording]) -> BenchReport:
+    """With the old side, ratios and verdict."""
+    found, notes = compare(*recordings, limit=report.settings["limit"]), report.notes
+    if found.waiting_counts:
+        words = "ratios include the waiting for cores, because one side waits more than the other"
+        notes = (*notes, words)
+    return _judged(replace(report, old=summary.side_of(recordings[1]), notes=notes), found)
 
 
 def _judged(report: BenchReport, found: Compared) -> BenchReport:
@@ -216,21 +226,18 @@ def _with_baseline(
 
     The measurement is not lost by a refusal: the report holds it.
     """
-    refusals = []
+    refusals, limit = [], report.settings["limit"]
     if target is not None:
         try:
-            made = baselines.make_baseline(report, relative)
-            baselines.save_baseline(Path(target), made)
+            baselines.save_baseline(Path(target), baselines.make_baseline(report, relative))
         except GadError as error:
             refusals.append(f"no baseline was written: {error}")
     if stored is not None:
-        limit = report.settings["limit"]
         try:
             found = baselines.compare_with_baseline(report, relative, stored, limit)
+            report = _judged(report, found)
         except GadError as error:
             refusals.append(str(error))
-        else:
-            report = _judged(report, found)
     return replace(report, refusal="; ".join(refusals))
 
 
@@ -259,35 +266,19 @@ def _check_gpu(subjects: Sequence[Subject], options: RunOptions) -> None:
 
 
 def _check_baseline(
-    stored: baselines.Baseline, subject: Subject, options: RunOptions, source: str
+    stored: baselines.Baseline, subject: Subject, options: RunOptions, settings: dict[str, Any]
 ) -> None:
     """Refuse a baseline that can never judge this artifact here, before time is spent."""
     with WorkerProcess(subject, options) as worker:
         facts = worker.facts
-    machine = _machine(facts, options.threads)
-    here = baselines.conditions(machine, facts, facts.image_size, options.batch, source)
+    machine, size = _machine(facts, options.threads), {"image_size": facts.image_size}
+    here = baselines.conditions(machine, facts, {**settings, **size})
     baselines.check_conditions(here, run_references(options.threads), stored)
 
 
 def _machine(facts: Facts, threads: int | None) -> Machine:
     """This machine, with its GPU where the artifact runs on it."""
     return describe_machine(threads, read_sensors().gpu if facts.on_gpu else None)
-
-
-@contextlib.contextmanager
-def _subjects(
-    artifact: Path, against: str | Path | None, against_rev: str | None
-) -> Iterator[list[Subject]]:
-    """The new side, and the old one if there is one."""
-    new = Subject(artifact.name, artifact.absolute())
-    if against_rev is not None:
-        with checkout(against_rev) as (root, commit):
-            old = new._replace(root=root, revision=commit)
-            yield [new._replace(revision=own_revision()), old]
-    elif against is not None:
-        yield [new, Subject(Path(against).name, Path(against).absolute())]
-    else:
-        yield [new]
 
 
 def _interrupted(number: int) -> None:

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from generalad.bench.machine import usable_cores
 from generalad.errors import UsageError
+from generalad.parallel import usable_cores
 
 _PRODUCTS, _SIDE = 384, 64
 """Products of so many matrices of that side. BLAS libraries give so small a product to one thread,
@@ -55,8 +55,12 @@ def run_references(threads: int | None = None) -> dict[str, float]:
 def _milliseconds(kernel: Kernel, threads: int) -> float:
     if threads == 1:
         return _timed(kernel, 0)
-    shares = [_pool(threads).submit(_timed, kernel, share) for share in range(threads)]
-    return max(share.result() for share in shares)
+    return max(_pool(threads).map(functools.partial(_timed, kernel), range(threads)))
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="reference")
 
 
 def _timed(kernel: Kernel, share: int) -> float:
@@ -78,11 +82,6 @@ def _waited() -> float:
             return int(file.read().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="reference")
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,26 +1,25 @@
-"""What a bench found: one frozen record, its JSON both ways, and the JSON Schema of it.
+"""What a bench found: one frozen record, and its JSON both ways.
 
 Times are in milliseconds an image, memory in megabytes (10^6 bytes), ratios are new over old. The
 keys of the JSON are those of the first reports; a field that has another name here says its key.
+Docstrings become those of docs/bench.schema.json, by tests/helpers/bench_schema_helpers.py.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 from msgspec import Struct, field
 
 from generalad.errors import ArtifactError, DataError
 from generalad.records import RecordError, convert, parse_json, to_json
 from generalad.statistics import Estimate
 
-SCHEMA: Literal[1] = (
-    1  # raised by one when a reader of the older form would misunderstand the newer
-)
+SCHEMA: Literal[1] = 1
+"""Raised by one when a reader of the older form would misunderstand the newer."""
+
 LARGEST = 16_000_000
 """Bytes of a report that is read; it has some thousands, and a folder may hold anything."""
 
@@ -257,21 +256,3 @@ def parse(text: str, name: str = "the text") -> BenchReport:
         f"{name} has schema {json.dumps(found)[:40]}, this version reads schema {SCHEMA}",
         remedy="upgrade generalad" if newer else "run gad bench again",
     )
-
-
-def report_schema() -> dict[str, Any]:
-    """The JSON Schema, draft 2020-12, of what `parse` takes: docs/bench.schema.json is its text."""
-    definitions = msgspec.json.schema(BenchReport)["$defs"]
-    for kind, definition in definitions.items():
-        about, _, attributes = definition["description"].partition("Attributes:\n")
-        definition["description"] = " ".join(about.split())
-        fields = msgspec.structs.fields(globals()[kind]) if attributes else ()
-        keys = {field.name: field.encode_name for field in fields}
-        found = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE)
-        for names, words in found:
-            for name in names.split(", "):
-                definition["properties"][keys[name]]["description"] = " ".join(words.split())
-    whole = definitions.pop("BenchReport")
-    whole["required"].append("schema")
-    dialect = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": dialect, **whole, "title": "Report of gad bench", "$defs": definitions}

@@ -13,7 +13,7 @@ import functools
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.bench.graph_cost import Cost, Precision, count
-from generalad.bench.machine import usable_cores
 from generalad.bench.report import Roofline
 from generalad.errors import ArtifactError, MissingExtraError, require_extra
 from generalad.files import sha256_of_file
+from generalad.parallel import usable_cores
 from generalad.runtime.backends.engine_record import read_record
 
 if TYPE_CHECKING:
@@ -148,9 +148,8 @@ def arithmetic(precision: Precision, threads: int, device: Device) -> Ceiling | 
         for kernels in (_products(precision), _convolutions(precision)):
             for kernel in kernels:
                 seconds = _fastest(start(kernel, threads))
-                rate = kernel.work / seconds
-                if best is None or rate > best.rate:
-                    best = Ceiling(rate, f"{precision} {kernel.name} in {library}")
+                found = Ceiling(kernel.work / seconds, f"{precision} {kernel.name} in {library}")
+                best = max(best or found, found)
                 if seconds > _LONGEST:
                     break
     return best
@@ -171,15 +170,15 @@ def bandwidth(size: int, threads: int, device: Device) -> Ceiling:
 
 
 def _fastest(run: Run) -> float:
-    """Seconds of the fastest run."""
+    """Seconds of the fastest run; the first is not timed."""
     run()
-    runs, best, end = 0, float("inf"), time.perf_counter() + _SECONDS
-    while runs < _FEWEST or time.perf_counter() < end:
+    times: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    while len(times) < _FEWEST or time.perf_counter() < end:
         began = time.perf_counter()
         run()
-        best = min(best, time.perf_counter() - began)
-        runs += 1
-    return best
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def _products(precision: Precision) -> Iterator[_Kernel]:
@@ -190,7 +189,7 @@ def _products(precision: Precision) -> Iterator[_Kernel]:
 def _convolutions(precision: Precision) -> Iterator[_Kernel]:
     for c in _CHANNELS:
         shape, name = (1, c, _PLANE, _PLANE), f"convolution of {c} channels"
-        yield _kernel("Conv", precision, shape, (c, c, 3, 3), name)
+        yield _kernel("Conv <pads = [1, 1, 1, 1]>", precision, shape, (c, c, 3, 3), name)
 
 
 def _read(n: int) -> _Kernel:
@@ -200,54 +199,41 @@ def _read(n: int) -> _Kernel:
 
 
 def _kernel(
-    operation: str,
-    precision: Precision,
-    shape: tuple[int, ...],
-    weights: tuple[int, ...],
-    name: str,
+    call: str, precision: Precision, shape: tuple[int, ...], weights: tuple[int, ...], name: str
 ) -> _Kernel:
     """A graph of an operation, with its weights stored."""
     require_extra("measuring what the machine can do", "bench", "onnx")
     import onnx
 
     random = np.random.default_rng(0)
-    values: NDArray[Any] = random.standard_normal(weights, dtype=np.float32)
+    stored: dict[str, Any] = {"w": random.standard_normal(weights, dtype=np.float32)}
     images: NDArray[Any] = random.random(shape, dtype=np.float32)
-    call = "MatMul" if operation == "MatMul" else "Conv <pads = [1, 1, 1, 1]>"
     kind, nodes = "float", f"y = {call} (x, w)"
-    stored: dict[str, Any] = {"w": values}
     if precision == "fp16":
-        images, kind = images.astype(np.float16), "float16"
-        stored = {"w": values.astype(np.float16)}
+        kind, stored, images = "float16", {"w": stored["w"].astype("f2")}, images.astype("f2")
     elif precision == "int8":  # between Q/DQ nodes as in the exports, which libraries merge
-        images, kind = (images * 255).astype(np.uint8), "uint8"
-        stored = {
-            "w8": np.clip(values * 40, -127, 127).astype(np.int8),
-            "scale": np.float32(0.02),
-            "coarse": np.float32(1.0),
-            "zero": np.uint8(128),
-            "zero_w": np.int8(0),
-        }
+        kind, images = "uint8", (images * 255).astype(np.uint8)
+        stored = {"w": np.clip(stored["w"] * 40, -127, 127).astype(np.int8), "zero_w": np.int8(0)}
+        stored |= {"scale": np.float32(0.02), "coarse": np.float32(1), "zero": np.uint8(128)}
         nodes = f"""a = DequantizeLinear (x, scale, zero)
-            w = DequantizeLinear (w8, scale, zero_w)
-            b = {call} (a, w)
-            y = QuantizeLinear (b, coarse, zero)"""
-    result, axis = ((*shape[:-1], weights[-1]), -1) if operation == "MatMul" else (shape, 1)
+            b = DequantizeLinear (w, scale, zero_w)
+            c = {call} (a, b)
+            y = QuantizeLinear (c, coarse, zero)"""
+    # A convolution keeps the shape; `axis` is that of the output's channels.
+    result, axis = (shape, 1) if len(shape) == 4 else ((*shape[:-1], weights[-1]), -1)
     ends = (f"{kind}[{', '.join(map(str, dims))}]" for dims in (shape, result))
     graph = "ceiling ({} x) => ({} y)".format(*ends)
-    model = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": 17]> {graph} {{ {nodes} }}'
-    )
-    arrays = (onnx.numpy_helper.from_array(np.asarray(array), k) for k, array in stored.items())
-    model.graph.initializer.extend(arrays)
-    outputs = math.prod(result)
-    return _Kernel(name, model, images, 2.0 * outputs * math.prod(weights) / result[axis])
+    head = '<ir_version: 8, opset_import: ["": 17]>'
+    model = onnx.parser.parse_model(f"{head} {graph} {{ {nodes} }}")
+    for key, array in stored.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), key))
+    return _Kernel(name, model, images, 2.0 * math.prod((*result, *weights)) / result[axis])
 
 
 _Start = Callable[[_Kernel, int], Run]
 
 
-def _libraries(device: Device) -> Iterable[tuple[str, _Start]]:
+def _libraries(device: Device) -> Iterator[tuple[str, _Start]]:
     """Those that run artifacts on a device here."""
     if device == "cuda":
         yield "ONNX Runtime, CUDA", functools.partial(_onnxruntime, device="cuda")

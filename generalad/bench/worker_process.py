@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import queue
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from generalad.errors import GadError, MissingExtraError, UsageError
+from generalad.records import convert
 from generalad.runtime import malloc
 from generalad.runtime.backends import ort, ort_providers
 from generalad.runtime.backends.open import KINDS
@@ -31,21 +32,6 @@ MALLOC = {name: str(value) for name, value in malloc.STEADY.items()}
 
 PATIENCE = 120.0
 """Seconds without an answer after which a worker hangs; opening a large engine takes its time."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Runs that followed each other: milliseconds an image by stage, one value a run."""
-
-    times: dict[str, list[float]]  # by the clock
-    waits: dict[str, list[float]] | None = None  # of them ready without a core, where that is told
-
-    def own(self, stage: str) -> list[float]:
-        """Times without the waiting, which was other programs' doing; at least a nanosecond."""
-        if self.waits is None:
-            return self.times[stage]
-        both = zip(self.times[stage], self.waits[stage], strict=True)
-        return [max(time - wait, 1e-6) for time, wait in both]
 
 
 class Subject(NamedTuple):
@@ -71,16 +57,6 @@ class RunOptions:
     timed: bool = True  # whether a run on a GPU is told apart into upload, network and download
 
 
-def may_use_gpu(subject: Subject, options: RunOptions) -> bool:
-    """Whether a worker would try to run it on one."""
-    kind = subject.artifact.suffix.lower()
-    if options.device == "cpu" or KINDS.get(kind) == ("cpu",):
-        return False
-    if kind == ".onnx" and options.device is None:  # open_session takes the best that is there
-        return ort_providers.CUDA in ort.library().get_available_providers()
-    return True
-
-
 @dataclass(frozen=True)
 class Facts:
     """What a worker says once its artifact is open; load and cold in milliseconds."""
@@ -91,12 +67,44 @@ class Facts:
     fixed_batch: int | None
     load: float
     cold: float
-    timed: bool = False  # runs are told apart, which needs a GPU and a checkout that can
+    timed: bool = False  # runs are told apart, which needs a GPU
+    package: str = ""  # the folder that was imported
 
     @property
     def on_gpu(self) -> bool:
         """Whether the network runs on one."""
         return "CPU" not in self.backend
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that followed each other: milliseconds an image by stage, one value a run."""
+
+    times: dict[str, list[float]]  # by the clock
+    waits: dict[str, list[float]] | None = None  # of them ready without a core, where that is told
+    rss: float | None = None  # this and the next: megabytes of the process, now and at most
+    peak_rss: float | None = None
+
+    def own(self, stage: str) -> list[float]:
+        """Times without the waiting, which was other programs' doing; at least a nanosecond."""
+        if self.waits is None:
+            return self.times[stage]
+        both = zip(self.times[stage], self.waits[stage], strict=True)
+        return [max(time - wait, 1e-6) for time, wait in both]
+
+    def median(self, stage: str, *, waiting: bool = False) -> float:
+        """Of a stage, without the waiting or with it."""
+        return statistics.median(self.times[stage] if waiting else self.own(stage))
+
+
+def may_use_gpu(subject: Subject, options: RunOptions) -> bool:
+    """Whether a worker would try to run it on one."""
+    kind = subject.artifact.suffix.lower()
+    if options.device == "cpu" or KINDS.get(kind) == ("cpu",):
+        return False
+    if kind == ".onnx" and options.device is None:  # open_session takes the best that is there
+        return ort_providers.CUDA in ort.library().get_available_providers()
+    return True
 
 
 class WorkerProcess(Closing):
@@ -124,10 +132,15 @@ class WorkerProcess(Closing):
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        asked = {**dataclasses.asdict(options), "videos": sorted(VIDEO_SUFFIXES)}
         try:
-            self.facts = self._open(options)
+            found = self._ask(do="open", artifact=str(subject.artifact), **asked)
+            self.facts = convert(found, Facts)
+            if Path(self.facts.package) != (subject.root / "generalad").resolve():
+                raise GadError(
+                    f"{subject}: expected its own generalad, found {self.facts.package}",
+                    remedy="remove other installations of generalad from this environment",
+                )
         except BaseException:
             self.close()
             raise
@@ -141,65 +154,46 @@ class WorkerProcess(Closing):
         found = self._ask(do="throughput", sessions=sessions, seconds=seconds)
         return float(found["images_per_second"])
 
-    def peak_rss(self) -> float | None:
-        """Largest memory so far, megabytes; None where the system does not tell."""
-        value = self._ask(do="memory")["peak_rss"]
-        return None if value is None else float(value)
-
     def close(self) -> None:
         """End the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        with contextlib.suppress(OSError), self._process:
+            self._process.kill()
         self._errors.close()
 
-    def _open(self, options: RunOptions) -> Facts:
-        asked = {**dataclasses.asdict(options), "videos": sorted(VIDEO_SUFFIXES)}
-        found = self._ask(do="open", artifact=str(self.subject.artifact), **asked)
-        package = found.pop("package")
-        if Path(package).resolve() != (self.subject.root / "generalad").resolve():
-            raise GadError(
-                f"{self.subject}: expected its own generalad, the worker found {package}",
-                remedy="remove other installations of generalad from this environment",
-            )
-        height, width = found.pop("image_size")
-        return Facts(image_size=(height, width), **found)
-
     def _ask(self, **order: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # told below, with the reason
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+        hangs, process = threading.Event(), self._process
+        assert process.stdin is not None and process.stdout is not None
+
+        def give_up() -> None:
+            hangs.set()
+            process.kill()
+
+        timer = threading.Timer(self._patience, give_up)
+        timer.start()
         try:
-            line = self._answers.get(timeout=self._patience)
-        except queue.Empty:
+            with contextlib.suppress(BrokenPipeError):  # told below, with the reason
+                process.stdin.write(json.dumps(order).encode() + b"\n")
+                process.stdin.flush()
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+        if hangs.is_set():
             raise GadError(
                 f"{self.subject}: its process has not answered for {self._patience:g} s",
                 remedy="check that the artifact runs at all with gad selftest",
-            ) from None
+            )
         if not line:
             raise GadError(f"{self.subject}: its process died ({self._last_words()})")
         answer: dict[str, Any] = json.loads(line)
-        if "too_old" in answer:
+        if "error" not in answer:
+            return answer
+        if answer["lacks"] and self.subject.root != OWN_ROOT:
             raise UsageError(
-                f"{self.subject}: this revision is too old to be measured ({answer['too_old']})",
+                f"{self.subject}: this revision is too old to be measured ({answer['error']})",
                 remedy="compare with a later revision",
             )
-        if "error" in answer:
-            kind = UsageError if answer["exit_code"] == MissingExtraError.exit_code else GadError
-            raise kind(answer["error"], remedy=answer["remedy"])
-        return answer
-
-    def _listen(self) -> None:
-        """Put each line on the queue, and an empty one at the end."""
-        assert self._process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed
-            for line in self._process.stdout:
-                self._answers.put(line)
-        self._answers.put(b"")
+        kind = UsageError if answer["exit_code"] == MissingExtraError.exit_code else GadError
+        raise kind(answer["error"], remedy=answer["remedy"])
 
     def _last_words(self) -> str:
         code = self._process.wait()

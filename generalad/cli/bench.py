@@ -1,12 +1,15 @@
-"""`gad bench`."""
+"""`gad bench`, and the quantities that its options are written in."""
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from generalad.cli.options import Argument, Device, Option, Threads
+from generalad.errors import GadError, GateError, UsageError
 
 if TYPE_CHECKING:
     from generalad.bench.report import BenchReport
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 COMPARE = "Compare with"
 LIMITS = "Limits: exit 3 if it surely has more"
 OUTPUTS = "Outputs"
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def bench(
@@ -80,8 +85,8 @@ def bench(
     Limits are judged by intervals. Exit code 3: one is surely exceeded. 1: the work failed, or a
     baseline cannot judge this run. "Cannot tell" is said and gives 0.
     """
+    from generalad.bench.gates import Limits
     from generalad.bench.measure import bench as run
-    from generalad.bench.options import Limits, batch_sizes, duration, share
     from generalad.cli.console import console, progress
 
     _check_writable(json, markdown, github, history)
@@ -143,11 +148,11 @@ def _write(
     elif json is not None:
         _save(Path(json), report.to_json())
     if markdown is not None:
-        from generalad.bench.outputs.markdown import markdown as to_markdown
+        from generalad.bench.outputs.github import markdown as to_markdown
 
         _save(markdown, to_markdown(report))
     if github is not None:
-        from generalad.bench.outputs.github_benchmark import github_benchmark
+        from generalad.bench.outputs.github import github_benchmark
 
         _save(github, github_benchmark(report))
     if history is not None:
@@ -168,8 +173,6 @@ def _save(path: Path, text: str) -> None:
 
 def _judge(report: BenchReport) -> None:
     """Exit code 3 where a limit is surely exceeded, else 1 where a baseline refused."""
-    from generalad.errors import GadError, GateError
-
     failed = [gate for gate in report.gates if gate.passed is False]
     reasons = [f"{gate.name}: {gate.reason}" for gate in failed]
     if any(gate.name == "slowdown" for gate in failed):
@@ -178,3 +181,34 @@ def _judge(report: BenchReport) -> None:
         reasons.append(report.refusal)
     if reasons:
         raise (GateError if failed else GadError)("; ".join(reasons))
+
+
+def duration(text: str) -> float:
+    """Seconds of "60s", "1.5m" or "2h"; a bare number could be either, and is a UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)", text.strip())
+    value = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not (value > 0 and math.isfinite(value)):
+        remedy = "write it such as 60s or 5m"
+        raise UsageError(f"expected a duration, found {text!r}", remedy=remedy)
+    return value
+
+
+def share(text: str) -> float:
+    """The value of "5%", above 0 and below 1; a bare 5 could mean 500 %, and is a UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())
+    value = float(match[1]) / 100 if match else 0.0
+    if not 0 < value < 1:
+        message = f"expected a share above 0% and below 100%, found {text!r}"
+        raise UsageError(message, remedy="write it such as 5%")
+    return value
+
+
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """The batch sizes of "1,8,32"; raises UsageError for anything else."""
+    words = text.split(",")
+    if not all(re.fullmatch(r"\s*0*[1-9]\d{0,5}\s*", word) for word in words):
+        raise UsageError(f"expected batch sizes, found {text!r}", remedy="write them such as 1,8")
+    found = tuple(int(word) for word in words)
+    if len(set(found)) < len(found):
+        raise UsageError(f"a batch size is named twice in {text!r}", remedy="name it once")
+    return found

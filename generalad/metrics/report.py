@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from generalad.files import atomic_write
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.gallery import ReadImage, card, choose, usual_level
+from generalad.metrics.page import header, legend, page
 from generalad.metrics.pixel import FPR_LIMIT
 from generalad.metrics.plots import curve, interval_bar, score_histogram
 from generalad.metrics.ranking import Counts, count_by_threshold, thinned
@@ -34,10 +34,10 @@ def write_report(
     `read_image` loads an RGB image (H, W, 3) uint8 by its result's path, for the few that are
     shown; one that cannot be read any more is replaced by a note. Raises StorageError.
     """
-    style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    images = f"{evaluation.good} good, {evaluation.defective} defective"
     body = "".join(
         [
-            _header(title, facts, evaluation),
+            header("generalad evaluation", title, {"Test images": images, **facts}),
             _headline(evaluation),
             _scores(evaluation, results),
             _curves(evaluation, results),
@@ -46,27 +46,9 @@ def write_report(
             _definitions(evaluation),
         ]
     )
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
-    )
+    whole = page(title, body, (__package__, "report.css"))
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="replace")
-
-
-def _header(title: str, facts: Mapping[str, str], evaluation: Evaluation) -> str:
-    images = f"{evaluation.good} good, {evaluation.defective} defective"
-    shown = {"Test images": images, **facts}
-    items = "".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-        for name, value in shown.items()
-    )
-    return (
-        f'<header><p class="kicker">generalad evaluation</p><h1>{html.escape(title)}</h1>'
-        f'<dl class="facts">{items}</dl></header>'
-    )
+        temporary.write_text(whole, encoding="utf-8", errors="replace")
 
 
 def _headline(evaluation: Evaluation) -> str:
@@ -121,8 +103,7 @@ def _scores(evaluation: Evaluation, results: Sequence[ImageResult]) -> str:
         "<h2>Scores and decisions</h2>"
         '<p class="note">An image is stopped when its score reaches the threshold, which was set '
         'before these images were seen.</p><div class="side"><div class="sheet">'
-        '<p class="key"><span><i class="good"></i>good</span>'
-        f'<span><i class="defective"></i>defective</span></p>{plot}</div>'
+        f"{legend('', good='good', defective='defective')}{plot}</div>"
         '<div class="sheet"><h3>At the threshold</h3><table class="confusion"><thead><tr><th></th>'
         f"<th>passed</th><th>stopped</th></tr></thead><tbody>{rows}</tbody></table>"
         f"{_best_f1(evaluation)}</div></div>"
@@ -239,10 +220,13 @@ def _estimate_cell(estimate: Estimate) -> str:
 def _gallery(results: Sequence[ImageResult], read_image: ReadImage, pixel_threshold: float) -> str:
     low = usual_level(results)
     parts = [
-        "<h2>Images</h2>"
-        '<p class="key"><span><i class="heat"></i>anomaly map, clear where normal</span>'
-        '<span><i class="contour"></i>map at the pixel threshold</span>'
-        '<span><i class="truth"></i>marked defect</span><span>raw score · normalised</span></p>'
+        "<h2>Images</h2>",
+        legend(
+            "raw score · normalised",
+            heat="anomaly map, clear where normal",
+            contour="map at the pixel threshold",
+            truth="marked defect",
+        ),
     ]
     for group in choose(results):
         cards = "".join(

@@ -17,7 +17,7 @@ import yaml
 from bench_report_helpers import comparison, measurement
 from conftest import MakeArtifact
 
-from generalad.bench.outputs.markdown import markdown
+from generalad.bench.outputs.github import markdown
 from generalad.bench.report import read_report
 
 GITHUB = Path(__file__).resolve().parents[2] / ".github"

@@ -27,9 +27,10 @@ from generalad.bench.baseline import (
     save_baseline,
 )
 from generalad.bench.gates import slowdown_gate
-from generalad.bench.machine import describe_machine, usable_cores
+from generalad.bench.machine import describe_machine
 from generalad.bench.report import BenchReport, Machine, Side, Times
 from generalad.errors import ArtifactError, GadError
+from generalad.parallel import usable_cores
 from generalad.statistics import Estimate
 
 KERNELS = {"matmul": 2.0, "copy": 1.5, "convolution": 1.5}

@@ -19,8 +19,7 @@ from conftest import MakeArtifact, MakeImage, WriteImage
 from import_helpers import BLOCKED, import_all
 
 from generalad.bench import measure
-from generalad.bench.machine import describe_machine
-from generalad.bench.sensors import Sensors
+from generalad.bench.machine import Sensors, describe_machine
 from generalad.bench.worker_process import OWN_ROOT
 
 Capture = pytest.CaptureFixture[str]

@@ -9,9 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench.estimates import half_width, quantile, times
-from generalad.bench.noise import neighbours_differ
-from generalad.statistics import MANY, Estimate, bootstrap, order_statistic_ranks, slope
+from generalad.bench.summary import neighbours_differ, times_of
+from generalad.statistics import (
+    MANY,
+    Estimate,
+    bootstrap,
+    clustered_quantile,
+    order_statistic_ranks,
+    slope,
+)
 
 BLOCKS = st.lists(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=12), min_size=1, max_size=40)
 
@@ -20,7 +26,7 @@ BLOCKS = st.lists(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=12), min_s
 def test_a_quantile_lies_in_its_interval_and_that_within_the_values(
     blocks: list[list[float]], q: float
 ) -> None:
-    found = quantile(blocks, q)
+    found = clustered_quantile(blocks, q)
     if found is None:
         return
     assert found.low is not None and found.high is not None
@@ -32,8 +38,8 @@ def test_a_quantile_lies_in_its_interval_and_that_within_the_values(
 def test_another_unit_gives_the_same_interval(
     blocks: list[list[float]], q: float, factor: float
 ) -> None:
-    found = quantile(blocks, q)
-    scaled = quantile([[value * factor for value in block] for block in blocks], q)
+    found = clustered_quantile(blocks, q)
+    scaled = clustered_quantile([[value * factor for value in block] for block in blocks], q)
     if found is None or found.low is None or found.high is None:
         assert scaled is None
         return
@@ -48,8 +54,8 @@ def test_another_unit_gives_the_same_interval(
 def test_too_few_samples_have_no_quantile(q: float, least: int) -> None:
     """The least numbers are those for which the largest value exceeds it with 97.5 %."""
     values = [[float(i)] for i in range(least)]
-    assert quantile(values[:-1], q) is None
-    assert quantile(values, q) is not None
+    assert clustered_quantile(values[:-1], q) is None
+    assert clustered_quantile(values, q) is not None
 
 
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
@@ -67,7 +73,7 @@ def coverage(blocks: int, size: int, shared: float, q: float) -> float:
     hits = 0
     for _ in range(400):
         values = random.normal(size=(blocks, size)) + shared * random.normal(size=(blocks, 1))
-        found = quantile((values + 100).tolist(), q)
+        found = clustered_quantile((values + 100).tolist(), q)
         assert found is not None and found.low is not None and found.high is not None
         hits += found.low <= truth + 100 <= found.high
     return hits / 400
@@ -84,7 +90,7 @@ def test_intervals_cover_also_where_blocks_differ(q: float, shared: float) -> No
 
 
 def test_times_without_intervals_are_still_times() -> None:
-    found = times([[3.0, 1.0]])
+    found = times_of([[3.0, 1.0]])
     assert found.samples == 2
     assert found.median == Estimate(2.0)
     assert found.p95 is None
@@ -96,13 +102,13 @@ def test_a_bootstrap_is_the_same_again_and_holds_the_value() -> None:
     assert first == second
     assert first.low is not None and first.high is not None
     assert first.low < first.value < first.high
-    assert half_width(first) == pytest.approx((first.high - first.low) / 2 / first.value)
+    assert first.half_width == pytest.approx((first.high - first.low) / 2 / first.value)
 
 
 def test_few_values_have_no_interval() -> None:
     found = bootstrap(np.array([1.0, 2.0, 3.0]), lambda some: np.median(some, axis=-1))
     assert found == Estimate(2.0)
-    assert half_width(found) == math.inf
+    assert found.half_width == math.inf
 
 
 def test_neighbours() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generalad.bench.gates import (
-    Cause,
+    Limits,
     judge_limits,
     memory_gate,
     p95_gate,
@@ -18,7 +18,8 @@ from generalad.bench.gates import (
     verdict,
     verdict_text,
 )
-from generalad.bench.options import Limits, batch_sizes, duration, duration_text, share
+from generalad.bench.outputs.text import duration_text
+from generalad.cli.bench import batch_sizes, duration, share
 from generalad.errors import UsageError
 from generalad.statistics import Estimate
 
@@ -73,7 +74,7 @@ def test_the_sentence_and_the_gate_never_disagree(
         sides=("new", "old"),
         basis="60 pairs",
         given="in the time given",
-        cause=Cause("infer", 1.1, 0.9),
+        cause="infer takes 1.1 times its time",
     )
     assert [passed for passed, words in SAYS.items() if re.match(words, said)] == [gate.passed]
     assert ("cannot tell" in gate.reason) == (gate.passed is None)

@@ -9,7 +9,7 @@ import pytest
 
 from generalad.bench.comparison import compare
 from generalad.bench.interleaved import Recording
-from generalad.bench.noise import Ticks, noise, notes, ticks, waiting
+from generalad.bench.summary import Ticks, noise, notes, ticks, waiting
 from generalad.bench.worker_process import Block, Facts, Subject
 
 FACTS = Facts("onnxruntime 1, CPU", "fp32", (64, 64), None, 1.0, 1.0)

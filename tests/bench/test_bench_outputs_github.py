@@ -7,7 +7,7 @@ import json
 import pytest
 from bench_report_helpers import comparison, measurement, side
 
-from generalad.bench.outputs.github_benchmark import entries, github_benchmark
+from generalad.bench.outputs.github import entries, github_benchmark
 from generalad.bench.report import BenchReport
 
 

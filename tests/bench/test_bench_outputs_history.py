@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from generalad.bench.outputs.history import SHOWN, History, read_history, render, write_history
-from generalad.bench.outputs.history_plots import Run
+from generalad.bench.outputs.history import SHOWN, History, Run, read_history, render, write_history
 from generalad.bench.report import BenchReport, Comparison, Gate, Soak
 from generalad.errors import DataError, StorageError
 from generalad.metrics.plots import Line, Point, runs_plot

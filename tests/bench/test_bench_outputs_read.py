@@ -11,6 +11,7 @@ import jsonschema
 import msgspec
 import pytest
 from bench_report_helpers import comparison, measurement
+from bench_schema_helpers import report_schema
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from generalad.bench.report import (
     Machine,
     parse,
     read_report,
-    report_schema,
 )
 from generalad.errors import ArtifactError, DataError
 from generalad.statistics import Estimate

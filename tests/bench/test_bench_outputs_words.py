@@ -13,8 +13,7 @@ from msgspec.structs import replace
 from rich.console import Console, Group
 
 from generalad.bench.outputs import text as words
-from generalad.bench.outputs.github_benchmark import github_benchmark
-from generalad.bench.outputs.markdown import markdown
+from generalad.bench.outputs.github import github_benchmark, markdown
 from generalad.bench.outputs.terminal import render
 from generalad.bench.report import BenchReport, Comparison, Gate, Soak, Verdict
 from generalad.statistics import Estimate

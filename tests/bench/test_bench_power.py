@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from generalad.bench.comparison import LOOK_EVERY, MIN_PAIRS, narrow, ratio_of
-from generalad.bench.estimates import Floats
+from generalad.bench.comparison import LOOK_EVERY, MIN_PAIRS, Floats, narrow
 from generalad.bench.gates import LIMIT, verdict
 from generalad.bench.report import Verdict
+from generalad.statistics import median_ratio
 
 TRIALS = 100
 MOST = 250
@@ -53,9 +53,9 @@ def carried(shocks: Floats) -> Floats:
 
 def gate(logs: Floats) -> Verdict:
     """Look now and then, stop when it is narrow, judge."""
-    found = ratio_of(logs[:MIN_PAIRS])
+    found = median_ratio(logs[:MIN_PAIRS])
     for turns in range(MIN_PAIRS, len(logs) + 1, LOOK_EVERY):
-        found = ratio_of(logs[:turns])
+        found = median_ratio(logs[:turns])
         if narrow(found, LIMIT):
             break
     return verdict(found, LIMIT)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.bench.sensors import Counter, Sensors, energy_between, read_sensors
+from generalad.bench.machine import Counter, Sensors, energy_between, read_sensors
 
 
 class NVMLError(Exception):

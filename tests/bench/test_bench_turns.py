@@ -10,7 +10,7 @@ import pytest
 
 from generalad.bench import interleaved
 from generalad.bench.interleaved import Plan, Recording, measure_interleaved
-from generalad.bench.sensors import Sensors
+from generalad.bench.machine import Sensors
 from generalad.bench.worker_process import Block, Facts, RunOptions, Subject
 from generalad.errors import UsageError
 
@@ -72,9 +72,6 @@ class FakeWorker:
         stages = ("upload", "infer", "download") if self.facts.timed else ("infer",)
         times = [milliseconds / self.batch] * runs
         return Block(dict.fromkeys((*stages, "total"), times))
-
-    def peak_rss(self) -> float:
-        return 100.0
 
 
 @pytest.fixture
@@ -182,11 +179,10 @@ def test_a_long_run_keeps_blocks_evenly(stage: Stage) -> None:
     assert all(5 <= b - a < 5.2 for a, b in pairwise(new.moments))
 
 
-def test_what_comes_between_is_told_the_processes(stage: Stage) -> None:
-    seen: list[list[int]] = []
-    plan = Plan(budget=100, enough=after(3), between=lambda pids: seen.append(list(pids)))
+def test_what_comes_between_comes_before_each_turn(stage: Stage) -> None:
+    plan = Plan(budget=100, enough=after(3), between=lambda: stage.log.append("between"))
     run(stage, plan, NEW)
-    assert seen == [[1], [1], [1]]
+    assert stage.log[-6:] == ["between", "new"] * 3
 
 
 @pytest.mark.parametrize("timed", [{"new", "old"}, set()])

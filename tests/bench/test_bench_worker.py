@@ -55,8 +55,8 @@ def test_it_times_every_stage(subject: Subject, options: RunOptions) -> None:
         assert side.facts.image_size == (64, 64)
         assert side.facts.backend.startswith("onnxruntime")
         assert side.facts.load > 0
-        memory = side.peak_rss()
-        assert memory is None or 20 < memory < 2000
+        assert block.peak_rss is None or 20 < block.peak_rss < 2000
+        assert block.rss is None or 20 < block.rss <= (block.peak_rss or 0)
         assert side.throughput(2, 0.05) > 0
 
 
@@ -250,8 +250,9 @@ def test_stages_of_a_gpu_are_told_apart(
         return OnGpu(timed=timed)
 
     monkeypatch.setattr(opening, "open_session", opened)
-    facts, side = worker.answer(command(RunOptions(options.images, batch=batch), timed), None)
-    found, _ = worker.answer({"do": "run", "runs": 3}, side)
+    side = worker.Worker()
+    facts = side.answer(command(RunOptions(options.images, batch=batch), timed))
+    found = side.answer({"do": "run", "runs": 3})
     # As `gad infer` opens it.
     assert asked == [{"threads": 2, "spinning": False, "timed": timed}]
     assert facts["timed"] == timed
@@ -267,17 +268,20 @@ def test_stages_of_a_gpu_are_told_apart(
     assert set(found["waits"] or found["times"]) == set(found["times"])
 
 
-def test_an_older_checkout_is_opened_with_what_it_has(
+def test_a_session_without_stages_and_an_option_that_a_checkout_lacks(
     options: RunOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        opening, "open_session", lambda path, threads=None: FakeSession() if threads else None
+        opening, "open_session", lambda path, threads, spinning, timed: FakeSession()
     )
-    facts, side = worker.answer(command(options), None)
-    found, _ = worker.answer({"do": "run", "runs": 1}, side)
+    side = worker.Worker()
+    facts = side.answer(command(options))
+    found = side.answer({"do": "run", "runs": 1})
     assert (facts["timed"], set(found["times"])) == (False, STAGES)
-    with pytest.raises(worker.TooOld, match="has no device"):
-        worker.answer({**command(options), "device": "cpu"}, None)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'device'") as caught:
+        side.answer({**command(options), "device": "cpu"})
+    assert worker.failure(caught.value)["lacks"]
+    assert not worker.failure(ValueError())["lacks"]
 
 
 @pytest.mark.parametrize(

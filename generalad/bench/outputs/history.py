@@ -6,22 +6,41 @@ kind of machine with the same batch, threads and source.
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import partial
 from html import escape
-from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from generalad.bench.outputs import history_plots as plots
 from generalad.bench.outputs import text
-from generalad.bench.outputs.history_plots import LARGE, SMALL, Run, date_of
-from generalad.bench.report import STAGES, BenchReport, Gate, read_report
+from generalad.bench.report import STAGES, BenchReport, read_report
 from generalad.errors import DataError, GadError
 from generalad.files import atomic_write
+from generalad.metrics.page import folded, header, legend, page, sheet
+from generalad.metrics.plots import Line, Point, runs_plot
+from generalad.statistics import Estimate
+
+UTC = timezone.utc
 
 ALIKE = ("batch", "threads", "source")  # settings that change the times
 SHOWN = 30  # runs in a table before the rest is folded
+
+LARGE, SMALL = (720, 260), (260, 150)
+"""Widths and heights; of a plot in a row of four about its pixels, so that its type can be read."""
+
+
+class Run(NamedTuple):
+    """A report with its time, and the name of its file within the folder."""
+
+    name: str
+    when: datetime
+    report: BenchReport
+
+    @property
+    def date(self) -> str:
+        """Day and time, UTC."""
+        return self.when.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 class History(NamedTuple):
@@ -44,9 +63,13 @@ def read_history(folder: Path) -> History:
         name = path.relative_to(folder).as_posix()
         try:
             report = read_report(path)
-            runs.append(Run(name, _moment(report), report))
+            when = datetime.fromisoformat(report.when.replace("Z", "+00:00"))
         except GadError as error:
             skipped.append((name, error.message))
+        except ValueError:
+            skipped.append((name, f"it has no time but {report.when[:40]!r}"))
+        else:
+            runs.append(Run(name, when if when.tzinfo else when.replace(tzinfo=UTC), report))
     if not runs:
         found = f"{len(skipped)} JSON files that are none" if skipped else "no JSON file"
         message = f"there is no bench report in {folder}: {found}"
@@ -55,36 +78,36 @@ def read_history(folder: Path) -> History:
     return History(tuple(runs), tuple(skipped))
 
 
-def _moment(report: BenchReport) -> datetime.datetime:
-    try:
-        found = datetime.datetime.fromisoformat(report.when.replace("Z", "+00:00"))
-    except ValueError:
-        raise DataError(f"it has no time but {report.when[:40]!r}") from None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)
-
-
-def write_history(folder: Path, page: Path) -> History:
+def write_history(folder: Path, target: Path) -> History:
     """Read all reports below `folder` and write the page; raises DataError and StorageError."""
     history = read_history(folder)
-    with atomic_write(page) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text(render(history), encoding="utf-8", errors="replace")
     return history
 
 
 def render(history: History) -> str:
     """The page as HTML."""
-    styles = (("generalad.metrics", "report.css"), ("generalad.bench.outputs", "history.css"))
-    style = "".join(resources.files(p).joinpath(f).read_text(encoding="utf-8") for p, f in styles)
     series: dict[tuple[str, ...], list[Run]] = {}
     for run in history.runs:
         series.setdefault(_key(run.report), []).append(run)
-    body = [_header(history, len(series)), *(_section(series[key]) for key in sorted(series))]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Latency over time</title><style>{style}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+    facts = {
+        "reports": str(len(history.runs)),
+        "from": history.runs[0].date,
+        "to": history.runs[-1].date,
+        "artifacts and machines": str(len(series)),
+        "skipped files": str(len(history.skipped)),
+    }
+    skipped = "".join(
+        f"<li><code>{escape(name)}</code>: {escape(reason)}</li>"
+        for name, reason in history.skipped
     )
+    more = folded("Skipped, because they are no reports", f"<ul>{skipped}</ul>")
+    title = "Latency over time"
+    head = header("generalad bench", title, facts, more if skipped else "")
+    body = head + "".join(_section(series[key]) for key in sorted(series))
+    style = ("generalad.bench.outputs", "history.css")
+    return page(title, body, ("generalad.metrics", "report.css"), style)
 
 
 def _key(report: BenchReport) -> tuple[str, ...]:
@@ -92,26 +115,6 @@ def _key(report: BenchReport) -> tuple[str, ...]:
     settings = (str(report.settings.get(name)) for name in ALIKE)
     where = (machine.cpu, str(machine.cores), machine.architecture, machine.gpu or "")
     return (new.name, new.precision, new.backend, *where, str(machine.threads), *settings)
-
-
-def _header(history: History, series: int) -> str:
-    shown = {
-        "reports": len(history.runs),
-        "from": date_of(history.runs[0].when),
-        "to": date_of(history.runs[-1].when),
-        "artifacts and machines": series,
-        "skipped files": len(history.skipped),
-    }
-    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in shown.items())
-    skipped = "".join(
-        f"<li><code>{escape(name)}</code>: {escape(reason)}</li>"
-        for name, reason in history.skipped
-    )
-    folded = _folded("Skipped, because they are no reports", f"<ul>{skipped}</ul>")
-    return (
-        '<header><p class="kicker">generalad bench</p><h1>Latency over time</h1>'
-        f'<dl class="facts">{items}</dl>{folded if skipped else ""}</header>'
-    )
 
 
 def _section(runs: Sequence[Run]) -> str:
@@ -128,54 +131,125 @@ def _section(runs: Sequence[Run]) -> str:
 
 def _overview(runs: Sequence[Run]) -> str:
     """The total, and beside it the ratios if there are any."""
-    key = _legend("with 95 % intervals", median="median", p95="p95")
-    paired = any(run.report.total for run in runs)
-    drawn = plots.times_plot(runs, "total", LARGE if paired else (1080, LARGE[1]))
-    total = _sheet("Total, ms an image", drawn, key, kind="sheet wide")
-    if not paired:
+    compared = [run.report for run in runs if run.report.total]
+    size = LARGE if compared else (1080, LARGE[1])
+    key = legend("with 95 % intervals", median="median", p95="p95")
+    total = sheet("Total, ms an image", _times_plot(runs, "total", size), key, kind="sheet wide")
+    if not compared:
         return total
-    drawn, limit = plots.ratio_plot(runs)
-    limits = {} if limit is None else {"limit": "limit of the last run"}
-    key = _legend("change of the median, in pairs", **limits)
-    return f'<div class="side">{total}{_sheet("New against old", drawn, key)}</div>'
+    marks, levels = {}, [(0.0, "zero")]
+    limit = compared[-1].settings.get("limit")
+    gated = any(gate.name == "slowdown" for gate in compared[-1].gates)
+    if gated and isinstance(limit, (int, float)):
+        marks, levels = {"limit": "limit of the last run"}, [*levels, (100.0 * limit, "limit")]
+    shape: dict[str, Any] = {"size": (440, 276), "unit": "%", "least": 4.0, "levels": levels}
+    drawn = _plot(runs, {"": _change}, "Change of the total against the old side", **shape)
+    ratios = sheet("New against old", drawn, legend("change of the median, in pairs", **marks))
+    return f'<div class="side">{total}{ratios}</div>'
 
 
 def _stages(runs: Sequence[Run]) -> str:
     """Small plots of all else that has a course, and why some of it has none."""
     known = {stage for run in runs for stage in run.report.new.stages} - {"total"}
-    ordered = [stage for stage in STAGES if stage in known] + sorted(known - set(STAGES))
-    sheets = [_sheet(escape(stage), plots.times_plot(runs, stage, SMALL)) for stage in ordered]
+    ordered = sorted(known, key=lambda one: ((*STAGES, one).index(one), one))
+    sheets = [sheet(escape(stage), _times_plot(runs, stage, SMALL)) for stage in ordered]
     why_not = []
     if any(run.report.new.throughput for run in runs):
-        key = _legend("more is better", median="one session", p95="most of all")
-        sheets.append(_sheet("images a second", plots.throughput_plot(runs), key))
+        key = legend("more is better", median="one session", p95="most of all")
+        kinds = {"p95": partial(_rate, most=True), "median": partial(_rate, most=False)}
+        drawn = _plot(runs, kinds, "Images a second over time", least_share=0.1)
+        sheets.append(sheet("images a second", drawn, key))
     else:
         why_not.append("Throughput is measured where an artifact is benched alone.")
     soaks = [run.report.soak for run in runs if run.report.soak is not None]
-    if soaks:
-        sheets.append(_sheet("drift, ms an hour", plots.drift_plot(runs, "latency")))
-    else:
+    units = {"latency": "ms", "memory": "MB"}
+    for of in [of for of in units if any(getattr(soak, of) for soak in soaks)]:
+        drawn = _plot(runs, {"": partial(_drift, of, units[of])}, f"Drift of {of} over time")
+        sheets.append(sheet(f"drift, {units[of]} an hour", drawn))
+    if not soaks:
         why_not.append("None of these runs was a soak.")
-    if any(soak.memory for soak in soaks):
-        sheets.append(_sheet("drift, MB an hour", plots.drift_plot(runs, "memory")))
-    elif soaks:
+    elif not any(soak.memory for soak in soaks):
         why_not.append("The system did not tell the memory of the soaks.")
     note = f'<p class="note">{" ".join(why_not)}</p>' if why_not else ""
     return f'<div class="stages">{"".join(sheets)}</div>{note}'
 
 
-def _legend(plain: str, **marked: str) -> str:
-    """Words with the mark of their class, then plain ones."""
-    marks = "".join(f'<span><i class="{k}"></i>{words}</span>' for k, words in marked.items())
-    return f'<p class="key">{marks}<span>{plain}</span></p>'
+# What a report has to show in a plot: a value, what its title says of it, and its class.
+
+Shown = tuple[Estimate, str, str] | None
 
 
-def _sheet(name: str, drawn: str, key: str = "", kind: str = "sheet") -> str:
-    return f'<div class="{kind}"><h3>{name}</h3>{key}{drawn}</div>'
+def _time(stage: str, kind: str, report: BenchReport) -> Shown:
+    value = getattr(report.new.stages.get(stage), kind, None)
+    return value and (value, f"{kind} {text.with_interval(value)} ms", "")
 
 
-def _folded(summary: str, inside: str) -> str:
-    return f"<details><summary>{summary}</summary>{inside}</details>"
+def _change(report: BenchReport) -> Shown:
+    """Of the total, in percent."""
+    if (found := report.total) is None:
+        return None
+    change = f"{text.change(found.ratio)} ({text.change_interval(found.ratio)})"
+    ends = (found.ratio.value, found.ratio.low, found.ratio.high)
+    value, low, high = (end if end is None else 100 * (end - 1) for end in ends)
+    words = f"{change}, {found.verdict}, {text.title(report)}"
+    return Estimate(value or 0.0, low, high), words, found.verdict.split()[0]
+
+
+def _rate(report: BenchReport, *, most: bool) -> Shown:
+    """Images a second of one session at the first batch size, or of what had the most."""
+    if not (rates := report.new.throughput):
+        return None
+    rate = max(rates, key=lambda one: one.images_per_second.value) if most else rates[0]
+    many = "one session" if rate.concurrency == 1 else f"{rate.concurrency} sessions"
+    value = text.with_interval(rate.images_per_second)
+    return rate.images_per_second, f"{value} images a second, batch {rate.batch}, {many}", ""
+
+
+def _drift(of: str, unit: str, report: BenchReport) -> Shown:
+    """The slope of a soak; red is what surely grew."""
+    slope: Estimate | None = getattr(report.soak, of, None)
+    if report.soak is None or slope is None:
+        return None
+    kind = "cannot"
+    if slope.low is not None and slope.high is not None:
+        kind = "slower" if slope.low > 0 else "faster" if slope.high < 0 else "same"
+    took = text.duration_text(report.soak.seconds)
+    return slope, f"{text.with_interval(slope)} {unit} an hour, {took}", kind
+
+
+def _times_plot(runs: Sequence[Run], stage: str, size: tuple[int, int]) -> str:
+    """Median and p95 of a stage."""
+    kinds = {kind: partial(_time, stage, kind) for kind in ("p95", "median")}
+    return _plot(runs, kinds, f"{stage} over time", size=size, least_share=0.1)
+
+
+def _plot(
+    runs: Sequence[Run],
+    kinds: Mapping[str, Callable[[BenchReport], Shown]],
+    label: str,
+    *,
+    least_share: float = 0.0,
+    **shape: Any,
+) -> str:
+    """A line a kind, or points around zero; dates below, or times of day where all are of one.
+
+    The axis is at least `least_share` of the highest value high.
+    """
+    lines = [Line(kind, []) for kind in kinds]
+    for line, shown in zip(lines, kinds.values(), strict=True):
+        for at, run in enumerate(runs):
+            if found := shown(run.report):
+                value, words, kind = found
+                line.points.append(Point(at, value, f"{run.date}: {words}, {run.name}", kind))
+    values = [point.estimate.value for line in lines for point in line.points]
+    if not values:
+        return '<p class="note">not measured</p>'
+    one_day = len({run.date[:10] for run in runs}) == 1
+    dates = [run.date[5:] if one_day else run.date[:10] for run in runs]
+    usual: dict[str, Any] = {"size": SMALL, "least": least_share * max(values)}
+    if "" in kinds:
+        usual |= {"levels": [(0.0, "zero")], "joined": False}
+    return runs_plot(lines, dates, label, **usual | shape)
 
 
 def _table(runs: Sequence[Run]) -> str:
@@ -189,31 +263,25 @@ def _table(runs: Sequence[Run]) -> str:
         for some in (rows[:SHOWN], rows[SHOWN:])
     )
     older = len(rows) - SHOWN
-    return f"<h3>Runs</h3>{shown}{_folded(f'{older} older runs', rest) if older > 0 else ''}"
+    return f"<h3>Runs</h3>{shown}{folded(f'{older} older runs', rest) if older > 0 else ''}"
 
 
 def _row(run: Run) -> str:
-    report, found = run.report, run.report.total
-    times, which = report.new.stages.get("total"), report.new.revision or report.new.sha256
-    median = text.number(times.median.value) if times else ""
-    change, verdict = "", ""
-    if found is not None:
+    """Figures, verdict, and what gates say: the whole reason where it is not "passed"."""
+    report, times = run.report, run.report.new.stages.get("total")
+    change, verdict, said = "", "<td></td>", []
+    if found := report.total:
         change = f"{text.change(found.ratio)}<small>{text.change_interval(found.ratio)}</small>"
         verdict = f'<td class="{found.verdict.split()[0]}">{found.verdict}</td>'
-    said = [_gate(gate) for gate in report.gates]
+    for gate in report.gates:
+        kind = {True: "passed", False: "failed", None: "cannot"}[gate.passed]
+        words = f"{gate.name} passed" if gate.passed else escape(str(gate))
+        said.append(f'<span class="{kind}">{words}</span>')
     if report.refusal:
         verdict = '<td class="cannot">refused</td>'
         said.append(escape(report.refusal))
-    return (
-        f"<tr><td>{date_of(run.when)}</td><td><code>{escape(which[:12])}</code></td>"
-        f'<td class="number">{median}</td><td class="number">{text.p95(times)}</td>'
-        f'<td class="number">{change}</td>{verdict or "<td></td>"}<td>{"<br>".join(said)}</td></tr>'
-    )
-
-
-def _gate(gate: Gate) -> str:
-    """Its answer; the whole reason where it is not "passed"."""
-    kind = {True: "passed", False: "failed", None: "cannot"}[gate.passed]
-    return (
-        f'<span class="{kind}">{f"{gate.name} passed" if gate.passed else escape(str(gate))}</span>'
-    )
+    median, p95 = text.number(times.median.value) if times else "", text.p95(times)
+    numbers = "".join(f'<td class="number">{number}</td>' for number in (median, p95, change))
+    which = escape((report.new.revision or report.new.sha256)[:12])
+    row = f"<td>{run.date}</td><td><code>{which}</code></td>{numbers}{verdict}"
+    return f"<tr>{row}<td>{'<br>'.join(said)}</td></tr>"

@@ -8,88 +8,65 @@ from rich.table import Table
 from rich.text import Text
 
 from generalad.bench.outputs import text
-from generalad.bench.report import BenchReport, Comparison, Verdict
+from generalad.bench.report import BenchReport
 
-_STYLE: dict[Verdict, str] = {"slower": "bold red", "faster": "green", "cannot tell": "yellow"}
+_STYLE = {"slower": "bold red", "faster": "green", "cannot tell": "yellow"}  # of verdicts
 _GATE = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("?", "yellow")}
 
 
 def render(report: BenchReport) -> RenderableType:
     """What `console().print` shows of a report."""
-    stages = _compared(report) if report.comparisons or report.old else _measured(report)
-    facts = _table("", "old", "new") if report.old else _table("", "")
-    for name, *sides in text.facts(report):
-        facts.add_row(f"{name} ", *(f" {side}" for side in sides))
     lines = [Text(line, "dim") for line in text.small_print(report)]
     lines += [Text(f"note: {note}") for note in report.notes]
     if report.soak is not None:
         lines += [Text(), Text(text.soak_text(report.soak))]
     if report.verdict_text:
-        style = _STYLE.get(report.verdict, "") if report.verdict else ""
-        lines += [Text(), Text(report.verdict_text, style)]
+        lines += [Text(), Text(report.verdict_text, _STYLE.get(report.verdict or "", ""))]
     if report.refusal:
         lines += [Text(), Text(report.refusal, "yellow")]
     for gate in report.gates:
         sign, style = _GATE[gate.passed]
         lines.append(Text(f"{sign} {gate}", style))
-    return Group(_heading(report), Text(), stages, Text(), facts, Text(), *lines)
+    facts = [
+        [f"{name} ", *(f" {side}" for side in sides)] for name, *sides in text.fact_rows(report)
+    ]
+    return Group(_heading(report), Text(), _stages(report), Text(), _table(facts), Text(), *lines)
 
 
 def _heading(report: BenchReport) -> Text:
     sides = [side for side in (report.new, report.old) if side]
     ran = dict.fromkeys(f"{side.precision} on {side.backend}" for side in sides)
-    lines = Text.assemble((text.title(report), "bold"))
-    for line in (" against ".join(ran), text.machine_text(report.machine)):
-        lines.append(f"\n{line}", "dim")
-    return lines.append(f"\n{text.settings_text(report)}", "dim")
+    lines = [" against ".join(ran), text.machine_text(report.machine), text.settings_text(report)]
+    return Text.assemble((text.title(report), "bold"), *((f"\n{line}", "dim") for line in lines))
 
 
-def _compared(report: BenchReport) -> Table:
-    """Both sides, or one where the other is a baseline, and the change."""
-    quantiles = [
-        name for side in (("old", "new") if report.old else ("new",)) for name in (side, "p95 ")
-    ]
-    table = _table("ms", *quantiles, "change", "95 %")
-    table.add_column("", no_wrap=True)
-    for row in text.stage_rows(report):
-        cells: list[RenderableType] = [row.stage]
-        for times in (row.old, row.new) if report.old else (row.new,):
-            # The space parts the sides.
-            cells += [text.median(times), f"{text.p95(times)} " if times else ""]
-        cells += _change(row.comparison)
-        table.add_row(*cells, style="bold" if row.stage == "total" else "")
-    return table
-
-
-def _change(found: Comparison | None) -> list[Text]:
-    if found is None:
-        return []
-    words = (text.change(found.ratio), text.change_interval(found.ratio), found.verdict)
-    return [Text(word, _STYLE.get(found.verdict, "")) for word in words]
-
-
-def _measured(report: BenchReport) -> Table:
-    table = _table("ms", "median", "95 %", "p90", "p95", "p99", "runs")
-    for stage, times in ((row.stage, row.new) for row in text.stage_rows(report)):
-        if times is None:
-            continue
+def _stages(report: BenchReport) -> Table:
+    """Both sides, or one where the other is a baseline, and the change; alone all quantiles."""
+    if report.comparisons or report.old:
+        return _table(text.stage_rows(report, with_p95=True))
+    rows = [["ms", "median", "95 %", "p90", "p95", "p99", "runs"]]
+    for stage in text.stages(report):
+        times = report.new.stages[stage]
         upper = [text.number(q.value) if q else "" for q in (times.p90, times.p95, times.p99)]
-        median, between = text.number(times.median.value), text.interval(times.median)
-        style = "bold" if stage == "total" else ""
-        table.add_row(stage, median, between, *upper, str(times.samples), style=style)
-    return table
+        median = [text.number(times.median.value), text.interval(times.median)]
+        rows.append([stage, *median, *upper, str(times.samples)])
+    return _table(rows)
 
 
-def _table(first: str, *others: str) -> Table:
+def _table(rows: text.Rows) -> Table:
+    """A heading and rows. What a verdict, if it ends a row, is about has its colour."""
     table = Table(
         box=SIMPLE_HEAD,
         show_edge=False,
-        show_header=bool(first or any(others)),
+        show_header=any(name.strip() for name in rows[0]),
         padding=0,
         pad_edge=False,
         header_style="dim",
     )
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
+    for column, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if column and name else "left", no_wrap=True)
+    for row in rows[1:]:
+        style = _STYLE.get(row[-1], "")
+        cells = [Text(cell, style if cell in row[-3:] else "") for cell in row]
+        table.add_row(*cells, style="bold" if row[0] == "total" else "")
     return table

@@ -1,58 +1,85 @@
-"""How a report's figures are put into words: the same on a terminal, in Markdown and in HTML."""
+"""How a report's figures are put into words and rows: the same in every output."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
-from generalad.bench.options import duration_text
-from generalad.bench.report import STAGES, BenchReport, Comparison, Machine, Side, Soak, Times
+from generalad.bench.report import STAGES, BenchReport, Machine, Side, Soak, Times
 from generalad.statistics import Estimate
 
-
-class StageRow(NamedTuple):
-    """A stage with all that is known of it; a side without it has None."""
-
-    stage: str
-    new: Times | None
-    old: Times | None
-    comparison: Comparison | None
+Rows = list[list[str]]
 
 
-def stage_rows(report: BenchReport) -> list[StageRow]:
-    """All stages of either side, in the order of an image's way."""
+class Fact(NamedTuple):
+    """What is known of a side beside its stages."""
+
+    name: str
+    value: Estimate | float | str
+    unit: str = ""
+
+
+def stages(report: BenchReport) -> list[str]:
+    """The stages of either side, in the order of an image's way."""
     old = report.old.stages if report.old else {}
-    compared = {comparison.stage: comparison for comparison in report.comparisons}
-    known = {**report.new.stages, **old, **compared}
-    order = [stage for stage in STAGES if stage in known]
-    order += [stage for stage in known if stage not in STAGES]
-    return [StageRow(s, report.new.stages.get(s), old.get(s), compared.get(s)) for s in order]
+    known = dict.fromkeys([*report.new.stages, *old, *(one.stage for one in report.comparisons)])
+    return sorted(known, key=lambda stage: (*STAGES, stage).index(stage))
 
 
-def facts(report: BenchReport) -> list[tuple[str, ...]]:
-    """Rows of start, memory, energy and throughput: name, the old side if there is one, the new."""
-    sides = [_facts(side) for side in (report.old, report.new) if side is not None]
-    names = dict.fromkeys(name for side in sides[::-1] for name in side)
-    return [(name, *(side.get(name, "") for side in sides)) for name in names]
+def stage_rows(report: BenchReport, *, with_p95: bool) -> Rows:
+    """A heading and a row a stage: medians of the sides, p95 if wanted, change and verdict.
+
+    A space behind p95 parts the sides.
+    """
+    sides = {"new": report.new.stages}
+    if report.old:
+        sides = {"old": report.old.stages, **sides}
+    compared = {one.stage: one for one in report.comparisons}
+    heading = ["ms"]
+    for name in sides if compared or report.old else ["median"]:
+        heading += [name, "p95 "] if with_p95 else [name]
+    rows = [heading + (["change", "95 %", ""] if compared else [])]
+    for stage in stages(report):
+        row = [stage]
+        for times in (of.get(stage) for of in sides.values()):
+            row += [median(times), f"{p95(times)} "] if with_p95 else [median(times)]
+        if found := compared.get(stage):
+            row += [change(found.ratio), change_interval(found.ratio), found.verdict]
+        rows.append(row + [""] * (len(rows[0]) - len(row)))
+    return rows
 
 
-def _facts(side: Side) -> dict[str, str]:
-    waiting = None if side.waiting is None else f"{100 * side.waiting:.1f}"
-    found: dict[str, tuple[Estimate | float | str | None, str]] = {
-        "load": (side.load, " ms"),
-        "first image": (side.cold, " ms"),
-        "peak memory": (side.peak_rss or None, " MB"),  # 0 where the system does not tell
-        "GPU memory": (side.gpu_memory, " MB"),
-        "energy": (side.energy, " J an image"),
-        "waiting for cores": (waiting, " %"),
-        "temperature": (side.temperature, " °C"),
-    }
+def side_facts(side: Side) -> list[Fact]:
+    """Start, memory, energy and the like of one side, as far as they are known."""
+    found = [
+        ("load", side.load, "ms"),
+        ("first image", side.cold, "ms"),
+        ("peak memory", side.peak_rss or None, "MB"),  # 0 where the system does not tell
+        ("GPU memory", side.gpu_memory, "MB"),
+        ("energy", side.energy, "J an image"),
+        ("waiting for cores", None if side.waiting is None else f"{100 * side.waiting:.1f}", "%"),
+        ("temperature", side.temperature, "°C"),
+    ]
+    facts = [Fact(name, value, unit) for name, value, unit in found if value is not None]
     for one in side.throughput:
         sessions = "" if one.concurrency == 1 else f", {one.concurrency} sessions"
-        found[f"images/s, batch {one.batch}{sessions}"] = (one.images_per_second, "")
+        facts.append(Fact(f"images/s, batch {one.batch}{sessions}", one.images_per_second))
     if limit := side.roofline:
-        found["share of the limit"] = (f"{100 * limit.share:.0f} %, {limit.bound}", "")
-    return {name: with_interval(v) + unit for name, (v, unit) in found.items() if v is not None}
+        facts.append(Fact("share of the limit", f"{100 * limit.share:.0f} %, {limit.bound}"))
+    return facts
+
+
+def fact_rows(report: BenchReport) -> Rows:
+    """A heading and a row a fact: its name, the old side if there is one, the new."""
+    sides = [side for side in (report.old, report.new) if side is not None]
+    found = [
+        {fact.name: f"{with_interval(fact.value)} {fact.unit}".rstrip() for fact in side_facts(one)}
+        for one in sides
+    ]
+    names = dict.fromkeys(name for side in found[::-1] for name in side)
+    rows = [[name, *(side.get(name, "") for side in found)] for name in names]
+    return [["", "old", "new"] if report.old else ["", ""], *rows]
 
 
 def title(report: BenchReport) -> str:
@@ -90,6 +117,11 @@ def setting_text(name: str, value: object) -> str:
     return PurePosixPath(PureWindowsPath(str(value)).as_posix()).name or str(value)
 
 
+def duration_text(seconds: float) -> str:
+    """A duration: "45 s", "2 min"."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def soak_text(soak: Soak) -> str:
     """How latency and memory drifted."""
     memory = f", memory {_slope(soak.memory)} MB an hour" if soak.memory else ""
@@ -125,11 +157,11 @@ def with_interval(value: Estimate | float | str) -> str:
     return f"{number(value.value)} ({between})" if between else number(value.value)
 
 
-def interval(estimate: Estimate) -> str:
+def interval(estimate: Estimate, show: Callable[[float], str] = number) -> str:
     """Both ends, or nothing."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{number(estimate.low)}…{number(estimate.high)}"
+    return f"{show(estimate.low)}…{show(estimate.high)}"
 
 
 def median(times: Times | None) -> str:
@@ -160,14 +192,12 @@ def change(ratio: Estimate) -> str:
 
 def change_interval(ratio: Estimate) -> str:
     """The interval of a ratio as percent more or less, or nothing."""
-    if ratio.low is None or ratio.high is None:
-        return ""
-    return f"{_signed(ratio.low)}…{_signed(ratio.high)}"
+    return interval(ratio, _signed)
 
 
 def _slope(slope: Estimate) -> str:
-    known = slope.low is not None and slope.high is not None
-    return f"{slope.value:+.3g}" + (f" ({slope.low:+.3g}…{slope.high:+.3g})" if known else "")
+    between = interval(slope, "{:+.3g}".format)
+    return f"{slope.value:+.3g}" + (f" ({between})" if between else "")
 
 
 def _signed(ratio: float) -> str:
