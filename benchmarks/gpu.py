@@ -52,7 +52,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ from gpu_ways import DEVICE, Events, Images, Row, Sample, phrase, print_stages, 
 from torch import Tensor
 
 from export import MODELS, drawn, flops, train
+from generalad.model.heads import GeneralADHead
 from generalad.model.storage import Trained
 from generalad.runtime import Session
 from generalad.training.cache import cached_features
@@ -176,12 +177,12 @@ def training(trained: Trained, data: Path, folder: Path) -> dict[str, Any]:
         folder=folder,
     )
     fill = now() - began
-    features = dataclasses.replace(features, whitening=detector.head.whitening)
+    features = dataclasses.replace(features, whitening=cast(GeneralADHead, detector.head).whitening)
     seconds = []
     for _ in range(1 + EPOCHS):
         torch.cuda.synchronize()
         began = now()
-        fit(detector.head.discriminator, features, config, device=DEVICE)
+        fit(cast(GeneralADHead, detector.head).discriminator, features, config, device=DEVICE)
         torch.cuda.synchronize()
         seconds.append(now() - began)
     dtype = str(training_dtype(DEVICE)).removeprefix("torch.")

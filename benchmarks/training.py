@@ -22,7 +22,7 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -35,6 +35,7 @@ from generalad.config import PRESETS, Config
 from generalad.files import sha256_of_file
 from generalad.model.backbone import Backbone, normalise, wrap
 from generalad.model.detector import Detector
+from generalad.model.heads import GeneralADHead
 from generalad.model.weights import build_body
 from generalad.preprocess import read_image, resize
 from generalad.training.cache import Features, cached_features
@@ -53,9 +54,9 @@ CPU = torch.device("cpu")
 class Recomputed(Features):
     """Features that are computed again, in `dtype`, whenever they are asked for."""
 
-    backbone: Backbone
-    paths: list[Path]
-    size: tuple[int, int]
+    backbone: Backbone = field(kw_only=True)
+    paths: list[Path] = field(kw_only=True)
+    size: tuple[int, int] = field(kw_only=True)
     dtype: torch.dtype = torch.float32
 
     def batch(
@@ -90,7 +91,9 @@ def main() -> None:
             Path(folder) / "held", round(VALIDATION_SHARE * options.images), options.image
         )
         features, filling = filled(paths, backbone, config, Path(folder) / "cache")
-        again = Recomputed(features.values, None, True, 0, backbone, paths, (config.image_size))
+        again = Recomputed(
+            features.values, None, True, 0, backbone=backbone, paths=paths, size=config.image_size
+        )
         seconds = timed(detector, config, features, again, held, options.repeats)
     print(f"{config.backbone} at {size}, {len(paths)} training and {len(held)} validation images,")
     print(
@@ -144,12 +147,27 @@ def timed(
 ) -> dict[tuple[str, torch.dtype], float]:
     """Median seconds an epoch of each way, taken in turn."""
 
+    assert isinstance(detector.head, GeneralADHead)
+    discriminator = detector.head.discriminator
+
     def cached(dtype: torch.dtype) -> None:
-        fit(detector.head.discriminator, features, config, device=CPU, dtype=dtype)
+        fit(
+            discriminator,
+            features,
+            config,
+            device=CPU,
+            dtype=dtype,
+        )
 
     def recompute(dtype: torch.dtype) -> None:
         source = dataclasses.replace(again, dtype=dtype)
-        fit(detector.head.discriminator, source, config, device=CPU, dtype=dtype)
+        fit(
+            discriminator,
+            source,
+            config,
+            device=CPU,
+            dtype=dtype,
+        )
         images = [resize(read_image(path), config.image_size) for path in held]
         detector.eval()
         with torch.inference_mode(), autocast(CPU, dtype):

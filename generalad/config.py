@@ -21,7 +21,7 @@ METHODS = ("generalad", "residual", "gaussian", "patchcore")
 EMBEDDED = "embedded"
 """Name of the backbone that is shipped with the package."""
 
-QUICK_PRESET = EMBEDDED
+QUICK_PRESET = "edge"
 """The preset that is named where another one would take hours."""
 
 PAPER_BACKBONES = frozenset(

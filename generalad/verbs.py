@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from generalad.export.engine import EngineOptions
     from generalad.export.export import Exported
     from generalad.model.storage import Trained
-    from generalad.progress import Progress
+    from generalad.progress import Log, Progress
     from generalad.runtime.recalibrate import Proposal
 
 StrPath = str | os.PathLike[str]
@@ -28,7 +28,8 @@ def train(
     data: StrPath,
     out: StrPath | None = None,
     *,
-    preset: str = "small",
+    preset: str = "edge",
+    method: str | None = None,
     config: Config | StrPath | None = None,
     weights: StrPath | None = None,
     image_size: int | Sequence[int] | None = None,
@@ -39,6 +40,7 @@ def train(
     device: str | None = None,
     cache: StrPath | None = None,
     progress: Progress | None = None,
+    log: Log | None = None,
 ) -> Trained:
     """Learn what good looks like from a folder of good images, as `gad train` does.
 
@@ -48,7 +50,9 @@ def train(
     Args:
         data: a folder of good images, an MVTec class folder or a CSV, see docs/data.md.
         out: folder of the detector; None for runs/NAME-PRESET.
-        preset: "small", "base", "large" (the paper's backbones) or "embedded".
+        preset: "edge" (needs no hub and no GPU), "small", "base", "large" (the paper's backbones)
+            or "embedded".
+        method: "residual", "generalad", "gaussian" or "patchcore"; None for the preset's.
         config: a TOML file with settings over the preset; or a whole `Config`, which takes its
             place.
         weights: backbone weights, for machines that reach no model hub.
@@ -60,6 +64,7 @@ def train(
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
         progress: told how far each stage is.
+        log: told what a person should know before a long run, and after one that learned nothing.
 
     Raises:
         ConfigError: unknown preset, setting or value.
@@ -76,6 +81,7 @@ def train(
         settings = load_config(preset, file=None if config is None else Path(config))
         name = f"{name}-{preset}"
     changes = {
+        "method": method,
         "image_size": list(image_size) if isinstance(image_size, Sequence) else image_size,
         "epochs": epochs,
         "seed": seed,
@@ -93,6 +99,7 @@ def train(
         skip_bad=skip_bad,
         cache=None if cache is None else Path(cache),
         progress=progress,
+        log=log,
     )
 
 

@@ -15,9 +15,15 @@ def train(
         Option("Folder of the detector.", short="-o", metavar="DIR", default="runs/NAME-PRESET"),
     ] = None,
     preset: Annotated[
-        Literal["small", "base", "large", "embedded"],
-        Option("Backbone and schedule; the first three are the paper's."),
-    ] = "small",
+        Literal["edge", "small", "base", "large", "embedded"],
+        Option(
+            "Backbone and schedule. edge needs no hub and no GPU, small to large are the paper's."
+        ),
+    ] = "edge",
+    method: Annotated[
+        Literal["residual", "generalad", "gaussian", "patchcore"] | None,
+        Option("How features are judged.", default="the preset's"),
+    ] = None,
     config: Annotated[
         Path | None, Option("TOML file with settings over the preset.", metavar="FILE")
     ] = None,
@@ -63,6 +69,7 @@ def train(
             data,
             out,
             preset=preset,
+            method=method,
             config=config,
             weights=weights,
             image_size=None if image_size is None else _size(image_size),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from generalad.config import Config
 from generalad.model.anomaly_map import AnomalyMap
 from generalad.model.backbone import Backbone, normalise
-from generalad.model.heads import build_head
+from generalad.model.heads import Head, build_head
 
 
 class Detector(nn.Module):
@@ -25,7 +25,7 @@ class Detector(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.head = build_head(config, backbone)
+        self.head: Head = build_head(config, backbone)
         self.top_k = min(config.top_k or self.head.patches, self.head.patches)
         self.maps = AnomalyMap(
             grid=backbone.grid,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generalad.errors import ConfigError
-from generalad.model.backbone import Backbone
+from generalad.model.backbone import Backbone, _attribute, _call
 
 
 class LevelsBackbone(Backbone):
@@ -27,7 +27,7 @@ class LevelsBackbone(Backbone):
         self, body: nn.Module, levels: tuple[int, ...], image_size: tuple[int, int]
     ) -> None:
         super().__init__()
-        known = body.feature_info
+        known = _attribute(body, "feature_info")
         levels = tuple(sorted(levels))
         if len(levels) != 3 or max(levels) >= len(known):
             raise ConfigError(
@@ -44,7 +44,7 @@ class LevelsBackbone(Backbone):
                     remedy=f"use {near}",
                 )
         self._levels = list(levels)
-        body.prune_intermediate_layers(self._levels)
+        _call(body, "prune_intermediate_layers", self._levels)
         self.body = body
         self.has_attention = False
         self.grid = (image_size[0] // strides[1], image_size[1] // strides[1])
@@ -53,7 +53,7 @@ class LevelsBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """See `Backbone`; D is that of `pack`."""
-        maps = self.body.forward_intermediates(
+        maps = self.body.forward_intermediates(  # type: ignore[operator]
             images, indices=self._levels, norm=False, stop_early=True, intermediates_only=True
         )
         return pack(maps)
@@ -87,6 +87,6 @@ def unpack(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The three maps of `pack`."""
     fine, middle, coarse = widths
-    maps = features.transpose(1, 2).unflatten(2, grid)
-    parts = maps.split([4 * fine, middle, coarse // 4], dim=1)
+    maps = features.transpose(1, 2).reshape(len(features), -1, *grid)
+    parts = torch.split(maps, [4 * fine, middle, coarse // 4], dim=1)
     return F.pixel_shuffle(parts[0], 2), parts[1], F.pixel_unshuffle(parts[2], 2)

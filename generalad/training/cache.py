@@ -55,7 +55,7 @@ class Features:
     attention: NDArray[np.float16] | None
     in_memory: bool
     computed: int
-    shares: NDArray[np.float16] | None = None
+    shares: NDArray[np.float16] | None = field(default=None, kw_only=True)
     whitening: Whitening | None = field(default=None, kw_only=True)
     spread: Tensor | None = field(default=None, kw_only=True)
 
@@ -146,8 +146,9 @@ def cached_features(
 class Drawing(Protocol):
     """Draws defects into the images of a dataset."""
 
-    count: int
-    """Images to make."""
+    @property
+    def count(self) -> int:
+        """Images to make."""
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines what is drawn."""
@@ -165,7 +166,11 @@ def _features(
     arrays: Mapping[str, NDArray[np.float16]], *, in_memory: bool, computed: int
 ) -> Features:
     return Features(
-        arrays["features"], arrays.get("attention"), in_memory, computed, arrays.get("shares")
+        arrays["features"],
+        arrays.get("attention"),
+        in_memory,
+        computed,
+        shares=arrays.get("shares"),
     )
 
 

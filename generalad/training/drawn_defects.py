@@ -1,7 +1,7 @@
 """Defects drawn into good images, with masks: what discriminators learn from.
 
-Eight kinds, each at sizes from a few pixels to a quarter of the image and at strengths from faint to
-plain. Nothing is known of the part: colours are those of the image itself, of another good image,
+Eight kinds, each at sizes from a few pixels to a quarter of the image and at strengths from faint
+to plain. Nothing is known of the part: colours are those of the image itself, of another good one,
 or shifted from what is there. Real defects need not resemble them.
 """
 
@@ -198,7 +198,7 @@ def _texture(rng: np.random.Generator, image: Float, other: Image) -> tuple[Floa
 
 def _shift(rng: np.random.Generator, image: Float) -> Float:
     amount = _log(rng, 10, 150) * rng.choice([-1, 1])
-    return (image + amount * rng.uniform(0.6, 1.0, 3)).astype(np.float32)
+    return np.asarray(image + amount * rng.uniform(0.6, 1.0, 3), np.float32)
 
 
 def _scratch(rng: np.random.Generator, image: Float, other: Image) -> tuple[Float, Float]:

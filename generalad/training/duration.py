@@ -11,6 +11,7 @@ import torch
 from generalad.config import QUICK_PRESET, Config
 from generalad.model.backbone import normalise
 from generalad.model.detector import Detector
+from generalad.model.heads import GeneralADHead
 from generalad.progress import in_words
 from generalad.training.precision import autocast, feature_dtype
 from generalad.training.step import PATCHES, Step
@@ -77,12 +78,13 @@ def _image_seconds(detector: Detector, device: torch.device) -> float:
 
 def _training_seconds(detector: Detector, batch: int, device: torch.device) -> float:
     """Of a training step, for each image in it."""
-    backbone, discriminator = detector.backbone, detector.discriminator
+    assert isinstance(detector.head, GeneralADHead)
+    backbone, discriminator = detector.backbone, detector.head.discriminator
     patches = backbone.grid[0] * backbone.grid[1]
     # On a CPU a step goes through its batch in parts of this size anyway.
     count = batch if device.type != "cpu" else min(batch, max(1, PATCHES // patches))
     generator = torch.Generator(device).manual_seed(0)
-    features = torch.randn(count, patches, backbone.dim, generator=generator, device=device)
+    features = torch.randn(count, patches, detector.head.dim, generator=generator, device=device)
     attention = torch.rand(count, 1, patches, generator=generator, device=device)
     step = Step(discriminator, detector.config, device)
     before = discriminator.training

@@ -104,7 +104,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
     with torch.no_grad():
         good_inputs, drawn_inputs = (_inputs(head, values) for values in (good, drawn))
-    labels, weights = patch_labels(torch.from_numpy(shares).float().unflatten(1, head.grid))
+    labels, weights = patch_labels(torch.from_numpy(shares).float().reshape(-1, *head.grid))
     rng = np.random.default_rng([config.seed, 2])
     random = torch.Generator().manual_seed(config.seed)
     losses = []

@@ -21,6 +21,8 @@ from safetensors.torch import save_file
 
 from generalad.config import Config
 from generalad.model import anomaly_map
+from generalad.model.detector import Detector
+from generalad.model.heads import GeneralADHead
 from generalad.model.storage import Trained
 
 TINY = "test_vit"
@@ -178,3 +180,9 @@ def aligned_corners(pixels: int, patches: int) -> NDArray[np.float64]:
     """(pixels, patches): linear, first and last pixel on the centres of the outer patches."""
     centres = np.linspace(0, patches - 1, pixels)
     return np.asarray(np.maximum(1 - np.abs(centres[:, None] - np.arange(patches)), 0))
+
+
+def generalad_head(detector: Detector) -> GeneralADHead:
+    """The head of a detector of that method."""
+    assert isinstance(detector.head, GeneralADHead)
+    return detector.head

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from training_helpers import body, tiny_config
+from training_helpers import body, generalad_head, tiny_config
 
 from generalad.errors import ConfigError
 from generalad.model.anomaly_map import AnomalyMap
@@ -160,5 +160,5 @@ def test_heads_that_do_not_divide_the_width() -> None:
 
 def test_training_mode_never_reaches_the_backbone() -> None:
     detector = detector_of().train()
-    assert detector.head.discriminator.training
+    assert generalad_head(detector).discriminator.training
     assert not any(module.training for module in detector.backbone.modules())

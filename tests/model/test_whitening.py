@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from training_helpers import generalad_head
 
 from generalad.config import PRESETS
 from generalad.errors import ConfigError
@@ -82,14 +83,15 @@ def test_batches_and_images_are_whitened_alike() -> None:
     config = PRESETS["embedded"].replaced({"image_size": 32})
     backbone, _, _ = load_backbone(config)
     detector = Detector(config, backbone).eval()
-    assert detector.head.whitening is not None
+    whitening = generalad_head(detector).whitening
+    assert whitening is not None
     with torch.inference_mode():
         raw = backbone(torch.rand(4, 3, 32, 32)).half().numpy()
-        detector.head.whitening.fit(raw)
-        cached = Features(raw, None, True, 0, whitening=detector.head.whitening)
+        whitening.fit(raw)
+        cached = Features(raw, None, True, 0, whitening=whitening)
         batch, _ = cached.batch(np.arange(4), torch.device("cpu"))
     assert float(batch.mean(dim=0).abs().max()) < 0.05
-    positions = detector.head.discriminator.positions
+    positions = generalad_head(detector).discriminator.positions
     assert torch.equal(positions, positions[:1].expand_as(positions))
 
 

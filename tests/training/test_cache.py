@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 import training_helpers
-from training_helpers import environment, images_of, start_python, tiny_config
+from training_helpers import TINY, environment, generalad_head, images_of, start_python, tiny_config
 
 from generalad.errors import StorageError
 from generalad.files import sha256_of_file
@@ -23,7 +23,13 @@ from generalad.model.backbone import Backbone, normalise
 from generalad.model.weights import load_backbone
 from generalad.preprocess import read_image, resize
 from generalad.training import cache as module
-from generalad.training.cache import Features, cache_key, cached_features
+from generalad.training.cache import (
+    Features,
+    cache_key,
+    cached_features,
+    channel_spread,
+    count_cached,
+)
 from generalad.training.loop import fit
 
 pytest_plugins = ["training_fixtures"]
@@ -166,7 +172,7 @@ FILL = """
 import sys, time
 from pathlib import Path
 import torch
-from training_helpers import images_of, tiny_config
+from training_helpers import TINY, images_of, tiny_config
 from generalad.files import sha256_of_file
 from generalad.model.weights import load_backbone
 from generalad.training.cache import cached_features
@@ -229,7 +235,7 @@ def test_a_budget_of_nothing_gives_maps_and_the_same_training(
         assert isinstance(found.values, np.memmap) == (budget == 0)
         config = tiny_config()
         torch.manual_seed(0)
-        discriminator = Detector(config, backbone).head.discriminator
+        discriminator = generalad_head(Detector(config, backbone)).discriminator
         fit(discriminator, found, config, device=CPU)
         states.append(discriminator.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -1,4 +1,4 @@
-"""What a run says of itself: that it will be long, before it starts, and that it learned nothing."""
+"""What a run says of itself: that it will be long, before it starts; that it learned nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_helpers import tiny_config
+from training_helpers import generalad_head, tiny_config
 
 from generalad.model.storage import Trained
+from generalad.progress import Progress
 from generalad.training import duration, loop
 from generalad.training import train as module
 from generalad.training.duration import Duration, estimate
@@ -59,7 +60,7 @@ def test_the_estimate_leaves_everything_as_it_was(trained: Trained) -> None:
     assert torch.equal(torch.random.get_rng_state(), chance)
     assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
     assert all(parameter.grad is None for parameter in detector.parameters())
-    assert not detector.discriminator.training
+    assert not generalad_head(detector).discriminator.training
 
 
 def test_a_long_run_is_announced_before_its_features_and_once(
@@ -74,7 +75,7 @@ def test_a_long_run_is_announced_before_its_features_and_once(
         if (stage, done) == ("training", 1):
             raise KeyboardInterrupt
 
-    def run(progress: module.Progress) -> None:
+    def run(progress: Progress) -> None:
         train_detector(
             parts, tmp_path / "run", tiny_config(seed=9), weights=tiny_weights,
             cache=tmp_path / "cache", progress=progress, log=heard.append,

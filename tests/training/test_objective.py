@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from training_helpers import TINY, body, tiny_config
+from training_helpers import TINY, body, generalad_head, tiny_config
 
 from generalad.model.backbone import wrap
 from generalad.model.detector import Detector
@@ -110,9 +110,11 @@ def test_no_gradient_reaches_the_backbone() -> None:
     detector = Detector(config, wrap(model, config.layers, config.image_size)).train()
     assert not detector.backbone.training
     features = detector.backbone(torch.randn(2, 3, 64, 64))
-    Step(detector.head.discriminator, config, CPU)(features, None, torch.Generator().manual_seed(0))
+    Step(generalad_head(detector).discriminator, config, CPU)(
+        features, None, torch.Generator().manual_seed(0)
+    )
     assert all(p.grad is None and not p.requires_grad for p in detector.backbone.parameters())
-    assert all(p.grad is not None for p in detector.head.discriminator.parameters())
+    assert all(p.grad is not None for p in generalad_head(detector).discriminator.parameters())
 
 
 @pytest.mark.parametrize(

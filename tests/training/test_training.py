@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from training_helpers import environment, images_of, start, tiny_config, write_toml
+from training_helpers import environment, generalad_head, images_of, start, tiny_config, write_toml
 
 from generalad.data import dataset as opening
 from generalad.errors import ArtifactError, DataError, GadError, StorageError, UsageError
@@ -344,7 +344,7 @@ def test_the_seed_decides_order_noise_and_dropout(trained: Trained) -> None:
     features = Features(rng.normal(size=(4, 16, 64)).astype(np.float16), None, True, 0)
 
     def loss(seed: int, **changes: Any) -> float:
-        discriminator = copy.deepcopy(trained.detector.head.discriminator)
+        discriminator = copy.deepcopy(generalad_head(trained.detector).discriminator)
         config = tiny_config(seed=seed, epochs=1, **changes)
         return fit(discriminator, features, config, device=torch.device("cpu"))[0]
 

@@ -39,7 +39,8 @@ class GaussianHead(Head):
         features = self.patch_features(features)
         if self.is_projected:
             features = features @ self.projection
-        return self.whitening.deviations(features).square().mean(dim=-1).sqrt()
+        deviations = self.whitening.deviations(features)
+        return deviations.square().mean(dim=-1).sqrt()
 
     @torch.no_grad()
     def fit(self, features: NDArray[np.float16]) -> None:
@@ -58,4 +59,4 @@ def _principal(features: NDArray[np.float16], width: int) -> Tensor:
     for image in features:
         centred = torch.from_numpy(image.astype(np.float64)) - mean
         scatter += centred.T @ centred
-    return torch.linalg.eigh(scatter).eigenvectors[:, -width:].float()
+    return torch.as_tensor(torch.linalg.eigh(scatter).eigenvectors[:, -width:].float())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from generalad.config import Config
@@ -42,4 +43,4 @@ class GeneralADHead(Head):
         features = self.patch_features(features)
         if self.whitening is not None:
             features = self.whitening(features)
-        return self.discriminator(features)
+        return torch.as_tensor(self.discriminator(features))

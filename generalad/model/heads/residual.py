@@ -2,8 +2,8 @@
 
 Three judges of each patch, summed after each was brought to the scale of good images:
 
-* **memory**: the distance of the whitened patch from the nearest in a memory of good ones, which all
-  places share. Whitening (Defard et al. 2021) says what is unusual at a place, the memory (Roth et
+* **memory**: the distance of the whitened patch from the nearest in a memory of good ones, shared
+  by all places. Whitening (Defard et al. 2021) says what is unusual at a place, the memory (Roth et
   al. 2022) that parts move.
 * **coarse**: the Mahalanobis distance of the next deeper level at its place: missing parts, wrong
   shapes.
@@ -119,7 +119,7 @@ class ResidualHead(Head):
             + COARSE_WEIGHT * self.placed_coarse(coarse)
             + DISCRIMINATOR_WEIGHT * (found - self.discriminator_mean) / self.discriminator_scale
         )
-        return score.flatten(1)
+        return torch.as_tensor(score.flatten(1))
 
     def measure(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the judges look at, of packed features (B, N, D).
@@ -135,7 +135,7 @@ class ResidualHead(Head):
             part.transpose(1, 2).unflatten(2, self.grid)
             for part in (deviation - nearest, deviation)
         )
-        squared = squared.unflatten(1, self.grid)
+        squared = squared.reshape(-1, *self.grid)
         logs = torch.stack(
             [
                 (squared / self.width + _FLOOR).log(),
@@ -155,7 +155,7 @@ class ResidualHead(Head):
 
     def _coarse_length(self, coarse: Tensor) -> Tensor:
         deviation = self.coarse.deviations(self.coarse_patches_of(coarse))
-        length = deviation.square().sum(dim=-1).sqrt().unflatten(1, coarse.shape[2:])
+        length = deviation.square().sum(dim=-1).sqrt().reshape(len(coarse), *coarse.shape[2:])
         return F.interpolate(
             length.unsqueeze(1), size=self.grid, mode="bilinear", align_corners=False
         ).squeeze(1)
