@@ -75,7 +75,7 @@ def train_detector(
     cache: Path | None = None,
     cache_memory: int | None = None,
     progress: Progress | None = None,
-    log: Log = no_log,
+    log: Log | None = None,
 ) -> Trained:
     """Train a detector on the good images of a dataset; goes on with a run that was interrupted.
 
@@ -97,7 +97,7 @@ def train_detector(
         UsageError: `out` belongs to another run.
         WeightsError: the backbone's weights are not to be had.
     """
-    out = Path(out)
+    out, log = Path(out), log or no_log
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     backbone, source, weights_hash = load_backbone(config, weights=weights)

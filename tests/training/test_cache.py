@@ -23,7 +23,13 @@ from generalad.model.backbone import Backbone, normalise
 from generalad.model.weights import load_backbone
 from generalad.preprocess import read_image, resize
 from generalad.training import cache as module
-from generalad.training.cache import Features, cache_key, cached_features
+from generalad.training.cache import (
+    Features,
+    cache_key,
+    cached_features,
+    channel_spread,
+    count_cached,
+)
 from generalad.training.loop import fit
 
 pytest_plugins = ["training_fixtures"]
@@ -333,7 +339,7 @@ def test_images_in_the_cache_are_counted(
 ) -> None:
     hashes = [sha256_of_file(path) for path in paths]
     options: dict[str, Any] = {"attention": False, "device": torch.device("cpu")}
-    identity = {"name": TINY, "layers": [2], "pool_size": 3, "weights": "a"}
+    identity = {"name": "tiny", "weights": "a"}
     assert count_cached(hashes, identity, SIZE, folder=tmp_path, **options) == 0
     cached_features(
         paths, hashes, backbone, identity=identity, image_size=SIZE, folder=tmp_path, **options

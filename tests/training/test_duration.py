@@ -1,4 +1,4 @@
-"""What a run says of itself: that it will be long, before it starts, and that it learned nothing."""
+"""What a run says of itself: that it will be long, and that it learned nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from training_helpers import tiny_config
 
 from generalad.model.storage import Trained
+from generalad.progress import Progress
 from generalad.training import duration, loop
 from generalad.training import train as module
 from generalad.training.duration import Duration, estimate
@@ -25,7 +26,7 @@ pytest_plugins = ["training_fixtures"]
     [
         (3000, 500, None),
         (0, 4 * 3600, "about 4.0 h on this machine (features 0 s, 3 epochs 4.0 h)"),
-        (3000, 3000, "about 100 min on this machine (features 50 min, 3 epochs 50 min)"),
+        (3000, 3000, "about 1.7 h on this machine (features 50 min, 3 epochs 50 min)"),
     ],
 )
 def test_only_long_runs_are_announced(features: float, training: float, words: str | None) -> None:
@@ -74,7 +75,7 @@ def test_a_long_run_is_announced_before_its_features_and_once(
         if (stage, done) == ("training", 1):
             raise KeyboardInterrupt
 
-    def run(progress: module.Progress) -> None:
+    def run(progress: Progress) -> None:
         train_detector(
             parts, tmp_path / "run", tiny_config(seed=9), weights=tiny_weights,
             cache=tmp_path / "cache", progress=progress, log=heard.append,
@@ -86,7 +87,9 @@ def test_a_long_run_is_announced_before_its_features_and_once(
     assert heard.index(line) < heard.index("features")
     heard.clear()
     run(lambda *_news: None)
-    assert not heard, "the second half of a run was announced again"
+    assert not [one for one in heard if "this machine" in one], (
+        "the second half of a run was announced again"
+    )
 
 
 @pytest.mark.parametrize(
