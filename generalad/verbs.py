@@ -64,12 +64,14 @@ def train(
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
         progress: told how far each stage is.
-        log: told what a person should know before a long run, and after one that learned nothing.
+        log: told, before it starts, that a run will take more than an hour, and at its end that it
+            learned nothing.
 
     Raises:
         ConfigError: unknown preset, setting or value.
         DataError: the dataset has problems; the message lists them.
-        MissingExtraError: torch and what belongs to it are not installed.
+        MissingExtraError: torch and what belongs to it, or the backbone's weights, are not
+            installed.
         UsageError: `out` belongs to another run.
         WeightsError: the backbone's weights are not to be had.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ LEFTOVERS = (
 """Beginnings of names that training needs and a trained network does not."""
 
 _BUFFERS = ("relative_position_index", "attn_mask", "num_batches_tracked")
+_SIZE = re.compile(r"[0-9]+|tiny|small|base|large|huge|giant")
+_COMMON = (
+    *("vit_small_patch16_224", "vit_base_patch16_224", "vit_small_patch14_dinov2"),
+    *("resnet50", "wide_resnet50_2", "mobilenetv2_100", "efficientnet_b0"),
+)
 _CANDIDATES = 8  # each takes a tenth of a second or more
 _Shapes = dict[str, tuple[int, ...]]
 
@@ -74,7 +80,7 @@ def refusal(
 def likely_network(path: Path, state: dict[str, Tensor], body: nn.Module, name: str) -> str:
     """The timm model whose tensors have the names and shapes of `state`, or "".
 
-    Only models whose names are near are tried: of the same family, or like the name of the file.
+    Only some are tried: those of the same family or like the file by their names, and common ones.
     """
     if name == EMBEDDED or not state:
         return ""
@@ -84,11 +90,13 @@ def likely_network(path: Path, state: dict[str, Tensor], body: nn.Module, name: 
     stem = path.stem.split(".")[0]
     models = timm.list_models(module=family)
 
-    def likeness(candidate: str) -> float:
-        return max(_ratio(candidate, expected), _ratio(candidate, stem))
+    def likeness(candidate: str) -> tuple[float, float]:
+        siblings = _ratio(_SIZE.sub("", candidate), _SIZE.sub("", expected))
+        return max(siblings, _ratio(candidate, stem)), _ratio(candidate, expected)
 
     near = sorted(models, key=likeness, reverse=True)[:_CANDIDATES]
-    for candidate in [*difflib.get_close_matches(stem, timm.list_models(), n=2), *near]:
+    like_file = difflib.get_close_matches(stem, timm.list_models(), n=2)
+    for candidate in dict.fromkeys((*like_file, *near, *_COMMON)):
         with torch.device("meta"):
             model = timm.create_model(candidate, num_classes=0)
         if candidate != expected and _shapes(model.state_dict(), _classifiers(model)) == found:

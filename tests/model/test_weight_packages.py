@@ -83,7 +83,7 @@ def test_licences() -> None:
     assert licence_of("vit_small_patch14_dinov2.lvd142m") == "Apache-2.0"
     assert licence_of("vit_small_patch16_dinov3.lvd1689m") == "dinov3-license"
     assert licence_of("embedded") == "MIT"
-    assert licence_of("vit_small_patch16_18x2_224") == ""
+    assert licence_of("a_network_of_one_s_own") == ""
 
 
 def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 import training_helpers
-from training_helpers import TINY, environment, generalad_head, images_of, start_python, tiny_config
+from training_helpers import environment, generalad_head, images_of, start_python, tiny_config
 
 from generalad.errors import StorageError
 from generalad.files import sha256_of_file
@@ -172,7 +172,7 @@ FILL = """
 import sys, time
 from pathlib import Path
 import torch
-from training_helpers import TINY, images_of, tiny_config
+from training_helpers import images_of, tiny_config
 from generalad.files import sha256_of_file
 from generalad.model.weights import load_backbone
 from generalad.training.cache import cached_features
@@ -339,7 +339,7 @@ def test_images_in_the_cache_are_counted(
 ) -> None:
     hashes = [sha256_of_file(path) for path in paths]
     options: dict[str, Any] = {"attention": False, "device": torch.device("cpu")}
-    identity = {"name": TINY, "layers": [2], "pool_size": 3, "weights": "a"}
+    identity = {"name": "tiny", "weights": "a"}
     assert count_cached(hashes, identity, SIZE, folder=tmp_path, **options) == 0
     cached_features(
         paths, hashes, backbone, identity=identity, image_size=SIZE, folder=tmp_path, **options

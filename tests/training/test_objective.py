@@ -110,9 +110,8 @@ def test_no_gradient_reaches_the_backbone() -> None:
     detector = Detector(config, wrap(model, config.layers, config.image_size)).train()
     assert not detector.backbone.training
     features = detector.backbone(torch.randn(2, 3, 64, 64))
-    Step(generalad_head(detector).discriminator, config, CPU)(
-        features, None, torch.Generator().manual_seed(0)
-    )
+    step = Step(generalad_head(detector).discriminator, config, CPU)
+    step(features, None, torch.Generator().manual_seed(0))
     assert all(p.grad is None and not p.requires_grad for p in detector.backbone.parameters())
     assert all(p.grad is not None for p in generalad_head(detector).discriminator.parameters())
 
