@@ -1,11 +1,11 @@
 """Near-copies: images that show the same part, or the same frame, once more.
 
 A perceptual hash cannot find them among parts that are photographed alike: two different boards
-differ by as few bits as one board twice. So images are compared by how each differs from the mean of
-all, after what many of them share is taken away: light, small shifts, and the leading components of
-the set. Different parts then have nothing in common; one part photographed twice keeps what it is
-known by, at a coarse scale (stains, components) and at a fine one (texture). Both must agree: a
-coarse likeness alone is also that of two plain parts in the same position.
+differ by as few bits as one board twice. So images are compared by how each differs from the mean
+of all, after what many of them share is taken away: light, small shifts, the leading components.
+Different parts then have nothing in common; one part photographed twice keeps what it is known by,
+at a coarse scale (stains, components) and at a fine one (texture). Both must agree: a coarse
+likeness alone is also that of two plain parts in the same position.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ MOST_COMPONENTS = 16
 IMAGES_A_COMPONENT = 20
 """One leading component is taken away for so many images, `MOST_COMPONENTS` at most."""
 
-SHARED = 1 / 6
+SHARED = 1 / 4
 """Least share of the images that a component must be spread over (its participation ratio). One
 that few images share is what makes them near-copies, and stays."""
 
+LEAST_LINKED = 1 / 3
+"""Least share of the pairs of a group that must be alike themselves."""
+
 _BLOCK = 1024
-_CENTRE = SIDE / 32  # pixels; the fine scale is what a Gaussian of this width smooths away
+_WIDTH = SIDE / 32  # pixels; the fine scale is what a Gaussian of this width smooths away
 
 
 def signature(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -47,8 +50,9 @@ def signature(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def near_copies(signatures: Sequence[NDArray[np.uint8]]) -> list[tuple[int, ...]]:
     """Groups of at least two near-copies, as positions in `signatures`, each in rising order.
 
-    Near-copies of near-copies are in one group. A set of one or two images has no usual look to
-    differ from and gives no groups.
+    Near-copies of near-copies are in one group, unless that makes a long chain: plain parts that
+    lie turned at all angles are each like the next one and no copies. A set of one or two images
+    has no usual look to differ from and gives no groups.
 
     Args:
         signatures: n of `signature`.
@@ -60,20 +64,35 @@ def near_copies(signatures: Sequence[NDArray[np.uint8]]) -> list[tuple[int, ...]
     halves = images.reshape(count, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
     coarse = _unit(_without_shared(_unit(_deviations(halves))))
     fine = _deviations(images).reshape(images.shape)
-    fine = _unit(np.stack([one - cv2.GaussianBlur(one, (0, 0), _CENTRE) for one in fine]))
-    parent = list(range(count))
+    fine = _unit(np.stack([one - cv2.GaussianBlur(one, (0, 0), _WIDTH) for one in fine]))
+    alike: dict[int, list[int]] = {}
     for first in range(0, count, _BLOCK):
-        rows = slice(first, first + _BLOCK)
-        above, left = np.nonzero(coarse[rows] @ coarse.T > COARSE)
-        above += first
-        later = left > above
-        for one, other in zip(above[later].tolist(), left[later].tolist(), strict=True):
-            if fine[one] @ fine[other] > FINE:
-                parent[_root(parent, other)] = _root(parent, one)
-    groups: dict[int, list[int]] = {}
-    for index in range(count):
-        groups.setdefault(_root(parent, index), []).append(index)
-    return sorted(tuple(group) for group in groups.values() if len(group) > 1)
+        above, left = np.nonzero(coarse[first : first + _BLOCK] @ coarse.T > COARSE)
+        for one, other in zip((above + first).tolist(), left.tolist(), strict=True):
+            if one != other and fine[one] @ fine[other] > FINE:
+                alike.setdefault(one, []).append(other)
+    groups = _connected(alike)
+    return sorted(tuple(sorted(group)) for group in groups if not _is_chain(group, alike))
+
+
+def _connected(alike: dict[int, list[int]]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    seen: set[int] = set()
+    for start in alike:
+        if start not in seen:
+            seen.add(start)
+            group = [start]
+            for one in group:  # it grows while it is walked through
+                group += [other for other in alike[one] if other not in seen]
+                seen.update(alike[one])
+            groups.append(group)
+    return groups
+
+
+def _is_chain(group: list[int], alike: dict[int, list[int]]) -> bool:
+    """Whether few of all pairs are alike."""
+    pairs = len(group) * (len(group) - 1)
+    return sum(len(alike[one]) for one in group) < LEAST_LINKED * pairs
 
 
 def _deviations(images: Float) -> Float:
@@ -89,7 +108,7 @@ def _deviations(images: Float) -> Float:
     basis, _ = np.linalg.qr(explained.T.astype(np.float64))
     basis = basis.astype(np.float32)
     deviations = (images - mean).reshape(len(images), -1)
-    return deviations - (deviations @ basis) @ basis.T
+    return np.asarray(deviations - (deviations @ basis) @ basis.T, np.float32)
 
 
 def _without_shared(deviations: Float) -> Float:
@@ -105,7 +124,7 @@ def _without_shared(deviations: Float) -> Float:
     squares = (loadings / (np.linalg.norm(loadings, axis=0) + 1e-12)) ** 2
     spread = 1 / np.maximum((squares**2).sum(axis=0), 1e-12)
     shared = components[:, spread >= SHARED * count]
-    return deviations - (deviations @ shared) @ shared.T
+    return np.asarray(deviations - (deviations @ shared) @ shared.T, np.float32)
 
 
 def _unit(rows: Float) -> Float:
@@ -114,10 +133,3 @@ def _unit(rows: Float) -> Float:
     flat = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.asarray(np.where(length > 1e-3, flat / np.maximum(length, 1e-3), 0), np.float32)
-
-
-def _root(parent: list[int], index: int) -> int:
-    while parent[index] != index:
-        parent[index] = parent[parent[index]]
-        index = parent[index]
-    return index
