@@ -178,34 +178,48 @@ def test_more_images_of_a_group_do_not_make_it_heavier() -> None:
     assert often.calibration.group_of == (*groups, *[5] * 300)
 
 
-@pytest.mark.parametrize("target", [0.1, 0.05])
-@pytest.mark.parametrize("shape", ["equal groups", "unequal groups", "heavy tails"])
-def test_a_new_group_keeps_the_promise_and_would_not_without_groups(
-    target: float, shape: str
-) -> None:
-    rng = np.random.default_rng([int(100 * target), len(shape)])
-    draws, groups, fresh = 3000, calibration_needed(target), 5
+Drawn = tuple[NDArray[np.float32], NDArray[np.intp]]
 
-    def sample(size: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """Scores of one group differ little, those of groups much; large groups lie higher."""
-        sizes = np.full(size, 8) if shape == "equal groups" else rng.integers(1, 16, size)
-        levels = rng.standard_t(2, size) if shape == "heavy tails" else rng.normal(size=size)
-        levels = levels + 0.02 * sizes
-        owner = np.repeat(np.arange(size), sizes)
-        return (levels[owner] + 0.05 * rng.normal(size=len(owner))).astype(np.float32), owner
 
-    with_groups, without = [], []
+def grouped_scores(rng: np.random.Generator, shape: str, groups: int) -> Drawn:
+    """Scores and their groups: those of one differ little; large groups may lie higher."""
+    sizes = np.full(groups, 12) if shape == "equal groups" else rng.integers(1, 24, groups)
+    levels = rng.standard_t(2, groups) if shape == "heavy tails" else rng.normal(size=groups)
+    levels = levels + 0.02 * sizes
+    owner = np.repeat(np.arange(groups), sizes)
+    return (levels[owner] + 0.1 * rng.normal(size=len(owner))).astype(np.float32), owner
+
+
+def rates_of_new_groups(
+    shape: str, groups: int, target: float, *, told: bool
+) -> tuple[float, float, float]:
+    """Mean share of false alarms in a new group, four standard errors, and what was promised."""
+    rng = np.random.default_rng([int(1000 * target), len(shape)])
+    rates, draws = [], 2000
     for _ in range(draws):
-        scores, owner = sample(groups)
-        new, new_owner = sample(fresh)
-        for numbers, rates in ((owner.tolist(), with_groups), (None, without)):
-            limit, _ = conformal_quantile(scores, target=target, groups=numbers)
-            shares = np.bincount(new_owner, new > limit) / np.bincount(new_owner)
-            rates.append(float(shares.mean()))
-    error = 4 * float(np.std(with_groups)) / math.sqrt(draws)
-    assert np.mean(with_groups) <= target + error
-    assert np.mean(with_groups) >= 0.6 * target  # and it is not simply far too high
-    assert np.mean(without) > target + error
+        scores, owner = grouped_scores(rng, shape, groups)
+        new, new_owner = grouped_scores(rng, shape, 5)
+        limit, promised = conformal_quantile(
+            scores, target=target, groups=owner.tolist() if told else None
+        )
+        alarms = np.bincount(new_owner, new > limit) / np.bincount(new_owner)
+        rates.append(float(alarms.mean()))
+    return float(np.mean(rates)), 4 * float(np.std(rates)) / math.sqrt(draws), promised
+
+
+@pytest.mark.parametrize(("groups", "target"), [(9, 0.1), (30, 0.1), (25, 0.05), (9, 0.01)])
+@pytest.mark.parametrize("shape", ["equal groups", "unequal groups", "heavy tails"])
+def test_an_image_of_a_new_group_keeps_the_promise(shape: str, groups: int, target: float) -> None:
+    rate, error, promised = rates_of_new_groups(shape, groups, target, told=True)
+    assert promised == pytest.approx(max(target, 1 / (groups + 1)))
+    assert 0.5 * promised - error <= rate <= promised + error
+
+
+@pytest.mark.parametrize("shape", ["equal groups", "unequal groups", "heavy tails"])
+def test_many_images_of_few_groups_promise_too_much_when_nobody_tells(shape: str) -> None:
+    rate, error, promised = rates_of_new_groups(shape, 20, 0.01, told=False)
+    assert promised < 0.02  # as if some 240 images were as many parts
+    assert rate - error > 1.5 * promised
 
 
 def test_groups_on_both_sides_of_the_split_break_the_promise() -> None:
