@@ -52,7 +52,7 @@ def group_images(dataset: Dataset, rule: str, checked: CheckReport) -> Grouping:
     column = any(sample.group for sample in samples)
     if column and rule:
         raise DataError(
-            f"the table has a column `group`, and the settings say group = {rule!r}",
+            f"the table has a column `group`, and the settings say group = '{rule}'",
             remedy="leave one of them",
         )
     joined = _Joined()
@@ -69,7 +69,7 @@ def group_images(dataset: Dataset, rule: str, checked: CheckReport) -> Grouping:
     for path, name in names.items():
         joined.join(str(path), f"group {name}")
     of = {path: joined.name(str(path)) for path in names}
-    source = "column `group`" if column else f"group = {rule!r}"
+    source = "column `group`" if column else f"group = '{rule}'"
     grouping = Grouping(of, f"{source}: {len(set(of.values()))} groups of {len(of)} images", True)
     _check_sides(dataset, grouping, names)
     return grouping
@@ -94,7 +94,7 @@ def _name(path: Path, root: Path, rule: str) -> str:
     name = found and found[1 if found.re.groups else 0]
     if not name:
         raise DataError(
-            f"group = {rule!r} matches nothing in {relative.as_posix()}",
+            f"group = '{rule}' matches nothing in {relative.as_posix()}",
             remedy="write an expression whose first parentheses name the group in every path"
             " relative to the dataset",
         )
