@@ -67,7 +67,7 @@ from generalad.training.cache import cached_features
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.loop import fit
 from generalad.training.precision import training_dtype
-from generalad.training.train import split_dataset
+from generalad.training.split import split_dataset
 
 MATRIX = 8192
 WARM_UP = 5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +73,11 @@ class Config:
         weight_decay: of AdamW.
         seed: of splits, order, noise and initial values.
         shots: train on this many images only, from an offset equal to the seed; 0 for all.
-        calibration_fraction: part of the good images held out to set the thresholds.
+        calibration_fraction: part of the groups of good images held out to set the thresholds.
+        group: which images belong to one photograph, lot or part and stay on one side: a regular
+            expression, whose first group in the path relative to the dataset (or whole match) names
+            it; "folder"; "image" for each image alone; empty for the column `group` of a table, and
+            without one for near-copies together.
         false_alarm_rate: target for the thresholds.
         memory_size: patches that a memory of good ones holds.
         members: discriminators of the method "residual" that are averaged.
@@ -104,6 +109,7 @@ class Config:
     seed: int = 0
     shots: int = 0
     calibration_fraction: float = 0.2
+    group: str = ""
     false_alarm_rate: float = 0.01
     memory_size: int = 2000
     members: int = 2
@@ -165,6 +171,12 @@ class Config:
             "-1 or at least 1",
             self.num_fake_patches,
         )
+
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            expected = f'"folder", "image" or a regular expression ({error})'
+            raise ConfigError(f"group: expected {expected}, found {self.group!r}") from error
 
     @property
     def noise_follows_features(self) -> bool:

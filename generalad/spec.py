@@ -32,18 +32,52 @@ OUTPUT_NAMES = ("scores", "maps")
 
 
 @dataclass(frozen=True)
+class DrawnMisses:
+    """How many defects drawn on calibration images a threshold for a false-alarm rate misses.
+
+    Real defects need not resemble drawn ones: this shows what a lower rate costs, no more.
+
+    Attributes:
+        rate: false-alarm rate that was asked for.
+        reached: what can be promised for it, as in `Calibration`.
+        missed: drawn defects below the threshold.
+        drawn: all of them.
+    """
+
+    rate: float
+    reached: float
+    missed: int
+    drawn: int
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How the thresholds were set, and what they promise.
 
-    `reached` is the false-alarm rate that holds on average over calibration sets for new images
-    from the same source (conformal quantile over `images` scores): at most `target`, unless there
-    are too few images to promise it, in which case `reached` = 1 / (`images` + 1).
+    Attributes:
+        method: in words.
+        images: good images whose scores the thresholds come from.
+        target: false-alarm rate that was asked for.
+        reached: an image of a new group exceeds the threshold with at most this probability, on
+            average over calibration sets from the same source: `target`, or 1 / (`groups` + 1)
+            where that is more. Where each image is its own group it may be a little less.
+        groups: that the images come from; 0 in artifacts of older versions, each image its own.
+        grouping: what makes a group, in words; empty where each image is its own.
+        group_of: a number for the group of each image, in order; empty where each is its own.
+        folds: that the scores come from, each fold scored by what the others taught; then `reached`
+            is expected and not proven. 0 for images that were held out.
+        drawn_misses: one for each rate, rising.
     """
 
     method: str
     images: int
     target: float
     reached: float
+    groups: int = 0
+    grouping: str = ""
+    group_of: tuple[int, ...] = ()
+    folds: int = 0
+    drawn_misses: tuple[DrawnMisses, ...] = ()
 
 
 @dataclass(frozen=True)

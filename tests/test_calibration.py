@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from generalad.calibration import calibrate, conformal_rank
-from generalad.data.splits import calibration_needed
+from generalad.calibration import (
+    FOLDS,
+    MOST_LEFT_OUT_ONE_BY_ONE,
+    Fit,
+    Score,
+    calibrate,
+    conformal_quantile,
+    conformal_rank,
+    out_of_fold,
+    promise,
+)
+from generalad.data.samples import Sample
+from generalad.data.splits import calibration_needed, split_calibration
 from generalad.errors import DataError
 
 RATES = st.floats(1e-4, 0.5)
@@ -118,3 +131,203 @@ def test_no_scores_are_refused() -> None:
         calibrate(empty, empty, target=0.1)
     with pytest.raises(DataError, match="good images"):
         calibrate(np.zeros(2, np.float32), np.zeros(1, np.float32), target=0.1)
+
+
+@given(
+    scores=st.lists(FINITE, min_size=1, max_size=40),
+    groups=st.lists(st.integers(0, 6), min_size=40, max_size=40),
+    target=st.floats(0.01, 0.6),
+)
+def test_each_group_has_the_same_weight(
+    scores: list[float], groups: list[int], target: float
+) -> None:
+    values, numbers = np.array(scores, np.float32), groups[: len(scores)]
+    names = set(numbers)
+
+    def weight(limit: float) -> float:
+        """Of what does not exceed `limit`, a group's shares added up."""
+        own = [values[np.array(numbers) == name] for name in names]
+        return sum(float((one <= limit).mean()) for one in own) / (len(names) + 1)
+
+    found, reached = conformal_quantile(values, target=target, groups=numbers)
+    assert reached == pytest.approx(conformal_rank(len(names), target)[1]) or reached == target
+    if 1 / (len(names) + 1) > target + 1e-9:
+        assert found == values.max()
+        assert reached == pytest.approx(1 / (len(names) + 1))
+    else:
+        assert reached <= target + 1e-9
+        assert weight(float(found)) >= 1 - target - 1e-6
+        lower = values[values < found]
+        assert not len(lower) or weight(float(lower.max())) < 1 - target + 1e-6
+
+
+def test_groups_of_one_are_no_groups() -> None:
+    scores = np.random.default_rng(0).normal(size=150).astype(np.float32)
+    alone = calibrate(scores, scores, target=0.05)
+    assert calibrate(scores, scores, target=0.05, groups=range(150)[::-1]) == alone
+    assert (alone.calibration.groups, alone.calibration.group_of) == (150, ())
+
+
+def test_more_images_of_a_group_do_not_make_it_heavier() -> None:
+    scores, groups = np.arange(30, dtype=np.float32), list(range(30))
+    once = calibrate(scores, scores, target=0.1, groups=groups)
+    often = calibrate(np.r_[scores, np.full(300, 5.0, np.float32)], np.zeros(330, np.float32),
+                      target=0.1, groups=groups + [5] * 300)  # fmt: skip
+    assert often.thresholds.image == once.thresholds.image
+    assert often.calibration.groups == 30
+    assert often.calibration.group_of == (*groups, *[5] * 300)
+
+
+Drawn = tuple[NDArray[np.float32], NDArray[np.intp]]
+
+
+def grouped_scores(rng: np.random.Generator, shape: str, groups: int) -> Drawn:
+    """Scores and their groups: those of one differ little; large groups may lie higher."""
+    sizes = np.full(groups, 12) if shape == "equal groups" else rng.integers(1, 24, groups)
+    levels = rng.standard_t(2, groups) if shape == "heavy tails" else rng.normal(size=groups)
+    levels = levels + 0.02 * sizes
+    owner = np.repeat(np.arange(groups), sizes)
+    return (levels[owner] + 0.1 * rng.normal(size=len(owner))).astype(np.float32), owner
+
+
+def rates_of_new_groups(
+    shape: str, groups: int, target: float, *, told: bool
+) -> tuple[float, float, float]:
+    """Mean share of false alarms in a new group, four standard errors, and what was promised."""
+    rng = np.random.default_rng([int(1000 * target), len(shape)])
+    rates, draws = [], 2000
+    for _ in range(draws):
+        scores, owner = grouped_scores(rng, shape, groups)
+        new, new_owner = grouped_scores(rng, shape, 5)
+        limit, promised = conformal_quantile(
+            scores, target=target, groups=owner.tolist() if told else None
+        )
+        alarms = np.bincount(new_owner, new > limit) / np.bincount(new_owner)
+        rates.append(float(alarms.mean()))
+    return float(np.mean(rates)), 4 * float(np.std(rates)) / math.sqrt(draws), promised
+
+
+@pytest.mark.parametrize(("groups", "target"), [(9, 0.1), (30, 0.1), (25, 0.05), (9, 0.01)])
+@pytest.mark.parametrize("shape", ["equal groups", "unequal groups", "heavy tails"])
+def test_an_image_of_a_new_group_keeps_the_promise(shape: str, groups: int, target: float) -> None:
+    rate, error, promised = rates_of_new_groups(shape, groups, target, told=True)
+    assert promised == pytest.approx(max(target, 1 / (groups + 1)))
+    assert 0.5 * promised - error <= rate <= promised + error
+
+
+@pytest.mark.parametrize("shape", ["equal groups", "unequal groups", "heavy tails"])
+def test_many_images_of_few_groups_promise_too_much_when_nobody_tells(shape: str) -> None:
+    rate, error, promised = rates_of_new_groups(shape, 20, 0.01, told=False)
+    assert promised < 0.02  # as if some 240 images were as many parts
+    assert rate - error > 1.5 * promised
+
+
+def test_groups_on_both_sides_of_the_split_break_the_promise() -> None:
+    """Scores are distances to the nearest training image; each part is photographed six times."""
+    rng = np.random.default_rng(5)
+    target, parts, shots = 0.1, 60, 6
+    rates: dict[str, list[float]] = {"by group": [], "by image": []}
+    for _ in range(150):
+        centres = rng.normal(size=(parts + 40, 4))
+        owner = np.repeat(np.arange(len(centres)), shots)
+        images = centres[owner] + 0.2 * rng.normal(size=(len(owner), 4))
+        known = owner < parts
+        for rule, found in rates.items():
+            names = {Path(str(n)): f"{owner[n]}" for n in np.flatnonzero(known)}
+            train, held = split_calibration(
+                [Sample(path, "good") for path in names],
+                fraction=0.33,
+                rng=rng,
+                groups=names if rule == "by group" else None,
+            )
+            taught, left = ([int(str(s.path)) for s in side] for side in (train, held))
+            near = [
+                np.linalg.norm(images[wanted, None] - images[None, taught], axis=2).min(axis=1)
+                for wanted in (left, ~known)
+            ]
+            held_groups = owner[left].tolist() if rule == "by group" else None
+            scores = near[0].astype(np.float32)
+            limit, reached = conformal_quantile(scores, target=target, groups=held_groups)
+            assert reached <= target
+            found.append(float((near[1] > limit).mean()))
+    error = 4 * float(np.std(rates["by group"])) / math.sqrt(150)
+    assert np.mean(rates["by group"]) <= target + error
+    assert np.mean(rates["by image"]) > 3 * target
+
+
+def gaussian_fit(images: NDArray[np.float64]) -> Fit:
+    """A score that learns: the distance to the mean, in units of the spread in each direction."""
+
+    def fit(taught: NDArray[np.intp]) -> Score:
+        mean, spread = images[taught].mean(axis=0), images[taught].std(axis=0) + 0.3
+
+        def score(wanted: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            far = np.abs((images[wanted] - mean) / spread).astype(np.float32)
+            return far.mean(axis=1), far.max(axis=1)
+
+        return score
+
+    return fit
+
+
+@pytest.mark.parametrize(
+    "groups", [[0, 0, 1, 2, 2, 2], list(range(9)), [n // 2 for n in range(90)]]
+)
+def test_no_image_is_scored_by_what_it_taught(groups: list[int]) -> None:
+    owner, taught_at, told = np.array(groups), [], []
+
+    def fit(taught: NDArray[np.intp]) -> Score:
+        taught_at.append(set(owner[taught]))
+
+        def score(wanted: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            assert not set(owner[wanted]) & taught_at[-1]
+            assert len(taught) + len(wanted) == len(owner)
+            return wanted.astype(np.float32), -wanted.astype(np.float32)
+
+        return score
+
+    found = out_of_fold(fit, groups, progress=lambda *state: told.append(state))
+    count = len(set(groups))
+    assert found.folds == (count if count <= MOST_LEFT_OUT_ONE_BY_ONE else FOLDS) == len(taught_at)
+    assert found.scores.tolist() == [-peak for peak in found.peaks] == list(range(len(groups)))
+    assert told[-1] == ("calibration", found.folds, found.folds)
+    with pytest.raises(DataError, match="1 group"):
+        out_of_fold(fit, [4, 4, 4])
+
+
+@pytest.mark.parametrize("count", [5, 10, 20])
+def test_small_sets_alarm_about_as_often_as_expected(count: int) -> None:
+    rng, rates = np.random.default_rng(count), []
+    for _ in range(300):
+        images = rng.normal(size=(count + 50, 12))
+        fit = gaussian_fit(images)
+        held = out_of_fold(fit, range(count))
+        limit = calibrate(held.scores, held.peaks, target=0.01, folds=held.folds).thresholds.image
+        scores, _ = fit(np.arange(count))(np.arange(count, count + 50))
+        rates.append(float((scores >= limit).mean()))
+    expected = 1 / (count + 1)
+    error = 4 * float(np.std(rates)) / math.sqrt(len(rates))
+    assert 0.4 * expected - error <= np.mean(rates) <= expected + error
+
+
+def test_what_is_promised_is_said() -> None:
+    rng = np.random.default_rng(0)
+
+    def said(images: int, target: float, groups: list[int] | None = None, folds: int = 0) -> str:
+        scores = rng.normal(size=images).astype(np.float32)
+        done = calibrate(scores, scores, target=target, groups=groups, folds=folds)
+        return promise(done.calibration).removeprefix("false alarms on good parts: ")
+
+    threes = [n // 3 for n in range(300)]
+    assert said(99, 0.01) == "at most 1.00% (conformal, 99 images)"
+    assert said(300, 0.01, threes) == (
+        "at most 1.00% of the images of a new group (conformal, 100 groups, 300 images)"
+    )
+    assert said(30, 0.01, threes[:30]) == (
+        "10 groups of calibration images can promise 9.09% at best, not the 1.00% asked for"
+        " → hold out 99 groups"
+    )
+    assert said(10, 0.01, folds=10) == (
+        "about 9.09% expected, not proven (10 images, each scored without its fold of 10);"
+        " 1.00% takes 99"
+    )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from generalad.cli.options import Argument, Option
+
+if TYPE_CHECKING:
+    from generalad.spec import Calibration
 
 
 def train(
@@ -60,6 +63,7 @@ def train(
         gad train parts/good --out runs/parts
         gad train mvtec/bottle --preset large
     """
+    from generalad.calibration import promise
     from generalad.cli.console import console, progress
     from generalad.verbs import train as run
 
@@ -90,18 +94,36 @@ def train(
         f"[bold]{folder}[/bold]: trained on {spec.training_set.images} images{skipped}, threshold"
         f" {spec.thresholds.image:.4g} from {calibration.images} held-out good images"
     )
-    screen.print(promise(calibration.reached, calibration.target, calibration.images))
+    if calibration.grouping:
+        screen.print(f"groups: {calibration.grouping}; none is on both sides", markup=False)
+    screen.print(promise(calibration))
+    for line in trade_off(calibration):
+        screen.print(line, markup=False)
     screen.print(f"next: gad export {folder}")
 
 
-def promise(reached: float, target: float, images: int) -> str:
-    """What the calibration promises, in one sentence."""
-    if reached <= target + 1e-12:
-        return f"false alarms on good parts: at most {target:.2%} (conformal, {images} images)"
-    return (
-        f"false alarms on good parts: {images} calibration images can promise {reached:.2%} at"
-        f" best, not the {target:.2%} asked for → hold out {round(1 / target) - 1} good images"
-    )
+def trade_off(calibration: Calibration) -> list[str]:
+    """What a lower rate of false alarms costs, as a table."""
+    from generalad.data.splits import calibration_needed
+
+    rows = calibration.drawn_misses
+    if not rows:
+        return []
+    noun = "groups" if calibration.grouping and calibration.group_of else "good images"
+    lines = [
+        f"missed of {rows[0].drawn} defects drawn on the held-out images"
+        " (real ones need not resemble them):",
+        "  false alarms    missed",
+    ]
+    for row in rows:
+        line = f"  {row.rate:>12.1%}    {row.missed:>3} ({row.missed / row.drawn:.0%})"
+        if row.reached > row.rate + 1e-9:
+            line += (
+                f"   cannot be promised with {calibration.groups} {noun}, only {row.reached:.1%};"
+                f" it takes {calibration_needed(row.rate)}"
+            )
+        lines.append(line)
+    return lines
 
 
 def _size(text: str) -> list[int]:

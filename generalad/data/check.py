@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from generalad.data.groups import near_copies_in_words
+from generalad.data.near_copies import near_copies, signature
 from generalad.data.report import ERROR, INFO, WARNING, CheckReport, Problem, render_problems
 from generalad.data.samples import Dataset, Sample
 from generalad.errors import DataError
@@ -30,6 +33,16 @@ class _File:
     shape: tuple[int, int] = (0, 0)
     grey: bool = False
     marked: bool = False
+    signature: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A file to be read."""
+
+    path: Path
+    mask: bool = False
+    signed: bool = False
 
 
 def check_dataset(
@@ -48,7 +61,9 @@ def check_dataset(
     samples = [*dataset.train, *dataset.calibration, *dataset.test]
     images = [sample.path for sample in samples]
     masks = sorted({mask for sample in samples for mask in sample.masks})
-    tasks = [(path, False) for path in images] + [(path, True) for path in masks]
+    good = len(dataset.train) + len(dataset.calibration)
+    tasks = [_Task(path, signed=number < good) for number, path in enumerate(images)]
+    tasks += [_Task(path, mask=True) for path in masks]
     files: list[_File] = []
     for file in map_threads(_inspect, tasks, workers=workers):
         files.append(file)
@@ -56,10 +71,13 @@ def check_dataset(
             progress("check", len(files), len(tasks))
     seen = {file.path: file for file in files[: len(images)]}
     seen_masks = {file.path: file for file in files[len(images) :]}
+    copies = _near_copies(files[:good])
     problems = [
         *_unreadable(seen.values(), "unreadable"),
         *_unreadable(seen_masks.values(), "unreadable mask"),
         *_repeated(dataset, seen),
+        *_groups_on_both_sides(dataset),
+        *_alike(copies, good),
         *_mask_problems(dataset.test, seen, seen_masks),
         *_missing_masks(dataset),
         *_mixed(seen.values()),
@@ -76,6 +94,7 @@ def check_dataset(
             seen[sample.path].sha256 for sample in dataset.train if not seen[sample.path].error
         ),
         unusable=tuple(file.path for file in files if file.error),
+        near_copies=copies,
     )
 
 
@@ -84,13 +103,12 @@ def fingerprint_of(hashes: Iterable[str]) -> str:
     return sha256_of_bytes("\n".join(sorted(hashes)).encode())
 
 
-def _inspect(task: tuple[Path, bool]) -> _File:
-    path, is_mask = task
-    content = ""
+def _inspect(task: _Task) -> _File:
+    path, content = task.path, ""
     try:
         data = read_bytes(path)
         content = sha256_of_bytes(data)
-        if is_mask:
+        if task.mask:
             mask = decode_mask(data, name=str(path))
             return _File(path, "", content, (mask.shape[0], mask.shape[1]), marked=bool(mask.any()))
         image = decode_image(data, name=str(path))
@@ -99,7 +117,8 @@ def _inspect(task: tuple[Path, bool]) -> _File:
     grey = bool(np.array_equal(image[..., 0], image[..., 1])) and bool(
         np.array_equal(image[..., 1], image[..., 2])
     )
-    return _File(path, "", content, (image.shape[0], image.shape[1]), grey)
+    signed = signature(image) if task.signed else None
+    return _File(path, "", content, (image.shape[0], image.shape[1]), grey, signature=signed)
 
 
 def _unreadable(files: Iterable[_File], kind: str) -> Iterator[Problem]:
@@ -134,6 +153,42 @@ def _repeated(dataset: Dataset, seen: dict[Path, _File]) -> Iterator[Problem]:
         else:
             detail = f"{len(group)} times the same image in {parts[0]}"
             yield Problem("duplicate", WARNING, paths, detail, "keep one of them")
+
+
+def _near_copies(files: Sequence[_File]) -> tuple[tuple[Path, ...], ...]:
+    """Groups of readable files that are near-copies; equal files count once."""
+    first: dict[str, _File] = {}
+    for file in files:
+        if file.signature is not None:
+            first.setdefault(file.sha256, file)
+    different = list(first.values())
+    groups = near_copies([file.signature for file in different if file.signature is not None])
+    return tuple(tuple(different[index].path for index in group) for group in groups)
+
+
+def _alike(groups: tuple[tuple[Path, ...], ...], images: int) -> Iterator[Problem]:
+    if groups:
+        yield Problem(
+            "near-copy",
+            INFO,
+            tuple(path for group in groups for path in group),
+            near_copies_in_words(images, groups),
+            "training keeps each group on one side; the setting `group` names other groups",
+        )
+
+
+def _groups_on_both_sides(dataset: Dataset) -> Iterator[Problem]:
+    """Groups that a table names and that lie in two parts."""
+    parts: dict[str, dict[str, Path]] = defaultdict(dict)
+    for part in ("train", "calibration", "test"):
+        for sample in getattr(dataset, part):
+            if sample.group:
+                parts[sample.group].setdefault(part, sample.path)
+    split = {group: found for group, found in parts.items() if len(found) > 1}
+    if split:
+        paths = tuple(path for found in split.values() for path in found.values())
+        detail = f"{_count(list(split), 'group')} in several of training, calibration and test"
+        yield Problem("split group", WARNING, paths, detail, "keep each group in one of them")
 
 
 def _mask_problems(

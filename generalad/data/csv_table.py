@@ -14,10 +14,10 @@ from generalad.data.samples import GOOD, Dataset, Sample, clean_label
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
 
-COLUMNS = ("path", "label", "split", "mask")
+COLUMNS = ("path", "label", "split", "mask", "group")
 SPLITS = ("train", "calibration", "test")
 
-_REMEDY = f"columns: path,label[,split][,mask]; splits: {', '.join(SPLITS)}"
+_REMEDY = f"columns: path,label[,split][,mask][,group]; splits: {', '.join(SPLITS)}"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class _Row:
 
 
 def open_table(path: Path) -> Dataset:
-    """Read a .csv table with the columns path,label[,split][,mask], relative to its folder.
+    """Read a .csv table with the columns path,label[,split][,mask][,group], relative to its folder.
 
     Raises:
         DataError: the table, or one of its lines, is not as expected, or a file is missing.
@@ -90,14 +90,15 @@ def _columns(header: list[str], path: Path) -> list[str]:
 
 
 def _row(cells: dict[str, str], folder: Path, where: str) -> _Row:
-    for name in ("path", "label", "split"):
+    for name in ("path", "label", "split", "group"):
         if cells.get(name) == "":
             raise DataError(f"{where}: the {name} is empty", remedy=_REMEDY)
     split, mask = cells.get("split", "").lower(), cells.get("mask")
     if "split" in cells and split not in SPLITS:
         raise DataError(f"{where}: unknown split {split!r}", remedy=_REMEDY)
     masks = (folder / mask,) if mask else ()
-    sample = Sample(folder / cells["path"], clean_label(cells["label"]), masks)
+    group = cells.get("group", "")
+    sample = Sample(folder / cells["path"], clean_label(cells["label"]), masks, group)
     if sample.defective and split in ("train", "calibration"):
         raise DataError(
             f"{where}: an image labelled {sample.label!r} in {split}",

@@ -14,7 +14,8 @@ from generalad.preprocess import IMAGE_SUFFIXES
 
 EXPECTED = (
     "give a folder of good images (optionally good/, bad/ and masks/), "
-    "a class folder with train/good, or a .csv table with the columns path,label[,split][,mask]"
+    "a class folder with train/good, or a .csv table with the columns "
+    "path,label[,split][,mask][,group]"
 )
 
 _SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))

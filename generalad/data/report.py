@@ -44,6 +44,7 @@ class CheckReport:
         sha256: content hash of each image whose bytes could be read.
         fingerprint: of the readable training images, see `fingerprint_of`.
         unusable: images and masks that cannot be read, for `without`.
+        near_copies: groups of good training and calibration images that show the same once more.
     """
 
     root: Path
@@ -53,6 +54,7 @@ class CheckReport:
     sha256: dict[Path, str]
     fingerprint: str
     unusable: tuple[Path, ...]
+    near_copies: tuple[tuple[Path, ...], ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:

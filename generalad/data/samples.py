@@ -25,11 +25,13 @@ class Sample:
         path: the image file.
         label: "good" or the type of the defect.
         masks: files that mark the defect, to be united; empty where none is known.
+        group: name of the photograph, lot or part that the image comes from; empty where unknown.
     """
 
     path: Path
     label: str
     masks: tuple[Path, ...] = ()
+    group: str = ""
 
     @property
     def defective(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from generalad.data.samples import Sample
 from generalad.errors import DataError
-from generalad.files import sha256_of_file
+from generalad.files import sha256_of_bytes, sha256_of_file
 from generalad.parallel import map_threads
 
 HELD_OUT_SHARE = 0.2
@@ -23,42 +23,40 @@ def split_calibration(
     *,
     fraction: float,
     rng: np.random.Generator,
-    hashes: Mapping[Path, str] | None = None,
+    groups: Mapping[Path, str] | None = None,
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Split good images at random into those to train on and those to calibrate with.
 
+    Whole groups are drawn, a share of their number, for the promise of a calibration is one on
+    groups. None that holds more than half of the images is drawn: it is needed to train on.
+
     Args:
         samples: good ones.
-        fraction: share for calibration; at least one image goes to each side.
+        fraction: share of the groups for calibration; at least one goes to each side.
         rng: decides.
-        hashes: content hash of each image; equal images stay on one side, so that no
-            calibration score comes from an image that was trained on.
+        groups: the group of each image; without it, each image is its own.
 
     Returns:
         Training and calibration samples, each in the given order.
 
     Raises:
-        DataError: fewer than two different images.
+        DataError: fewer than two groups.
     """
-    groups: dict[str, list[int]] = defaultdict(list)
+    members: dict[str, list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
-        groups[(hashes or {}).get(sample.path, str(sample.path))].append(index)
-    if len(groups) < 2:
+        members[(groups or {}).get(sample.path, str(sample.path))].append(index)
+    if len(members) < 2:
         raise DataError(
-            f"{len(groups)} different good images, expected at least 2: one to train on and one "
-            "to calibrate with",
+            f"{len(members)} different good images or groups of them, expected at least 2: one to"
+            " train on and one to calibrate with",
             remedy="add good images; a false-alarm rate r takes 1/r - 1 of them for calibration, "
             f"1 % takes {calibration_needed(0.01)}",
         )
-    wanted = min(max(1, round(fraction * len(samples))), len(samples) - 1)
-    members = list(groups.values())
-    chosen: set[int] = set()
-    for number in rng.permutation(len(members)):
-        if len(chosen) + len(members[number]) <= wanted:
-            chosen.update(members[number])
-    if not chosen:
-        smallest: list[int] = min(members, key=lambda group: len(group))
-        chosen.update(smallest)
+    wanted = min(max(1, round(fraction * len(members))), len(members) - 1)
+    all_groups = list(members.values())
+    drawn = [all_groups[number] for number in rng.permutation(len(all_groups))]
+    drawn = [group for group in drawn if 2 * len(group) <= len(samples)][:wanted]
+    chosen = {index for group in drawn for index in group}
     return (
         tuple(sample for index, sample in enumerate(samples) if index not in chosen),
         tuple(sample for index, sample in enumerate(samples) if index in chosen),
@@ -94,10 +92,11 @@ def hold_out(good: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, 
 
     An image is tested with when the first 32 bits of its content's SHA-256, read as a fraction of
     2^32, lie below `HELD_OUT_SHARE`. So the split stays as it is when files are added or renamed,
-    and equal files stay together. Where this leaves one side without images, the one of the
-    smallest (largest) hash moves there with its copies, if there are two different images at all.
+    and equal files stay together. Of an image with a group, the group's name is hashed instead, so
+    that groups stay together. Where this leaves one side without images, the one of the smallest
+    (largest) hash moves there with its copies, if there are two different images at all.
     """
-    hashes = list(map_threads(_content_hash, (sample.path for sample in good)))
+    hashes = list(map_threads(_hash, good))
     limit = f"{int(HELD_OUT_SHARE * 2**32):08x}"
     different = sorted(set(hashes))
     if len(different) > 1:
@@ -111,8 +110,10 @@ def hold_out(good: Sequence[Sample]) -> tuple[tuple[Sample, ...], tuple[Sample, 
     )
 
 
-def _content_hash(path: Path) -> str:
+def _hash(sample: Sample) -> str:
+    if sample.group:
+        return sha256_of_bytes(sample.group.encode())
     try:
-        return sha256_of_file(path)
+        return sha256_of_file(sample.path)
     except OSError:
         return "f" * 64  # stays in the training set, where the check reports it

@@ -197,7 +197,14 @@ def run_all(
 
 def calibrated(spec: Spec, outputs: Outputs) -> Spec:
     """The spec with thresholds set through the artifact itself, because precision moves scores."""
-    again = calibrate(outputs.scores, outputs.maps.max(axis=(1, 2)), target=spec.calibration.target)
+    before = spec.calibration
+    again = calibrate(
+        outputs.scores,
+        outputs.maps.max(axis=(1, 2)),
+        target=before.target,
+        groups=before.group_of,
+        grouping=before.grouping,
+    )
     reference = spec.reference and dataclasses.replace(
         spec.reference, scores=quantiles(outputs.scores)
     )
@@ -206,5 +213,6 @@ def calibrated(spec: Spec, outputs: Outputs) -> Spec:
         reference=reference,
         thresholds=again.thresholds,
         normalisation=again.normalisation,
-        calibration=again.calibration,
+        # Drawn defects were counted with the detector; its export ranks images alike.
+        calibration=dataclasses.replace(again.calibration, drawn_misses=before.drawn_misses),
     )

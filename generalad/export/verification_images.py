@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from generalad.data.dataset import Sample, load_masks, open_dataset
 from generalad.errors import DataError
-from generalad.export.drawn_defects import with_defect
 from generalad.preprocess import read_image, resize
+from generalad.synth.drawn_defects import with_defect
 
 CALIBRATION, DEFECTS, LABELLED = "calibration", "drawn defects", "labelled"
 

@@ -203,35 +203,6 @@ def channel_spread(values: NDArray[np.float16]) -> Tensor:
     return torch.from_numpy(np.sqrt(variance.clip(min=0))).float()
 
 
-def count_cached(
-    hashes: Sequence[str],
-    identity: dict[str, Any],
-    image_size: tuple[int, int],
-    *,
-    attention: bool,
-    device: torch.device,
-    folder: Path | None = None,
-) -> int:
-    """How many images `cached_features` would not have to compute, its arguments given."""
-    key = cache_key(hashes, identity, image_size, attention=attention, device=device)
-    store = _Store((folder or cache_folder()) / "features" / key, count=len(hashes))
-    return store.read_state()[0]
-
-
-def channel_spread(values: NDArray[np.float16]) -> Tensor:
-    """Standard deviation (D,) float32 of features (n, N, D) over all images and patches."""
-    count = values.shape[0] * values.shape[1]
-    mean = np.zeros(values.shape[2])
-    squares = np.zeros(values.shape[2])
-    first = values[0].mean(axis=0, dtype=np.float64)  # sums of squares far from 0 lose digits
-    for image in values:
-        centred = image - first
-        mean += centred.sum(axis=0)
-        squares += np.square(centred).sum(axis=0)
-    variance = squares / count - np.square(mean / count)
-    return torch.from_numpy(np.sqrt(variance.clip(min=0))).float()
-
-
 def cache_key(
     hashes: Sequence[str],
     identity: dict[str, Any],

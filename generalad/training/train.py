@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,8 @@ from numpy.typing import NDArray
 
 from generalad.calibration import Calibrated, calibrate
 from generalad.config import Config
-from generalad.data.check import check_dataset, render_problems
-from generalad.data.dataset import Dataset, Sample, open_dataset, without
-from generalad.data.splits import few_shot, split_calibration
-from generalad.errors import DataError
-from generalad.files import read_json, sha256_of_bytes, write_json
+from generalad.data.dataset import Sample
+from generalad.files import read_json, write_json
 from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
@@ -32,34 +28,21 @@ from generalad.spec import (
     DETECTOR_FILE,
     RESIZE_RULE,
     Backbone,
+    DrawnMisses,
     Reference,
     Spec,
     TrainingSet,
 )
+from generalad.training.drawn_misses import drawn_misses
 from generalad.training.duration import estimate
 from generalad.training.methods import Material, fit_head
 from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
+from generalad.training.split import Split, split_dataset
 from generalad.version import __version__
 
 HISTORY_FILE = "history.json"
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Good images to train on and to calibrate with, and the hash of every file's content."""
-
-    name: str
-    train: tuple[Sample, ...]
-    calibration: tuple[Sample, ...]
-    hashes: dict[Path, str]
-    skipped: tuple[str, ...]
-
-    def fingerprint(self) -> str:
-        """One hash over the contents of all images, in order."""
-        parts = [self.hashes[s.path] for s in (*self.train, *self.calibration)]
-        return sha256_of_bytes("\n".join(parts).encode())
 
 
 def train_detector(
@@ -135,48 +118,36 @@ def train_detector(
         )
         images, sizes = read_resized(split.calibration, config.image_size)
         scores, peaks = score_images(detector.eval(), images, progress=progress)
-        calibrated = calibrate(scores, peaks, target=config.false_alarm_rate)
+        groups = split.grouping.numbers(split.calibration)
+        calibrated = calibrate(
+            scores,
+            peaks,
+            target=config.false_alarm_rate,
+            groups=groups,
+            grouping=split.grouping.what,
+        )
+        misses = drawn_misses(
+            lambda drawn: score_images(detector, drawn)[0], images, scores, groups
+        )
         spec = describe(
             detector,
             split,
             calibrated,
+            misses,
             reference(scores, list(map(statistics, images)), sizes),
             source=source,
             weights_hash=weights_hash,
         )
-        history: dict[str, Any] = {"loss": losses, "chance": chance_loss(config)}
-        if warning := chance_warning(losses, config):
-            history["warning"] = warning
-            log(warning)
+        history: dict[str, Any] = {"loss": losses}
+        if config.method == "generalad":
+            history["chance"] = chance_loss(config)
+            if warning := chance_warning(losses, config):
+                history["warning"] = warning
+                log(warning)
         write_json(out / HISTORY_FILE, history)
         save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return Trained(detector, spec, out)
-
-
-def split_dataset(
-    data: str | Path, config: Config, *, skip_bad: bool, progress: Progress | None = None
-) -> Split:
-    """Open and check a dataset, and split its good images into training and calibration.
-
-    Raises:
-        DataError: errors in the training or calibration images.
-    """
-    dataset = open_dataset(data)
-    good = _only_training(dataset)
-    checked = check_dataset(good, progress=progress)
-    skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
-    if len(checked.errors) > (skippable if skip_bad else 0):
-        raise DataError(
-            f"{data}: the good images cannot be trained on as they are:\n"
-            + "\n".join(f"  {line}" for line in render_problems(checked)),
-            remedy="repair them; unreadable ones can be left out with --skip-bad",
-        )
-    good = without(good, checked.unusable)
-    hashes = dict(checked.sha256)
-    train_set, held_out = _train_and_calibration(good, config, hashes)
-    skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(dataset.name, train_set, held_out, hashes, skipped)
 
 
 def read_resized(
@@ -216,6 +187,7 @@ def describe(
     detector: Detector,
     split: Split,
     calibrated: Calibrated,
+    misses: tuple[DrawnMisses, ...],
     reference: Reference,
     *,
     source: str,
@@ -240,7 +212,7 @@ def describe(
             std=detector.backbone.std,
         ),
         training_set=TrainingSet(split.fingerprint(), len(split.train), split.skipped),
-        calibration=calibrated.calibration,
+        calibration=dataclasses.replace(calibrated.calibration, drawn_misses=misses),
         thresholds=calibrated.thresholds,
         normalisation=calibrated.normalisation,
         metrics={"selection_rule": SELECTION_RULE},
@@ -262,30 +234,3 @@ def _repeat_warning(out: Path, log: Log) -> None:
         history: Any = read_json(out / HISTORY_FILE)
         if isinstance(history, dict) and "warning" in history:
             log(str(history["warning"]))
-
-
-def _train_and_calibration(
-    good: Dataset, config: Config, hashes: dict[Path, str]
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Given calibration images win; otherwise a part, or what few-shot training leaves over."""
-    shots = few_shot(good.train, config.shots, config.seed)
-    if good.calibration:
-        return shots, good.calibration
-    if not config.shots:
-        rng = np.random.default_rng([config.seed, 1])
-        return split_calibration(
-            good.train, fraction=config.calibration_fraction, rng=rng, hashes=hashes
-        )
-    used = {hashes[sample.path] for sample in shots}
-    rest = tuple(sample for sample in good.train if hashes[sample.path] not in used)
-    if not rest:
-        raise DataError(
-            f"{config.shots} shots leave no good image to calibrate with",
-            remedy="lower `shots` or add good images",
-        )
-    return shots, rest
-
-
-def _only_training(dataset: Dataset) -> Dataset:
-    """The dataset without its test part, which training neither needs nor may look at."""
-    return dataclasses.replace(dataset, test=(), stray_masks=())

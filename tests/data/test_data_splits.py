@@ -33,7 +33,7 @@ def test_calibration_split(contents: list[int], fraction: float, seed: int) -> N
 
     def split() -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
         rng = np.random.default_rng(seed)
-        return split_calibration(given_samples, fraction=fraction, rng=rng, hashes=hashes)
+        return split_calibration(given_samples, fraction=fraction, rng=rng, groups=hashes)
 
     if len(set(contents)) == 1:
         with pytest.raises(DataError, match="1 different good image"):
@@ -68,9 +68,42 @@ def test_the_generator_decides() -> None:
 def test_large_groups_of_copies_still_leave_both_sides() -> None:
     three = samples(10)
     hashes = {s.path: "a" if index < 6 else "b" for index, s in enumerate(three)}
-    rng = np.random.default_rng(0)
-    train, calibration = split_calibration(three, fraction=0.2, rng=rng, hashes=hashes)
+    rng = np.random.default_rng(0)  # whatever it draws: more than half is needed to train on
+    train, calibration = split_calibration(three, fraction=0.2, rng=rng, groups=hashes)
     assert (len(train), len(calibration)) == (6, 4)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=30),
+    fraction=st.floats(0.05, 0.9),
+    seed=st.integers(0, 3),
+)
+def test_whole_groups_are_held_out_a_share_of_their_number(
+    sizes: list[int], fraction: float, seed: int
+) -> None:
+    names = [f"group {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    all_samples = samples(len(names))
+    groups = {s.path: name for s, name in zip(all_samples, names, strict=True)}
+    rng = np.random.default_rng(seed)
+    train, held = split_calibration(all_samples, fraction=fraction, rng=rng, groups=groups)
+    trained, left = ({groups[s.path] for s in side} for side in (train, held))
+    assert not trained & left
+    assert sorted([*train, *held], key=lambda s: s.path) == all_samples
+    large = sum(2 * size > len(names) for size in sizes)
+    wanted = min(max(round(fraction * len(sizes)), 1), len(sizes) - 1)
+    assert len(left) == min(wanted, len(sizes) - large)
+
+
+def test_how_large_a_group_is_does_not_decide_whether_it_is_held_out() -> None:
+    names = ["large"] * 8 + [f"small {number}" for number in range(9)]
+    all_samples = samples(len(names))
+    groups = {s.path: name for s, name in zip(all_samples, names, strict=True)}
+    drawn = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        _, held = split_calibration(all_samples, fraction=0.2, rng=rng, groups=groups)
+        drawn += any(groups[s.path] == "large" for s in held)
+    assert 40 < drawn < 125  # 2 of 10 groups: 80 of 400
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -115,6 +148,13 @@ def test_hold_out_takes_about_a_fifth_and_keeps_copies_together(tmp_path: Path) 
     assert sorted([*train, *held_out], key=lambda s: s.path) == good
     trained = {s.path.read_bytes() for s in train}
     assert not trained & {s.path.read_bytes() for s in held_out}
+
+
+def test_hold_out_keeps_groups_together_and_reads_no_file_for_it() -> None:
+    good = [Sample(Path(f"{n}.png"), "good", group=f"lot {n // 5}") for n in range(200)]
+    train, held_out = hold_out(good)
+    assert train and held_out
+    assert not {s.group for s in train} & {s.group for s in held_out}
 
 
 def test_hold_out_of_unreadable_and_of_equal_files(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from generalad.errors import GateError
-from generalad.export.drawn_defects import KINDS, with_defect
 from generalad.export.parity import LIMITS, Parity, compare, rank_correlation, refuse_infinite
 from generalad.export.verification_images import MOST_DEFECTS, image_sets
 from generalad.runtime.backends.session import Outputs
+from generalad.synth.drawn_defects import KINDS, with_defect
 
 GOOD, BAD = 30, 10
 THRESHOLD = 2.6

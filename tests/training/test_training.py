@@ -29,6 +29,7 @@ from generalad.training.cache import Features
 from generalad.training.checkpoint import save_checkpoint
 from generalad.training.loop import fit, learning_rate
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
+from generalad.training.split import split_dataset
 from generalad.training.train import train_detector
 
 pytest_plugins = ["training_fixtures"]
@@ -309,11 +310,11 @@ def test_test_images_are_never_read(
 
 
 def test_calibration_images_are_not_trained_on(parts: Path) -> None:
-    split = module.split_dataset(parts, tiny_config(), skip_bad=False)
+    split = split_dataset(parts, tiny_config(), skip_bad=False)
     train, held = ({sample.path for sample in part} for part in (split.train, split.calibration))
     assert not train & held
     assert train | held == {sample.path for sample in opening.open_dataset(parts).train}
-    other = module.split_dataset(parts, tiny_config(seed=5), skip_bad=False)
+    other = split_dataset(parts, tiny_config(seed=5), skip_bad=False)
     assert {sample.path for sample in other.calibration} != held
 
 

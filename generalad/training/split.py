@@ -1,0 +1,101 @@
+"""The split of a dataset: check, groups, images to train on and images to calibrate with."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from generalad.config import Config
+from generalad.data.check import check_dataset, render_problems
+from generalad.data.dataset import Dataset, Sample, open_dataset, without
+from generalad.data.groups import Grouping, group_images
+from generalad.data.splits import few_shot, split_calibration
+from generalad.errors import DataError
+from generalad.files import sha256_of_bytes
+from generalad.progress import Progress
+
+
+@dataclass(frozen=True)
+class Split:
+    """Good images to train on and to calibrate with, and what is known of them.
+
+    Attributes:
+        name: of the dataset.
+        train: to train on.
+        calibration: to calibrate with; of no group that is trained on.
+        hashes: of every file's content.
+        skipped: names of unusable files.
+        grouping: which images belong together.
+    """
+
+    name: str
+    train: tuple[Sample, ...]
+    calibration: tuple[Sample, ...]
+    hashes: dict[Path, str]
+    skipped: tuple[str, ...]
+    grouping: Grouping
+
+    def fingerprint(self) -> str:
+        """One hash over the contents of all images, in order."""
+        parts = [self.hashes[s.path] for s in (*self.train, *self.calibration)]
+        return sha256_of_bytes("\n".join(parts).encode())
+
+
+def split_dataset(
+    data: str | Path, config: Config, *, skip_bad: bool, progress: Progress | None = None
+) -> Split:
+    """Open and check a dataset, and split its good images into training and calibration.
+
+    Raises:
+        DataError: errors in the training or calibration images, or groups that cannot be split.
+    """
+    dataset = open_dataset(data)
+    good = _only_training(dataset)
+    checked = check_dataset(good, progress=progress)
+    skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
+    if len(checked.errors) > (skippable if skip_bad else 0):
+        raise DataError(
+            f"{data}: the good images cannot be trained on as they are:\n"
+            + "\n".join(f"  {line}" for line in render_problems(checked)),
+            remedy="repair them; unreadable ones can be left out with --skip-bad",
+        )
+    good = without(good, checked.unusable)
+    hashes = dict(checked.sha256)
+    grouping = group_images(good, config.group, checked)
+    train_set, held_out = _train_and_calibration(good, config, grouping)
+    skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
+    return Split(dataset.name, train_set, held_out, hashes, skipped, grouping)
+
+
+def _train_and_calibration(
+    good: Dataset, config: Config, grouping: Grouping
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Given calibration images win; otherwise a part, or what few-shot training leaves over."""
+    shots = few_shot(good.train, config.shots, config.seed)
+    if not config.shots and not good.calibration:
+        rng = np.random.default_rng([config.seed, 1])
+        return split_calibration(
+            good.train, fraction=config.calibration_fraction, rng=rng, groups=grouping.of
+        )
+    trained = {grouping.of[sample.path] for sample in shots}
+    others = good.calibration or good.train
+    rest = tuple(sample for sample in others if grouping.of[sample.path] not in trained)
+    if rest:
+        return shots, rest
+    if good.calibration:
+        raise DataError(
+            f"all {len(others)} calibration images are near-copies of training images",
+            remedy='give others, or group = "image" if they do show other parts',
+        )
+    raise DataError(
+        f"{config.shots} shots leave no good image to calibrate with",
+        remedy="lower `shots` or add good images",
+    )
+
+
+def _only_training(dataset: Dataset) -> Dataset:
+    """The dataset without its test part, which training neither needs nor may look at."""
+    return dataclasses.replace(dataset, test=(), stray_masks=())
