@@ -10,6 +10,7 @@ import pytest
 import torch
 from training_helpers import generalad_head, tiny_config
 
+from generalad.config import PRESETS, QUICK_PRESET
 from generalad.model.storage import Trained
 from generalad.progress import Progress
 from generalad.training import duration, loop
@@ -35,7 +36,13 @@ def test_only_long_runs_are_announced(features: float, training: float, words: s
         assert not line
     else:
         assert words in line
-        assert "--preset embedded takes minutes" in line
+        assert "--preset embedded is quick" in line
+
+
+def test_the_quick_preset_does_not_name_itself() -> None:
+    line = Duration(0, 7200).announcement(PRESETS[QUICK_PRESET])
+    assert "fewer --epochs" in line
+    assert "--preset" not in line
 
 
 def test_the_estimate_counts_images_and_steps(
