@@ -156,9 +156,9 @@ def test_each_group_has_the_same_weight(
         assert reached == pytest.approx(1 / (len(names) + 1))
     else:
         assert reached <= target + 1e-9
-        assert weight(found) >= 1 - target - 1e-6
+        assert weight(float(found)) >= 1 - target - 1e-6
         lower = values[values < found]
-        assert not len(lower) or weight(lower.max()) < 1 - target + 1e-6
+        assert not len(lower) or weight(float(lower.max())) < 1 - target + 1e-6
 
 
 def test_groups_of_one_are_no_groups() -> None:

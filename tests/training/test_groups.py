@@ -64,8 +64,8 @@ def test_a_rule_that_is_no_expression_is_refused() -> None:
         tiny_config(group="(lot")
 
 
-def board(index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A good one."""
+def board(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A good one, and its mask."""
     return render_part("board", image_generator(3, "board", "copies", index), size=128)
 
 
