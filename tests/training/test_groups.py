@@ -64,10 +64,9 @@ def test_a_rule_that_is_no_expression_is_refused() -> None:
         tiny_config(group="(lot")
 
 
-def board(index: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """A good one."""
-    image, mask = render_part("board", image_generator(3, "board", "copies", index), size=128)
-    return image, mask > 0
+def board(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A good one, and its mask."""
+    return render_part("board", image_generator(3, "board", "copies", index), size=128)
 
 
 def test_near_copies_of_training_images_do_not_calibrate(tmp_path: Path) -> None:
