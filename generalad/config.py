@@ -179,6 +179,11 @@ class Config:
             raise ConfigError(f"group: expected {expected}, found {self.group!r}") from error
 
     @property
+    def keeps_levels(self) -> bool:
+        """Whether the head takes three levels of a CNN apart (`generalad.model.levels`)."""
+        return self.method != "generalad" and len(self.layers) == 3
+
+    @property
     def noise_follows_features(self) -> bool:
         """Whether the noise is to be multiplied by the spread of the features."""
         if self.noise_units == "auto":

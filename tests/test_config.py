@@ -206,4 +206,5 @@ def test_noise_follows_the_features_of_all_but_the_paper_s_backbones(
     changes: dict[str, Any], follows: bool
 ) -> None:
     assert PRESETS["small"].replaced(changes).noise_follows_features is follows
-    assert not any(preset.noise_follows_features for preset in PRESETS.values())
+    trained = (preset for preset in PRESETS.values() if preset.method == "generalad")
+    assert not any(preset.noise_follows_features for preset in trained)

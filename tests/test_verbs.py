@@ -170,7 +170,7 @@ def test_train_puts_its_arguments_over_preset_and_file(
         cache=str(cache),
     )
     settings = trained.detector.config
-    assert trained.folder == Path("runs") / "parts-small"
+    assert trained.folder == Path("runs") / "parts-edge"
     assert (settings.image_size, settings.epochs, settings.seed) == ((64, 48), 1, 3)
     assert (settings.false_alarm_rate, settings.hidden) == (0.2, 32)
     whole = generalad.train(

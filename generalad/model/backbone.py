@@ -16,6 +16,7 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from generalad.errors import ConfigError
+from generalad.model.levels import pack, packed_width
 from generalad.spec import IMAGENET_MEAN, IMAGENET_STD
 
 Channels = tuple[float, float, float]
@@ -29,6 +30,7 @@ class Backbone(nn.Module):
         grid: (rows, columns) of patches; N = rows x columns.
         dim: D, width of a patch feature.
         has_attention: whether `features_and_attention` can be called.
+        widths: channels of each level, where features are packed ones; else empty.
         mean: of the images that the network was trained on, RGB, 0...1; see `normalise`.
         std: their standard deviation.
     """
@@ -36,6 +38,7 @@ class Backbone(nn.Module):
     grid: tuple[int, int]
     dim: int
     has_attention: bool
+    widths: tuple[int, ...] = ()
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
 
@@ -143,12 +146,55 @@ class CNNBackbone(Backbone):
         return torch.cat(maps, dim=1).flatten(2).transpose(1, 2)
 
 
+class LevelsBackbone(Backbone):
+    """Three levels of a CNN, each of half the size of the one before, on the grid of the second.
+
+    They lie there without loss, see `generalad.model.levels`.
+    """
+
+    def __init__(
+        self, body: nn.Module, levels: tuple[int, ...], image_size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        known = _attribute(body, "feature_info")
+        levels = tuple(sorted(levels))
+        if len(levels) != 3 or max(levels) >= len(known):
+            raise ConfigError(
+                f"layers: this method takes three levels up to {len(known) - 1}, found {levels}"
+            )
+        strides = [int(known[level]["reduction"]) for level in levels]
+        if strides[1] != 2 * strides[0] or strides[2] != 2 * strides[1]:
+            raise ConfigError(f"layers: expected strides that double, found {strides}")
+        for name, pixels in zip(("height", "width"), image_size, strict=True):
+            if pixels % strides[2]:
+                near = max(1, round(pixels / strides[2])) * strides[2]
+                raise ConfigError(
+                    f"image_size: {name} {pixels} is not a multiple of {strides[2]}",
+                    remedy=f"use {near}",
+                )
+        self._levels = list(levels)
+        _call(body, "prune_intermediate_layers", self._levels)
+        self.body = body
+        self.has_attention = False
+        self.grid = (image_size[0] // strides[1], image_size[1] // strides[1])
+        self.widths = tuple(int(known[level]["num_chs"]) for level in levels)
+        self.dim = packed_width(self.widths)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See `Backbone`; D is that of `pack`."""
+        maps = self.body.forward_intermediates(  # type: ignore[operator]
+            images, indices=self._levels, norm=False, stop_early=True, intermediates_only=True
+        )
+        return pack(maps)
+
+
 def wrap(
     body: nn.Module,
     layers: tuple[int, ...],
     image_size: tuple[int, int],
     *,
     pool_size: int = 3,
+    packed: bool = False,
 ) -> Backbone:
     """Wrap a timm model that was built for `image_size`; frozen, in evaluation mode.
 
@@ -157,6 +203,7 @@ def wrap(
         layers: 1-based blocks of a ViT, levels of a CNN.
         image_size: (H, W) in pixels.
         pool_size: side of the neighbourhoods that features of a CNN are averaged over, odd.
+        packed: keep three levels of a CNN apart (`generalad.model.levels`).
 
     Returns:
         The backbone, with the mean and std of timm's `pretrained_cfg`.
@@ -173,9 +220,7 @@ def wrap(
                 )
         backbone = ViTBackbone(body, layers)
     elif hasattr(body, "forward_intermediates") and hasattr(body, "feature_info"):
-        from generalad.model.levels import LevelsBackbone  # which is a backbone itself
-
-        if len(layers) == 3:
+        if packed:
             backbone = LevelsBackbone(body, layers, image_size)
         else:
             backbone = CNNBackbone(body, layers, image_size, pool_size)

@@ -10,53 +10,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from generalad.errors import ConfigError
-from generalad.model.backbone import Backbone, _attribute, _call
-
-
-class LevelsBackbone(Backbone):
-    """Three levels of a CNN, each of half the size of the one before, on the grid of the second.
-
-    Attributes:
-        widths: channels of each level.
-    """
-
-    def __init__(
-        self, body: nn.Module, levels: tuple[int, ...], image_size: tuple[int, int]
-    ) -> None:
-        super().__init__()
-        known = _attribute(body, "feature_info")
-        levels = tuple(sorted(levels))
-        if len(levels) != 3 or max(levels) >= len(known):
-            raise ConfigError(
-                f"layers: this method takes three levels up to {len(known) - 1}, found {levels}"
-            )
-        strides = [int(known[level]["reduction"]) for level in levels]
-        if strides[1] != 2 * strides[0] or strides[2] != 2 * strides[1]:
-            raise ConfigError(f"layers: expected strides that double, found {strides}")
-        for name, pixels in zip(("height", "width"), image_size, strict=True):
-            if pixels % strides[2]:
-                near = max(1, round(pixels / strides[2])) * strides[2]
-                raise ConfigError(
-                    f"image_size: {name} {pixels} is not a multiple of {strides[2]}",
-                    remedy=f"use {near}",
-                )
-        self._levels = list(levels)
-        _call(body, "prune_intermediate_layers", self._levels)
-        self.body = body
-        self.has_attention = False
-        self.grid = (image_size[0] // strides[1], image_size[1] // strides[1])
-        self.widths = tuple(int(known[level]["num_chs"]) for level in levels)
-        self.dim = packed_width(self.widths)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """See `Backbone`; D is that of `pack`."""
-        maps = self.body.forward_intermediates(  # type: ignore[operator]
-            images, indices=self._levels, norm=False, stop_early=True, intermediates_only=True
-        )
-        return pack(maps)
 
 
 def packed_width(widths: tuple[int, ...]) -> int:

@@ -98,7 +98,13 @@ def load_backbone(
             file, source = find_on_hub(body, config.backbone), HUB
             read = _read(file)
     digest = _load(body, read, file, config.backbone)
-    backbone = wrap(body, config.layers, config.image_size, pool_size=config.pool_size)
+    backbone = wrap(
+        body,
+        config.layers,
+        config.image_size,
+        pool_size=config.pool_size,
+        packed=config.keeps_levels,
+    )
     return backbone, source, digest
 
 

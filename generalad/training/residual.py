@@ -22,9 +22,9 @@ from generalad.progress import Progress, no_progress
 BATCH = 16
 """Images of a step, half of them good and half with drawn defects."""
 
-STEPS = 150
-LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.1
-DROPPED = 0.4
+STEPS = 300
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
+DROPPED = 0.3
 """Share of input channels that a step does not see, so that none is relied on alone."""
 
 VISIBLE = 0.04
@@ -113,8 +113,8 @@ def _train(
         some = rng.integers(len(good), size=BATCH // 2)
         others = rng.integers(len(drawn), size=BATCH - len(some))
         inputs = torch.cat([good_inputs[some], drawn_inputs[others]]).float()
-        truth = torch.cat([torch.zeros_like(labels[: len(some)]), labels[others]])
-        weight = torch.cat([torch.ones_like(weights[: len(some)]), weights[others]])
+        truth = torch.cat([torch.zeros(len(some), *head.grid), labels[others]])
+        weight = torch.cat([torch.ones(len(some), *head.grid), weights[others]])
         if rng.random() < 0.5:
             inputs, truth, weight = (part.flip(-1) for part in (inputs, truth, weight))
         kept = (torch.rand(inputs.shape[:2], generator=random) > DROPPED).float()

@@ -41,10 +41,10 @@ def test_every_option_of_every_command_is_offered(name: str) -> None:
         (("data", "synth", "out", "--category", "w"), ["washer"]),
         (("completion", ""), ["bash", "zsh", "fish"]),
         (("train", ""), [":files"]),
-        (("train", "parts", "--preset", ""), ["small", "base", "large", "embedded"]),
-        (("train", "--preset=em"), ["embedded"]),
+        (("train", "parts", "--preset", ""), ["edge", "small", "base", "large", "embedded"]),
+        (("train", "--preset=e"), ["edge", "embedded"]),
         (("train", "--preset", "=", "em"), ["embedded"]),  # as bash splits it
-        (("train", "--preset", "="), ["small", "base", "large", "embedded"]),
+        (("train", "--preset", "="), ["edge", "small", "base", "large", "embedded"]),
         (("train", "--cache", ""), [":folders"]),
         (("train", "-o", ""), [":folders"]),
         (("train", "--device", ""), ["cpu", "cuda"]),

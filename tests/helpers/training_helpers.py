@@ -29,6 +29,7 @@ TINY = "test_vit"
 """A ViT of six blocks and width 64 that timm keeps for tests; its own size is 160."""
 
 TINY_SETTINGS: dict[str, Any] = {
+    "method": "generalad",
     "backbone": TINY,
     "layers": [2],
     "image_size": [64, 64],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from generalad.config import PRESETS, Config
 from generalad.errors import ConfigError
 from generalad.model.heads import HEADS, GaussianHead, PatchCoreHead
+from generalad.model.levels import packed_width
 from generalad.model.memory import Memory, coreset
 from generalad.model.whitening import RIDGE, SHRINKAGE
 
@@ -28,9 +29,10 @@ def features(count: int = 60, *, seed: int = 0, dim: int = DIM) -> np.ndarray:
 
 
 def test_every_method_has_a_head() -> None:
+    grid, widths = (4, 2), (3, 5, 8)
     for method, head in HEADS.items():
-        made = head(config(method, heads=1), GRID, DIM)
-        assert made(torch.zeros(2, 6, DIM)).shape == (2, 6)
+        made = head(config(method, heads=1), grid, packed_width(widths), widths)
+        assert made(torch.zeros(2, 8, packed_width(widths))).shape == (2, 8)
     with pytest.raises(ConfigError, match="one of generalad"):
         config("padim")
 

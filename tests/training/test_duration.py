@@ -36,7 +36,7 @@ def test_only_long_runs_are_announced(features: float, training: float, words: s
         assert not line
     else:
         assert words in line
-        assert "--preset embedded is quick" in line
+        assert f"--preset {QUICK_PRESET} is quick" in line
 
 
 def test_the_quick_preset_does_not_name_itself() -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from generalad.config import PRESETS, Config
 from generalad.errors import ConfigError
-from generalad.model.backbone import Backbone, wrap
+from generalad.model.backbone import Backbone, LevelsBackbone, wrap
 from generalad.model.heads import ResidualHead, build_head
-from generalad.model.levels import LevelsBackbone, pack, unpack
+from generalad.model.levels import pack, unpack
 from generalad.training.drawn_defects import DRAW, DrawnDefects, with_defect
 from generalad.training.residual import fit_residual, patch_labels
 
@@ -28,7 +28,7 @@ def config(**changes: object) -> Config:
 def backbone() -> Backbone:
     torch.manual_seed(0)
     body = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
-    return wrap(body, (2, 3, 4), SIZE)
+    return wrap(body, (2, 3, 4), SIZE, packed=True)
 
 
 def test_levels_are_packed_without_loss() -> None:
@@ -48,7 +48,7 @@ def test_three_levels_of_a_cnn_lie_on_the_grid_of_the_second(backbone: Backbone)
 def test_a_size_that_does_not_halve_is_refused() -> None:
     body = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     with pytest.raises(ConfigError, match="width 100 is not a multiple of 32"):
-        wrap(body, (2, 3, 4), (64, 100))
+        wrap(body, (2, 3, 4), (64, 100), packed=True)
 
 
 def test_the_head_needs_packed_levels() -> None:

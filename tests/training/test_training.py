@@ -24,7 +24,7 @@ from training_helpers import environment, generalad_head, images_of, start, tiny
 from generalad.data import dataset as opening
 from generalad.errors import ArtifactError, DataError, GadError, StorageError, UsageError
 from generalad.model.storage import Trained, load_detector
-from generalad.training import train as module
+from generalad.training import methods
 from generalad.training.cache import Features
 from generalad.training.checkpoint import save_checkpoint
 from generalad.training.loop import fit, learning_rate
@@ -417,14 +417,14 @@ def test_pool_size_and_weights_are_part_of_what_identifies_features(
         found.append(identity)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "cached_features", stop)
+    monkeypatch.setattr(methods, "cached_features", stop)
     for size in (3, 5):
         with pytest.raises(KeyboardInterrupt):
             config = tiny_config(pool_size=size)
             train_detector(parts, tmp_path / str(size), config, weights=tiny_weights)
     assert [identity.pop("pool_size") for identity in found] == [3, 5]
     assert found[0] == found[1]
-    assert found[0].keys() == {"name", "layers", "weights", "mean", "std"}
+    assert found[0].keys() == {"name", "layers", "levels", "weights", "mean", "std"}
     with pytest.raises(UsageError, match=r"other pool_size \(3 there, 5 here\)"):
         train_detector(parts, tmp_path / "3", tiny_config(pool_size=5), weights=tiny_weights)
 

@@ -9,7 +9,6 @@ from generalad.model.heads.generalad import GeneralADHead
 from generalad.model.heads.head import Head
 from generalad.model.heads.patchcore import PatchCoreHead
 from generalad.model.heads.residual import ResidualHead
-from generalad.model.levels import LevelsBackbone
 
 HEADS: dict[str, type[Head]] = {
     "generalad": GeneralADHead,
@@ -22,8 +21,7 @@ HEADS: dict[str, type[Head]] = {
 
 def build_head(config: Config, backbone: Backbone) -> Head:
     """The untrained head of a method on the features of a backbone; raises ConfigError."""
-    widths = backbone.widths if isinstance(backbone, LevelsBackbone) else ()
-    return HEADS[config.method](config, backbone.grid, backbone.dim, widths)
+    return HEADS[config.method](config, backbone.grid, backbone.dim, backbone.widths)
 
 
 __all__ = [
