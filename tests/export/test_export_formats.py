@@ -112,7 +112,7 @@ def scaled(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
     norm = next(
         node
         for node in wrong.graph.node
-        if node.op_type == "LayerNormalization" and scope_of(node).startswith("discriminator")
+        if node.op_type == "LayerNormalization" and scope_of(node).startswith("head.discriminator")
     )
     for name in norm.input[1:]:
         multiply(name, factor)
@@ -126,7 +126,7 @@ def scaled(model: onnx.ModelProto, factor: float) -> onnx.ModelProto:
         node
         for node in wrong.graph.node
         if node.op_type in ("MatMul", "Add") and ".mlp.3" in scope_of(node)
-        and scope_of(node).startswith("discriminator")
+        and scope_of(node).startswith("head.discriminator")
     ]  # fmt: skip
     for node in last:
         for name in node.input:
