@@ -64,7 +64,8 @@ class Recomputed(Features):
         """See the base class."""
         images = [resize(read_image(self.paths[index]), self.size) for index in indices]
         with torch.no_grad(), autocast(CPU, self.dtype):
-            features = self.backbone(normalise(torch.from_numpy(np.stack(images))))
+            pixels = torch.from_numpy(np.stack(images))
+            features = self.backbone(normalise(pixels, self.backbone.mean, self.backbone.std))
         return features.float(), None
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from generalad import records
 from generalad.errors import ConfigError, key_hint
@@ -18,6 +18,16 @@ from generalad.errors import ConfigError, key_hint
 DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
 EMBEDDED = "embedded"
 """Name of the backbone that is shipped with the package."""
+
+QUICK_PRESET = EMBEDDED
+"""The preset that is named where another one would take hours."""
+
+PAPER_BACKBONES = frozenset(
+    f"vit_{size}_patch14_dinov2{tag}"
+    for size in ("small", "base", "large")
+    for tag in ("", ".lvd142m")
+)
+"""Those of the paper's tables, for whose features its noise was chosen."""
 
 
 def _check(condition: bool, key: str, expected: str, found: Any) -> None:
@@ -37,7 +47,10 @@ class Config:
             none. A ViT's are taken as they are.
         distortions: pseudo-anomalies besides noise on all patches: at most one of "random" and
             "attn" (noise on some patches), at most one of "copy_out", "shuffle", "randshuffle".
-        noise_std: standard deviation of the feature noise.
+        noise_std: standard deviation of the feature noise, see `noise_units`.
+        noise_units: of `noise_std`: "features", the standard deviation of each channel over the
+            training images; "absolute", as in the paper; or "auto": absolute for the backbones of
+            the paper's tables, else features. Whitened features vary by 1: there all is the same.
         num_fake_patches: most patches that are overwritten or permuted at once; -1 for all.
         top_k: the image score is the mean of this many largest patch logits; 0 for all patches.
         smoothing_sigma: of the Gaussian over the map, in pixels of the network's input.
@@ -66,6 +79,7 @@ class Config:
     pool_size: int = 3
     distortions: tuple[str, ...] = ("random",)
     noise_std: float = 0.25
+    noise_units: Literal["auto", "features", "absolute"] = "auto"
     num_fake_patches: int = -1
     top_k: int = 10
     smoothing_sigma: float = 16.0
@@ -131,6 +145,13 @@ class Config:
             "-1 or at least 1",
             self.num_fake_patches,
         )
+
+    @property
+    def noise_follows_features(self) -> bool:
+        """Whether the noise is to be multiplied by the spread of the features."""
+        if self.noise_units == "auto":
+            return not self.whitened and self.backbone not in PAPER_BACKBONES
+        return not self.whitened and self.noise_units == "features"
 
     def _check_distortions(self) -> None:
         chosen = self.distortions

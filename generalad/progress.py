@@ -17,3 +17,10 @@ def no_progress(stage: str, done: int, total: int) -> None:
 
 def no_log(line: str) -> None:
     """Tell nobody."""
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: 40 s, 25 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

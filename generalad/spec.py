@@ -76,14 +76,36 @@ class Normalisation:
         return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
 @dataclass(frozen=True)
 class Backbone:
-    """The frozen network under the detector."""
+    """The frozen network under the detector.
+
+    Attributes:
+        name: in timm, or "embedded".
+        layers: blocks or levels whose outputs are its features.
+        weights: where they came from: "hub", "embedded", "package:" and a distribution, or a path.
+        weights_sha256: over their tensors.
+        licence: under which the weights of that name are published, as an SPDX identifier where
+            there is one; "" where it is not known. A file given by the user may have another.
+        mean: subtracted from red, green and blue, each 0...1, before the network.
+        std: what the differences are divided by. Older records lack both and mean ImageNet's.
+    """
 
     name: str
     layers: tuple[int, ...]
     weights: str
     weights_sha256: str
+    licence: str = ""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not min(self.std) > 0:
+            raise ValueError("std of the backbone's input must be positive")
 
 
 @dataclass(frozen=True)

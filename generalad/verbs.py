@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from generalad.export.engine import EngineOptions
     from generalad.export.export import Exported
     from generalad.model.storage import Trained
-    from generalad.progress import Progress
+    from generalad.progress import Log, Progress
     from generalad.runtime.recalibrate import Proposal
 
 StrPath = str | os.PathLike[str]
@@ -39,6 +39,7 @@ def train(
     device: str | None = None,
     cache: StrPath | None = None,
     progress: Progress | None = None,
+    log: Log | None = None,
 ) -> Trained:
     """Learn what good looks like from a folder of good images, as `gad train` does.
 
@@ -60,11 +61,14 @@ def train(
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
         progress: told how far each stage is.
+        log: told, before it starts, that a run will take more than an hour, and at its end that it
+            learned nothing.
 
     Raises:
         ConfigError: unknown preset, setting or value.
         DataError: the dataset has problems; the message lists them.
-        MissingExtraError: torch and what belongs to it are not installed.
+        MissingExtraError: torch and what belongs to it, or the backbone's weights, are not
+            installed.
         UsageError: `out` belongs to another run.
         WeightsError: the backbone's weights are not to be had.
     """
@@ -93,6 +97,7 @@ def train(
         skip_bad=skip_bad,
         cache=None if cache is None else Path(cache),
         progress=progress,
+        log=log,
     )
 
 

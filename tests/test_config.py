@@ -189,3 +189,21 @@ def test_an_unknown_preset_lists_the_known_ones(tmp_path: Path, preset: str) -> 
     with pytest.raises(ConfigError) as caught:
         load_config(file=tmp_path / "a.toml")
     assert "small, base, large" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "follows"),
+    [
+        ({}, False),
+        ({"backbone": "vit_small_patch14_dinov2"}, False),
+        ({"backbone": "tf_efficientnet_lite0"}, True),
+        ({"backbone": "wide_resnet50_2", "noise_units": "absolute"}, False),
+        ({"noise_units": "features"}, True),
+        ({"noise_units": "features", "whitened": True}, False),  # their spread is 1 already
+    ],
+)
+def test_noise_follows_the_features_of_all_but_the_paper_s_backbones(
+    changes: dict[str, Any], follows: bool
+) -> None:
+    assert PRESETS["small"].replaced(changes).noise_follows_features is follows
+    assert not any(preset.noise_follows_features for preset in PRESETS.values())

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from generalad.progress import Log, Progress
+from generalad.progress import Log, Progress, in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,7 +118,7 @@ class ProgressLines:
         began, before = self._first[stage]
         if not total or done <= before:
             return ""
-        return f", {_in_words((total - done) * (now - began) / (done - before))} left"
+        return f", {in_words((total - done) * (now - began) / (done - before))} left"
 
 
 def _to_stderr(line: str) -> None:
@@ -127,9 +127,3 @@ def _to_stderr(line: str) -> None:
 
 def _so_far(done: int, total: int) -> str:
     return f"{done} of {total}" if total else f"{done} so far"
-
-
-def _in_words(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -52,6 +52,8 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
             "method": spec["method"],
             "backbone": f"{backbone['name']}, layers {_list(backbone['layers'])}",
             "weights": f"{backbone['weights']} (sha256 {backbone['weights_sha256'][:12]}…)",
+            "licence of weights": _licence(backbone),
+            "mean and std": f"{_list(backbone['mean'])} and {_list(backbone['std'])}",
             "precision": spec["precision"],
         },
         "Input and output": {
@@ -81,6 +83,16 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 def _list(values: Any) -> str:
     return ", ".join(map(str, values))
+
+
+def _licence(backbone: dict[str, Any]) -> str:
+    licence = backbone["licence"]
+    if not licence:
+        return "not known"
+    source = backbone["weights"]
+    if source in ("hub", "embedded") or source.startswith("package:"):
+        return str(licence)
+    return f"{licence} as published; yours, from a file, may have another"
 
 
 def _parity(parity: dict[str, Any]) -> str:

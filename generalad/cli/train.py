@@ -73,6 +73,7 @@ def train(
             device=device,
             cache=cache,
             progress=shown,
+            log=lambda line: screen.print(f"warning: {line}", markup=False),
         )
     folder = trained.folder
     spec = trained.spec

@@ -16,9 +16,10 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from generalad.errors import ConfigError
+from generalad.spec import IMAGENET_MEAN, IMAGENET_STD
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+Channels = tuple[float, float, float]
+"""One number for red, green and blue each."""
 
 
 class Backbone(nn.Module):
@@ -28,11 +29,15 @@ class Backbone(nn.Module):
         grid: (rows, columns) of patches; N = rows x columns.
         dim: D, width of a patch feature.
         has_attention: whether `features_and_attention` can be called.
+        mean: of the images that the network was trained on, RGB, 0...1; see `normalise`.
+        std: their standard deviation.
     """
 
     grid: tuple[int, int]
     dim: int
     has_attention: bool
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
 
     def forward(self, images: Tensor) -> Tensor:
         """Patch features (B, N, D) float32 of normalised RGB images (B, 3, H, W)."""
@@ -152,6 +157,9 @@ def wrap(
         layers: 1-based blocks of a ViT, levels of a CNN.
         image_size: (H, W) in pixels.
         pool_size: side of the neighbourhoods that features of a CNN are averaged over, odd.
+
+    Returns:
+        The backbone, with the mean and std of timm's `pretrained_cfg`.
     """
     backbone: Backbone
     if hasattr(body, "blocks") and hasattr(body, "patch_embed"):
@@ -171,14 +179,28 @@ def wrap(
             f"a {type(body).__name__} gives no intermediate features",
             remedy="choose a timm ViT (vit_*, eva02_*) or a CNN such as wide_resnet50_2",
         )
+    published = dict(getattr(body, "pretrained_cfg", None) or {})
+    backbone.mean = _channels(published.get("mean"), IMAGENET_MEAN)
+    backbone.std = _channels(published.get("std"), IMAGENET_STD)
     return backbone.eval().requires_grad_(False)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Images (B, H, W, 3) uint8 RGB to network input (B, 3, H, W) float32."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return (images.permute(0, 3, 1, 2).float() / 255.0 - mean) / std
+def _channels(found: Any, default: Channels) -> Channels:
+    values = tuple(float(value) for value in found or ())
+    return (values[0], values[1], values[2]) if len(values) == 3 else default
+
+
+def normalise(images: Tensor, mean: Channels, std: Channels) -> Tensor:
+    """Images (B, H, W, 3) uint8 RGB to network input (B, 3, H, W) float32.
+
+    Args:
+        images: 0...255.
+        mean: of the backbone.
+        std: of the backbone.
+    """
+    centre = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
+    return (images.permute(0, 3, 1, 2).float() / 255.0 - centre) / scale
 
 
 # timm's models carry no types, so their members are looked up here, in one place.

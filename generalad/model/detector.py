@@ -62,7 +62,8 @@ class Detector(nn.Module):
         Returns:
             scores (B,) float32 and maps (B, h, w) float32.
         """
-        features = self.backbone(normalise(images)).float()
+        pixels = normalise(images, self.backbone.mean, self.backbone.std)
+        features = self.backbone(pixels).float()
         if self.whitening is not None:
             features = self.whitening(features)
         logits = self.discriminator(features)

@@ -37,6 +37,7 @@ from generalad.files import (
 )
 from generalad.model.backbone import Backbone
 from generalad.model.detector import Detector
+from generalad.model.weight_packages import PREFIX
 from generalad.model.weights import HUB, load_backbone
 from generalad.preprocess import read_image
 from generalad.spec import DETECTOR_FILE, Spec
@@ -179,19 +180,20 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def _backbone(config: Config, spec: Spec, weights: Path | None) -> Backbone:
     source = spec.backbone.weights
-    if weights is None and source not in (HUB, EMBEDDED):
+    if weights is None and source not in (HUB, EMBEDDED) and not source.startswith(PREFIX):
         weights = Path(source)
         if not weights.is_file():
             raise WeightsError(
                 f"the backbone's weights are no longer at {weights}", remedy="give --weights FILE"
             )
-    backbone, _, found = load_backbone(config, weights=weights)
+    backbone, _, found = load_backbone(config, weights=weights, source=source)
     if found != spec.backbone.weights_sha256:
         raise WeightsError(
             f"these are not the backbone weights of training (sha256 {found[:12]}…, recorded"
             f" {spec.backbone.weights_sha256[:12]}…)",
             remedy="give --weights FILE with the weights used then",
         )
+    backbone.mean, backbone.std = spec.backbone.mean, spec.backbone.std
     return backbone
 
 

@@ -1,6 +1,6 @@
-"""Where backbone weights come from: timm's hub, a local file, or the package itself.
+"""Where backbone weights come from: a package of the index, timm's hub, a local file, or ourselves.
 
-All three end in one place: a timm model built for the wanted input size, its position embedding
+All end in one place: a timm model built for the wanted input size, its position embedding
 resampled, every tensor accounted for, and a hash that is recorded with the detector and checked
 whenever it is loaded again.
 """
@@ -29,6 +29,13 @@ from generalad.config import EMBEDDED, Config
 from generalad.errors import ConfigError, WeightsError
 from generalad.model.backbone import Backbone, wrap
 from generalad.model.embedded_vit import build_embedded
+from generalad.model.weight_check import (
+    other_patch_size,
+    refusal,
+    unexpected_tensors,
+    whole_model,
+)
+from generalad.model.weight_packages import PREFIX, find_packaged, named_like, package_of
 
 HUB = "hub"
 HUB_TIMEOUT_S = 5.0
@@ -43,21 +50,29 @@ _UNREADABLE = (
     UnpicklingError,
     SafetensorError,
 )
+_SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
+"""timm's spelling of licences."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def load_backbone(config: Config, *, weights: Path | None = None) -> tuple[Backbone, str, str]:
+def load_backbone(
+    config: Config, *, weights: Path | None = None, source: str = ""
+) -> tuple[Backbone, str, str]:
     """Build the backbone of `config` with its weights.
 
     Args:
         config: names the model, the layers and the image size.
-        weights: a file to take the weights from instead of the hub.
+        weights: a file to take the weights from instead of a package or the hub.
+        source: "hub" to take them from there although a package has such weights too, as a detector
+            recorded it.
 
     Returns:
-        The frozen backbone, where its weights came from ("hub", "embedded" or a path), their hash.
+        The frozen backbone; where its weights came from ("hub", "embedded", "package:" and the name
+        of a distribution, or a path); their hash.
 
     Raises:
         ConfigError: unknown model, or layers or an image size that do not fit it.
+        MissingExtraError: the package with the weights is not installed.
         WeightsError: hub unreachable, or a file that is missing, damaged or of another model.
     """
     if config.backbone == EMBEDDED:
@@ -68,13 +83,21 @@ def load_backbone(config: Config, *, weights: Path | None = None) -> tuple[Backb
             )
         with as_file(files("generalad.model") / "embedded") as folder:
             body = _embedded_body(folder / "vit_embedded.json", config.image_size)
-            digest = _load(body, folder / "vit_embedded.safetensors")
-        source = EMBEDDED
+            file = folder / "vit_embedded.safetensors"
+            read, source = _read(file), EMBEDDED
     else:
         body = build_body(config.backbone, config.image_size)
-        file = weights if weights is not None else find_on_hub(body, config.backbone)
-        digest = _load(body, file)
-        source = HUB if weights is None else str(weights.resolve())
+        package = package_of(config.backbone)
+        if weights is not None:
+            file, source = weights, str(weights.resolve())
+            read = _read(file)
+        elif package is not None and source != HUB:
+            file, source = find_packaged(package, config.backbone), PREFIX + package.distribution
+            read = named_like(_read(file), whole_model(config.backbone))
+        else:
+            file, source = find_on_hub(body, config.backbone), HUB
+            read = _read(file)
+    digest = _load(body, read, file, config.backbone)
     backbone = wrap(body, config.layers, config.image_size, pool_size=config.pool_size)
     return backbone, source, digest
 
@@ -133,6 +156,20 @@ def find_on_hub(body: nn.Module, name: str) -> Path:
     )
 
 
+def licence_of(name: str) -> str:
+    """The licence of the weights that are published under this name, "" where it is not known.
+
+    An SPDX identifier, or what the publisher calls it. A file given by the user may have another.
+    """
+    if name == EMBEDDED:
+        return "MIT"  # made by this project
+    if (package := package_of(name)) is not None:
+        return package.licence
+    published = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    licence = str(getattr(published, "license", None) or "")
+    return _SPDX.get(licence, licence)
+
+
 def _knock(url: str) -> None:
     """Ask for the headers of `url` once; an answer of any status is fine."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
@@ -148,32 +185,32 @@ def _reason(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _load(body: nn.Module, path: Path) -> str:
-    """Load a state dict into `body`, which must have every parameter; returns its `hash_of`."""
-    read = _read(path)
+def _load(body: nn.Module, read: dict[str, Tensor], path: Path, name: str) -> str:
+    """Load the tensors of a file into `body`, which must need each of them; returns `hash_of` them.
+
+    Args:
+        body: a timm model without classifier.
+        read: from the file.
+        path: of the file.
+        name: of the model in timm.
+    """
+    if other := other_patch_size(read, body):
+        raise refusal(path, f"has patches of {other} pixels", read, body, name)
     state = dict(read)
     adapt = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
     try:
         if adapt is not None:  # renames old keys and resamples the position embedding
             state = adapt(state, body)
-        missing = body.load_state_dict(state, strict=False).missing_keys
+        missing, surplus = body.load_state_dict(state, strict=False)
     except (RuntimeError, KeyError, AttributeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} does not fit this backbone: {str(error).strip().splitlines()[-1].strip()}",
-            remedy="give the weights of the same model",
-        ) from error
-    blocks = {int(key.split(".")[1]) for key in state if key.startswith("blocks.")}
-    foreign = {"cls_token", "reg_token"} & (state.keys() - body.state_dict().keys())
-    if foreign or len(blocks) > len(getattr(body, "blocks", blocks)):
-        raise WeightsError(
-            f"{path} has {foreign.pop() if foreign else 'more blocks'}, which this backbone lacks",
-            remedy="give the weights of the same model",
-        )
+        reason = f"does not fit: {str(error).strip().splitlines()[-1].strip()}"
+        raise refusal(path, reason, state, body, name) from error
     if missing:
-        raise WeightsError(
-            f"{path} lacks {len(missing)} tensors of this backbone, {missing[0]} among them",
-            remedy="give the weights of the same model",
-        )
+        reason = f"lacks {len(missing)} tensors of this backbone, {missing[0]} among them"
+        raise refusal(path, reason, state, body, name)
+    if foreign := unexpected_tensors(surplus, body, name):
+        reason = f"has {len(foreign)} tensors that this backbone lacks, {foreign[0]} among them"
+        raise refusal(path, reason, state, body, name)
     # What is resampled to the input size, such as the position embedding, counts as it was read:
     # the hash must depend neither on that size nor on the last bit of such arithmetic.
     used = [n for n, value in body.state_dict().items() if torch.is_floating_point(value)]

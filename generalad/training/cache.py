@@ -46,6 +46,7 @@ class Features:
         in_memory: which of the two it is.
         computed: images whose features were computed by this call; the rest was found on disk.
         whitening: applied to features on their way out, where the configuration asks for it.
+        spread: (D,) float32, unit of the noise in each channel; None for 1.
     """
 
     values: NDArray[np.float16]
@@ -53,6 +54,7 @@ class Features:
     in_memory: bool
     computed: int
     whitening: Whitening | None = field(default=None, kw_only=True)
+    spread: Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -96,7 +98,8 @@ def cached_features(
         paths: n image files.
         hashes: SHA-256 of each file's content, part of the key.
         backbone: on `device`.
-        identity: what identifies the backbone: name, layers, pool size, hash of the weights.
+        identity: what identifies the backbone: name, layers, pool size, hash of the weights, mean
+            and std of its input.
         image_size: (height, width) that images are resized to.
         attention: whether attention maps are needed.
         device: where to compute.
@@ -126,6 +129,35 @@ def cached_features(
         for _ in compute.into(arrays, 0, progress):
             pass
         return Features(arrays["features"], arrays.get("attention"), True, len(paths))
+
+
+def count_cached(
+    hashes: Sequence[str],
+    identity: dict[str, Any],
+    image_size: tuple[int, int],
+    *,
+    attention: bool,
+    device: torch.device,
+    folder: Path | None = None,
+) -> int:
+    """How many images `cached_features` would not have to compute, its arguments given."""
+    key = cache_key(hashes, identity, image_size, attention=attention, device=device)
+    store = _Store((folder or cache_folder()) / "features" / key, count=len(hashes))
+    return store.read_state()[0]
+
+
+def channel_spread(values: NDArray[np.float16]) -> Tensor:
+    """Standard deviation (D,) float32 of features (n, N, D) over all images and patches."""
+    count = values.shape[0] * values.shape[1]
+    mean = np.zeros(values.shape[2])
+    squares = np.zeros(values.shape[2])
+    first = values[0].mean(axis=0, dtype=np.float64)  # sums of squares far from 0 lose digits
+    for image in values:
+        centred = image - first
+        mean += centred.sum(axis=0)
+        squares += np.square(centred).sum(axis=0)
+    variance = squares / count - np.square(mean / count)
+    return torch.from_numpy(np.sqrt(variance.clip(min=0))).float()
 
 
 def cache_key(
@@ -173,7 +205,8 @@ class _Compute:
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
         """Features, and attention if asked for, of images (B, H, W, 3) uint8 RGB."""
-        tensor = normalise(torch.from_numpy(images).to(self.device))
+        mean, std = self.backbone.mean, self.backbone.std
+        tensor = normalise(torch.from_numpy(images).to(self.device), mean, std)
         with autocast(self.device, feature_dtype(self.device)):
             if not self.attention:
                 return {"features": self.backbone(tensor).half().cpu().numpy()}
@@ -217,7 +250,7 @@ class _Store:
 
     def fill(self, compute: _Compute, progress: Progress | None) -> int:
         """Compute what is missing; returns for how many images."""
-        done, shapes = self._state()
+        done, shapes = self.read_state()
         if done == self.count:
             return 0
         if done == 0:
@@ -232,14 +265,14 @@ class _Store:
         return self.count - done
 
     def read(self, budget: int, computed: int) -> Features:
-        _, shapes = self._state()
+        _, shapes = self.read_state()
         maps = {name: self._map(name, shape, "r") for name, shape in shapes.items()}
         if sum(array.nbytes for array in maps.values()) > budget:
             return Features(maps["features"], maps.get("attention"), False, computed)
         arrays = {name: np.array(array) for name, array in maps.items()}
         return Features(arrays["features"], arrays.get("attention"), True, computed)
 
-    def _state(self) -> tuple[int, dict[str, tuple[int, ...]]]:
+    def read_state(self) -> tuple[int, dict[str, tuple[int, ...]]]:
         """Images done, and the shape of one image's entry in each array."""
         try:
             state = json.loads(self.state.read_text())

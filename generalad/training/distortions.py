@@ -20,7 +20,7 @@ def distort(
     features: Tensor,
     *,
     attention: Tensor | None,
-    noise_std: float,
+    noise_std: float | Tensor,
     num_fake_patches: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ def distort(
         name: "random" or "attn" (noise on some patches), "copy_out", "shuffle" or "randshuffle".
         features: (B, N, D) clean patch features.
         attention: (B, heads, N), needed by the names in `NEEDS_ATTENTION`.
-        noise_std: of the noise.
+        noise_std: of the noise, one number or one for each channel (D,).
         num_fake_patches: most patches moved at once, -1 for N; the noise always draws from 1..N.
         generator: source of chance, on the device of `features`.
 
@@ -57,8 +57,11 @@ def distort(
     return permute_chosen(features, chosen, generator), chosen
 
 
-def add_noise(features: Tensor, std: float, generator: torch.Generator) -> Tensor:
-    """Features plus N(0, std^2), drawn independently for every number."""
+def add_noise(features: Tensor, std: float | Tensor, generator: torch.Generator) -> Tensor:
+    """Features (B, N, D) plus N(0, std^2), drawn independently; `std` one number or (D,)."""
+    if isinstance(std, Tensor):
+        noise = torch.empty_like(features).normal_(0.0, 1.0, generator=generator)
+        return torch.addcmul(features, noise, std)
     noise = torch.empty_like(features).normal_(0.0, std, generator=generator)
     return features + noise
 

@@ -50,7 +50,7 @@ def fit(
     optimiser = torch.optim.AdamW(
         discriminator.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
-    step = Step(discriminator, config, device, dtype=dtype)
+    step = Step(discriminator, config, device, dtype=dtype, spread=features.spread)
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():
         losses = load_checkpoint(checkpoint, discriminator, optimiser)

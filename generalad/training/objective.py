@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,16 @@ from torch import Tensor
 from generalad.config import Config
 from generalad.training.distortions import add_noise, distort
 
+NEAR_CHANCE = 0.95
+"""Part of `chance_loss` from which on a discriminator has learned next to nothing."""
+
 
 def views(
-    features: Tensor, attention: Tensor | None, config: Config, generator: torch.Generator
+    features: Tensor,
+    attention: Tensor | None,
+    config: Config,
+    generator: torch.Generator,
+    spread: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """What the discriminator is shown of one batch, view by view.
 
@@ -25,22 +33,48 @@ def views(
         attention: (B, heads, N) or None.
         config: names the distortions.
         generator: source of all noise and choices, on the device of `features`.
+        spread: (D,) unit of the noise in each channel; None for 1.
 
     Yields:
         Features (B, N, D) and labels (B, N) bool, True for anomalous.
     """
     nothing = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
+    noise_std = config.noise_std if spread is None else config.noise_std * spread
     yield features, nothing
-    yield add_noise(features, config.noise_std, generator), ~nothing
+    yield add_noise(features, noise_std, generator), ~nothing
     for name in config.distortions:
         yield distort(
             name,
             features,
             attention=attention,
-            noise_std=config.noise_std,
+            noise_std=noise_std,
             num_fake_patches=config.num_fake_patches,
             generator=generator,
         )
+
+
+def chance_loss(config: Config) -> float:
+    """The objective of a discriminator that answers 0 everywhere: ln 2 for each group of patches.
+
+    The clean and the noisy view are one group each, views of further distortions two.
+    """
+    return (2 + 2 * len(config.distortions)) * math.log(2)
+
+
+def chance_warning(losses: Sequence[float], config: Config) -> str:
+    """What to say of a schedule that ended with these losses; "" where it learned something."""
+    chance = chance_loss(config)
+    if not losses or losses[-1] < NEAR_CHANCE * chance:
+        return ""
+    if config.noise_follows_features or config.whitened:
+        noise = f"raise noise_std (now {config.noise_std:g} of the features' spread)"
+    else:
+        noise = f'set noise_units = "features" (now noise_std is {config.noise_std:g}, absolute)'
+    return (
+        f"the loss ended at {losses[-1]:.3f}, and guessing gives {chance:.3f}: the discriminator"
+        f" cannot tell distorted features from good ones → {noise}, train for more epochs, or check"
+        " that the weights are those of the backbone"
+    )
 
 
 def group_weights(labels: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class Step:
         *,
         dtype: torch.dtype | None = None,
         by_parts: bool | None = None,
+        spread: Tensor | None = None,
     ) -> None:
         """Prepare for batches on `device`.
 
@@ -47,11 +48,13 @@ class Step:
             device: of the discriminator and the batches.
             dtype: to compute in; default `training_dtype(device)`.
             by_parts: default on a CPU only.
+            spread: (D,) unit of the noise in each channel; None for 1.
         """
         self.discriminator, self.config, self.device = discriminator, config, device
         self.dtype = training_dtype(device) if dtype is None else dtype
         self.by_parts = device.type == "cpu" if by_parts is None else by_parts
         self.scratch = Scratch()
+        self.spread = None if spread is None else spread.to(device)
 
     def __call__(
         self, features: Tensor, attention: Tensor | None, generator: torch.Generator
@@ -63,7 +66,7 @@ class Step:
             attention: (B, heads, N) or None.
             generator: source of all noise and choices, on the device of `features`.
         """
-        drawn = views(features, attention, self.config, generator)
+        drawn = views(features, attention, self.config, generator, self.spread)
         return self._in_parts(drawn) if self.by_parts else self._at_once(drawn)
 
     def _at_once(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -20,13 +21,13 @@ from generalad.data.check import check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, open_dataset, without
 from generalad.data.splits import few_shot, split_calibration
 from generalad.errors import DataError
-from generalad.files import sha256_of_bytes, write_json
+from generalad.files import read_json, sha256_of_bytes, write_json
 from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
-from generalad.model.weights import load_backbone
+from generalad.model.weights import licence_of, load_backbone
 from generalad.preprocess import read_image, resize
-from generalad.progress import Progress
+from generalad.progress import Log, Progress, no_log
 from generalad.spec import (
     DETECTOR_FILE,
     RESIZE_RULE,
@@ -35,12 +36,15 @@ from generalad.spec import (
     Spec,
     TrainingSet,
 )
-from generalad.training.cache import cached_features
+from generalad.training.cache import cached_features, channel_spread, count_cached
 from generalad.training.distortions import NEEDS_ATTENTION
+from generalad.training.duration import estimate
 from generalad.training.loop import fit
+from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.version import __version__
 
+HISTORY_FILE = "history.json"
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
 
 
@@ -71,6 +75,7 @@ def train_detector(
     cache: Path | None = None,
     cache_memory: int | None = None,
     progress: Progress | None = None,
+    log: Log | None = None,
 ) -> Trained:
     """Train a detector on the good images of a dataset; goes on with a run that was interrupted.
 
@@ -84,13 +89,15 @@ def train_detector(
         cache: folder of the feature cache.
         cache_memory: bytes of features that may be kept in memory.
         progress: told how far each stage is.
+        log: told, before it starts, that a run will take more than an hour, and that one has
+            learned nothing.
 
     Raises:
         DataError: the dataset has problems; the message lists them.
         UsageError: `out` belongs to another run.
         WeightsError: the backbone's weights are not to be had.
     """
-    out = Path(out)
+    out, log = Path(out), log or no_log
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
@@ -102,30 +109,44 @@ def train_detector(
     with claimed(out, identity):
         if (out / DETECTOR_FILE).exists():
             (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
+            _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # initial values of the discriminator
             detector = Detector(config, backbone).to(place)
-        features = cached_features(
-            [sample.path for sample in split.train],
-            [split.hashes[sample.path] for sample in split.train],
-            backbone,
-            identity={
+        hashes = [split.hashes[sample.path] for sample in split.train]
+        cached: dict[str, Any] = {
+            "identity": {
                 "name": config.backbone,
                 "layers": sorted(config.layers),
                 "pool_size": config.pool_size,
                 "weights": weights_hash,
+                "mean": backbone.mean,
+                "std": backbone.std,
             },
-            image_size=config.image_size,
-            attention=bool(NEEDS_ATTENTION & set(config.distortions)),
-            device=place,
-            folder=cache,
+            "image_size": config.image_size,
+            "attention": bool(NEEDS_ATTENTION & set(config.distortions)),
+            "device": place,
+            "folder": cache,
+        }
+        if not (out / CHECKPOINT_FILE).exists():
+            done = count_cached(hashes, **cached)
+            expected = estimate(detector, config, images=len(hashes), cached=done)
+            if line := expected.announcement(config):
+                log(line)
+        features = cached_features(
+            [sample.path for sample in split.train],
+            hashes,
+            backbone,
+            **cached,
             budget=cache_memory,
             progress=progress,
         )
         if detector.whitening is not None:
             detector.whitening.fit(features.values)
             features = dataclasses.replace(features, whitening=detector.whitening)
+        if config.noise_follows_features:
+            features = dataclasses.replace(features, spread=channel_spread(features.values))
         losses = fit(
             detector.discriminator,
             features,
@@ -145,7 +166,11 @@ def train_detector(
             source=source,
             weights_hash=weights_hash,
         )
-        write_json(out / "history.json", {"loss": losses})
+        history: dict[str, Any] = {"loss": losses, "chance": chance_loss(config)}
+        if warning := chance_warning(losses, config):
+            history["warning"] = warning
+            log(warning)
+        write_json(out / HISTORY_FILE, history)
         save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return Trained(detector, spec, out)
@@ -227,7 +252,15 @@ def describe(
         map_size=detector.map_size,
         resize=RESIZE_RULE,
         top_k=detector.top_k,
-        backbone=Backbone(config.backbone, tuple(sorted(config.layers)), source, weights_hash),
+        backbone=Backbone(
+            config.backbone,
+            tuple(sorted(config.layers)),
+            source,
+            weights_hash,
+            licence=licence_of(config.backbone),
+            mean=detector.backbone.mean,
+            std=detector.backbone.std,
+        ),
         training_set=TrainingSet(split.fingerprint(), len(split.train), split.skipped),
         calibration=calibrated.calibration,
         thresholds=calibrated.thresholds,
@@ -243,6 +276,14 @@ def describe(
         },
         reference=reference,
     )
+
+
+def _repeat_warning(out: Path, log: Log) -> None:
+    """What was said at the end of a run that is loaded again."""
+    if (out / HISTORY_FILE).is_file():
+        history: Any = read_json(out / HISTORY_FILE)
+        if isinstance(history, dict) and "warning" in history:
+            log(str(history["warning"]))
 
 
 def _train_and_calibration(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training_helpers import body
 
 from generalad.errors import ConfigError
-from generalad.model.backbone import MEAN, STD, CNNBackbone, ViTBackbone, normalise, wrap
+from generalad.model.backbone import CNNBackbone, ViTBackbone, normalise, wrap
 from generalad.model.weights import build_body
 
 PLAIN = "test_vit"
@@ -220,7 +220,27 @@ def test_an_unknown_model_names_similar_ones() -> None:
 
 def test_normalisation_is_rgb_over_255() -> None:
     image = torch.tensor([[[[255, 0, 51]]]], dtype=torch.uint8)
-    found = normalise(image)
+    mean, std = (0.5, 0.25, 0.1), (0.5, 0.2, 0.4)
+    found = normalise(image, mean, std)
     assert found.shape == (1, 3, 1, 1)
-    expected = [(v - m) / s for v, m, s in zip((1.0, 0.0, 0.2), MEAN, STD, strict=True)]
+    expected = [(v - m) / s for v, m, s in zip((1.0, 0.0, 0.2), mean, std, strict=True)]
     torch.testing.assert_close(found.flatten(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mean"),
+    [
+        ("vit_small_patch14_dinov2", 56, 0.485),
+        ("vit_tiny_patch16_224", 64, 0.5),
+        ("vit_small_patch16_224.dino", 64, 0.485),
+        ("eva02_tiny_patch14_224", 56, 0.48145466),
+        ("resnet18", 64, 0.485),
+        ("tf_efficientnet_lite0", 64, 0.5),
+    ],
+)
+def test_mean_and_std_are_those_of_the_published_weights(name: str, size: int, mean: float) -> None:
+    backbone = wrap(build_body(name, (size, size)), (1,), (size, size))
+    published = member(backbone.body, "pretrained_cfg")
+    assert backbone.mean[0] == mean
+    assert backbone.mean == tuple(published["mean"])
+    assert backbone.std == tuple(published["std"])

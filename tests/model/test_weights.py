@@ -176,9 +176,10 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a tensor missing": (_lacking_one, r"lacks 1 tensors .*blocks\.1\.attn\.qkv\.bias"),
     "a CNN": (_of("resnet18"), "lacks"),
     "another width": (_of("test_vit3"), "does not fit|lacks"),
-    "a deeper model": (_of(TINY, depth=8), "more blocks"),
+    "a deeper model": (_of(TINY, depth=8), r"has 24 tensors .*blocks\.6"),
     "with registers": (_of(TINY, reg_tokens=4), "does not fit|reg_token"),
-    "with registers apart": (_of(TINY, reg_tokens=4, no_embed_class=True), "fit|reg_token|more"),
+    "with registers apart": (_of(TINY, reg_tokens=4, no_embed_class=True), "fit|reg_token"),
+    "other patches": (_of(TINY, patch_size=8), "patches of 8 x 8 pixels, expected test_vit"),
 }
 
 
@@ -192,6 +193,55 @@ def test_files_that_are_refused(tmp_path: Path, kind: str) -> None:
     assert "\n" not in caught.value.message
     assert caught.value.remedy
     assert not (tmp_path / "trap").exists(), "code from the file was executed"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "message"),
+    [
+        ("tf_efficientnet_lite1", "tf_efficientnet_lite0", "has 75 tensors that"),
+        ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "lacks 75 tensors"),
+        ("resnet34", "resnet18", "does not fit|has [0-9]+ tensors"),
+        ("mobilenetv2_100", "tf_efficientnet_lite0", "does not fit"),
+        ("test_vit2", TINY, "fit|lacks|has"),
+    ],
+)
+def test_weights_of_another_network_name_both(
+    tmp_path: Path, given: str, wanted: str, message: str
+) -> None:
+    path = save_weights(tmp_path / "mine.safetensors", body(given))
+    with pytest.raises(WeightsError, match=message) as caught:
+        load(path, backbone=wanted, layers=[1])
+    assert f"looks like {given}, expected {wanted}" in caught.value.message
+
+
+def _ibot_teacher(state: dict[str, Any]) -> dict[str, Any]:
+    head = {"head.mlp.0.weight": torch.zeros(8, 64), "head.last_layer.weight_v": torch.zeros(8, 8)}
+    inner = {f"backbone.{name}": value for name, value in state.items() if "head" not in name}
+    return {"teacher": {**inner, **head}, "student": {}}
+
+
+def _dinov2_original(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "mask_token": torch.zeros(1, 64)}
+
+
+def _masked_autoencoder(state: dict[str, Any]) -> dict[str, Any]:
+    return {"model": {**state, "decoder_embed.weight": torch.zeros(8, 64)}}
+
+
+@pytest.mark.parametrize("wrap", [_ibot_teacher, _dinov2_original, _masked_autoencoder])
+def test_what_training_leaves_in_a_file_is_no_other_network(
+    tmp_path: Path, tiny_weights: Path, wrap: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    torch.save(wrap(load_file(tiny_weights)), tmp_path / "a.pth")
+    assert load(tmp_path / "a.pth")[2] == load(tiny_weights)[2]
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_100", "convnext_atto", "deit_tiny_distilled_patch16_224"]
+)
+def test_classifiers_of_every_kind_are_left_out(tmp_path: Path, name: str) -> None:
+    path = save_weights(tmp_path / "a.safetensors", body(name))
+    assert load(path, backbone=name, layers=[1])[1] == str(path.resolve())
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -23,7 +23,13 @@ from generalad.model.backbone import Backbone, normalise
 from generalad.model.weights import load_backbone
 from generalad.preprocess import read_image, resize
 from generalad.training import cache as module
-from generalad.training.cache import Features, cache_key, cached_features
+from generalad.training.cache import (
+    Features,
+    cache_key,
+    cached_features,
+    channel_spread,
+    count_cached,
+)
 from generalad.training.loop import fit
 
 pytest_plugins = ["training_fixtures"]
@@ -101,7 +107,8 @@ def test_values_are_those_of_a_direct_pass(
     found = compute(paths, backbone, tmp_path, attention=True)
     images = torch.from_numpy(np.stack([resize(read_image(path), SIZE) for path in paths]))
     with torch.inference_mode():
-        features, attention = backbone.features_and_attention(normalise(images))
+        pixels = normalise(images, backbone.mean, backbone.std)
+        features, attention = backbone.features_and_attention(pixels)
     assert found.values.dtype == np.float16
     assert found.values.shape == (16, 16, 64)
     np.testing.assert_allclose(found.values, features.numpy(), rtol=2e-3, atol=2e-3)
@@ -318,3 +325,25 @@ def test_the_default_folder_is_the_user_s_cache(
     monkeypatch.setenv("GAD_CACHE", str(tmp_path / "mine"))
     compute(paths, backbone, folder=None)  # type: ignore[arg-type]
     assert store_of(tmp_path / "mine").is_dir()
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_the_spread_of_channels(offset: float) -> None:
+    values = np.random.default_rng(0).normal(offset, (0.5, 3.0), (7, 16, 2)).astype(np.float16)
+    expected = values.astype(np.float64).reshape(-1, 2).std(axis=0)
+    np.testing.assert_allclose(channel_spread(values).numpy(), expected, rtol=1e-5)
+
+
+def test_images_in_the_cache_are_counted(
+    paths: list[Path], backbone: Backbone, tmp_path: Path
+) -> None:
+    hashes = [sha256_of_file(path) for path in paths]
+    options: dict[str, Any] = {"attention": False, "device": torch.device("cpu")}
+    identity = {"name": "tiny", "weights": "a"}
+    assert count_cached(hashes, identity, SIZE, folder=tmp_path, **options) == 0
+    cached_features(
+        paths, hashes, backbone, identity=identity, image_size=SIZE, folder=tmp_path, **options
+    )
+    assert count_cached(hashes, identity, SIZE, folder=tmp_path, **options) == len(paths)
+    changed = {**identity, "mean": (0.5, 0.5, 0.5)}
+    assert count_cached(hashes, changed, SIZE, folder=tmp_path, **options) == 0

@@ -17,7 +17,7 @@ from generalad.model.detector import Detector
 from generalad.model.discriminator import Discriminator
 from generalad.training import objective
 from generalad.training.distortions import distort
-from generalad.training.objective import group_weights, views, weighted_loss
+from generalad.training.objective import chance_loss, group_weights, views, weighted_loss
 from generalad.training.step import Step
 
 CPU = torch.device("cpu")
@@ -113,3 +113,30 @@ def test_no_gradient_reaches_the_backbone() -> None:
     Step(detector.discriminator, config, CPU)(features, None, torch.Generator().manual_seed(0))
     assert all(p.grad is None and not p.requires_grad for p in detector.backbone.parameters())
     assert all(p.grad is not None for p in detector.discriminator.parameters())
+
+
+@pytest.mark.parametrize(
+    ("distortions", "terms"), [([], 2), (["random"], 4), (["random", "randshuffle"], 6)]
+)
+def test_chance_is_the_objective_of_a_discriminator_that_knows_nothing(
+    distortions: list[str], terms: int
+) -> None:
+    config = tiny_config(distortions=distortions)
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(())
+    for features, labels in views(torch.randn(4, 16, 8), None, config, generator):
+        logits = torch.zeros(features.shape[:2])
+        total += weighted_loss(logits, labels, group_weights(labels))
+    assert float(total) == pytest.approx(chance_loss(config), rel=1e-5)
+    assert chance_loss(config) == pytest.approx(terms * math.log(2))
+
+
+def test_noise_is_in_units_of_each_channel() -> None:
+    spread = torch.tensor([0.0, 1.0, 20.0])
+    config = tiny_config(noise_std=0.5, distortions=["random"])
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.ones(8, 200, 3)
+    _, (noisy, _), (some, chosen) = views(clean, None, config, generator, spread)
+    assert (noisy - clean).std(dim=(0, 1)).tolist() == pytest.approx([0, 0.5, 10], rel=0.1)
+    assert (some - clean)[chosen].std(dim=0).tolist() == pytest.approx([0, 0.5, 10], rel=0.1)
+    assert torch.equal(some[~chosen], clean[~chosen])

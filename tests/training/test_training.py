@@ -423,7 +423,7 @@ def test_pool_size_and_weights_are_part_of_what_identifies_features(
             train_detector(parts, tmp_path / str(size), config, weights=tiny_weights)
     assert [identity.pop("pool_size") for identity in found] == [3, 5]
     assert found[0] == found[1]
-    assert found[0].keys() == {"name", "layers", "weights"}
+    assert found[0].keys() == {"name", "layers", "weights", "mean", "std"}
     with pytest.raises(UsageError, match=r"other pool_size \(3 there, 5 here\)"):
         train_detector(parts, tmp_path / "3", tiny_config(pool_size=5), weights=tiny_weights)
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from generalad.model.backbone import normalise
 from generalad.model.embedded_vit import build_embedded
+from generalad.spec import IMAGENET_MEAN, IMAGENET_STD
 from tools.embedded_backbone.generator import draw_episode
 from tools.embedded_backbone.objective import Objective
 from tools.embedded_backbone.whiten import whiten, write
@@ -90,7 +91,7 @@ def train(seed: int, steps: int) -> VisionTransformer:
     )  # fmt: skip
     sums: dict[str, float] = {}
     for step, (batch, masks, aligned) in enumerate(loader):
-        images = normalise(batch.flatten(0, 1))
+        images = normalise(batch.flatten(0, 1), IMAGENET_MEAN, IMAGENET_STD)
         with torch.autocast("cpu", torch.bfloat16):
             found = model.forward_features(images)
         terms = objective(

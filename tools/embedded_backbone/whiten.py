@@ -20,6 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from generalad.model.backbone import normalise
+from generalad.spec import IMAGENET_MEAN, IMAGENET_STD
 from tools.embedded_backbone.generator import draw_episode
 
 SEED, CATEGORIES, IMAGES, SIDE = 777, 100, 4, 256
@@ -39,7 +40,9 @@ def covariance(model: VisionTransformer) -> Tensor:
             episode = draw_episode(
                 (SEED, number), good=IMAGES, disturbed=1, side=SIDE, intricate=bool(number % 3)
             )
-            found = model.forward_features(normalise(torch.from_numpy(episode.good))).double()
+            found = model.forward_features(
+                normalise(torch.from_numpy(episode.good), IMAGENET_MEAN, IMAGENET_STD)
+            ).double()
             mean = found.mean(dim=0) if episode.aligned else found.mean(dim=(0, 1))
             centred = (found - mean).flatten(0, 1)
             total = total + centred.T @ centred / len(centred)
