@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-MOST_CANDIDATES = 50_000
+MOST_CANDIDATES = 20_000
 """Patches that a coreset is chosen from; more, at random, change it hardly and cost time."""
 
 PROJECTED = 64

@@ -68,9 +68,10 @@ class Whitening(nn.Module):
         count = len(features)
         self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float32)))
         covariance = self.matrix.new_zeros(self.matrix.shape)
-        for image in features:  # one by one: they may be a memory map larger than the memory
-            centred = torch.from_numpy(image.astype(np.float32)).to(self.mean) - self.mean
-            covariance += centred[:, :, None] * centred[:, None, :] / max(count - 1, 1)
+        for first in range(0, count, 64):  # they may be a memory map larger than the memory
+            part = torch.from_numpy(features[first : first + 64].astype(np.float32))
+            centred = (part.to(self.mean) - self.mean).transpose(0, 1)
+            covariance.baddbmm_(centred.mT, centred, alpha=1 / max(count - 1, 1))
         pooled = covariance.mean(dim=0)
         covariance.lerp_(pooled.expand_as(covariance), SHRINKAGE)
         ridge = RIDGE * pooled.diagonal().mean() + 1e-6 if count > 1 else 1.0

@@ -25,9 +25,14 @@ from generalad.training.cache import (
     count_cached,
 )
 from generalad.training.distortions import NEEDS_ATTENTION
-from generalad.training.drawn_defects import DrawnDefects
+from generalad.training.synthetic_defects import DrawnDefects
+from generalad.training.views import Views
 from generalad.training.loop import fit
 from generalad.training.residual import fit_residual
+
+
+MOST_VIEWS, ENOUGH_VIEWS, VIEWS_OF_FEW = 320, 160, 8
+"""One view of each image up to so many; of few images so many in all, up to so many of each."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,19 @@ class Material:
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
         return self._features(self.held_out, "held-out features")
+
+    def views(self) -> Features:
+        """Features of views of the training images."""
+        count = len(self.train)
+        some = max(min(count, MOST_VIEWS), min(VIEWS_OF_FEW * count, ENOUGH_VIEWS))
+        return self._features(self.train, "views", Views(count, some, self.config.seed))
+
+    def held_out_views(self) -> Features:
+        """Features of one view of each held-out image."""
+        count = len(self.held_out)
+        return self._features(
+            self.held_out, "held-out views", Views(count, count, self.config.seed)
+        )
 
     def drawn(self) -> Features:
         """Features of training images with drawn defects, and the defects' shares of patches."""
@@ -158,10 +176,10 @@ def fit_head(
         assert drawn.shares is not None
         return fit_residual(
             head,
-            material.good().values,
+            [material.good().values, material.views().values],
             drawn.values,
             drawn.shares,
-            material.held_out_good().values,
+            [material.held_out_good().values, material.held_out_views().values],
             config,
             progress=material.progress,
         )

@@ -6,7 +6,7 @@ the scales of the three judges come from good images, those held out for calibra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -32,13 +32,15 @@ VISIBLE = 0.04
 
 _CHUNK = 32
 
+Arrays = Sequence[NDArray[np.float16]]
+
 
 def fit_residual(
     head: ResidualHead,
-    good: NDArray[np.float16],
+    good: Arrays,
     drawn: NDArray[np.float16],
     shares: NDArray[np.float16],
-    held_out: NDArray[np.float16],
+    held_out: Arrays,
     config: Config,
     *,
     progress: Progress = no_progress,
@@ -47,10 +49,10 @@ def fit_residual(
 
     Args:
         head: untrained.
-        good: (n, N, D) packed features of good training images.
+        good: packed features (n, N, D) of good training images, and of their views.
         drawn: (m, N, D) of images with drawn defects.
         shares: (m, N) how much of each patch of them changed visibly, 0...1.
-        held_out: (k, N, D) of good images that nothing is trained on.
+        held_out: (k, N, D) of good images that nothing is trained on, and of their views.
         config: of the run.
         progress: told how far it is.
 
@@ -68,9 +70,9 @@ def fit_residual(
     return losses
 
 
-def _whiten(head: ResidualHead, good: NDArray[np.float16]) -> None:
+def _whiten(head: ResidualHead, good: Arrays) -> None:
     patches, coarse, sums = [], [], []
-    for part in _parts(head, good):
+    for part in _parts(head, *good):
         fine, _, deep = unpack(part, head.widths, head.grid)
         patches.append(head.patch_features(part).half().cpu().numpy())
         coarse.append(head.coarse_patches_of(deep).half().cpu().numpy())
@@ -82,17 +84,17 @@ def _whiten(head: ResidualHead, good: NDArray[np.float16]) -> None:
     head.fine_scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt()[:, None, None])
 
 
-def _remember(head: ResidualHead, good: NDArray[np.float16], seed: int) -> None:
+def _remember(head: ResidualHead, good: Arrays, seed: int) -> None:
     deviations = [
         head.whitening.deviations(head.patch_features(part)).flatten(0, 1).cpu()
-        for part in _parts(head, good)
+        for part in _parts(head, *good)
     ]
     head.memory.fill(torch.cat(deviations), seed=seed)
 
 
 def _train(
     head: ResidualHead,
-    good: NDArray[np.float16],
+    good: Arrays,
     drawn: NDArray[np.float16],
     shares: NDArray[np.float16],
     config: Config,
@@ -103,14 +105,14 @@ def _train(
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
     with torch.no_grad():
-        good_inputs, drawn_inputs = (_inputs(head, values) for values in (good, drawn))
+        good_inputs, drawn_inputs = _inputs(head, *good), _inputs(head, drawn)
     labels, weights = patch_labels(torch.from_numpy(shares).float().reshape(-1, *head.grid))
     rng = np.random.default_rng([config.seed, 2])
     random = torch.Generator().manual_seed(config.seed)
     losses = []
     network.train()
     for step in range(STEPS):
-        some = rng.integers(len(good), size=BATCH // 2)
+        some = rng.integers(len(good_inputs), size=BATCH // 2)
         others = rng.integers(len(drawn), size=BATCH - len(some))
         inputs = torch.cat([good_inputs[some], drawn_inputs[others]]).float()
         truth = torch.cat([torch.zeros(len(some), *head.grid), labels[others]])
@@ -149,14 +151,14 @@ def _loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     return (each * defects).sum() / defects.sum().clamp(min=1) + (each * rest).sum() / rest.sum()
 
 
-def _scale(head: ResidualHead, good: NDArray[np.float16], held_out: NDArray[np.float16]) -> None:
+def _scale(head: ResidualHead, good: Arrays, held_out: Arrays) -> None:
     """By place over all good images, then as a whole over those that were held out."""
-    lengths = [_lengths(head, values) for values in (good, held_out)]
+    lengths = [_lengths(head, *values) for values in (good, held_out)]
     for number, placed in enumerate((head.placed_memory, head.placed_coarse)):
         logs = [pair[number].clamp(min=1).log() for pair in lengths]
         _fit_placed(placed, torch.cat(logs), logs[1])
     found = torch.cat(
-        [head.discriminator(head.measure(part)[2]) for part in _parts(head, held_out)]
+        [head.discriminator(head.measure(part)[2]) for part in _parts(head, *held_out)]
     )
     head.discriminator_mean.copy_(found.mean())
     head.discriminator_scale.copy_(found.std().clamp(min=1e-3))
@@ -178,18 +180,19 @@ def _smooth(values: Tensor) -> Tensor:
     return F.avg_pool2d(padded, 3, stride=1)[0, 0]
 
 
-def _lengths(head: ResidualHead, values: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
-    near, coarse = zip(*(head.measure(part)[:2] for part in _parts(head, values)), strict=True)
+def _lengths(head: ResidualHead, *values: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
+    near, coarse = zip(*(head.measure(part)[:2] for part in _parts(head, *values)), strict=True)
     return torch.cat(near), torch.cat(coarse)
 
 
-def _inputs(head: ResidualHead, values: NDArray[np.float16]) -> Tensor:
+def _inputs(head: ResidualHead, *values: NDArray[np.float16]) -> Tensor:
     """Of the discriminators, (n, C, h, w) float16 on the CPU."""
-    return torch.cat([head.measure(part)[2].half().cpu() for part in _parts(head, values)])
+    return torch.cat([head.measure(part)[2].half().cpu() for part in _parts(head, *values)])
 
 
-def _parts(head: ResidualHead, values: NDArray[np.float16]) -> Iterator[Tensor]:
+def _parts(head: ResidualHead, *arrays: NDArray[np.float16]) -> Iterator[Tensor]:
     """Features in float32 on the head's device, some images at a time: they may be a memory map."""
-    for first in range(0, len(values), _CHUNK):
-        part = torch.from_numpy(np.asarray(values[first : first + _CHUNK]))
-        yield part.to(head.memory.vectors.device).float()
+    for values in arrays:
+        for first in range(0, len(values), _CHUNK):
+            part = torch.from_numpy(np.asarray(values[first : first + _CHUNK]))
+            yield part.to(head.memory.vectors.device).float()

@@ -16,11 +16,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.training.views import view
+
 Float = NDArray[Any]
 Image = NDArray[np.uint8]
 
-VERSION = 1
+VERSION = 2
 """Raised when what is drawn changes, because features of drawn images are cached."""
+
+VIEWED = 0.5
+"""Share of defects that are drawn into a view of an image instead of the image itself."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,10 @@ class DrawnDefects:
     def __call__(self, index: int, read: Callable[[int], Image]) -> tuple[Image, Float]:
         """See `Drawing`."""
         rng = np.random.default_rng([self.seed, 3, index])
-        return with_defect(read(index % self.images), read(int(rng.integers(self.images))), rng)
+        image, other = read(index % self.images), read(int(rng.integers(self.images)))
+        if rng.random() < VIEWED:
+            image = view(image, rng)
+        return with_defect(image, other, rng)
 
 
 KINDS = ("paste", "scar", "texture", "scratch", "spot", "warp", "fill", "blur")

@@ -1,0 +1,91 @@
+"""Good images as another light, lens, codec or placing would show them: `view`.
+
+What a line changes without a part being worse: a lamp that ages, a camera's automatic white
+balance, focus, noise, the codec of a stream, a part that lies a pixel further left. Heads learn
+from views beside the images themselves, and thresholds are set with views of held-out images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+BRIGHTNESS, CONTRAST, WHITE_BALANCE = 0.22, 0.12, 0.03
+"""Largest relative change of light, of contrast about the mean, and of one colour."""
+
+BLUR, NOISE = 1.0, 4.0
+"""Largest standard deviations: of a Gaussian blur in pixels, of noise in grey levels."""
+
+QUALITY = (60, 95)
+"""Of JPEG."""
+
+SHIFT, TURN = 0.015, 1.0
+"""Largest displacement in parts of each side, and rotation in degrees."""
+
+VERSION = 1
+"""Raised when views change, because their features are cached."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """`count` views of `images` good images in turn; a `Drawing` of the feature cache."""
+
+    images: int
+    count: int
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """See `Drawing`."""
+        return {"views": VERSION, "count": self.count, "seed": self.seed}
+
+    def __call__(
+        self, index: int, read: Callable[[int], Image]
+    ) -> tuple[Image, NDArray[np.float32]]:
+        """See `Drawing`; nothing of a view is a defect."""
+        rng = np.random.default_rng([self.seed, 4, index])
+        image = view(read(index % self.images), rng)
+        return image, np.zeros(image.shape[:2], np.float32)
+
+
+def view(image: Image, rng: np.random.Generator, *, moved: bool = True) -> Image:
+    """One view of an image (H, W, 3) uint8 RGB; every change has its own chance to be in it.
+
+    Args:
+        image: the original.
+        rng: all chance comes from here.
+        moved: whether it may be shifted and turned.
+    """
+    height, width = image.shape[:2]
+    out = image.astype(np.float32)
+    if moved and rng.random() < 0.5:
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-TURN, TURN), 1.0)
+        matrix[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * (width, height)
+        out = np.asarray(
+            cv2.warpAffine(out, matrix, (width, height), borderMode=cv2.BORDER_REFLECT), np.float32
+        )
+    if rng.random() < 0.8:
+        mean = out.mean()
+        out = mean + (out - mean) * rng.uniform(1 - CONTRAST, 1 + CONTRAST)
+        balance = rng.uniform(1 - WHITE_BALANCE, 1 + WHITE_BALANCE, 3)
+        out = out * rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS) * balance
+    if rng.random() < 0.3:
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.3, BLUR))
+    if rng.random() < 0.3:
+        out = out + rng.normal(0, rng.uniform(0.5, NOISE), out.shape)
+    whole = np.clip(np.round(out), 0, 255).astype(np.uint8)
+    return compressed(whole, int(rng.integers(*QUALITY))) if rng.random() < 0.6 else whole
+
+
+def compressed(image: Image, quality: int) -> Image:
+    """An image after JPEG of a quality 0...100."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
