@@ -31,10 +31,10 @@ from generalad.bench import summary
 from generalad.bench.comparison import (
     LOOK_EVERY,
     MIN_PAIRS,
-    NARROW,
     Floats,
     compare,
     log_ratios,
+    narrow,
     narrow_enough,
     ratio,
 )
@@ -201,7 +201,7 @@ def gate(logs: Floats) -> str:
     found = median_ratio(logs)
     for turns in range(MIN_PAIRS, len(logs) + 1, LOOK_EVERY):
         found = median_ratio(logs[:turns])
-        if found.half_width <= NARROW * LIMIT:
+        if narrow(found, LIMIT):
             break
     return verdict(found, LIMIT)
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+from tiny_artifacts import tiny_artifact
 
 from generalad.runtime.backends.fake import fake_spec
-from generalad.spec import METADATA_KEY, Spec
+from generalad.spec import Spec
 
 settings.register_profile("gad", deadline=None)  # a busy machine is no failure
 settings.load_profile("gad")
@@ -42,57 +43,11 @@ def make_artifact(make_spec: MakeSpec) -> MakeArtifact:
     spec out, a string replaces it), `outputs` (other names for the outputs).
     """
 
-    def make(
-        folder: Path,
-        *,
-        name: str = "model.onnx",
-        batch: int | str = "B",
-        metadata: str | None = "",
-        outputs: tuple[str, str] = ("scores", "maps"),
-        **changes: Any,
-    ) -> Path:
-        spec = make_spec(**changes)
-        path = folder / name
-        text = spec.to_json() if metadata == "" else metadata
-        path.write_bytes(brightness_model(spec, batch, text, outputs))
-        return path
+    def make(folder: Path, *, name: str = "model.onnx", **changes: Any) -> Path:
+        given = {key: changes.pop(key) for key in {"batch", "metadata", "outputs"} & changes.keys()}
+        return tiny_artifact(folder / name, make_spec(**changes), **given)
 
     return make
-
-
-def brightness_model(
-    spec: Spec, batch: int | str, metadata: str | None, outputs: tuple[str, str]
-) -> bytes:
-    """An ONNX file: uint8 NHWC -> mean over colours -> average pooling -> maximum."""
-    from onnx import TensorProto, helper
-
-    (height, width), (map_height, map_width) = spec.image_size, spec.map_size
-    cell = [height // map_height, width // map_width]
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["floats", "colours"], ["grey"], keepdims=0),
-        helper.make_node("Div", ["grey", "white"], ["unit"]),
-        helper.make_node("Unsqueeze", ["unit", "channel"], ["plane"]),
-        helper.make_node("AveragePool", ["plane"], ["cells"], kernel_shape=cell, strides=cell),
-        helper.make_node("Squeeze", ["cells", "channel"], [outputs[1]]),
-        helper.make_node("ReduceMax", [outputs[1], "pixels"], [outputs[0]], keepdims=0),
-    ]
-    constants = [
-        helper.make_tensor("colours", TensorProto.INT64, [1], [3]),
-        helper.make_tensor("white", TensorProto.FLOAT, [], [255.0]),
-        helper.make_tensor("channel", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("pixels", TensorProto.INT64, [2], [1, 2]),
-    ]
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, [batch, height, width, 3])
-    scores = helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, [batch])
-    maps = helper.make_tensor_value_info(
-        outputs[1], TensorProto.FLOAT, [batch, map_height, map_width]
-    )
-    graph = helper.make_graph(nodes, "brightness", [images], [scores, maps], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    if metadata is not None:
-        helper.set_model_props(model, {METADATA_KEY: metadata})
-    return bytes(model.SerializeToString())
 
 
 Image = NDArray[np.uint8]

@@ -98,7 +98,7 @@ class Sensors:
         except _Missing as error:
             self.missing += (f"{name}: {error}",)
         except Exception as error:  # a driver's library or a file of the kernel, in any state
-            self.missing += (f"{name}: cannot be read ({_first_line(error)})",)
+            self.missing += (f"{name}: cannot be read ({first_line(error)})",)
 
 
 class _Missing(Exception):
@@ -164,7 +164,7 @@ def _nvidia(found: Sensors, pid: int | None, nvml: Any) -> list[float]:
     except ImportError as error:
         raise _Missing("pip install 'generalad[bench]' to read NVIDIA cards") from error
     except nvml.NVMLError as error:
-        raise _Missing(f"no NVIDIA card or driver ({_first_line(error)})") from error
+        raise _Missing(f"no NVIDIA card or driver ({first_line(error)})") from error
     degrees: list[float] = []
     with contextlib.ExitStack() as stack:
         stack.callback(nvml.nvmlShutdown)
@@ -246,5 +246,6 @@ def _thermal(sys: Path) -> list[float]:
     return [celsius for celsius in degrees if 0 < celsius < 150]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of a library says first, or its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

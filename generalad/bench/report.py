@@ -28,7 +28,7 @@ STAGES = ("decode", "preprocess", "upload", "infer", "download", "postprocess", 
 measured by itself, from the encoded image to the decision."""
 
 Verdict = Literal["slower", "not slower", "same", "faster", "cannot tell"]
-"""By how much is the limit's; see `verdict.verdict`."""
+"""By how much is the limit's; see `gates.verdict`."""
 
 
 class Times(Struct, frozen=True):

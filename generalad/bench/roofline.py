@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.bench.graph_cost import Cost, Precision, count
+from generalad.bench.machine import first_line
 from generalad.bench.report import Roofline
 from generalad.errors import ArtifactError, MissingExtraError, require_extra
 from generalad.files import sha256_of_file
@@ -83,8 +84,7 @@ def roofline_of(
     except (ArtifactError, MissingExtraError) as error:
         return None, f"limit: {error}"
     except Exception as error:  # a library that refuses a kernel, or a file that is not there
-        lines = str(error).splitlines() or [type(error).__name__]
-        return None, f"limit: cannot be measured ({lines[0]})"
+        return None, f"limit: cannot be measured ({first_line(error)})"
     times = cost.total / flops_ceiling, cost.bytes / memory.rate
     least, share = max(times), max(times) / (measured / 1e3)
     if not math.isfinite(share) or share > _TOO_FAST:

@@ -92,7 +92,8 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
     from generalad.runtime import infer as run
 
     # A table would be torn up by results that go to the same terminal.
-    to_stdout = any(getattr(output.table, "file", "") == "-" for output in wanted.outputs)
+    places = [output.place for output in wanted.outputs]
+    to_stdout = "-" in [*places, *(getattr(sink.table, "file", "") for sink in wanted.sinks)]
     table = sys.stderr.isatty() and not (to_stdout and sys.stdout.isatty())
     display: LiveTable | LogLines = LiveTable() if table else LogLines()
 
@@ -117,9 +118,16 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
 
 
 def _sinks(wanted: Plan, log: Log) -> list[Sink]:
-    from generalad.runtime.line.open_sinks import open_outputs
+    from generalad.runtime import Csv, JsonLines
 
-    return open_outputs(wanted.outputs, state=wanted.state, log=log)
+    files: dict[str, type[JsonLines] | type[Csv]] = {"json": JsonLines, "csv": Csv}
+    if not wanted.sinks and all(output.option in files for output in wanted.outputs):
+        # All that a run on images needs as a rule; what reads tables takes milliseconds to load.
+        return [files[option](Path(place), log=log) for option, place in wanted.outputs]
+    from generalad.runtime.line.open_sinks import of_option, open_outputs
+
+    entries = [*(of_option(*output) for output in wanted.outputs), *wanted.sinks]
+    return open_outputs(entries, state=wanted.state, log=log)
 
 
 def _telemetry(wanted: Plan) -> list[Observer]:

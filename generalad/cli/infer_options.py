@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
@@ -11,8 +11,8 @@ from generalad.cli.options import Argument, Option
 from generalad.errors import UsageError
 
 if TYPE_CHECKING:
-    from generalad.runtime.line.line_file import Line
-    from generalad.runtime.line.open_sinks import SinkEntry, SinkTable
+    from generalad.runtime.line.line import Line
+    from generalad.runtime.line.open_sinks import SinkEntry
     from generalad.runtime.line.stream import Stream
     from generalad.runtime.sources import Source
 
@@ -113,13 +113,21 @@ class Options(NamedTuple):
     ] = False
 
 
+class Output(NamedTuple):
+    """Where results go, as an option says it: its name without dashes, and a file or the like."""
+
+    option: str
+    place: str
+
+
 class Plan(NamedTuple):
-    """What is to run: the options over the line's file. `outputs` are for `open_outputs`."""
+    """What is to run: the options over the line's file, whose sinks come behind the outputs."""
 
     artifact: Path
     sources: Sequence[Source | Stream]
     threshold: float | None
-    outputs: Sequence[SinkEntry]
+    outputs: Sequence[Output]
+    sinks: Sequence[SinkEntry]
     live: bool
     batch: int
     max_wait: float
@@ -149,15 +157,16 @@ def plan(given: Options, *, to_terminal: bool) -> Plan:
     if not sources:
         raise UsageError("no sources given", remedy="name files, folders, patterns or cameras")
     live = any(isinstance(getattr(item, "source", item), LiveSource) for item in sources)
-    outputs = [*_outputs(given), *line.sinks]
-    if not outputs and not (live and to_terminal):
-        outputs = _outputs(given._replace(json="-"))
+    outputs = _outputs(given)
+    if not (outputs or line.sinks or (live and to_terminal)):
+        outputs = [Output("json", "-")]
     max_wait = None if given.max_wait is None else given.max_wait / 1000
     return Plan(
         artifact=Path(artifact),
         sources=sources,
         threshold=given.threshold,
         outputs=outputs,
+        sinks=line.sinks,
         live=live,
         batch=_first(given.batch, line.batch, 1),
         max_wait=_first(max_wait, line.max_wait, MAX_WAIT),
@@ -173,9 +182,13 @@ def _first(given: T | None, written: T | None, usual: T) -> T:
 
 
 def _line(config: Path | None, state: Path | None) -> Line:
-    from generalad.runtime.line.line_file import Line, read_line
+    if config is None:
+        from generalad.runtime.line.line import Line
 
-    return Line() if config is None else read_line(config, state=state)
+        return Line()
+    from generalad.runtime.line.line_file import read_line
+
+    return read_line(config, state=state)
 
 
 def _sources(given: Options, state: Path | None) -> list[Source]:
@@ -195,22 +208,10 @@ def _sources(given: Options, state: Path | None) -> list[Source]:
     return found
 
 
-def _outputs(given: Options) -> list[SinkEntry]:
-    from generalad.runtime.line import open_sinks as sinks
-
-    kinds: dict[str, Callable[[str], SinkTable]] = {
-        "json": sinks.JsonTable,
-        "csv": sinks.CsvTable,
-        "overlays": sinks.OverlaysTable,
-        "video": sinks.VideoTable,
-        "events": sinks.EventsTable,
-        "samples": sinks.SamplesTable,
-        "send": sinks.SendTable,
-    }
+def _outputs(given: Options) -> list[Output]:
+    options = ("json", "csv", "overlays", "video", "events", "samples", "send")
     return [
-        sinks.SinkEntry(kind(place), Path(), f"--{option}")
-        for option, kind in kinds.items()
-        for place in _as_list(getattr(given, option))
+        Output(option, place) for option in options for place in _as_list(getattr(given, option))
     ]
 
 

@@ -18,7 +18,7 @@ from generalad.synth.components import sprite
 from generalad.synth.layout import COMPONENTS, Placement
 from generalad.synth.marks import draw_line, paint, solid, stroke
 from generalad.synth.noise import Float, cloud, white
-from generalad.synth.scene import OVERSAMPLING, Category, Drawing, Lighting, unit, vignette
+from generalad.synth.scene import Category, Drawing, Lighting, unit, vignette
 
 _COPPER = np.array([0.62, 0.30, 0.14], dtype=np.float32)
 _LAMINATE = np.array([0.36, 0.36, 0.20], dtype=np.float32)
@@ -105,10 +105,9 @@ def draw(
     flaw: np.random.Generator,
     lighting: Lighting,
     defect: str | None,
-    size: int,
+    side: int,
 ) -> Drawing:
     """Draw one board; see `scene.Category`."""
-    side = size * OVERSAMPLING
     bare, copper = bare_board(side)
     sheet = bare.copy()
     extent = sheet.height.shape[0]

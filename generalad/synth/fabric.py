@@ -16,7 +16,6 @@ import numpy as np
 from generalad.synth.marks import blob, draw_line, paint, stroke
 from generalad.synth.noise import Float, cloud, grain, smooth, white
 from generalad.synth.scene import (
-    OVERSAMPLING,
     Category,
     Drawing,
     Lighting,
@@ -107,10 +106,9 @@ def draw(
     flaw: np.random.Generator,
     lighting: Lighting,
     defect: str | None,
-    size: int,
+    side: int,
 ) -> Drawing:
     """Draw one piece of cloth; see `scene.Category`."""
-    side = size * OVERSAMPLING
     u, v = _place(part, side)
     weave = Weave(_yarns(part, u, v, WARP_YARNS), _yarns(part, v, u, WEFT_YARNS))
     fuzz = white(part, (side, side))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import UsageError
 from generalad.synth import board, fabric, washer
-from generalad.synth.scene import Category, Lighting, mask_of, photograph
+from generalad.synth.scene import OVERSAMPLING, Category, Lighting, mask_of, photograph
 
 CATEGORIES: Mapping[str, Category] = MappingProxyType(
     {item.name: item for item in (washer.CATEGORY, fabric.CATEGORY, board.CATEGORY)}
@@ -53,5 +53,5 @@ def render_part(
     lamp, part, flaw, sensor = (np.random.default_rng(int(seed)) for seed in seeds)
     if lighting is None:
         lighting = Lighting.draw(lamp)
-    drawing = CATEGORIES[category].draw(part, flaw, lighting, defect, size)
+    drawing = CATEGORIES[category].draw(part, flaw, lighting, defect, size * OVERSAMPLING)
     return photograph(drawing.light, lighting, sensor), mask_of(drawing.coverage, size)

@@ -66,8 +66,9 @@ Draw = Callable[[np.random.Generator, np.random.Generator, Lighting, "str | None
 class Category:
     """A kind of part.
 
-    `draw(part_rng, defect_rng, lighting, defect, size)` draws one; everything that a good part
-    needs comes from `part_rng`, so that a defect never changes the part below it.
+    `draw(part_rng, defect_rng, lighting, defect, side)` draws one on a canvas of `side` pixels;
+    everything that a good part needs comes from `part_rng`, so that a defect never changes the
+    part below it.
     """
 
     name: str

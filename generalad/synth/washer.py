@@ -15,7 +15,7 @@ import numpy as np
 
 from generalad.synth.marks import blob, draw_line, paint, solid, stroke
 from generalad.synth.noise import Float, cloud, grain, smooth, white
-from generalad.synth.scene import OVERSAMPLING, Category, Drawing, Lighting, grid, unit
+from generalad.synth.scene import Category, Drawing, Lighting, grid, unit
 
 KEY_LIGHT = -2.2  # azimuth of the strongest lamp in radians
 _RUST = np.array([0.23, 0.095, 0.035], dtype=np.float32)
@@ -135,10 +135,9 @@ def draw(
     flaw: np.random.Generator,
     lighting: Lighting,
     defect: str | None,
-    size: int,
+    side: int,
 ) -> Drawing:
     """Draw one washer; see `scene.Category`."""
-    side = size * OVERSAMPLING
     x, y = grid(side)
     shape = Shape.draw(part)
     dx, dy = x - np.float32(shape.x), (y - np.float32(shape.y)) / np.float32(shape.squash)

@@ -17,6 +17,7 @@ import pytest
 from cli_helpers import gad, one_line
 from conftest import MakeArtifact, MakeImage, WriteImage
 from import_helpers import BLOCKED, import_all
+from tiny_artifacts import planted_artifact
 
 from generalad.bench import measure
 from generalad.bench.machine import Sensors, describe_machine
@@ -67,7 +68,7 @@ def test_one_artifact(capsys: Capture, artifact: Path, source: Path) -> None:
 def test_a_heavier_artifact_is_stopped_and_its_stage_named(
     capsys: Capture, tmp_path: Path, artifact: Path, source: Path
 ) -> None:
-    heavy = planted(artifact, tmp_path / "heavy.onnx")
+    heavy = planted_artifact(artifact, tmp_path / "heavy.onnx", rows=20000)
     words = ("bench", heavy, "--against", artifact, "--source", source, *QUICK)
     code, out, err = gad(capsys, *words, "--max-slowdown", "5%")
     found = report(out)
@@ -84,15 +85,6 @@ def test_a_heavier_artifact_is_stopped_and_its_stage_named(
         "--max-slowdown", "5%",
     )  # fmt: skip
     assert (code, report(out)["verdict"]) == (0, "faster")
-
-
-def planted(artifact: Path, slower: Path) -> Path:
-    sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-    try:
-        from shared import planted_artifact
-    finally:
-        sys.path.pop()
-    return planted_artifact(artifact, slower, rows=20000)
 
 
 def test_an_artifact_with_another_input_is_2(

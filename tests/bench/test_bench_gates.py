@@ -18,9 +18,9 @@ from generalad.bench.gates import (
     verdict,
     verdict_text,
 )
-from generalad.bench.outputs.text import duration_text
 from generalad.cli.bench import batch_sizes, duration, share
 from generalad.errors import UsageError
+from generalad.progress import in_words
 from generalad.statistics import Estimate
 
 
@@ -131,5 +131,5 @@ def test_no_batches(text: str) -> None:
 
 
 def test_in_words() -> None:
-    assert duration_text(59.7) == "60 s"
-    assert duration_text(600) == "10 min"
+    assert in_words(59.7) == "60 s"
+    assert in_words(600) == "10 min"

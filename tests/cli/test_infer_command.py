@@ -101,16 +101,19 @@ def test_a_start_loads_nothing_that_only_cameras_need(
         "code = run('infer', infer, sys.argv[1:]);"
         "print(code, *sorted(sys.modules))"
     )
-    words = (make_artifact(tmp_path), folder, "--json", tmp_path / "out.jsonl")
+    outputs = ("--json", tmp_path / "out.jsonl", "--csv", tmp_path / "out.csv")
+    words = (make_artifact(tmp_path), folder, *outputs)
     command = (sys.executable, "-c", code, *map(str, words))
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     code_, *loaded = done.stdout.split()
     assert code_ == "0"
     unwanted = ("rich", "typer", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
-                "generalad.runtime.line.events", "generalad.runtime.line.drift",
                 "generalad.runtime.cameras", "generalad.runtime.sinks.video",
+                "generalad.runtime.delivery",
                 "generalad.runtime.sinks.bounded_folder")  # fmt: skip
     assert not {*unwanted} & {*loaded}
+    line = {name for name in loaded if name.startswith("generalad.runtime.line.")}
+    assert line == {"generalad.runtime.line.line"}  # defaults, and nothing that reads a line's file
 
 
 AT_THE_END = """

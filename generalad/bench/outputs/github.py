@@ -33,7 +33,6 @@ def markdown(report: BenchReport) -> str:
     head = f"{_SIGN[report.verdict]} {report.verdict or 'measured'}"
     if report.refusal:
         head = "🚫 refused"
-    gates = [f"{_GATE_SIGN[gate.passed]} {_plain(str(gate))}" for gate in report.gates]
     soak = [text.soak_text(report.soak)] if report.soak else []
     medians = text.stage_rows(report, with_p95=not report.comparisons)
     medians[0] = [_LONGER.get(name, name) for name in medians[0]]
@@ -41,13 +40,13 @@ def markdown(report: BenchReport) -> str:
         f"### {head}: {_code(text.title(report))}",
         _plain(report.verdict_text),
         _plain(report.refusal),
-        _list(gates),
-        _list([_plain(note) for note in (*soak, *report.notes)]),
+        _list([f"{_GATE_SIGN[gate.passed]} {gate}" for gate in report.gates]),
+        _list([*soak, *report.notes]),
         _table(medians),
         "<details>\n<summary>Details</summary>",
         _quantiles(report),
         _table(text.fact_rows(report)),
-        _list([_plain(line) for line in _provenance(report)]),
+        _list(_provenance(report)),
         "</details>",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -77,7 +76,7 @@ def _provenance(report: BenchReport) -> list[str]:
 
 
 def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {_plain(line)}" for line in lines)
 
 
 def _table(rows: text.Rows) -> str:

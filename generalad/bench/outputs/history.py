@@ -19,6 +19,7 @@ from generalad.errors import DataError, GadError
 from generalad.files import atomic_write
 from generalad.metrics.page import folded, header, legend, page, sheet
 from generalad.metrics.plots import Line, Point, runs_plot
+from generalad.progress import in_words
 from generalad.statistics import Estimate
 
 UTC = timezone.utc
@@ -213,7 +214,7 @@ def _drift(of: str, unit: str, report: BenchReport) -> Shown:
     kind = "cannot"
     if slope.low is not None and slope.high is not None:
         kind = "slower" if slope.low > 0 else "faster" if slope.high < 0 else "same"
-    took = text.duration_text(report.soak.seconds)
+    took = in_words(report.soak.seconds)
     return slope, f"{text.with_interval(slope)} {unit} an hour, {took}", kind
 
 

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from generalad.bench.report import STAGES, BenchReport, Machine, Side, Soak, Times
+from generalad.progress import in_words
 from generalad.statistics import Estimate
 
 Rows = list[list[str]]
@@ -117,15 +118,10 @@ def setting_text(name: str, value: object) -> str:
     return PurePosixPath(PureWindowsPath(str(value)).as_posix()).name or str(value)
 
 
-def duration_text(seconds: float) -> str:
-    """A duration: "45 s", "2 min"."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
 def soak_text(soak: Soak) -> str:
     """How latency and memory drifted."""
     memory = f", memory {_slope(soak.memory)} MB an hour" if soak.memory else ""
-    return f"over {duration_text(soak.seconds)}: latency {_slope(soak.latency)} ms an hour{memory}"
+    return f"over {in_words(soak.seconds)}: latency {_slope(soak.latency)} ms an hour{memory}"
 
 
 def small_print(report: BenchReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""`Line`: a production line as a TOML file says it: streams, sinks, and how they run.
+"""A production line as a TOML file says it: streams, sinks, and how they run.
 
     artifact = "board.onnx"
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +27,7 @@ from generalad.decision import Rule
 from generalad.errors import ConfigError, GadError, UsageError
 from generalad.records import from_toml
 from generalad.runtime.addresses import is_live_address, open_sources
+from generalad.runtime.line.line import Line
 from generalad.runtime.line.open_sinks import AnySinkTable, SinkEntry
 from generalad.runtime.sources import WATCH, LiveSource, Source
 
@@ -72,32 +73,6 @@ class LineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str | None = None
     metrics: str | None = None
     state: str | None = None
-
-
-class Line(NamedTuple):
-    """What runs on a line; None is what was not said.
-
-    Attributes:
-        artifact: path of the exported file.
-        streams: what is read, and how it is judged.
-        sinks: where results go, for `generalad.runtime.line.open_sinks`.
-        batch: images a run of the network.
-        max_wait: seconds that a batch may wait to fill.
-        threads: CPU threads of the network.
-        device: see `open_session`.
-        metrics: port, or address and port, to serve metrics and health on.
-        state: folder for what must outlive the process.
-    """
-
-    artifact: str | None = None
-    streams: tuple[Stream, ...] = ()
-    sinks: tuple[SinkEntry, ...] = ()
-    batch: int | None = None
-    max_wait: float | None = None
-    threads: int | None = None
-    device: str | None = None
-    metrics: str | None = None
-    state: Path | None = None
 
 
 def read_line(file: Path, *, state: Path | None = None) -> Line:

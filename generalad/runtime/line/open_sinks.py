@@ -5,7 +5,7 @@ A kind of sink is one class here: its keys with their types and defaults, and ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,11 +163,25 @@ class SinkEntry(NamedTuple):
     where: str
 
 
+def of_option(option: str, place: str) -> SinkEntry:
+    """What an option of `gad infer` asks for, such as --csv with its file: the type's first key."""
+    kinds: dict[str, Callable[[str], SinkTable]] = {
+        "json": JsonTable,
+        "csv": CsvTable,
+        "overlays": OverlaysTable,
+        "video": VideoTable,
+        "events": EventsTable,
+        "samples": SamplesTable,
+        "send": SendTable,
+    }
+    return SinkEntry(kinds[option](place), Path(), f"--{option}")
+
+
 def open_outputs(entries: Sequence[SinkEntry], *, state: Path | None, log: Log) -> list[Sink]:
     """The sinks that are asked for, in their order. Nothing is opened yet.
 
     Args:
-        entries: from `read_line`, or from options.
+        entries: from `read_line` or `of_option`.
         state: folder for queues; None is `STATE`.
         log: told in one line of what goes wrong with a sink during a run.
 

@@ -9,7 +9,8 @@ from conftest import MakeImage, WriteImage, WriteVideo
 
 from generalad.errors import ConfigError
 from generalad.runtime import AnnotatedVideo, Csv, EventRule, JsonLines, LiveSource, Overlays
-from generalad.runtime.line.line_file import Line, read_line
+from generalad.runtime.line.line import Line
+from generalad.runtime.line.line_file import read_line
 from generalad.runtime.line.open_sinks import open_outputs
 from generalad.runtime.sinks.event_folder import EventFolder
 from generalad.runtime.sinks.samples import Samples
