@@ -33,6 +33,9 @@ METHOD = (
     " image"
 )
 
+VIEWS_RATE = 0.05
+"""Most false alarms on views of good images, see `calibrate`."""
+
 FEW_IMAGES = 50
 """With fewer good images, a detector that learns quickly is better calibrated on all of them, by
 `out_of_fold`, than on a fifth."""
@@ -81,6 +84,7 @@ def calibrate(
     grouping: str = "",
     folds: int = 0,
     source: str = HELD_OUT,
+    views: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> Calibrated:
     """Set both thresholds for a target false-alarm rate.
 
@@ -96,6 +100,9 @@ def calibrate(
         grouping: what makes a group, for the record.
         folds: of `out_of_fold`; 0 for images that were held out.
         source: what they are, for the record.
+        views: scores (n,) and largest map values (n,) of the same images in another light or codec
+            (`generalad.synth.views`). No threshold is so low that more than `VIEWS_RATE` of
+            them would be false alarms.
 
     Raises:
         DataError: no scores, or scores that are not finite.
@@ -108,8 +115,12 @@ def calibrate(
     if not (np.isfinite(scores).all() and np.isfinite(peaks).all()):
         raise DataError("calibration scores are not finite", remedy="check the weights")
     highest, reached = conformal_quantile(scores, target=target, groups=groups)
-    image = _just_above(highest)
-    pixel = _just_above(conformal_quantile(peaks, target=target, groups=groups)[0])
+    highest_peak = conformal_quantile(peaks, target=target, groups=groups)[0]
+    if views is not None:
+        rate = max(target, VIEWS_RATE)
+        others = [conformal_quantile(part, target=rate, groups=groups)[0] for part in views]
+        highest, highest_peak = max(highest, others[0]), max(highest_peak, others[1])
+    image, pixel = _just_above(highest), _just_above(highest_peak)
     median = float(np.median(scores))
     # Equal scores leave no distance to scale by; any positive number keeps the mapping increasing.
     scale = max((image - median) / 2, 1e-6 * max(1.0, abs(image)))
@@ -128,6 +139,7 @@ def calibrate(
             grouping=grouping,
             group_of=() if alone else tuple(numbers.tolist()),
             folds=folds,
+            views_rate=None if views is None else max(target, VIEWS_RATE),
         ),
     )
 

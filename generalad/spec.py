@@ -67,6 +67,8 @@ class Calibration:
         folds: that the scores come from, each fold scored by what the others taught; then `reached`
             is expected and not proven. 0 for images that were held out.
         drawn_misses: one for each rate, rising.
+        views_rate: the thresholds also keep the false alarms on views of the same images, in
+            another light or codec, at most at this rate; None where views were not looked at.
     """
 
     method: str
@@ -78,6 +80,7 @@ class Calibration:
     group_of: tuple[int, ...] = ()
     folds: int = 0
     drawn_misses: tuple[DrawnMisses, ...] = ()
+    views_rate: float | None = None
 
 
 @dataclass(frozen=True)

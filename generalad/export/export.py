@@ -106,7 +106,8 @@ def export_detector(
     path = _target(trained.folder, out, format, precision)
     check_writable(path)
     trained.detector.cpu()
-    sets = image_sets(trained.calibration_images(), verify_on)
+    views = trained.spec.calibration.views_rate is not None
+    sets = image_sets(trained.calibration_images(), verify_on, views=views)
     progress("translate", 0, 1)
     graph = to_onnx(trained.detector)
     if sizes is not None and sizes[0] == sizes[1]:

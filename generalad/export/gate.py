@@ -15,7 +15,7 @@ from generalad.calibration import calibrate
 from generalad.errors import GadError, GateError, StorageError, UsageError
 from generalad.export.candidates import Candidate
 from generalad.export.parity import Parity, compare, refuse_infinite
-from generalad.export.verification_images import ImageSet
+from generalad.export.verification_images import VIEWS, ImageSet
 from generalad.image_statistics import quantiles
 from generalad.model.storage import Trained
 from generalad.progress import Progress
@@ -101,7 +101,8 @@ class Gate:
                 outputs = run_sets(session, self.sets, candidate.name, self.progress)
                 for part in outputs:
                     refuse_infinite(part)
-                spec = calibrated(spec, outputs[0])
+                views = [o for s, o in zip(self.sets, outputs, strict=True) if s.name == VIEWS]
+                spec = calibrated(spec, outputs[0], *views)
                 parity = self._compare(outputs, spec, session.backend)
                 problems = parity.problems()
                 speed_up = None
@@ -195,15 +196,23 @@ def run_all(
     return Outputs(scores, maps)
 
 
-def calibrated(spec: Spec, outputs: Outputs) -> Spec:
-    """The spec with thresholds set through the artifact itself, because precision moves scores."""
+def calibrated(spec: Spec, outputs: Outputs, views: Outputs | None = None) -> Spec:
+    """The spec with thresholds set through the artifact itself, because precision moves scores.
+
+    Args:
+        spec: of the detector.
+        outputs: of the artifact on the calibration images.
+        views: on views of them, where the detector's thresholds look at these.
+    """
     before = spec.calibration
+    others = None if views is None else (views.scores, views.maps.max(axis=(1, 2)))
     again = calibrate(
         outputs.scores,
         outputs.maps.max(axis=(1, 2)),
         target=before.target,
         groups=before.group_of,
         grouping=before.grouping,
+        views=others,
     )
     reference = spec.reference and dataclasses.replace(
         spec.reference, scores=quantiles(outputs.scores)

@@ -1,4 +1,4 @@
-"""What an export is compared on: calibration images, defects drawn on them, labelled images."""
+"""What an export is compared on: calibration images, views and defects of them, labelled images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from generalad.data.dataset import Sample, load_masks, open_dataset
 from generalad.errors import DataError
 from generalad.preprocess import read_image, resize
 from generalad.synth.drawn_defects import with_defect
+from generalad.synth.views import views_of
 
-CALIBRATION, DEFECTS, LABELLED = "calibration", "drawn defects", "labelled"
+CALIBRATION, VIEWS, DEFECTS, LABELLED = "calibration", "views", "drawn defects", "labelled"
 
 MOST_DEFECTS = 64
 """Images with drawn defects: enough to rank by, few enough for a large model on a small CPU."""
@@ -26,7 +27,7 @@ class ImageSet:
     """A set of n images with what is known of them.
 
     Attributes:
-        name: one of the three above.
+        name: one of the four above.
         images: (n, H, W, 3) uint8 RGB, at the network's input size.
         defective: (n,) bool.
         masks: True where defective, any size; None for a good image or an unknown mask.
@@ -42,19 +43,23 @@ class ImageSet:
 
 
 def image_sets(
-    calibration: NDArray[np.uint8], verify_on: str | Path | None = None
+    calibration: NDArray[np.uint8], verify_on: str | Path | None = None, *, views: bool = False
 ) -> tuple[ImageSet, ...]:
     """The sets an export is judged on.
 
     Args:
         calibration: (n, H, W, 3) uint8 RGB, held-out good images.
         verify_on: a dataset with labelled test images.
+        views: whether the thresholds keep views of the calibration images in account.
 
     Raises:
         DataError: `verify_on` has no test images, or some cannot be read.
     """
     good = np.zeros(len(calibration), dtype=np.bool_)
     sets = [ImageSet(CALIBRATION, calibration, good, (None,) * len(good)), _drawn(calibration)]
+    if views:
+        shown = np.stack(views_of(calibration))
+        sets.append(ImageSet(VIEWS, shown, good, (None,) * len(good)))
     if verify_on is not None:
         height, width = calibration.shape[1:3]
         sets.append(_labelled(verify_on, (height, width)))

@@ -26,7 +26,7 @@ from generalad.training.cache import (
 )
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.synthetic_defects import DrawnDefects
-from generalad.training.views import Views
+from generalad.synth.views import Views
 from generalad.training.loop import fit
 from generalad.training.residual import fit_residual
 
@@ -80,9 +80,7 @@ class Material:
     def held_out_views(self) -> Features:
         """Features of one view of each held-out image."""
         count = len(self.held_out)
-        return self._features(
-            self.held_out, "held-out views", Views(count, count, self.config.seed)
-        )
+        return self._features(self.held_out, "held-out views", Views(count, count, seed=0))
 
     def drawn(self) -> Features:
         """Features of training images with drawn defects, and the defects' shares of patches."""

@@ -22,7 +22,7 @@ from generalad.progress import Progress, no_progress
 BATCH = 16
 """Images of a step, half of them good and half with drawn defects."""
 
-STEPS = 300
+STEPS = 600
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
 DROPPED = 0.3
 """Share of input channels that a step does not see, so that none is relied on alone."""

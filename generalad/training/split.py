@@ -29,6 +29,7 @@ class Split:
         hashes: of every file's content.
         skipped: names of unusable files.
         grouping: which images belong together.
+        sizes: number of good images of each size "WIDTHxHEIGHT".
     """
 
     name: str
@@ -37,6 +38,7 @@ class Split:
     hashes: dict[Path, str]
     skipped: tuple[str, ...]
     grouping: Grouping
+    sizes: dict[str, int]
 
     def fingerprint(self) -> str:
         """One hash over the contents of all images, in order."""
@@ -67,7 +69,7 @@ def split_dataset(
     grouping = group_images(good, config.group, checked)
     train_set, held_out = _train_and_calibration(good, config, grouping)
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(dataset.name, train_set, held_out, hashes, skipped, grouping)
+    return Split(dataset.name, train_set, held_out, hashes, skipped, grouping, checked.sizes)
 
 
 def _train_and_calibration(

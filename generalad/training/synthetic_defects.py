@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.training.views import view
+from generalad.synth.views import view
 
 Float = NDArray[Any]
 Image = NDArray[np.uint8]

@@ -36,9 +36,11 @@ from generalad.spec import (
 from generalad.training.drawn_misses import drawn_misses
 from generalad.training.duration import estimate
 from generalad.training.methods import Material, fit_head
+from generalad.training.input_size import in_shape_of_images
 from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import Split, split_dataset
+from generalad.synth.views import views_of
 from generalad.version import __version__
 
 HISTORY_FILE = "history.json"
@@ -81,6 +83,7 @@ def train_detector(
     out, log = Path(out), log or no_log
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
+    config = in_shape_of_images(config, split.sizes)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {
         "config": config.to_dict(),
@@ -125,6 +128,7 @@ def train_detector(
             target=config.false_alarm_rate,
             groups=groups,
             grouping=split.grouping.what,
+            views=_scores_of_views(detector, images, config, progress),
         )
         misses = drawn_misses(
             lambda drawn: score_images(detector, drawn)[0], images, scores, groups
@@ -181,6 +185,18 @@ def score_images(
         if progress is not None:
             progress("calibration", min(first + batch_size, len(images)), len(images))
     return np.concatenate(scores), np.concatenate(peaks)
+
+
+def _scores_of_views(
+    detector: Detector,
+    images: Sequence[NDArray[np.uint8]],
+    config: Config,
+    progress: Progress | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Scores and peaks of a view of each image, for methods that learn from views."""
+    if config.method != "residual":
+        return None
+    return score_images(detector, views_of(images), progress=progress)
 
 
 def describe(

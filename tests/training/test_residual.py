@@ -79,7 +79,7 @@ def test_it_learns_to_tell_good_from_drawn(backbone: Backbone) -> None:
     values = [features(backbone, part) for part in (train, np.stack(drawn), held_out)]
     settings = config()
     losses = fit_residual(
-        head, values[0], values[1], shares.astype(np.float16), values[2], settings
+        head, [values[0]], values[1], shares.astype(np.float16), [values[2]], settings
     )
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     spots = test.copy()
@@ -101,7 +101,7 @@ def test_one_seed_gives_one_head(backbone: Backbone) -> None:
         torch.manual_seed(0)
         head = build_head(config(), backbone)
         assert isinstance(head, ResidualHead)
-        fit_residual(head, train, train, shares, train, config())
+        fit_residual(head, [train, train], train, shares, [train], config())
         heads.append(head.state_dict())
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 

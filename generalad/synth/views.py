@@ -7,7 +7,7 @@ from views beside the images themselves, and thresholds are set with views of he
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,11 @@ class Views:
         rng = np.random.default_rng([self.seed, 4, index])
         image = view(read(index % self.images), rng)
         return image, np.zeros(image.shape[:2], np.float32)
+
+
+def views_of(images: Sequence[Image]) -> list[Image]:
+    """One view of each image, always the same; thresholds are set with those of held-out images."""
+    return [view(image, np.random.default_rng([0, 4, i])) for i, image in enumerate(images)]
 
 
 def view(image: Image, rng: np.random.Generator, *, moved: bool = True) -> Image:
