@@ -114,7 +114,7 @@ class Config:
     calibration_fraction: float = 0.2
     group: str = ""
     false_alarm_rate: float = 0.01
-    memory_size: int = 2000
+    memory_size: int = 1000
     members: int = 2
     drawn: int = 960
 

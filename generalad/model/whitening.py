@@ -52,7 +52,8 @@ class Whitening(nn.Module):
 
     def deviations(self, features: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D), of any length."""
-        return ((features - self.mean).unsqueeze(-2) @ self.matrix).squeeze(-2)
+        # A product for each place over all images, so that no matrix is read once for each image.
+        return ((features - self.mean).transpose(0, 1) @ self.matrix).transpose(0, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D), of limited length."""

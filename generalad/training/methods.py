@@ -17,6 +17,7 @@ from generalad.data.dataset import Sample
 from generalad.model.backbone import Backbone
 from generalad.model.heads import GaussianHead, GeneralADHead, Head, PatchCoreHead, ResidualHead
 from generalad.progress import Progress
+from generalad.synth.views import Views
 from generalad.training.cache import (
     Drawing,
     Features,
@@ -25,11 +26,9 @@ from generalad.training.cache import (
     count_cached,
 )
 from generalad.training.distortions import NEEDS_ATTENTION
-from generalad.training.synthetic_defects import DrawnDefects
-from generalad.synth.views import Views
 from generalad.training.loop import fit
 from generalad.training.residual import fit_residual
-
+from generalad.training.synthetic_defects import DrawnDefects
 
 MOST_VIEWS, ENOUGH_VIEWS, VIEWS_OF_FEW = 320, 160, 8
 """One view of each image up to so many; of few images so many in all, up to so many of each."""

@@ -1,7 +1,7 @@
 """How the residual head learns: whitening, memory, discriminators on drawn defects, scales.
 
 Nothing here looks at test images. The discriminators learn from defects drawn into training images;
-the scales of the three judges come from good images, those held out for calibration among them.
+the scales of the three judges come from held-out good ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generalad.config import Config
-from generalad.model.heads.residual import Placed, ResidualHead
+from generalad.model.heads.residual import ResidualHead
 from generalad.model.levels import unpack
 from generalad.progress import Progress, no_progress
 
@@ -66,7 +66,7 @@ def fit_residual(
         progress("memory", 1, 1)
     losses = _train(head, good, drawn, shares, config, progress)
     with torch.no_grad():
-        _scale(head, good, held_out)
+        _scale(head, held_out)
     return losses
 
 
@@ -122,6 +122,7 @@ def _train(
         kept = (torch.rand(inputs.shape[:2], generator=random) > DROPPED).float()
         kept[:, 2 * head.width : 2 * head.width + 2] = 1 - DROPPED  # the lengths always count
         inputs = (inputs * (kept / (1 - DROPPED))[..., None, None]).to(device)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)  # much faster on a CPU
         loss = _loss(network.each(inputs), truth.to(device), weight.to(device))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -151,38 +152,18 @@ def _loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     return (each * defects).sum() / defects.sum().clamp(min=1) + (each * rest).sum() / rest.sum()
 
 
-def _scale(head: ResidualHead, good: Arrays, held_out: Arrays) -> None:
-    """By place over all good images, then as a whole over those that were held out."""
-    lengths = [_lengths(head, *values) for values in (good, held_out)]
-    for number, placed in enumerate((head.placed_memory, head.placed_coarse)):
-        logs = [pair[number].clamp(min=1).log() for pair in lengths]
-        _fit_placed(placed, torch.cat(logs), logs[1])
-    found = torch.cat(
-        [head.discriminator(head.measure(part)[2]) for part in _parts(head, *held_out)]
-    )
-    head.discriminator_mean.copy_(found.mean())
-    head.discriminator_scale.copy_(found.std().clamp(min=1e-3))
+def _scale(head: ResidualHead, held_out: Arrays) -> None:
+    """Bring the three judges to mean 0 and deviation 1 over patches of held-out images and views.
 
-
-def _fit_placed(placed: Placed, logs: Tensor, held_out: Tensor) -> None:
-    """Mean and deviation (n, h, w) of each place, smoothed over 3 x 3, then unit deviation."""
-    mean = logs.mean(dim=0)
-    deviation = _smooth((logs - mean).square().mean(dim=0)).clamp(min=1e-6).sqrt()
-    mean = _smooth(mean)
-    rest = (held_out - mean) / deviation
-    spread = rest.std().clamp(min=1e-3)
-    placed.mean.copy_(mean + deviation * rest.mean())
-    placed.scale.copy_(deviation * spread)
-
-
-def _smooth(values: Tensor) -> Tensor:
-    padded = F.pad(values[None, None], (1, 1, 1, 1), mode="replicate")
-    return F.avg_pool2d(padded, 3, stride=1)[0, 0]
-
-
-def _lengths(head: ResidualHead, *values: NDArray[np.float16]) -> tuple[Tensor, Tensor]:
-    near, coarse = zip(*(head.measure(part)[:2] for part in _parts(head, *values)), strict=True)
-    return torch.cat(near), torch.cat(coarse)
+    One mean and one deviation each: had held-out images a say place by place, they would score
+    lower than new images do, and the threshold that they set would be too low.
+    """
+    measured = [head.measure(part) for part in _parts(head, *held_out)]
+    near, coarse, inputs = zip(*measured, strict=True)
+    found = [head.discriminator(part) for part in inputs]
+    judges = (head.memory_scale, head.coarse_scale, head.discriminator_scale)
+    for scale, values in zip(judges, (near, coarse, found), strict=True):
+        scale.fit(torch.cat(values))
 
 
 def _inputs(head: ResidualHead, *values: NDArray[np.float16]) -> Tensor:

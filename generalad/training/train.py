@@ -33,14 +33,14 @@ from generalad.spec import (
     Spec,
     TrainingSet,
 )
+from generalad.synth.views import views_of
 from generalad.training.drawn_misses import drawn_misses
 from generalad.training.duration import estimate
-from generalad.training.methods import Material, fit_head
 from generalad.training.input_size import in_shape_of_images
+from generalad.training.methods import Material, fit_head
 from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import Split, split_dataset
-from generalad.synth.views import views_of
 from generalad.version import __version__
 
 HISTORY_FILE = "history.json"

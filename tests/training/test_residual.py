@@ -13,8 +13,8 @@ from generalad.errors import ConfigError
 from generalad.model.backbone import Backbone, LevelsBackbone, wrap
 from generalad.model.heads import ResidualHead, build_head
 from generalad.model.levels import pack, unpack
-from generalad.training.synthetic_defects import DRAW, DrawnDefects, with_defect
 from generalad.training.residual import fit_residual, patch_labels
+from generalad.training.synthetic_defects import DRAW, DrawnDefects, with_defect
 
 SIZE = (64, 96)
 

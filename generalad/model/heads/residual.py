@@ -30,27 +30,38 @@ from generalad.model.whitening import LIMIT, Whitening
 REDUCED = 64
 """Channels of a discriminator after its first product."""
 
-COARSE_WEIGHT, DISCRIMINATOR_WEIGHT = 0.5, 0.75
+COARSE_WEIGHT, DISCRIMINATOR_WEIGHT = 0.5, 1.0
 """Of the judges beside the memory, in units of their deviation on good images."""
 
 _FLOOR = 1e-3
 """Added before logarithms."""
 
 
-class Placed(nn.Module):
-    """Brings a length (B, h, w), above 0, to mean 0 and deviation 1 over good images, by place."""
+class Scale(nn.Module):
+    """Brings values to mean 0, deviation 1 over patches of good images; lengths as logarithms."""
 
     mean: Tensor
-    scale: Tensor
+    deviation: Tensor
 
-    def __init__(self, grid: tuple[int, int]) -> None:
+    def __init__(self, *, logarithm: bool) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(grid))
-        self.register_buffer("scale", torch.ones(grid))
+        self.logarithm = logarithm
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
 
-    def forward(self, lengths: Tensor) -> Tensor:
-        """(B, h, w) to (B, h, w)."""
-        return (lengths.clamp(min=1).log() - self.mean) / self.scale
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return (self._values(values) - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Set both from values of good patches."""
+        values = self._values(values)
+        self.mean.copy_(values.mean())
+        self.deviation.copy_(values.std().clamp(min=1e-3))
+
+    def _values(self, values: Tensor) -> Tensor:
+        return values.clamp(min=1).log() if self.logarithm else values
 
 
 class PatchDiscriminators(nn.Module):
@@ -87,8 +98,6 @@ class ResidualHead(Head):
     title = "residual"
     fine_mean: Tensor
     fine_scale: Tensor
-    discriminator_mean: Tensor
-    discriminator_scale: Tensor
 
     def __init__(
         self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
@@ -104,20 +113,18 @@ class ResidualHead(Head):
         self.memory = Memory(config.memory_size, self.width)
         self.coarse = Whitening(self.patches // 4, widths[2])
         self.discriminator = PatchDiscriminators(2 * self.width + 2 + 4 * widths[0], config.members)
-        self.placed_memory, self.placed_coarse = Placed(grid), Placed(grid)
+        self.memory_scale, self.coarse_scale = Scale(logarithm=True), Scale(logarithm=True)
+        self.discriminator_scale = Scale(logarithm=False)
         self.register_buffer("fine_mean", torch.zeros(widths[0], 1, 1))
         self.register_buffer("fine_scale", torch.ones(widths[0], 1, 1))
-        self.register_buffer("discriminator_mean", torch.zeros(()))
-        self.register_buffer("discriminator_scale", torch.ones(()))
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`; D is that of packed levels."""
         near, coarse, inputs = self.measure(features)
-        found = self.discriminator(inputs)
         score = (
-            self.placed_memory(near)
-            + COARSE_WEIGHT * self.placed_coarse(coarse)
-            + DISCRIMINATOR_WEIGHT * (found - self.discriminator_mean) / self.discriminator_scale
+            self.memory_scale(near)
+            + COARSE_WEIGHT * self.coarse_scale(coarse)
+            + DISCRIMINATOR_WEIGHT * self.discriminator_scale(self.discriminator(inputs))
         )
         return torch.as_tensor(score.flatten(1))
 
