@@ -69,6 +69,12 @@ def good_images(count: int, seed: int) -> NDArray[np.uint8]:
     return np.clip(images, 0, 255).astype(np.uint8)
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generalad.training.residual.STEPS", 60)
+
+
+@pytest.mark.usefixtures("short")
 def test_it_learns_to_tell_good_from_drawn(backbone: Backbone) -> None:
     train, held_out, test = (good_images(n, seed) for seed, n in enumerate((24, 12, 12)))
     drawing = DrawnDefects(len(train), 32, seed=0)
@@ -92,6 +98,7 @@ def test_it_learns_to_tell_good_from_drawn(backbone: Backbone) -> None:
     assert spotted.min() > normal.max()
 
 
+@pytest.mark.usefixtures("short")
 def test_one_seed_gives_one_head(backbone: Backbone) -> None:
     train = features(backbone, good_images(6, 0))
     shares = np.zeros((6, 24), np.float16)
