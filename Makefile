@@ -15,7 +15,8 @@ demo: $(INSTALLED)    ## make parts, train, export, verify and find their defect
 install: $(INSTALLED) ## create .venv with everything
 
 test: check           ## checks, then all tests
-	$(BIN)/pytest -n 2
+	@# Two workers of one thread: threads of two networks on the same cores wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 check: $(INSTALLED)   ## ruff and mypy
 	$(BIN)/ruff check .
