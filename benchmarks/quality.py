@@ -34,13 +34,13 @@ Image = NDArray[np.uint8]
 
 
 def _light(factor: float) -> Callable[[Image], Image]:
-    return lambda image: np.clip(np.round(image * factor), 0, 255).astype(np.uint8)
+    return lambda image: np.asarray(np.clip(np.round(image * factor), 0, 255), np.uint8)
 
 
 def _contrast(factor: float) -> Callable[[Image], Image]:
     def shift(image: Image) -> Image:
         mean = image.mean()
-        return np.clip(np.round(mean + (image - mean) * factor), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.round(mean + (image - mean) * factor), 0, 255), np.uint8)
 
     return shift
 
@@ -123,7 +123,8 @@ def _shifts(detector: Path, data: Path) -> None:
             images = (shift(read_image(sample.path)) for sample in samples)
             found = list(model.predict(images, batch_size=8))
             scores = np.array([one.score for one in found])
-            wrong = sum(one.is_anomalous for one, bad in zip(found, defective, strict=True) if not bad)
+            alarms = np.array([one.is_anomalous for one in found])
+            wrong = int((alarms & ~defective).sum())
             print(
                 f"  {data.name} {name}: image AUROC {auroc(defective, scores):.3f},"
                 f" {wrong} of {int((~defective).sum())} good images anomalous",

@@ -58,7 +58,7 @@ def image_sets(
     good = np.zeros(len(calibration), dtype=np.bool_)
     sets = [ImageSet(CALIBRATION, calibration, good, (None,) * len(good)), _drawn(calibration)]
     if views:
-        shown = np.stack(views_of(calibration))
+        shown = np.stack(views_of(list(calibration)))
         sets.append(ImageSet(VIEWS, shown, good, (None,) * len(good)))
     if verify_on is not None:
         height, width = calibration.shape[1:3]

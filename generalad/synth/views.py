@@ -68,13 +68,12 @@ def view(image: Image, rng: np.random.Generator, *, moved: bool = True) -> Image
         moved: whether it may be shifted and turned.
     """
     height, width = image.shape[:2]
-    out = image.astype(np.float32)
+    out: NDArray[Any] = image.astype(np.float32)
     if moved and rng.random() < 0.5:
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-TURN, TURN), 1.0)
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-TURN, TURN), 1.0)
+        matrix: NDArray[Any] = np.asarray(turn)
         matrix[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * (width, height)
-        out = np.asarray(
-            cv2.warpAffine(out, matrix, (width, height), borderMode=cv2.BORDER_REFLECT), np.float32
-        )
+        out = cv2.warpAffine(out, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
     if rng.random() < 0.8:
         mean = out.mean()
         out = mean + (out - mean) * rng.uniform(1 - CONTRAST, 1 + CONTRAST)
@@ -93,4 +92,5 @@ def compressed(image: Image, quality: int) -> Image:
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded just now
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

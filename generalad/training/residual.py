@@ -163,7 +163,7 @@ def _scale(head: ResidualHead, held_out: Arrays) -> None:
     found = [head.discriminator(part) for part in inputs]
     judges = (head.memory_scale, head.coarse_scale, head.discriminator_scale)
     for scale, values in zip(judges, (near, coarse, found), strict=True):
-        scale.fit(torch.cat(values))
+        scale.fit(torch.cat(list(values)))
 
 
 def _inputs(head: ResidualHead, *values: NDArray[np.float16]) -> Tensor:

@@ -59,14 +59,14 @@ def test_the_head_needs_packed_levels() -> None:
 def features(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float16]:
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():
-        return backbone(pixels).half().numpy()
+        return np.asarray(backbone(pixels).half().numpy())
 
 
 def good_images(count: int, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     stripes = 100 + 60 * np.sin(np.arange(SIZE[1]) / 5)[None, :, None]
     images = stripes + rng.normal(0, 5, (count, *SIZE, 1)) + np.array([0, 10, 20])
-    return np.clip(images, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(images, 0, 255), np.uint8)
 
 
 @pytest.fixture
