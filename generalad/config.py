@@ -268,6 +268,16 @@ PRESETS: dict[str, Config] = {
 }
 
 
+PRESET_USES = {
+    "edge": "real parts, on any processor in minutes, without a download",
+    "small": "the paper's smallest backbone; a GPU, or hours",
+    "base": "the paper's middle backbone; a GPU",
+    "large": "the paper's best figures; a large GPU",
+    EMBEDDED: "demos and trials; real parts need edge or one of the paper's",
+}
+"""What each preset is good for, in a few words."""
+
+
 def load_config(preset: str = "large", *, file: Path | None = None) -> Config:
     """Build a configuration from a preset and, on top of it, a TOML file.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from generalad.calibration import (
     FOLDS,
     MOST_LEFT_OUT_ONE_BY_ONE,
+    VIEWS_RATE,
     Fit,
     Score,
     calibrate,
@@ -123,6 +124,22 @@ def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
     for scores, peaks in ((wrong, good), (good, wrong)):
         with pytest.raises(DataError, match="not finite"):
             calibrate(scores, peaks, target=0.1)
+
+
+@given(st.integers(20, 200), st.floats(-2, 4), st.sampled_from([0.01, 0.1]))
+def test_thresholds_keep_views_in_account(count: int, moved: float, target: float) -> None:
+    rng = np.random.default_rng(count)
+    scores, peaks = rng.normal(size=(2, count)).astype(np.float32)
+    views = (scores + np.float32(moved), peaks)
+    alone = calibrate(scores, peaks, target=target)
+    done = calibrate(scores, peaks, target=target, views=views)
+    assert done.thresholds.image >= alone.thresholds.image
+    assert done.thresholds.pixel == alone.thresholds.pixel  # these views have the same peaks
+    assert done.calibration.views_rate == max(target, VIEWS_RATE)
+    assert alone.calibration.views_rate is None
+    assert np.mean(views[0] >= done.thresholds.image) <= max(target, VIEWS_RATE)
+    if moved <= 0:
+        assert done.thresholds == alone.thresholds
 
 
 def test_no_scores_are_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.config import DISTORTIONS, PRESETS, Config, load_config
+from generalad.config import DISTORTIONS, PRESET_USES, PRESETS, Config, load_config
 from generalad.errors import ConfigError
 
 PAPER = {
@@ -208,3 +208,7 @@ def test_noise_follows_the_features_of_all_but_the_paper_s_backbones(
     assert PRESETS["small"].replaced(changes).noise_follows_features is follows
     trained = (preset for preset in PRESETS.values() if preset.method == "generalad")
     assert not any(preset.noise_follows_features for preset in trained)
+
+
+def test_every_preset_says_what_it_is_good_for() -> None:
+    assert PRESET_USES.keys() == PRESETS.keys()

@@ -65,9 +65,12 @@ def train(
     """
     from generalad.calibration import promise
     from generalad.cli.console import console, progress
+    from generalad.config import PRESET_USES
     from generalad.verbs import train as run
 
     screen = console()
+    if config is None:
+        screen.print(f"preset {preset}: {PRESET_USES[preset]}", markup=False)
     with progress(screen) as shown:
         trained = run(
             data,
@@ -97,6 +100,12 @@ def train(
     if calibration.grouping:
         screen.print(f"groups: {calibration.grouping}; none is on both sides", markup=False)
     screen.print(promise(calibration))
+    if calibration.views_rate is not None:
+        screen.print(
+            "views of the same images in other light, focus or compression: at most"
+            f" {calibration.views_rate:.2%} of them",
+            markup=False,
+        )
     for line in trade_off(calibration):
         screen.print(line, markup=False)
     screen.print(f"next: gad export {folder}")

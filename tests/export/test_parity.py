@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,20 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from generalad.errors import GateError
+from generalad.export.gate import calibrated
 from generalad.export.parity import LIMITS, Parity, compare, rank_correlation, refuse_infinite
-from generalad.export.verification_images import MOST_DEFECTS, image_sets
+from generalad.export.verification_images import (
+    CALIBRATION,
+    DEFECTS,
+    MOST_DEFECTS,
+    VIEWS,
+    image_sets,
+)
+from generalad.model.storage import Trained
 from generalad.runtime.backends.session import Outputs
 from generalad.synth.drawn_defects import KINDS, with_defect
+
+pytest_plugins = ["training_fixtures"]
 
 GOOD, BAD = 30, 10
 THRESHOLD = 2.6
@@ -40,6 +51,26 @@ def outputs(seed: int = 0) -> list[Outputs]:
         scores = (low + rng.uniform(0, 2.5, len(images))).astype(np.float32)
         found.append(Outputs(scores, maps))
     return found
+
+
+def test_views_are_a_set_of_their_own_and_move_thresholds(trained: Trained) -> None:
+    good = good_images()
+    sets = image_sets(good, views=True)
+    assert [one.name for one in sets] == [CALIBRATION, DEFECTS, VIEWS]
+    assert not sets[2].defective.any() and not np.array_equal(sets[2].images, good)
+    assert np.array_equal(sets[2].images, image_sets(good, views=True)[2].images)
+
+    maps = np.zeros((GOOD, 2, 2), np.float32)
+    on_good = Outputs(np.linspace(0, 1, GOOD, dtype=np.float32), maps)
+    on_views = Outputs(on_good.scores + 5, maps + 3)
+    spec = dataclasses.replace(
+        trained.spec,
+        calibration=dataclasses.replace(trained.spec.calibration, group_of=()),
+    )
+    plain, wide = calibrated(spec, on_good), calibrated(spec, on_good, on_views)
+    assert plain.thresholds.image == pytest.approx(1) and plain.thresholds.pixel < 1e-6
+    assert 5.9 < wide.thresholds.image <= 6.001 and wide.thresholds.pixel == pytest.approx(3)
+    assert wide.calibration.views_rate == 0.05 and plain.calibration.views_rate is None
 
 
 def judge(
