@@ -30,7 +30,7 @@ from generalad.model.whitening import LIMIT, Whitening
 REDUCED = 64
 """Channels of a discriminator after its first product."""
 
-COARSE_WEIGHT, DISCRIMINATOR_WEIGHT = 0.5, 1.0
+COARSE_WEIGHT, DISCRIMINATOR_WEIGHT = 0.5, 0.75
 """Of the judges beside the memory, in units of their deviation on good images."""
 
 _FLOOR = 1e-3
