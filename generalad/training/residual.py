@@ -30,6 +30,9 @@ DROPPED = 0.3
 VISIBLE = 0.04
 """A patch of which this share or more changed visibly is a defect; of less, it is left out."""
 
+MOST_IMAGES = 2000
+"""Good images that are looked at, at random: more change nothing but the memory that they take."""
+
 _CHUNK = 32
 
 Arrays = Sequence[NDArray[np.float16]]
@@ -59,6 +62,9 @@ def fit_residual(
     Returns:
         The loss of each step: the sum of the mean cross-entropies of good and defective patches.
     """
+    good, held_out = (
+        [_some(values, config.seed) for values in arrays] for arrays in (good, held_out)
+    )
     with torch.no_grad():
         _whiten(head, good)
         progress("memory", 0, 1)
@@ -68,6 +74,14 @@ def fit_residual(
     with torch.no_grad():
         _scale(head, held_out)
     return losses
+
+
+def _some(values: NDArray[np.float16], seed: int) -> NDArray[np.float16]:
+    """At most `MOST_IMAGES` of n images."""
+    if len(values) <= MOST_IMAGES:
+        return values
+    chosen = np.random.default_rng([seed, 6]).permutation(len(values))[:MOST_IMAGES]
+    return values[np.sort(chosen)]
 
 
 def _whiten(head: ResidualHead, good: Arrays) -> None:

@@ -13,7 +13,7 @@ from generalad.errors import ConfigError
 from generalad.model.backbone import Backbone, LevelsBackbone, wrap
 from generalad.model.heads import ResidualHead, build_head
 from generalad.model.levels import pack, unpack
-from generalad.training.residual import fit_residual, patch_labels
+from generalad.training.residual import _some, fit_residual, patch_labels
 from generalad.training.synthetic_defects import DRAW, DrawnDefects, with_defect
 
 SIZE = (64, 96)
@@ -96,6 +96,15 @@ def test_it_learns_to_tell_good_from_drawn(backbone: Backbone) -> None:
             for part in (test, spots)
         )
     assert spotted.min() > normal.max()
+
+
+def test_only_some_of_very_many_images_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generalad.training.residual.MOST_IMAGES", 5)
+    many = np.arange(20, dtype=np.float16).reshape(20, 1, 1)
+    some, again, others = _some(many, 0), _some(many, 0), _some(many, 1)
+    assert len(np.unique(some)) == 5 and np.isin(some, many).all()
+    assert np.array_equal(some, again) and not np.array_equal(some, others)
+    assert np.array_equal(_some(many[:5], 0), many[:5])
 
 
 @pytest.mark.usefixtures("short")
