@@ -69,8 +69,6 @@ def train(
     from generalad.verbs import train as run
 
     screen = console()
-    if config is None:
-        screen.print(f"preset {preset}: {PRESET_USES[preset]}", markup=False)
     with progress(screen) as shown:
         trained = run(
             data,
@@ -97,6 +95,8 @@ def train(
         f"[bold]{folder}[/bold]: trained on {spec.training_set.images} images{skipped}, threshold"
         f" {spec.thresholds.image:.4g} from {calibration.images} held-out good images"
     )
+    if config is None:
+        screen.print(f"preset {preset}: {PRESET_USES[preset]}", markup=False)
     if calibration.grouping:
         screen.print(f"groups: {calibration.grouping}; none is on both sides", markup=False)
     screen.print(promise(calibration))
