@@ -116,9 +116,9 @@ def calibrate(
         raise DataError("calibration scores are not finite", remedy="check the weights")
     highest, reached = conformal_quantile(scores, target=target, groups=groups)
     highest_peak = conformal_quantile(peaks, target=target, groups=groups)[0]
-    if views is not None:
-        rate = max(target, VIEWS_RATE)
-        others = [conformal_quantile(part, target=rate, groups=groups)[0] for part in views]
+    views_rate = None if views is None else max(target, VIEWS_RATE)
+    if views is not None and views_rate is not None:
+        others = [conformal_quantile(part, target=views_rate, groups=groups)[0] for part in views]
         highest, highest_peak = max(highest, others[0]), max(highest_peak, others[1])
     image, pixel = _just_above(highest), _just_above(highest_peak)
     median = float(np.median(scores))
@@ -139,7 +139,7 @@ def calibrate(
             grouping=grouping,
             group_of=() if alone else tuple(numbers.tolist()),
             folds=folds,
-            views_rate=None if views is None else max(target, VIEWS_RATE),
+            views_rate=views_rate,
         ),
     )
 
@@ -250,7 +250,7 @@ def promise(calibration: Calibration) -> str:
         return (
             f"false alarms on good parts: about {max(target, reached):.2%} expected, not proven"
             f" ({of_what}, each scored without its fold of {calibration.folds})"
-            + ("" if kept else f"; {target:.2%} takes {_needed(target)}")
+            + ("" if kept else f"; {target:.2%} takes {calibration_needed(target)}")
         )
     if kept:
         new = " of the images of a new group" if grouped else ""
@@ -259,12 +259,14 @@ def promise(calibration: Calibration) -> str:
     noun = "groups" if grouped else "good images"
     return (
         f"false alarms on good parts: {found} can promise {reached:.2%} at best, not the"
-        f" {target:.2%} asked for → hold out {_needed(target)} {noun}"
+        f" {target:.2%} asked for → hold out {calibration_needed(target)} {noun}"
     )
 
 
-def _needed(target: float) -> int:
-    return round(1 / target) - 1
+def calibration_needed(false_alarm_rate: float) -> int:
+    """Fewest calibration images that can promise a false-alarm rate: n + 1 >= 1 / rate."""
+    # The rounding keeps 1 / 0.01 and the like from becoming one more by a last binary digit.
+    return max(1, math.ceil(round(1 / false_alarm_rate, 6)) - 1)
 
 
 def _from_zero(groups: Sequence[int] | None, count: int) -> NDArray[Any]:

@@ -18,13 +18,14 @@ from generalad.calibration import (
     Fit,
     Score,
     calibrate,
+    calibration_needed,
     conformal_quantile,
     conformal_rank,
     out_of_fold,
     promise,
 )
 from generalad.data.samples import Sample
-from generalad.data.splits import calibration_needed, split_calibration
+from generalad.data.splits import split_calibration
 from generalad.errors import DataError
 
 RATES = st.floats(1e-4, 0.5)

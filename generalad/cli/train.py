@@ -113,7 +113,7 @@ def train(
 
 def trade_off(calibration: Calibration) -> list[str]:
     """What a lower rate of false alarms costs, as a table."""
-    from generalad.data.splits import calibration_needed
+    from generalad.calibration import calibration_needed
 
     rows = calibration.drawn_misses
     if not rows:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from generalad.calibration import calibration_needed
 from generalad.data.samples import Sample
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes, sha256_of_file
@@ -61,12 +61,6 @@ def split_calibration(
         tuple(sample for index, sample in enumerate(samples) if index not in chosen),
         tuple(sample for index, sample in enumerate(samples) if index in chosen),
     )
-
-
-def calibration_needed(false_alarm_rate: float) -> int:
-    """Fewest calibration images that can promise a false-alarm rate: n + 1 >= 1 / rate."""
-    # The rounding keeps 1 / 0.01 and the like from becoming one more by a last binary digit.
-    return max(1, math.ceil(round(1 / false_alarm_rate, 6)) - 1)
 
 
 def few_shot(samples: Sequence[Sample], shots: int, offset: int) -> tuple[Sample, ...]:

@@ -56,7 +56,8 @@ class Views:
 
 def views_of(images: Sequence[Image]) -> list[Image]:
     """One view of each image, always the same; thresholds are set with those of held-out images."""
-    return [view(image, np.random.default_rng([0, 4, i])) for i, image in enumerate(images)]
+    views = Views(len(images), len(images), seed=0)
+    return [views(index, images.__getitem__)[0] for index in range(len(images))]
 
 
 def view(image: Image, rng: np.random.Generator, *, moved: bool = True) -> Image:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from generalad.calibration import calibration_needed
 from generalad.data.samples import Sample
-from generalad.data.splits import calibration_needed, few_shot, hold_out, split_calibration
+from generalad.data.splits import few_shot, hold_out, split_calibration
 from generalad.errors import DataError
 from generalad.parallel import map_threads
 
