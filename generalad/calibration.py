@@ -114,12 +114,9 @@ def calibrate(
         )
     if not (np.isfinite(scores).all() and np.isfinite(peaks).all()):
         raise DataError("calibration scores are not finite", remedy="check the weights")
-    highest, reached = conformal_quantile(scores, target=target, groups=groups)
-    highest_peak = conformal_quantile(peaks, target=target, groups=groups)[0]
-    views_rate = None if views is None else max(target, VIEWS_RATE)
-    if views is not None and views_rate is not None:
-        others = [conformal_quantile(part, target=views_rate, groups=groups)[0] for part in views]
-        highest, highest_peak = max(highest, others[0]), max(highest_peak, others[1])
+    on_views = (None, None) if views is None else views
+    highest, reached = highest_good(scores, target=target, groups=groups, views=on_views[0])
+    highest_peak, _ = highest_good(peaks, target=target, groups=groups, views=on_views[1])
     image, pixel = _just_above(highest), _just_above(highest_peak)
     median = float(np.median(scores))
     # Equal scores leave no distance to scale by; any positive number keeps the mapping increasing.
@@ -139,9 +136,38 @@ def calibrate(
             grouping=grouping,
             group_of=() if alone else tuple(numbers.tolist()),
             folds=folds,
-            views_rate=views_rate,
+            views_rate=None if views is None else _views_rate(target),
         ),
     )
+
+
+def highest_good(
+    values: NDArray[np.float32],
+    *,
+    target: float,
+    groups: Sequence[int] | None = None,
+    views: NDArray[np.float32] | None = None,
+) -> tuple[np.float32, float]:
+    """What a threshold lies just above: `conformal_quantile`, and that of views where it is higher.
+
+    Args:
+        values: (n,) finite.
+        target: 0...1.
+        groups: as in `calibrate`.
+        views: (n,) values of views of the same images; None where they are not looked at.
+
+    Returns:
+        The value, and the probability that can be promised of images themselves.
+    """
+    highest, reached = conformal_quantile(values, target=target, groups=groups)
+    if views is not None:
+        on_views = conformal_quantile(views, target=_views_rate(target), groups=groups)[0]
+        highest = max(highest, on_views)
+    return highest, reached
+
+
+def _views_rate(target: float) -> float:
+    return max(target, VIEWS_RATE)
 
 
 def conformal_quantile(

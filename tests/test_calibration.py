@@ -21,6 +21,7 @@ from generalad.calibration import (
     calibration_needed,
     conformal_quantile,
     conformal_rank,
+    highest_good,
     out_of_fold,
     promise,
 )
@@ -141,6 +142,19 @@ def test_thresholds_keep_views_in_account(count: int, moved: float, target: floa
     assert np.mean(views[0] >= done.thresholds.image) <= max(target, VIEWS_RATE)
     if moved <= 0:
         assert done.thresholds == alone.thresholds
+
+
+@given(st.integers(20, 200), st.floats(-2, 4), st.sampled_from([0.01, 0.05, 0.1]))
+def test_drawn_misses_are_counted_at_the_threshold_of_their_rate(
+    count: int, moved: float, target: float
+) -> None:
+    rng = np.random.default_rng(count)
+    scores, drawn = rng.normal(size=(2, count)).astype(np.float32)
+    views = scores + np.float32(moved)
+    highest, reached = highest_good(scores, target=target, views=views)
+    done = calibrate(scores, scores, target=target, views=(views, scores))
+    assert np.array_equal(drawn <= highest, drawn < done.thresholds.image)
+    assert reached == done.calibration.reached
 
 
 def test_no_scores_are_refused() -> None:

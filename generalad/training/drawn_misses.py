@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.calibration import conformal_quantile
+from generalad.calibration import highest_good
 from generalad.spec import DrawnMisses
 from generalad.synth.drawn_defects import with_defect
 
@@ -22,6 +22,7 @@ def drawn_misses(
     images: Sequence[NDArray[np.uint8]],
     scores: NDArray[np.float32],
     groups: Sequence[int],
+    views: NDArray[np.float32] | None = None,
 ) -> tuple[DrawnMisses, ...]:
     """Count the drawn defects that the thresholds for `RATES` miss.
 
@@ -30,6 +31,7 @@ def drawn_misses(
         images: calibration images (H, W, 3) uint8 RGB, at the network's input size.
         scores: (n,) raw scores of these.
         groups: (n,) as in `calibrate`.
+        views: (n,) scores of views of them, where thresholds look at these.
     """
     count = min(max(len(images), LEAST), MOST)
     # All images in turn where there are few, and at random, so that each meets all kinds.
@@ -38,7 +40,7 @@ def drawn_misses(
     drawn = score([with_defect(images[place], index)[0] for index, place in enumerate(chosen)])
     misses = []
     for rate in RATES:
-        highest, reached = conformal_quantile(scores, target=rate, groups=groups)
+        highest, reached = highest_good(scores, target=rate, groups=groups, views=views)
         missed = int((drawn <= highest).sum())
         misses.append(DrawnMisses(rate, reached, missed, count))
     return tuple(misses)

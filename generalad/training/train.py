@@ -122,16 +122,21 @@ def train_detector(
         images, sizes = read_resized(split.calibration, config.image_size)
         scores, peaks = score_images(detector.eval(), images, progress=progress)
         groups = split.grouping.numbers(split.calibration)
+        views = _scores_of_views(detector, images, config, progress)
         calibrated = calibrate(
             scores,
             peaks,
             target=config.false_alarm_rate,
             groups=groups,
             grouping=split.grouping.what,
-            views=_scores_of_views(detector, images, config, progress),
+            views=views,
         )
         misses = drawn_misses(
-            lambda drawn: score_images(detector, drawn)[0], images, scores, groups
+            lambda drawn: score_images(detector, drawn)[0],
+            images,
+            scores,
+            groups,
+            views=None if views is None else views[0],
         )
         spec = describe(
             detector,
