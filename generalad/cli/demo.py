@@ -46,7 +46,7 @@ def demo(
     screen.print(f"[bold]{first.report.parent}[/bold]  one page of figures a category")
     screen.print(f"[bold]{belt.video}[/bold]  the conveyor, inspected")
     screen.print(f"done in {time.monotonic() - started:.0f} s; next, your own images:")
-    screen.print("  gad train FOLDER_OF_GOOD_IMAGES --preset small")
+    screen.print("  gad train FOLDER_OF_GOOD_IMAGES")
 
 
 def table(result: DemoResult) -> Table:
