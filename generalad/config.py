@@ -187,6 +187,16 @@ class Config:
         return self.method != "generalad" and len(self.layers) == 3
 
     @property
+    def learns_from_views(self) -> bool:
+        """Whether the head learns from views of good images and its thresholds look at them."""
+        return self.method == "residual"
+
+    @property
+    def learns_quickly(self) -> bool:
+        """Whether a head can be taught several times over, see `generalad.training.few_images`."""
+        return self.method in ("residual", "gaussian", "patchcore")
+
+    @property
     def noise_follows_features(self) -> bool:
         """Whether the noise is to be multiplied by the spread of the features."""
         if self.noise_units == "auto":

@@ -83,8 +83,11 @@ class Material:
 
     def drawn(self) -> Features:
         """Features of training images with drawn defects, and the defects' shares of patches."""
-        drawing = DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
-        return self._features(self.train, "drawn defects", drawing)
+        return self._features(self.train, "drawn defects", self.drawing())
+
+    def drawing(self) -> DrawnDefects:
+        """How the drawn defects of `drawn` are made."""
+        return DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
 
     def cached_good(self) -> int:
         """Training images whose features are in the cache already."""
@@ -140,7 +143,7 @@ def fit_head(
     device: torch.device,
     checkpoint: Path | None = None,
 ) -> list[float]:
-    """Teach a head what good images look like, in place.
+    """Teach a head what good images look like, in place, and set its scales on held-out ones.
 
     Args:
         head: untrained, on `device`.
@@ -154,44 +157,100 @@ def fit_head(
         The mean loss of each epoch or step; empty for methods without any.
     """
     if isinstance(head, GeneralADHead):
-        features = material.good()
-        if head.whitening is not None:
-            head.whitening.fit(_patch_features(head, features))
-            features = dataclasses.replace(features, whitening=head.whitening)
-        if config.noise_follows_features:
-            features = dataclasses.replace(features, spread=channel_spread(features.values))
-        return fit(
-            head.discriminator,
-            features,
-            config,
-            device=device,
-            checkpoint=checkpoint,
-            progress=material.progress,
-        )
+        return _fit_generalad(head, material, config, device, checkpoint)
+    losses = teach(head, material, config)
     if isinstance(head, ResidualHead):
-        drawn = material.drawn()
+        arrays = (material.held_out_good().values, material.held_out_views().values)
+        head.fit_scales(torch.cat([judged(head, values) for values in arrays]))
+    return losses
+
+
+def teach(
+    head: Head, material: Material, config: Config, *, only: NDArray[np.intp] | None = None
+) -> list[float]:
+    """Teach a head that learns quickly everything but its scales.
+
+    Args:
+        head: untrained; of any method but `generalad`.
+        material: to learn from.
+        config: of the run.
+        only: numbers of the training images to learn from; None for all.
+
+    Returns:
+        The loss of each step; empty for methods without any.
+    """
+    count = len(material.train)
+    good = _made_of(only, np.arange(count), material.good().values)
+    if isinstance(head, ResidualHead):
+        views, drawn = material.views(), material.drawn()
         assert drawn.shares is not None
+        of_view = np.arange(len(views)) % count
+        drawing = material.drawing()
+        of_drawn = np.array([drawing.sources(index) for index in range(len(drawn))])
         return fit_residual(
             head,
-            [material.good().values, material.views().values],
-            drawn.values,
-            drawn.shares,
-            [material.held_out_good().values, material.held_out_views().values],
+            [good, _made_of(only, of_view, views.values)],
+            _made_of(only, of_drawn, drawn.values),
+            _made_of(only, of_drawn, drawn.shares),
             config,
             progress=material.progress,
         )
     assert isinstance(head, (GaussianHead, PatchCoreHead))
-    head.fit(_patch_features(head, material.good()))
+    head.fit(_patch_features(head, good))
     material.progress("training", 1, 1)
     return []
 
 
-def _patch_features(head: Head, features: Features) -> NDArray[np.float16]:
+@torch.inference_mode()
+def judged(head: Head, values: NDArray[np.float16], *, chunk: int = 32) -> torch.Tensor:
+    """`Head.judge` of cached features (n, N, D): (n, J, N) on the head's device."""
+    device = next(head.buffers()).device
+    parts = [
+        head.judge(torch.from_numpy(np.asarray(values[first : first + chunk])).to(device).float())
+        for first in range(0, len(values), chunk)
+    ]
+    return torch.cat(parts)
+
+
+def _made_of(
+    only: NDArray[np.intp] | None, sources: NDArray[np.intp], values: NDArray[np.float16]
+) -> NDArray[np.float16]:
+    """Those of n values whose sources, (n,) or (n, k) numbers of images, are all among `only`."""
+    if only is None:
+        return values
+    known = np.isin(sources, only)
+    return values[known if known.ndim == 1 else known.all(axis=1)]
+
+
+def _fit_generalad(
+    head: GeneralADHead,
+    material: Material,
+    config: Config,
+    device: torch.device,
+    checkpoint: Path | None,
+) -> list[float]:
+    features = material.good()
+    if head.whitening is not None:
+        head.whitening.fit(_patch_features(head, features.values))
+        features = dataclasses.replace(features, whitening=head.whitening)
+    if config.noise_follows_features:
+        features = dataclasses.replace(features, spread=channel_spread(features.values))
+    return fit(
+        head.discriminator,
+        features,
+        config,
+        device=device,
+        checkpoint=checkpoint,
+        progress=material.progress,
+    )
+
+
+def _patch_features(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:
     """What `Head.patch_features` makes of cached features, (n, N, dim)."""
     if not head.widths:
-        return features.values
+        return values
     parts = [
-        head.patch_features(torch.from_numpy(features.values[first : first + 64]).float()).half()
-        for first in range(0, len(features), 64)
+        head.patch_features(torch.from_numpy(values[first : first + 64]).float()).half()
+        for first in range(0, len(values), 64)
     ]
     return torch.cat(parts).numpy()

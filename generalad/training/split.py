@@ -17,6 +17,9 @@ from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
 from generalad.progress import Progress
 
+FEW_GROUPS = 50
+"""With fewer groups of good images none is held out: a fifth of them says too little of a rate."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -25,7 +28,9 @@ class Split:
     Attributes:
         name: of the dataset.
         train: to train on.
-        calibration: to calibrate with; of no group that is trained on.
+        calibration: to calibrate with; of no group that is trained on, unless `out_of_fold`.
+        out_of_fold: whether too few images are there to hold some out: all are trained on, and
+            calibrated with as `generalad.training.few_images` says.
         hashes: of every file's content.
         skipped: names of unusable files.
         grouping: which images belong together.
@@ -39,6 +44,7 @@ class Split:
     skipped: tuple[str, ...]
     grouping: Grouping
     sizes: dict[str, int]
+    out_of_fold: bool = False
 
     def fingerprint(self) -> str:
         """One hash over the contents of all images, in order."""
@@ -67,9 +73,20 @@ def split_dataset(
     good = without(good, checked.unusable)
     hashes = dict(checked.sha256)
     grouping = group_images(good, config.group, checked)
-    train_set, held_out = _train_and_calibration(good, config, grouping)
+    few = _too_few_to_hold_out(good, config, grouping)
+    if few:
+        train_set = held_out = good.train
+    else:
+        train_set, held_out = _train_and_calibration(good, config, grouping)
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(dataset.name, train_set, held_out, hashes, skipped, grouping, checked.sizes)
+    return Split(dataset.name, train_set, held_out, hashes, skipped, grouping, checked.sizes, few)
+
+
+def _too_few_to_hold_out(good: Dataset, config: Config, grouping: Grouping) -> bool:
+    """Whether images that are held out would be too few for a threshold; all could be used."""
+    groups = len({grouping.of[sample.path] for sample in good.train})
+    given = bool(config.shots or good.calibration)
+    return config.learns_quickly and not given and 2 <= groups < FEW_GROUPS
 
 
 def _train_and_calibration(

@@ -14,7 +14,7 @@ import timm
 import torch
 from numpy.typing import NDArray
 
-from generalad.calibration import Calibrated, calibrate
+from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate
 from generalad.config import Config
 from generalad.data.dataset import Sample
 from generalad.files import read_json, write_json
@@ -36,6 +36,7 @@ from generalad.spec import (
 from generalad.synth.views import views_of
 from generalad.training.drawn_misses import drawn_misses
 from generalad.training.duration import estimate
+from generalad.training.few_images import CalibrationScores, fit_on_all
 from generalad.training.input_size import in_shape_of_images
 from generalad.training.methods import Material, fit_head
 from generalad.training.objective import chance_loss, chance_warning
@@ -116,27 +117,33 @@ def train_detector(
             )
             if line := expected.announcement(config):
                 log(line)
-        losses = fit_head(
-            detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
-        )
         images, sizes = read_resized(split.calibration, config.image_size)
-        scores, peaks = score_images(detector.eval(), images, progress=progress)
         groups = split.grouping.numbers(split.calibration)
-        views = _scores_of_views(detector, images, config, progress)
+        if split.out_of_fold:
+            losses, found = fit_on_all(detector, material, groups, config, device=place)
+            detector.eval()
+        else:
+            losses = fit_head(
+                detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
+            )
+            found = _held_out_scores(detector.eval(), images, config, progress)
+        scores = found.scores
         calibrated = calibrate(
             scores,
-            peaks,
+            found.peaks,
             target=config.false_alarm_rate,
             groups=groups,
             grouping=split.grouping.what,
-            views=views,
+            folds=found.folds,
+            source=OUT_OF_FOLD if split.out_of_fold else HELD_OUT,
+            views=found.views,
         )
         misses = drawn_misses(
             lambda drawn: score_images(detector, drawn)[0],
             images,
             scores,
             groups,
-            views=None if views is None else views[0],
+            views=None if found.views is None else found.views[0],
         )
         spec = describe(
             detector,
@@ -192,16 +199,18 @@ def score_images(
     return np.concatenate(scores), np.concatenate(peaks)
 
 
-def _scores_of_views(
+def _held_out_scores(
     detector: Detector,
     images: Sequence[NDArray[np.uint8]],
     config: Config,
     progress: Progress | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Scores and peaks of a view of each image, for methods that learn from views."""
-    if config.method != "residual":
-        return None
-    return score_images(detector, views_of(images), progress=progress)
+) -> CalibrationScores:
+    """Scores of held-out images, and of a view of each for methods that learn from views."""
+    scores, peaks = score_images(detector, images, progress=progress)
+    views = None
+    if config.learns_from_views:
+        views = score_images(detector, views_of(images), progress=progress)
+    return CalibrationScores(scores, peaks, views, folds=0)
 
 
 def describe(

@@ -40,6 +40,23 @@ class Head(nn.Module):
         """Features (B, N, D) float32 to scores (B, N), raw, higher is more anomalous."""
         raise NotImplementedError
 
+    def judge(self, features: Tensor) -> Tensor:
+        """Features (B, N, D) to (B, J, N): what `forward` brings to one scale and adds.
+
+        Most methods have one judge, their score.
+        """
+        return self.forward(features).unsqueeze(1)
+
+    def add(self, judged: Tensor) -> Tensor:
+        """Scores (B, N) from what `judge` gave."""
+        return judged[:, 0]
+
+    def fit_scales(self, judged: Tensor) -> None:
+        """Set the scales of the judges from what `judge` gave for good images that taught nothing.
+
+        Methods with one judge have no scales.
+        """
+
     def patch_features(self, features: Tensor) -> Tensor:
         """Features as they are, or of packed levels the first two: (B, N, dim)."""
         return patch_features(features, self.widths, self.grid) if self.widths else features
