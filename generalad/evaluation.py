@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.dataset import Sample, load_masks, open_dataset
+from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
+from generalad.data.public_sets import differences
 from generalad.errors import DataError
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.evaluate import evaluate as measure
@@ -31,18 +32,22 @@ class Evaluated:
         results: one for each test image, in order of their names.
         spec: of the artifact.
         backend: what it ran on.
+        incomplete: in how far a public data set is not as it was published; empty where it is.
     """
 
     evaluation: Evaluation
     results: list[ImageResult]
     spec: Spec
     backend: str
+    incomplete: str = ""
 
 
 def evaluate(
     artifact: str | Path,
-    data: str | Path,
+    data: str | Path | Dataset,
     *,
+    class_name: str | None = None,
+    anomalous: str | None = None,
     weights: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -54,7 +59,9 @@ def evaluate(
 
     Args:
         artifact: an exported file, or the folder of a detector.
-        data: a dataset with test images, see docs/data.md.
+        data: a dataset with test images, see docs/data.md; or what `open_dataset` returned.
+        class_name: which of several classes.
+        anomalous: in its place, the class that is anomalous, see `open_dataset`.
         weights: for a detector whose backbone weights moved since training.
         device: to run on; for an exported file see `open_session`.
         threads: CPU threads, for an exported file.
@@ -66,9 +73,10 @@ def evaluate(
         DataError: no test images, or some cannot be read.
         ArtifactError: not a detector or artifact.
     """
+    dataset = as_dataset(data, class_name, anomalous=anomalous)
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
-        results = score_dataset(session, data, batch_size=batch_size, progress=progress)
+        results = score_dataset(session, dataset, batch_size=batch_size, progress=progress)
     evaluation = measure(results, image_size=spec.image_size, image_threshold=spec.thresholds.image)
     if html is not None:
         write_report(
@@ -78,14 +86,14 @@ def evaluate(
             title=f"{spec.class_name}: {spec.method}",
             read_image=read_image,
             pixel_threshold=spec.thresholds.pixel,
-            facts={"Data": str(data), **facts(spec, backend)},
+            facts={"Data": str(dataset.root), **facts(spec, backend)},
         )
-    return Evaluated(evaluation, results, spec, backend)
+    return Evaluated(evaluation, results, spec, backend, differences(dataset))
 
 
 def score_dataset(
     session: Session,
-    data: str | Path,
+    data: str | Path | Dataset,
     *,
     batch_size: int = 8,
     progress: Progress | None = None,
@@ -95,10 +103,10 @@ def score_dataset(
     Raises:
         DataError: no test images, or some cannot be read.
     """
-    dataset = open_dataset(data)
+    dataset = as_dataset(data)
     if not dataset.test:
         raise DataError(
-            f"{data} has no test images",
+            f"{dataset.root} has no test images",
             remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
         )
     return list(_score(session, dataset.test, batch_size, progress))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from generalad.cli.options import Argument, Category, Json, Option
+from generalad.cli.options import Anomalous, Argument, Category, ClassName, Json, Option
 
 
 def check(
-    data: Annotated[Path, Argument("Folder of images, MVTec class folder, or CSV.")],
+    data: Annotated[Path, Argument("Folder of images, class folder, folder of classes, or CSV.")],
+    class_name: ClassName = None,
+    anomalous: Anomalous = None,
     json: Json = False,
 ) -> int:
     """Read every file once and list what is wrong, with the remedy.
@@ -25,7 +27,7 @@ def check(
 
     screen = console()
     with progress(screen) as shown:
-        found = check_dataset(open_dataset(data), progress=shown)
+        found = check_dataset(open_dataset(data, class_name, anomalous=anomalous), progress=shown)
     for line in render_problems(found):
         screen.print(line, markup=False)
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)

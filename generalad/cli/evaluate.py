@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from generalad.cli.options import Argument, Json, Option
+from generalad.cli.options import Anomalous, Argument, ClassName, Json, Option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def evaluate(
     artifact: Annotated[Path, Argument("Exported file, or folder of a detector.")],
     data: Annotated[Path, Argument("Dataset with test images: folder or CSV.")],
+    class_name: ClassName = None,
+    anomalous: Anomalous = None,
     html: Annotated[
         Path | None, Option("Write a self-contained HTML report here.", metavar="FILE")
     ] = None,
@@ -51,11 +53,15 @@ def evaluate(
         done = measure(
             artifact,
             data,
+            class_name=class_name,
+            anomalous=anomalous,
             weights=weights,
             device=device,
             html=html,
             progress=shown,
         )
+    if done.incomplete:
+        screen.print(f"warning: {done.incomplete}", markup=False)
     screen.print(table(done))
     if html is not None:
         screen.print(f"report: [bold]{html}[/bold]")
