@@ -23,8 +23,8 @@ COMMANDS = {
     "data": Command(
         "Start",
         "data",
-        "Check a dataset (data check) or make one (data synth).",
-        ("check", "synth"),
+        "Check a dataset, make one (data synth), or unpack CIFAR and Fashion-MNIST.",
+        ("check", "synth", "unpack"),
     ),
     "train": Command("Train", "train", "Learn what good looks like from a folder of good images."),
     "eval": Command(

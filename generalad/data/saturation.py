@@ -1,8 +1,8 @@
 """Saturation thresholds of MVTec LOCO: how much of a defect has to be found.
 
-Bergmann et al., "Beyond Dents and Scratches" (IJCV 2022): a missing object can be marked anywhere it
-might lie, so a part of that area is enough. defects_config.json says how large a part, for each kind
-of defect, which is told by the value of the pixels in its mask. Every mask file is one region.
+Bergmann et al., "Beyond Dents and Scratches" (IJCV 2022): a missing object can be marked anywhere
+it might lie, so a part of that area is enough. defects_config.json says how large a part, for each
+kind of defect, which is told by the value of the pixels in its mask. Every mask file is one region.
 """
 
 from __future__ import annotations

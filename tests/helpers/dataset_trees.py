@@ -249,16 +249,16 @@ def cifar(folder: Path, coarse: bool) -> Path:
     """CIFAR-10 or CIFAR-100 as published, to be unpacked; its MD5 sums are others."""
     rng = np.random.default_rng(0)
 
-    def batch(path: Path, count: int, key: bytes, classes: int) -> None:
+    def batch(path: Path, count: int, key: str, classes: int) -> None:
         labels = [number % classes for number in range(count)]
         data = rng.integers(0, 256, (count, 3072), np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps({b"data": data, key: labels}))
+        path.write_bytes(pickle.dumps({"data": data, key: labels}))
 
     if coarse:
         root = folder / "cifar-100-python"
-        batch(root / "train", 200, b"fine_labels", 100)
-        batch(root / "test", 100, b"fine_labels", 100)
+        batch(root / "train", 200, "fine_labels", 100)
+        batch(root / "test", 100, "fine_labels", 100)
         from generalad.data.public_sets import public_set
 
         fine = sorted(name for names in public_set("cifar-100").groups.values() for name in names)
@@ -266,8 +266,8 @@ def cifar(folder: Path, coarse: bool) -> Path:
         return folder
     root = folder / "cifar-10-batches-py"
     for number in range(1, 6):
-        batch(root / f"data_batch_{number}", 10, b"labels", 10)
-    batch(root / "test_batch", 20, b"labels", 10)
+        batch(root / f"data_batch_{number}", 10, "labels", 10)
+    batch(root / "test_batch", 20, "labels", 10)
     from generalad.data.public_sets import public_set
 
     names = list(public_set("cifar-10").images)
