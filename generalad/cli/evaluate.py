@@ -119,7 +119,7 @@ def table(done: Evaluated) -> Table:
         caption_justify="left",
         box=SIMPLE,
     )
-    for heading in ("", "image AUROC", "image AP", "pixel AUROC", "AUPRO", "missed"):
+    for heading in ("", "image AUROC", "image AP", "pixel AUROC", "pixel AP", "AUPRO", "missed"):
         grid.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for kind in found.defect_types:
         grid.add_row(
@@ -127,6 +127,7 @@ def table(done: Evaluated) -> Table:
             number(kind.image_auroc),
             number(kind.image_average_precision),
             number(kind.pixel_auroc),
+            number(kind.pixel_average_precision),
             number(kind.aupro),
             rate(kind.missed),
         )
@@ -136,6 +137,7 @@ def table(done: Evaluated) -> Table:
         number(found.image_auroc),
         number(found.image_average_precision),
         number(found.pixel_auroc),
+        number(found.pixel_average_precision),
         number(found.aupro),
         rate(found.misses),
     )
@@ -166,8 +168,25 @@ def _caption(done: Evaluated) -> str:
     lines = [
         f"False alarms: {alarms.count} of {alarms.total}{share}, at the artifact's own threshold.",
         f"Best F1 {best.value:.3f}, its threshold chosen on these test images.",
+        *_more_about_pixels(done),
         "Below each figure: 95 % interval over images.",
     ]
     if rule := done.spec.metrics.get("selection_rule"):
         lines.append(f"Selection: {rule}.")
     return "\n".join(lines)
+
+
+def _more_about_pixels(done: Evaluated) -> list[str]:
+    """One line on the metrics that have no column; none without masks."""
+    found = done.evaluation
+    named = {
+        "AUPRO to 0.05": found.aupro_005,
+        "SegF1 at the pixel threshold": found.seg_f1,
+        "AU-sPRO to 0.05": found.au_spro_005,
+    }
+    known = [
+        f"{name} {one.value:.3f}"
+        for name, one in named.items()
+        if one is not None and not math.isnan(one.value)
+    ]
+    return [f"Pixels: {', '.join(known)}."] if known else []

@@ -12,6 +12,7 @@ from generalad.data.check import check_dataset
 from generalad.data.dataset import Dataset, load_masks, open_dataset
 from generalad.data.public_sets import differences, public_set, public_sets
 from generalad.data.samples import Published
+from generalad.data.saturation import saturated_regions
 from generalad.errors import DataError, UsageError
 
 INDUSTRIAL = ("mvtec-ad", "mvtec-loco", "mvtec-ad-2", "visa", "mpdd", "real-iad")
@@ -328,3 +329,29 @@ def test_view_as_it_is_downloaded(tmp_path: Path) -> None:
         (root / f"seg_{part}").mkdir()
         (root / part).rename(root / f"seg_{part}/seg_{part}")
     assert counts(open_dataset(root, "sea")) == (TRAIN, 0, TEST, 2 * TEST)
+
+
+# --- saturation thresholds of MVTec LOCO ---
+
+
+def test_how_much_of_a_defect_has_to_be_found(tmp_path: Path) -> None:
+    dataset = opened("mvtec-loco", tmp_path)
+    by_label = {sample.label: sample for sample in dataset.test}
+    logical = saturated_regions(by_label["logical_anomalies"], dataset.saturation)
+    structural = saturated_regions(by_label["structural_anomalies"], dataset.saturation)
+    assert [int(one.mask.sum()) for one in logical] == [36, 9]
+    assert [one.saturation for one in logical] == [12, 9]  # never more than the defect itself
+    assert [one.saturation for one in structural] == [36, 9]
+
+
+def test_masks_and_thresholds_of_different_versions(tmp_path: Path) -> None:
+    root = tree("mvtec-loco", tmp_path) / "pushpins"
+    path = root / "defects_config.json"
+    path.write_text(path.read_text().replace("254", "7"))
+    dataset = open_dataset(root)
+    sample = next(one for one in dataset.test if one.label == "logical_anomalies")
+    with pytest.raises(DataError, match="pixel values 254, expected one of those"):
+        saturated_regions(sample, dataset.saturation)
+    path.write_text('[{"pixel_value": 254}]')
+    with pytest.raises(DataError, match="expected a list of pixel_value"):
+        open_dataset(root)
