@@ -30,6 +30,9 @@ COMMANDS = {
     "eval": Command(
         "Train", "evaluate", "Measure a detector or artifact on test images; HTML report."
     ),
+    "figure": Command(
+        "Train", "figure", "Draw images, ground truth and maps of detectors side by side."
+    ),
     "export": Command(
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),

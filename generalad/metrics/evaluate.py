@@ -236,8 +236,8 @@ def _defect_type(
         pixel_average_precision=pixels.metrics[1],
         aupro_005=pixels.low_aupro,
         seg_f1=pixels.f1,
-        au_spro=spro and spro.metrics[2],
-        au_spro_005=spro and spro.low_aupro,
+        au_spro=None if spro is None else spro.metrics[2],
+        au_spro_005=None if spro is None else spro.low_aupro,
     )
 
 

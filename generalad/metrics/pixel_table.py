@@ -176,7 +176,8 @@ def tabulate_pixels(
         # Nothing can be measured; the pixels of ten thousand good images need not be sorted.
         labels = np.array([name for name, items in by_label.items() for _ in items], dtype=np.str_)
         hits = None if threshold is None else np.empty((labels.size, 2))
-        return PixelTable({}, regions, labels, *np.empty((3, labels.size, 0)), hits=hits)
+        none = np.empty((labels.size, 0))
+        return PixelTable({}, regions, labels, none, none, none, hits)
     pools: dict[str, Scores] = {}
     normals: list[Scores] = []
     for name, items in by_label.items():
@@ -193,7 +194,7 @@ def tabulate_pixels(
     for pool in pools.values():
         pool.sort()
     labels = np.array([name for name, items in by_label.items() for _ in items], dtype=np.str_)
-    return PixelTable(pools, regions, labels, *table, hits=hits)
+    return PixelTable(pools, regions, labels, table[0], table[1], table[2], hits)
 
 
 def _hits(normals: Sequence[Scores], anomalous: Sequence[Regions], threshold: float) -> Floats:

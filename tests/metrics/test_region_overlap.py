@@ -81,13 +81,14 @@ def test_seg_f1_is_the_f1_of_all_pixels(seed: int, steps: int | None) -> None:
 
 def test_each_image_moves_f1_by_its_derivative() -> None:
     rng = np.random.default_rng(0)
-    hits = rng.integers(1, 20, (6, 2)).astype(float)
-    anomalous = hits[:, 1] + rng.integers(0, 9, 6)
+    hits = rng.integers(1, 20, (6, 2)).astype(np.float64)
+    anomalous = hits[:, 1] + rng.integers(0, 9, 6).astype(np.float64)
 
     def f1(weights: NDArray[np.float64]) -> float:
         return f1_of_hits(hits * weights[:, None], anomalous * weights)[0]
 
-    expected = [(f1(1 + h) - f1(1 - h)) / 2e-5 for h in np.eye(6) * 1e-5]
+    steps: list[NDArray[np.float64]] = list(np.eye(6) * 1e-5)
+    expected = [(f1(1 + h) - f1(1 - h)) / 2e-5 for h in steps]
     _, moved = f1_of_hits(hits, anomalous)
     np.testing.assert_allclose(moved, expected, atol=1e-8)
     assert moved.sum() == pytest.approx(0, abs=1e-12)
