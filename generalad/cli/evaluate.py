@@ -119,7 +119,7 @@ def table(done: Evaluated) -> Table:
         caption_justify="left",
         box=SIMPLE,
     )
-    for heading in ("", "image AUROC", "image AP", "pixel AUROC", "pixel AP", "AUPRO", "missed"):
+    for heading in ("", "image AUROC", "image AP", "pixel AUROC", "AUPRO", "missed"):
         grid.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for kind in found.defect_types:
         grid.add_row(
@@ -127,7 +127,6 @@ def table(done: Evaluated) -> Table:
             number(kind.image_auroc),
             number(kind.image_average_precision),
             number(kind.pixel_auroc),
-            number(kind.pixel_average_precision),
             number(kind.aupro),
             rate(kind.missed),
         )
@@ -137,7 +136,6 @@ def table(done: Evaluated) -> Table:
         number(found.image_auroc),
         number(found.image_average_precision),
         number(found.pixel_auroc),
-        number(found.pixel_average_precision),
         number(found.aupro),
         rate(found.misses),
     )
@@ -180,6 +178,7 @@ def _more_about_pixels(done: Evaluated) -> list[str]:
     """One line on the metrics that have no column; none without masks."""
     found = done.evaluation
     named = {
+        "AP": found.pixel_average_precision,
         "AUPRO to 0.05": found.aupro_005,
         "SegF1 at the pixel threshold": found.seg_f1,
         "AU-sPRO to 0.05": found.au_spro_005,
