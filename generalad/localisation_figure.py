@@ -76,7 +76,8 @@ def figure(
         class_name: which of several classes.
         anomalous: in its place, the class that is anomalous, see `open_dataset`.
         rows: examples.
-        name: heading of each detector; None for its method, or its file where two are alike.
+        name: heading of each detector; by default its method, or where two are alike its file or
+            the folder of that.
         device: to run on, see `load`.
         progress: called with ("drawing", images done, images).
 
@@ -164,9 +165,12 @@ def _outputs(out: Path) -> tuple[Path, ...]:
 
 def _names(given: Sequence[str | os.PathLike[str]], specs: Sequence[Spec]) -> list[str]:
     methods = [spec.method for spec in specs]
-    if len(set(methods)) == len(methods):
-        return methods
-    return [Path(path).stem for path in given]
+    files = [Path(path).stem for path in given]
+    folders = [Path(path).resolve().parent.name for path in given]
+    for names in (methods, files, folders):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{folder}/{file}" for folder, file in zip(folders, files, strict=True)]
 
 
 def _row(

@@ -15,7 +15,7 @@ from generalad.cli import main
 from generalad.data.dataset import Dataset, Sample
 from generalad.errors import DataError, MissingExtraError, UsageError
 from generalad.export.export import Exported
-from generalad.localisation_figure import DPI, choose_examples, figure
+from generalad.localisation_figure import DPI, _names, choose_examples, figure
 
 pytest_plugins = ["training_fixtures"]
 
@@ -134,6 +134,15 @@ def test_a_semantic_set_has_no_ground_truth_column(exported: Exported, tmp_path:
     drawn = cv2.imread(str(path))
     assert drawn is not None
     assert drawn.shape[1] == pytest.approx((0.22 + 2 * 1.53) * DPI, abs=3)
+
+
+def test_headings_tell_detectors_apart(exported: Exported) -> None:
+    spec = exported.spec
+    other = dataclasses.replace(spec, method="Gaussian")
+    assert _names(["a/x.onnx", "a/y.onnx"], [spec, other]) == ["GeneralAD", "Gaussian"]
+    assert _names(["a/x.onnx", "a/y.onnx"], [spec, spec]) == ["x", "y"]
+    assert _names(["a/m.onnx", "b/m.onnx"], [spec, spec]) == ["a", "b"]
+    assert _names(["a/m.onnx", "a/n.onnx", "b/m.onnx"], [spec] * 3) == ["a/m", "a/n", "b/m"]
 
 
 # --- what is refused ---

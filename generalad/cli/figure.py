@@ -35,7 +35,7 @@ def figure(
 
     Examples:
         gad figure mvtec model.onnx --class bottle
-        gad figure parts first.onnx second.onnx --name before --name after -o change.pdf
+        gad figure parts old.onnx new.onnx --name before --name after -o change.pdf
     """
     from generalad.cli.console import console, progress
     from generalad.errors import require_extra

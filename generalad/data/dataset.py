@@ -88,7 +88,7 @@ def open_dataset(
 
 def _find_classes(path: Path) -> Classes | None:
     """The classes below a folder; None where it is one class itself."""
-    if os.path.isdir(path / "train" / GOOD) or os.path.isdir(path / "Data" / "Images"):
+    if os.path.isdir(path / "train" / GOOD) or os.path.isdir(path / "Data" / "Images" / "Normal"):
         return None
     return next((found for find in _SETS_OF_CLASSES if (found := find(path))), None)
 
@@ -106,7 +106,7 @@ def _open_single(path: Path) -> Dataset:
     public = recognise_class_folder(path)
     if os.path.isdir(path / "train" / GOOD):
         dataset = open_class_folder(path)
-    elif os.path.isdir(path / "Data" / "Images"):
+    elif os.path.isdir(path / "Data" / "Images" / "Normal"):
         dataset = open_visa(path.resolve().parent, path.resolve().name)
     else:
         return _open_plain(path)

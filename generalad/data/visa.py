@@ -28,7 +28,9 @@ _ANOMALY = "anomaly"
 def find_visa(root: Path) -> Classes | None:
     """The classes of VisA below `root`, or None where it is no VisA."""
     with_images = [
-        name for name in list_folders(root) if os.path.isdir(root / name / "Data" / "Images")
+        name
+        for name in list_folders(root)
+        if os.path.isdir(root / name / "Data" / "Images" / "Normal")
     ]
     if not with_images:
         return None
