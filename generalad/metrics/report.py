@@ -214,7 +214,7 @@ def _more_about_pixels(evaluation: Evaluation) -> str:
         "AUPRO to 0.05": evaluation.aupro_005,
         "SegF1": evaluation.seg_f1,
         "AU-sPRO to 0.05": evaluation.au_spro_005,
-        "the authors’ AUPRO": evaluation.aupro_authors,
+        "AUPRO as the authors compute it": evaluation.aupro_authors,
     }
     known = [
         f"{name} {_number(one.value)} ({_interval(one)})"
