@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -39,7 +39,7 @@ _WIDEST = 7.0  # inches, the text of a page with two columns
 _LARGEST_CELL, _TALLEST = 1.5, 9.0  # inches
 _GAP, _LABEL, _HEADING, _BAR = 0.03, 0.22, 0.2, 0.3  # inches
 _POINTS, _INCHES_A_LETTER = 8, 0.065  # at that size
-_FONT = {
+_FONT: dict[Any, Any] = {
     "font.size": _POINTS,
     "pdf.fonttype": 42,
     "font.family": "sans-serif",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from generalad.metrics.pixel_table import (
     tabulate_pixels,
 )
 from generalad.metrics.region_overlap import SaturatedPixels, saturated_pixels, saturated_regions
+from generalad.metrics.report import write_report
 
 SIZE = (20, 24)
 THRESHOLD = 0.8
@@ -257,6 +259,22 @@ def test_an_evaluation_has_all_of_them_and_says_how() -> None:
     for key in ("aupro_005", "seg_f1", "au_spro", "aupro_authors"):
         assert key in plain["definition"]
     assert plain["pixel_threshold"] == THRESHOLD
+
+
+def test_the_report_has_all_of_them(tmp_path: Path) -> None:
+    images = results()
+    write_report(
+        tmp_path / "report.html",
+        run(images),
+        images,
+        title="parts",
+        read_image=lambda path: np.zeros((*SIZE, 3), np.uint8),
+        pixel_threshold=THRESHOLD,
+        facts={},
+    )
+    text = (tmp_path / "report.html").read_text()
+    for name in ("Pixel AP", "AUPRO to 0.05", "SegF1", "AU-sPRO to 0.05", "as the authors compute"):
+        assert name in text
 
 
 def test_what_was_not_given_is_null() -> None:
