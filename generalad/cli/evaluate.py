@@ -69,6 +69,8 @@ def evaluate(
         {
             "artifact": str(artifact),
             "data": str(data),
+            "class": class_name,
+            "anomalous_class": anomalous,
             "backend": done.backend,
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),

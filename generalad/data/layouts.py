@@ -16,8 +16,8 @@ from generalad.preprocess import IMAGE_SUFFIXES
 
 EXPECTED = (
     "give a folder of good images (optionally good/, bad/ and masks/), "
-    "a class folder with train/good, or a .csv table with the columns "
-    "path,label[,split][,mask][,group]"
+    "a class folder with train/good, a public data set with --class, or a .csv table with the "
+    "columns path,label[,split][,mask][,group]"
 )
 
 _PUBLIC_TEST = "test_public"
@@ -51,11 +51,8 @@ def open_class_folder(root: Path) -> Dataset:
     train = _below(listing, "train", GOOD)
     calibration = _below(listing, "validation", GOOD)
     masks = [path for path in _below(listing, *mask_folder.parts) if len(path.parts) > 1]
-    tested = [
-        path
-        for path in _below(listing, *test_folder.parts)
-        if len(path.parts) > 1 and not (public and path.parts[0] == "ground_truth")
-    ]
+    tests = [path for path in _below(listing, *test_folder.parts) if len(path.parts) > 1]
+    tested = [path for path in tests if not (public and path.parts[0] == mask_folder.name)]
     matched, stray = match_masks(tested, masks)
     known = {
         *(Path("train", GOOD, path) for path in train),
@@ -63,7 +60,7 @@ def open_class_folder(root: Path) -> Dataset:
         *(test_folder / path for path in tested),
         *(mask_folder / path for path in masks),
     }
-    unlabelled = [path for path in listing.images if public and path.parts[0] in _PRIVATE_TESTS]
+    unlabelled = {path for path in listing.images if public and path.parts[0] in _PRIVATE_TESTS}
     if not train:
         raise DataError(
             f"{root / 'train' / GOOD}: no images", remedy=f"put in files of {_SUFFIXES}"
@@ -83,11 +80,7 @@ def open_class_folder(root: Path) -> Dataset:
             for path in tested
         ),
         stray_masks=tuple(root / mask_folder / path for path in stray),
-        ignored=tuple(
-            path
-            for path in _ignored(root, listing, {*known, *unlabelled})
-            if path != root / SATURATION_FILE
-        ),
+        ignored=_ignored(root, listing, {*known, *unlabelled, Path(SATURATION_FILE)}),
         notes=_notes(len(unlabelled)),
         saturation=read_saturation(root),
     )
@@ -161,8 +154,7 @@ def _below(listing: Listing, *folders: str) -> tuple[Path, ...]:
 
 
 def _ignored(root: Path, listing: Listing, known: Collection[Path]) -> tuple[Path, ...]:
-    outside = [path for path in listing.images if path not in known]
-    return tuple(root / path for path in [*outside, *listing.others])
+    return tuple(root / path for path in (*listing.images, *listing.others) if path not in known)
 
 
 def _name_of(root: Path) -> str:

@@ -31,6 +31,7 @@ def test_every_layout_is_split_checked_and_evaluated(
     found = json.loads(out)
     assert (found["good"], found["defective"]) == (counts["test good"], counts["test defective"])
     assert found["image_auroc"]["value"] is not None
+    assert (found["class"], found["anomalous_class"]) == (name, None)
     has_masks = counts["masks"] > 0
     for metric in ("pixel_auroc", "aupro_005", "seg_f1", "aupro_authors"):
         assert (found[metric]["value"] is not None) == has_masks
