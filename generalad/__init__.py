@@ -8,8 +8,8 @@
     found = model.predict("part.png")
     found.is_anomalous, found.score, found.anomaly_map
 
-`train`, `export`, `evaluate`, `infer`, `calibrate`, `selftest` and `bench` are the commands of
-`gad`, with their defaults. See docs/python.md.
+`train`, `export`, `evaluate`, `figure`, `infer`, `calibrate`, `selftest` and `bench` are the
+commands of `gad`, with their defaults. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from generalad.decision import decide
     from generalad.errors import GadError
     from generalad.evaluation import evaluate
+    from generalad.localisation_figure import figure
     from generalad.overlay import overlay
     from generalad.prediction import Prediction
     from generalad.predictor import Predictor, load
@@ -48,6 +49,7 @@ _HOMES = {
     "check_dataset": "data.check",
     "decide": "decision",
     "evaluate": "evaluation",
+    "figure": "localisation_figure",
     "infer": "runtime",
     "load": "predictor",
     "load_config": "config",
@@ -73,6 +75,7 @@ __all__ = [
     "decide",
     "evaluate",
     "export",
+    "figure",
     "infer",
     "load",
     "load_config",

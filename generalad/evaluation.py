@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.dataset import Sample, load_masks, open_dataset
+from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
+from generalad.data.public_sets import differences
+from generalad.data.samples import Saturation
+from generalad.data.saturation import saturated_regions
 from generalad.errors import DataError
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.evaluate import evaluate as measure
+from generalad.metrics.pixel import resize_mask
+from generalad.metrics.region_overlap import SaturatedPixels, saturated_pixels
 from generalad.metrics.report import write_report
 from generalad.predictor import open_model
 from generalad.preprocess import read_image, resize
 from generalad.progress import Progress
 from generalad.runtime import Session
 from generalad.spec import Spec
+
+_MAP_PIXELS_A_PATCH = 4  # on each axis, in every graph that is exported
 
 
 @dataclass(frozen=True)
@@ -31,18 +39,22 @@ class Evaluated:
         results: one for each test image, in order of their names.
         spec: of the artifact.
         backend: what it ran on.
+        incomplete: in how far a public data set is not as it was published; empty where it is.
     """
 
     evaluation: Evaluation
     results: list[ImageResult]
     spec: Spec
     backend: str
+    incomplete: str = ""
 
 
 def evaluate(
     artifact: str | Path,
-    data: str | Path,
+    data: str | Path | Dataset,
     *,
+    class_name: str | None = None,
+    anomalous: str | None = None,
     weights: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -54,7 +66,9 @@ def evaluate(
 
     Args:
         artifact: an exported file, or the folder of a detector.
-        data: a dataset with test images, see docs/data.md.
+        data: a dataset with test images, see docs/data.md; or what `open_dataset` returned.
+        class_name: which of several classes.
+        anomalous: in its place, the class that is anomalous, see `open_dataset`.
         weights: for a detector whose backbone weights moved since training.
         device: to run on; for an exported file see `open_session`.
         threads: CPU threads, for an exported file.
@@ -66,10 +80,23 @@ def evaluate(
         DataError: no test images, or some cannot be read.
         ArtifactError: not a detector or artifact.
     """
+    dataset = as_dataset(data, class_name, anomalous=anomalous)
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
-        results = score_dataset(session, data, batch_size=batch_size, progress=progress)
-    evaluation = measure(results, image_size=spec.image_size, image_threshold=spec.thresholds.image)
+        results = score_dataset(
+            session,
+            dataset,
+            batch_size=batch_size,
+            maps=html is not None or any(sample.masks for sample in dataset.test),
+            progress=progress,
+        )
+    evaluation = measure(
+        results,
+        image_size=spec.image_size,
+        image_threshold=spec.thresholds.image,
+        pixel_threshold=spec.thresholds.pixel,
+        patch=_patch_side(spec),
+    )
     if html is not None:
         write_report(
             Path(html),
@@ -78,30 +105,39 @@ def evaluate(
             title=f"{spec.class_name}: {spec.method}",
             read_image=read_image,
             pixel_threshold=spec.thresholds.pixel,
-            facts={"Data": str(data), **facts(spec, backend)},
+            facts={"Data": str(dataset.root), **facts(spec, backend)},
         )
-    return Evaluated(evaluation, results, spec, backend)
+    return Evaluated(evaluation, results, spec, backend, differences(dataset))
 
 
 def score_dataset(
     session: Session,
-    data: str | Path,
+    data: str | Path | Dataset,
     *,
     batch_size: int = 8,
+    maps: bool = True,
     progress: Progress | None = None,
 ) -> list[ImageResult]:
     """Score the test images of a dataset, in order of their names.
 
+    Args:
+        session: what scores them.
+        data: a dataset with test images.
+        batch_size: images a run.
+        maps: whether maps are kept; else (1, 1) stands for each, its largest value. Those of the
+            ten thousand images of a semantic data set would fill the memory.
+        progress: called with ("scoring", images done, images).
+
     Raises:
         DataError: no test images, or some cannot be read.
     """
-    dataset = open_dataset(data)
+    dataset = as_dataset(data)
     if not dataset.test:
         raise DataError(
-            f"{data} has no test images",
+            f"{dataset.root} has no test images",
             remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
         )
-    return list(_score(session, dataset.test, batch_size, progress))
+    return list(_score(session, dataset, batch_size, maps, progress))
 
 
 def facts(spec: Spec, backend: str) -> dict[str, str]:
@@ -122,20 +158,21 @@ def facts(spec: Spec, backend: str) -> dict[str, str]:
 
 
 def _score(
-    session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress | None
+    session: Session, dataset: Dataset, batch_size: int, maps: bool, progress: Progress | None
 ) -> Iterator[ImageResult]:
-    spec = session.spec
+    spec, samples = session.spec, dataset.test
+    load = partial(_load, size=spec.image_size, table=dataset.saturation)
     with ThreadPoolExecutor(max_workers=2) as pool:
         batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         # One batch is read ahead while the network works on another; more would fill the memory.
-        ahead = [pool.submit(_load, batch, spec.image_size) for batch in batches[:1]]
+        ahead = [pool.submit(load, batch) for batch in batches[:1]]
         for index, batch in enumerate(batches):
-            images, masks = ahead.pop(0).result()
+            images, truths = ahead.pop(0).result()
             if index + 1 < len(batches):
-                ahead.append(pool.submit(_load, batches[index + 1], spec.image_size))
+                ahead.append(pool.submit(load, batches[index + 1]))
             outputs = session.run(images)
-            for sample, mask, score, anomaly_map in zip(
-                batch, masks, outputs.scores, outputs.maps, strict=True
+            for sample, (mask, defects), score, anomaly_map in zip(
+                batch, truths, outputs.scores, outputs.maps, strict=True
             ):
                 yield ImageResult(
                     path=str(sample.path),
@@ -144,25 +181,39 @@ def _score(
                     score=float(score),
                     normalised=spec.normalised(float(score)),
                     decision=spec.is_anomalous(float(score)),
-                    map=anomaly_map,
+                    map=anomaly_map if maps else anomaly_map.max(keepdims=True),
                     mask=mask,
+                    defects=defects,
                 )
             if progress is not None:
                 progress("scoring", min((index + 1) * batch_size, len(samples)), len(samples))
 
 
+_Truth = tuple[NDArray[np.bool_] | None, tuple[SaturatedPixels, ...]]
+
+
 def _load(
-    samples: Sequence[Sample], size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_] | None]]:
-    images, masks = [], []
+    samples: Sequence[Sample], size: tuple[int, int], table: Sequence[Saturation]
+) -> tuple[NDArray[np.uint8], list[_Truth]]:
+    images, truths = [], []
     for sample in samples:
         image = read_image(sample.path)
         images.append(resize(image, size))
-        masks.append(_mask(sample, image.shape[:2]))
-    return np.stack(images), masks
+        defects = saturated_regions(sample, table) if table and sample.defective else ()
+        found = [
+            saturated_pixels(resize_mask(one.mask, size), one.saturation / float(one.mask.sum()))
+            for one in defects
+        ]
+        truths.append((_mask(sample, image.shape[:2]), tuple(found)))
+    return np.stack(images), truths
 
 
 def _mask(sample: Sample, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     if not sample.defective:
         return np.zeros(shape, dtype=np.bool_)
     return load_masks(sample, (shape[0], shape[1])) if sample.masks else None
+
+
+def _patch_side(spec: Spec) -> int:
+    """Of the network's patches, in pixels of its input: a map has four pixels for each side."""
+    return max(1, round(_MAP_PIXELS_A_PATCH * spec.image_size[0] / spec.map_size[0]))

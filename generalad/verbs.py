@@ -7,11 +7,13 @@ Each takes what a person would give, a preset or a folder, and calls the part th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generalad.config import Config, load_config
+from generalad.data.dataset import Dataset, as_dataset
 from generalad.errors import UsageError, require_extra
 
 if TYPE_CHECKING:
@@ -25,9 +27,11 @@ StrPath = str | os.PathLike[str]
 
 
 def train(
-    data: StrPath,
+    data: StrPath | Dataset,
     out: StrPath | None = None,
     *,
+    class_name: str | None = None,
+    anomalous: str | None = None,
     preset: str = "edge",
     method: str | None = None,
     config: Config | StrPath | None = None,
@@ -48,8 +52,12 @@ def train(
     finished.
 
     Args:
-        data: a folder of good images, an MVTec class folder or a CSV, see docs/data.md.
-        out: folder of the detector; None for runs/NAME-PRESET.
+        data: a folder of good images, one of a class or of several, or a CSV, see docs/data.md;
+            or what `open_dataset` returned.
+        out: folder of the detector; None for runs/NAME-PRESET, with the class in NAME.
+        class_name: which of several classes.
+        anomalous: in its place, of classes that are kinds of things: this one is anomalous, all
+            others are normal.
         preset: "edge" (needs no hub and no GPU), "small", "base", "large" (the paper's backbones)
             or "embedded".
         method: "residual", "generalad", "gaussian" or "patchcore"; None for the preset's.
@@ -64,8 +72,8 @@ def train(
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
         progress: told how far each stage is.
-        log: told, before it starts, that a run will take more than an hour, and at its end that it
-            learned nothing.
+        log: told, before it starts, that a run will take more than an hour or that a public data
+            set is not whole, and at its end that it learned nothing.
 
     Raises:
         ConfigError: unknown preset, setting or value.
@@ -76,12 +84,10 @@ def train(
         WeightsError: the backbone's weights are not to be had.
     """
     require_extra("training", "train", "torch", "timm", "safetensors")
-    name = Path(data).resolve().stem
     if isinstance(config, Config):
         settings = config
     else:
         settings = load_config(preset, file=None if config is None else Path(config))
-        name = f"{name}-{preset}"
     changes = {
         "method": method,
         "image_size": list(image_size) if isinstance(image_size, Sequence) else image_size,
@@ -90,10 +96,16 @@ def train(
         "false_alarm_rate": false_alarm_rate,
     }
     settings = settings.replaced({key: x for key, x in changes.items() if x is not None})
+    dataset = as_dataset(
+        data if isinstance(data, Dataset) else Path(data), class_name, anomalous=anomalous
+    )
+    name = _run_name(data, dataset, chosen=(class_name or anomalous) is not None)
+    if not isinstance(config, Config):
+        name = f"{name}-{preset}"
     from generalad.training.train import train_detector
 
     return train_detector(
-        Path(data),
+        dataset,
         Path("runs") / name if out is None else Path(out),
         settings,
         weights=None if weights is None else Path(weights),
@@ -105,6 +117,15 @@ def train(
     )
 
 
+def _run_name(data: StrPath | Dataset, dataset: Dataset, *, chosen: bool) -> str:
+    """NAME of runs/NAME-PRESET: of the folder or table, and of the class that was chosen."""
+    of_class = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-")
+    if isinstance(data, Dataset):
+        return of_class
+    folder = Path(data).resolve().stem
+    return f"{folder}-{of_class}" if chosen else folder
+
+
 def export(
     detector: StrPath | Trained,
     out: StrPath | None = None,
@@ -112,7 +133,7 @@ def export(
     format: str = "onnx",
     precision: str = "fp32",
     batch: int | tuple[int, int] | None = None,
-    verify_on: StrPath | None = None,
+    verify_on: StrPath | Dataset | None = None,
     version_compatible: bool = False,
     hardware_compatible: str | None = None,
     weights: StrPath | None = None,
@@ -127,7 +148,7 @@ def export(
         format: "onnx", "openvino" or "tensorrt".
         precision: "fp32", "fp16" or "int8".
         batch: images a run: a fixed size, or (smallest, largest); None for any.
-        verify_on: labelled test images to compare on as well.
+        verify_on: labelled test images to compare on as well; see `open_dataset`.
         version_compatible: an engine for other versions of TensorRT too.
         hardware_compatible: an engine for other GPUs too: "ampere_plus" or
             "same_compute_capability"; None for this GPU.
@@ -158,7 +179,7 @@ def export(
         format=format,
         precision=precision,
         batch=batch,
-        verify_on=None if verify_on is None else Path(verify_on),
+        verify_on=Path(verify_on) if isinstance(verify_on, (str, os.PathLike)) else verify_on,
         engine=engine_options(sizes, version_compatible, hardware_compatible),
         weights=None if weights is None else Path(weights),
         progress=progress,

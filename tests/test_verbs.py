@@ -22,6 +22,7 @@ from generalad.cli.infer_options import Options, plan
 from generalad.errors import ConfigError, UsageError
 from generalad.evaluation import evaluate
 from generalad.export.export import Exported
+from generalad.localisation_figure import figure
 from generalad.runtime import infer
 from generalad.runtime.selftest import selftest
 from generalad.verbs import calibrate, export, train
@@ -110,6 +111,7 @@ COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
     "train": (train, {}, set()),
     "export": (export, {"format": "format"}, {"fp16", "int8", "json"}),
     "evaluate": (evaluate, {}, {"min_image_auroc", "json"}),
+    "figure": (figure, {}, set()),
     "calibrate": (calibrate, {}, {"yes", "json"}),
     "selftest": (selftest, {}, {"json"}),
     "bench": (

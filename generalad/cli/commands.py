@@ -23,13 +23,14 @@ COMMANDS = {
     "data": Command(
         "Start",
         "data",
-        "Check a dataset (data check) or make one (data synth).",
-        ("check", "synth"),
+        "Check a dataset, make one (synth), or unpack CIFAR (unpack).",
+        ("check", "synth", "unpack"),
     ),
     "train": Command("Train", "train", "Learn what good looks like from a folder of good images."),
     "eval": Command(
         "Train", "evaluate", "Measure a detector or artifact on test images; HTML report."
     ),
+    "figure": Command("Train", "figure", "Draw images, ground truth and maps side by side."),
     "export": Command(
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),

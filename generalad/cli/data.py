@@ -1,15 +1,17 @@
-"""`gad data check` and `gad data synth`."""
+"""`gad data check`, `gad data synth` and `gad data unpack`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from generalad.cli.options import Argument, Category, Json, Option
+from generalad.cli.options import Anomalous, Argument, Category, ClassName, Json, Option
 
 
 def check(
-    data: Annotated[Path, Argument("Folder of images, MVTec class folder, or CSV.")],
+    data: Annotated[Path, Argument("Folder of images, class folder, folder of classes, or CSV.")],
+    class_name: ClassName = None,
+    anomalous: Anomalous = None,
     json: Json = False,
 ) -> int:
     """Read every file once and list what is wrong, with the remedy.
@@ -25,13 +27,40 @@ def check(
 
     screen = console()
     with progress(screen) as shown:
-        found = check_dataset(open_dataset(data), progress=shown)
+        found = check_dataset(open_dataset(data, class_name, anomalous=anomalous), progress=shown)
     for line in render_problems(found):
         screen.print(line, markup=False)
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
     screen.print(f"{data}: {counts}; {len(found.errors)} errors")
     print_json(json_library.loads(found.to_json()), wanted=json)
     return 1 if found.errors else 0
+
+
+def unpack(
+    data_set: Annotated[
+        Literal["cifar-10", "cifar-100", "fashion-mnist"], Argument("Which data set.")
+    ],
+    root: Annotated[Path, Argument("Folder with its original files.")],
+    out: Annotated[Path, Argument("Folder for train/CLASS and test/CLASS.")],
+) -> None:
+    """Write a data set that comes as arrays as PNG files, without loss.
+
+    Nothing is downloaded. The same command goes on where it was interrupted.
+
+    Examples:
+        gad data unpack cifar-10 downloads data/cifar-10
+        gad train data/cifar-10 --class cat
+    """
+    from generalad.cli.console import console, progress
+    from generalad.unpack import unpack as run
+
+    screen = console()
+    with progress(screen) as shown:
+        done = run(data_set, root, out, progress=shown)
+    screen.print(
+        f"[bold]{done.folder}[/bold]: {done.images} images, {done.written} of them written"
+    )
+    screen.print(f"next: gad train {done.folder} --class {done.classes[0]}", markup=False)
 
 
 def synth(

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from generalad.cli.options import Argument, Json, Option
+from generalad.cli.options import Anomalous, Argument, ClassName, Json, Option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def evaluate(
     artifact: Annotated[Path, Argument("Exported file, or folder of a detector.")],
     data: Annotated[Path, Argument("Dataset with test images: folder or CSV.")],
+    class_name: ClassName = None,
+    anomalous: Anomalous = None,
     html: Annotated[
         Path | None, Option("Write a self-contained HTML report here.", metavar="FILE")
     ] = None,
@@ -51,11 +53,15 @@ def evaluate(
         done = measure(
             artifact,
             data,
+            class_name=class_name,
+            anomalous=anomalous,
             weights=weights,
             device=device,
             html=html,
             progress=shown,
         )
+    if done.incomplete:
+        screen.print(f"warning: {done.incomplete}", markup=False)
     screen.print(table(done))
     if html is not None:
         screen.print(f"report: [bold]{html}[/bold]")
@@ -63,6 +69,8 @@ def evaluate(
         {
             "artifact": str(artifact),
             "data": str(data),
+            "class": class_name,
+            "anomalous_class": anomalous,
             "backend": done.backend,
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
@@ -160,8 +168,26 @@ def _caption(done: Evaluated) -> str:
     lines = [
         f"False alarms: {alarms.count} of {alarms.total}{share}, at the artifact's own threshold.",
         f"Best F1 {best.value:.3f}, its threshold chosen on these test images.",
+        *_more_about_pixels(done),
         "Below each figure: 95 % interval over images.",
     ]
     if rule := done.spec.metrics.get("selection_rule"):
         lines.append(f"Selection: {rule}.")
     return "\n".join(lines)
+
+
+def _more_about_pixels(done: Evaluated) -> list[str]:
+    """One line on the metrics that have no column; none without masks."""
+    found = done.evaluation
+    named = {
+        "AP": found.pixel_average_precision,
+        "AUPRO to 0.05": found.aupro_005,
+        "SegF1 at the pixel threshold": found.seg_f1,
+        "AU-sPRO to 0.05": found.au_spro_005,
+    }
+    known = [
+        f"{name} {one.value:.3f}"
+        for name, one in named.items()
+        if one is not None and not math.isnan(one.value)
+    ]
+    return [f"Pixels: {', '.join(known)}."] if known else []

@@ -42,6 +42,7 @@ class Option(NamedTuple):
         least: smallest number that is allowed.
         most: largest.
         suggestions: values that shells offer; others are allowed too.
+        flag: the name, where it is not that of the parameter: "--class" cannot be one in Python.
     """
 
     help: str
@@ -52,6 +53,7 @@ class Option(NamedTuple):
     least: float | None = None
     most: float | None = None
     suggestions: tuple[str, ...] = ()
+    flag: str = ""
 
 
 class Parameter(NamedTuple):
@@ -80,7 +82,7 @@ class Parameter(NamedTuple):
         """The names on the command line, the long one last; none for an argument."""
         if isinstance(self.declared, Argument):
             return ()
-        long = f"--{self.name.replace('_', '-')}"
+        long = self.declared.flag or f"--{self.name.replace('_', '-')}"
         return (self.declared.short, long) if self.declared.short else (long,)
 
     @property
@@ -140,6 +142,21 @@ Threads = Annotated[int | None, Option("CPU threads of the network.", least=1, d
 Device = Annotated[
     Literal["cpu", "cuda", "tensorrt"] | None,
     Option("Used or refused.", default="the best there is"),
+]
+ClassName = Annotated[
+    str | None,
+    Option(
+        "Which of several classes; its good images are the normal ones.",
+        flag="--class",
+        metavar="NAME",
+    ),
+]
+Anomalous = Annotated[
+    str | None,
+    Option(
+        "Instead, of classes that are kinds of things: this one is anomalous, all others normal.",
+        metavar="NAME",
+    ),
 ]
 Json = Annotated[bool, Option("Print JSON even when stdout is a terminal.")]
 Category = Annotated[

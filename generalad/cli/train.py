@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from generalad.cli.options import Argument, Option
+from generalad.cli.options import Anomalous, Argument, ClassName, Option
 
 if TYPE_CHECKING:
     from generalad.spec import Calibration
 
 
 def train(
-    data: Annotated[Path, Argument("Folder of good images, MVTec class folder, or CSV.")],
+    data: Annotated[
+        Path, Argument("Folder of good images, class folder, folder of classes, or CSV.")
+    ],
     out: Annotated[
         Path | None,
         Option("Folder of the detector.", short="-o", metavar="DIR", default="runs/NAME-PRESET"),
     ] = None,
+    class_name: ClassName = None,
+    anomalous: Anomalous = None,
     preset: Annotated[
         Literal["edge", "small", "base", "large", "embedded"],
         Option(
@@ -61,7 +65,7 @@ def train(
 
     Examples:
         gad train parts/good --out runs/parts
-        gad train mvtec/bottle --preset large
+        gad train mvtec --class bottle --preset large
     """
     from generalad.calibration import promise
     from generalad.cli.console import console, progress
@@ -73,6 +77,8 @@ def train(
         trained = run(
             data,
             out,
+            class_name=class_name,
+            anomalous=anomalous,
             preset=preset,
             method=method,
             config=config,

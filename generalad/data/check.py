@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from generalad.data.groups import near_copies_in_words
 from generalad.data.near_copies import near_copies, signature
+from generalad.data.public_sets import differences
 from generalad.data.report import ERROR, INFO, WARNING, CheckReport, Problem, render_problems
 from generalad.data.samples import Dataset, Sample
 from generalad.errors import DataError
@@ -73,6 +74,7 @@ def check_dataset(
     seen_masks = {file.path: file for file in files[len(images) :]}
     copies = _near_copies(files[:good])
     problems = [
+        *_unlike_published(dataset),
         *_unreadable(seen.values(), "unreadable"),
         *_unreadable(seen_masks.values(), "unreadable mask"),
         *_repeated(dataset, seen),
@@ -82,6 +84,7 @@ def check_dataset(
         *_missing_masks(dataset),
         *_mixed(seen.values()),
         *_ignored(dataset),
+        *(Problem("note", INFO, (), note, "nothing to do") for note in dataset.notes),
     ]
     order = (ERROR, WARNING, INFO)
     return CheckReport(
@@ -119,6 +122,12 @@ def _inspect(task: _Task) -> _File:
     )
     signed = signature(image) if task.signed else None
     return _File(path, "", content, (image.shape[0], image.shape[1]), grey, signature=signed)
+
+
+def _unlike_published(dataset: Dataset) -> Iterator[Problem]:
+    if dataset.published is not None and (found := differences(dataset)):
+        remedy = f"download it again from {dataset.published.page}, or give your own another name"
+        yield Problem("incomplete", WARNING, (), found, remedy)
 
 
 def _unreadable(files: Iterable[_File], kind: str) -> Iterator[Problem]:

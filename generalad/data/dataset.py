@@ -6,41 +6,136 @@ that is a hash of each file's content. The layouts are described in docs/data.md
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
+from generalad.data.cars import find_cars
+from generalad.data.classes import Classes, open_class
 from generalad.data.csv_table import open_table
-from generalad.data.layouts import EXPECTED, open_class_folder, open_plain_folder
+from generalad.data.layouts import (
+    EXPECTED,
+    find_class_folders,
+    open_class_folder,
+    open_plain_folder,
+)
 from generalad.data.listing import list_folders
+from generalad.data.public_sets import named_like, recognise, recognise_class_folder
+from generalad.data.real_iad import find_real_iad, open_split_file
 from generalad.data.samples import GOOD, Dataset, Sample, load_masks, without
-from generalad.errors import DataError
+from generalad.data.semantic import find_aircraft, find_class_tree, find_dogs_and_cats
+from generalad.data.visa import find_visa, open_visa
+from generalad.errors import DataError, UsageError
 
-__all__ = ["GOOD", "Dataset", "Sample", "load_masks", "open_dataset", "without"]
+__all__ = ["GOOD", "Dataset", "Sample", "as_dataset", "load_masks", "open_dataset", "without"]
+
+_SETS_OF_CLASSES = (
+    find_class_folders,
+    find_visa,
+    find_real_iad,
+    find_aircraft,
+    find_cars,
+    find_class_tree,
+    find_dogs_and_cats,
+)
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def as_dataset(
+    data: str | Path | Dataset, class_name: str | None = None, *, anomalous: str | None = None
+) -> Dataset:
+    """A dataset that was opened already, or is to be opened here as by `open_dataset`."""
+    if isinstance(data, Dataset):
+        return data
+    return open_dataset(data, class_name, anomalous=anomalous)
+
+
+def open_dataset(
+    path: str | Path, class_name: str | None = None, *, anomalous: str | None = None
+) -> Dataset:
     """Find out the layout of a folder or a .csv table and list its images.
 
+    Args:
+        path: a folder of good images, of one class or of several, a .csv table, or a split file of
+            Real-IAD.
+        class_name: which of several classes.
+        anomalous: of data sets whose classes are kinds of things, the one that is anomalous, where
+            all others are normal; in place of `class_name`.
+
     Raises:
-        DataError: no known layout, no good images, or a folder or table that cannot be read.
+        DataError: no known layout, no good images, no such class, missing files, or a folder or
+            table that cannot be read.
+        UsageError: a class is named where there is none to choose.
     """
     path = Path(path)
+    if class_name is not None and anomalous is not None:
+        raise UsageError(
+            f"--class {class_name} and --anomalous {anomalous}, expected one of them",
+            remedy="--class names the normal class, --anomalous the one that all others are not",
+        )
     # os.path.isdir() and the like answer False where Path.is_dir() raises for lack of permission.
+    classes = _find_classes(path) if os.path.isdir(path) else None
+    if classes is not None:
+        return _as_published(open_class(classes, class_name, anomalous), classes, anomalous)
+    dataset = _open_single(path)
+    if anomalous is not None or class_name not in (None, dataset.name):
+        raise UsageError(
+            f"{path}: holds one class, {dataset.name!r}; found --class or --anomalous"
+            f" {class_name or anomalous}",
+            remedy="leave the option out, or give the folder of all classes",
+        )
+    return dataset
+
+
+def _find_classes(path: Path) -> Classes | None:
+    """The classes below a folder; None where it is one class itself."""
+    if os.path.isdir(path / "train" / GOOD) or os.path.isdir(path / "Data" / "Images" / "Normal"):
+        return None
+    return next((found for find in _SETS_OF_CLASSES if (found := find(path))), None)
+
+
+def _open_single(path: Path) -> Dataset:
     if os.path.isfile(path):
-        if path.suffix.lower() != ".csv":
+        suffix = path.suffix.lower()
+        if suffix == ".json":
+            return open_split_file(path)
+        if suffix != ".csv":
             raise DataError(f"{path}: a file that is no .csv table", remedy=EXPECTED)
         return open_table(path)
     if not os.path.isdir(path):
         raise DataError(f"{path}: no such folder or file, or no permission", remedy=EXPECTED)
+    public = recognise_class_folder(path)
     if os.path.isdir(path / "train" / GOOD):
-        return open_class_folder(path)
-    folders = list_folders(path)
-    classes = [name for name in folders if os.path.isdir(path / name / "train" / GOOD)]
-    if classes:
+        dataset = open_class_folder(path)
+    elif os.path.isdir(path / "Data" / "Images" / "Normal"):
+        dataset = open_visa(path.resolve().parent, path.resolve().name)
+    else:
+        return _open_plain(path)
+    if public is not None:
+        dataset = dataclasses.replace(dataset, published=public.published(dataset.name))
+    return dataset
+
+
+def _open_plain(path: Path) -> Dataset:
+    """A folder of good images, unless it looks like something else."""
+    try:
+        if {"train", "test"} & {name.lower() for name in list_folders(path)}:
+            raise DataError(f"{path}: has train/ or test/, but no train/good", remedy=EXPECTED)
+        return open_plain_folder(path)
+    except DataError as error:
+        public = named_like(path)
+        if public is None:
+            raise
         raise DataError(
-            f"{path}: holds several classes, expected one",
-            remedy=f"choose one of {', '.join(str(path / name) for name in classes)}",
-        )
-    if {"train", "test"} & {name.lower() for name in folders}:
-        raise DataError(f"{path}: has train/ or test/, but no train/good", remedy=EXPECTED)
-    return open_plain_folder(path)
+            f"{path}: is named like {public.title}, but is not as it is published",
+            remedy=public.where(),
+        ) from error
+
+
+def _as_published(dataset: Dataset, classes: Classes, anomalous: str | None) -> Dataset:
+    """With the numbers that a public data set should have."""
+    public = recognise(classes.root, classes.names)
+    if public is None:
+        return dataset
+    name = dataset.name if anomalous is None else anomalous
+    published = public.published(name, anomalous=anomalous is not None)
+    return dataclasses.replace(dataset, published=published)

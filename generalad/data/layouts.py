@@ -1,4 +1,4 @@
-"""The two folder layouts: the class folder of MVTec AD and LOCO, and the plain folder."""
+"""The two folder layouts: the class folder of MVTec AD, LOCO and AD 2, and the plain folder."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from generalad.data.classes import Classes
 from generalad.data.listing import Listing, list_files, list_folders, match_masks, printable
 from generalad.data.samples import GOOD, Dataset, Sample, clean_label
+from generalad.data.saturation import SATURATION_FILE, read_saturation
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
 from generalad.preprocess import IMAGE_SUFFIXES
 
 EXPECTED = (
     "give a folder of good images (optionally good/, bad/ and masks/), "
-    "a class folder with train/good, or a .csv table with the columns "
-    "path,label[,split][,mask][,group]"
+    "a class folder with train/good, a public data set with --class, or a .csv table with the "
+    "columns path,label[,split][,mask][,group]"
 )
+
+_PUBLIC_TEST = "test_public"
+_PRIVATE_TESTS = ("test_private", "test_private_mixed")
 
 _SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 
@@ -26,20 +31,36 @@ _ANOMALY_WORDS = ("anomaly", "anomalies", "anomalous", "defect", "defects", "def
 _NOT_GOOD = {*_DEFECT_WORDS, *_ANOMALY_WORDS, "mask", "masks", "ground_truth", "test"}
 
 
+def find_class_folders(root: Path) -> Classes | None:
+    """The folders below `root` that have train/good, or None."""
+    names = [name for name in list_folders(root) if os.path.isdir(root / name / "train" / GOOD)]
+    return (
+        Classes(root, tuple(names), lambda name: open_class_folder(root / name)) if names else None
+    )
+
+
 def open_class_folder(root: Path) -> Dataset:
-    """Read train/good, test/<type>, ground_truth/<type> and validation/good below `root`."""
+    """Read train/good, test/<type>, ground_truth/<type> and validation/good below `root`.
+
+    In MVTec AD 2, test/ is called test_public/ and has ground_truth/ in it.
+    """
     listing = list_files(root)
+    public = os.path.isdir(root / _PUBLIC_TEST)
+    test_folder = Path(_PUBLIC_TEST if public else "test")
+    mask_folder = test_folder / "ground_truth" if public else Path("ground_truth")
     train = _below(listing, "train", GOOD)
     calibration = _below(listing, "validation", GOOD)
-    tested = [path for path in _below(listing, "test") if len(path.parts) > 1]
-    masks = [path for path in _below(listing, "ground_truth") if len(path.parts) > 1]
+    masks = [path for path in _below(listing, *mask_folder.parts) if len(path.parts) > 1]
+    tests = [path for path in _below(listing, *test_folder.parts) if len(path.parts) > 1]
+    tested = [path for path in tests if not (public and path.parts[0] == mask_folder.name)]
     matched, stray = match_masks(tested, masks)
     known = {
         *(Path("train", GOOD, path) for path in train),
         *(Path("validation", GOOD, path) for path in calibration),
-        *(Path("test", path) for path in tested),
-        *(Path("ground_truth", path) for path in masks),
+        *(test_folder / path for path in tested),
+        *(mask_folder / path for path in masks),
     }
+    unlabelled = {path for path in listing.images if public and path.parts[0] in _PRIVATE_TESTS}
     if not train:
         raise DataError(
             f"{root / 'train' / GOOD}: no images", remedy=f"put in files of {_SUFFIXES}"
@@ -52,14 +73,25 @@ def open_class_folder(root: Path) -> Dataset:
         calibration=tuple(Sample(root / "validation" / GOOD / path, GOOD) for path in calibration),
         test=tuple(
             Sample(
-                root / "test" / path,
+                root / test_folder / path,
                 clean_label(printable(path.parts[0])),
-                tuple(root / "ground_truth" / mask for mask in matched.get(path, ())),
+                tuple(root / mask_folder / mask for mask in matched.get(path, ())),
             )
             for path in tested
         ),
-        stray_masks=tuple(root / "ground_truth" / path for path in stray),
-        ignored=_ignored(root, listing, known),
+        stray_masks=tuple(root / mask_folder / path for path in stray),
+        ignored=_ignored(root, listing, {*known, *unlabelled, Path(SATURATION_FILE)}),
+        notes=_notes(len(unlabelled)),
+        saturation=read_saturation(root),
+    )
+
+
+def _notes(unlabelled: int) -> tuple[str, ...]:
+    if not unlabelled:
+        return ()
+    return (
+        f"{unlabelled} images of {' and '.join(_PRIVATE_TESTS)} have no labels here and are not"
+        " used; https://benchmark.mvtec.com measures on them",
     )
 
 
@@ -122,8 +154,7 @@ def _below(listing: Listing, *folders: str) -> tuple[Path, ...]:
 
 
 def _ignored(root: Path, listing: Listing, known: Collection[Path]) -> tuple[Path, ...]:
-    outside = [path for path in listing.images if path not in known]
-    return tuple(root / path for path in [*outside, *listing.others])
+    return tuple(root / path for path in (*listing.images, *listing.others) if path not in known)
 
 
 def _name_of(root: Path) -> str:

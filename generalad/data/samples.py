@@ -40,19 +40,60 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Saturation:
+    """How much of a defect has to be found for it to count as found, of MVTec LOCO's sPRO.
+
+    Attributes:
+        value: of the pixels that mark a defect of this kind in its mask.
+        threshold: pixels of the original image, or a share of the defect's own.
+        relative: whether it is a share.
+    """
+
+    value: int
+    threshold: float
+    relative: bool
+
+
+@dataclass(frozen=True)
+class Published:
+    """How many images a class of a public data set has, as published.
+
+    Attributes:
+        title: of the data set.
+        page: where it is to be had.
+        train: images to train on.
+        calibration: images given to calibrate with.
+        good: good test images.
+        defective: defective test images.
+        masks: whether every defective image has a mask.
+    """
+
+    title: str
+    page: str
+    train: int
+    calibration: int
+    good: int
+    defective: int
+    masks: bool = False
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The images of one class of parts, each part sorted by name.
 
     Attributes:
         name: of the folder or of the table.
         root: the folder that paths in reports are relative to.
-        layout: "class folder", "plain folder" or "table".
+        layout: such as "class folder", "plain folder" or "table"; docs/data.md names all.
         train: good images.
         calibration: good images given for calibration (MVTec LOCO's validation/good); where it
             is empty, calibration images are split off `train`, see splits.py.
         test: good and defective images; may be empty.
         stray_masks: masks that belong to no image.
         ignored: files that have no place in the layout, images and others.
+        notes: what a user should know of this layout, a line each.
+        saturation: for the metric sPRO; empty for data sets without it.
+        published: what is known of a public data set; None for one's own.
     """
 
     name: str
@@ -63,6 +104,9 @@ class Dataset:
     test: tuple[Sample, ...] = ()
     stray_masks: tuple[Path, ...] = ()
     ignored: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    saturation: tuple[Saturation, ...] = ()
+    published: Published | None = None
 
 
 def without(dataset: Dataset, paths: Collection[Path]) -> Dataset:

@@ -19,6 +19,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from generalad.data.dataset import Dataset
 from generalad.errors import GateError, UsageError
 from generalad.export.candidates import FORMATS, Candidate, Material, candidates, check
 from generalad.export.engine import EngineOptions
@@ -68,7 +69,7 @@ def export_detector(
     format: str = "onnx",
     precision: str = "fp32",
     batch: int | tuple[int, int] | None = None,
-    verify_on: str | Path | None = None,
+    verify_on: str | Path | Dataset | None = None,
     engine: EngineOptions | None = None,
     weights: Path | None = None,
     progress: Progress | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.dataset import Sample, load_masks, open_dataset
+from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
 from generalad.errors import DataError
 from generalad.preprocess import read_image, resize
 from generalad.synth.drawn_defects import with_defect
@@ -43,7 +42,10 @@ class ImageSet:
 
 
 def image_sets(
-    calibration: NDArray[np.uint8], verify_on: str | Path | None = None, *, views: bool = False
+    calibration: NDArray[np.uint8],
+    verify_on: str | Path | Dataset | None = None,
+    *,
+    views: bool = False,
 ) -> tuple[ImageSet, ...]:
     """The sets an export is judged on.
 
@@ -74,11 +76,12 @@ def _drawn(calibration: NDArray[np.uint8]) -> ImageSet:
     return ImageSet(DEFECTS, np.stack(images), np.ones(count, dtype=np.bool_), masks)
 
 
-def _labelled(data: str | Path, size: tuple[int, int]) -> ImageSet:
-    samples: Sequence[Sample] = open_dataset(data).test
+def _labelled(data: str | Path | Dataset, size: tuple[int, int]) -> ImageSet:
+    dataset = as_dataset(data)
+    samples = dataset.test
     if not samples:
         raise DataError(
-            f"{data} has no labelled test images to verify on",
+            f"{dataset.root} has no labelled test images to verify on",
             remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
         )
     with ThreadPoolExecutor(max_workers=2) as pool:

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.metrics.intervals import image_estimates
-from generalad.metrics.pixel import FPR_LIMIT
-from generalad.metrics.pixel_table import GOOD, LabelledMap, PixelTable, tabulate_pixels
+from generalad.metrics.pixel import FPR_LIMIT, LOW_FPR_LIMIT
+from generalad.metrics.pixel_table import (
+    GOOD,
+    LabelledMap,
+    PixelEstimates,
+    PixelTable,
+    tabulate_pixels,
+)
 from generalad.metrics.ranking import best_f1
+from generalad.metrics.region_overlap import SaturatedPixels
 from generalad.statistics import CONFIDENCE, Estimate, Rate, wilson
 
 
@@ -30,6 +37,7 @@ class ImageResult:
     decision: bool  # score >= the artifact's image threshold
     map: NDArray[np.float32]  # (h, w), raw
     mask: NDArray[np.bool_] | None  # (H, W), True is defective; None when no mask is known
+    defects: tuple[SaturatedPixels, ...] = ()  # where the data set says how much has to be found
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,19 @@ class DefectType:
     image_average_precision: Estimate
     pixel_auroc: Estimate
     aupro: Estimate
+    pixel_average_precision: Estimate
+    aupro_005: Estimate
+    seg_f1: Estimate | None
+    au_spro: Estimate | None
+    au_spro_005: Estimate | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every metric of one test set; NaN where a class of images or pixels is missing."""
+    """Every metric of one test set; NaN where a class of images or pixels is missing.
+
+    None where nothing was given to measure it with.
+    """
 
     image_size: tuple[int, int]  # (H, W) at which pixel metrics are computed
     image_threshold: float
@@ -65,6 +81,12 @@ class Evaluation:
     pixel_auroc: Estimate
     pixel_average_precision: Estimate
     aupro: Estimate
+    aupro_005: Estimate
+    seg_f1: Estimate | None  # at the pixel threshold
+    au_spro: Estimate | None  # mean over the defect types, without interval
+    au_spro_005: Estimate | None
+    aupro_authors: Estimate | None  # without interval
+    pixel_threshold: float | None
     defect_types: tuple[DefectType, ...]
     pro_curve: tuple[tuple[float, float], ...]  # false-positive rate, per-region overlap
 
@@ -97,7 +119,30 @@ class Evaluation:
                 f"Overlap averaged over {self.regions} ground-truth regions (8-connected, equal "
                 f"weight); area for false-positive rates 0 to {FPR_LIMIT}, divided by {FPR_LIMIT}."
             ),
+            "aupro_005": f"The same for rates 0 to {LOW_FPR_LIMIT}, divided by {LOW_FPR_LIMIT}.",
+            **self._definitions_of_some(),
         }
+
+    def _definitions_of_some(self) -> dict[str, str]:
+        """Of metrics that not every evaluation has."""
+        found = {}
+        if self.pixel_threshold is not None:
+            found["seg_f1"] = (
+                "F1 over the pixels of all images at the detector's own pixel threshold"
+                f" {self.pixel_threshold:g}."
+            )
+        if self.aupro_authors is not None:
+            found["aupro_authors"] = (
+                "As the published code of GeneralAD computes it: 200 even thresholds, marked areas"
+                " dilated by one patch for the overlap but not for the rate, rates below 0.3"
+                " divided by the largest of them. Only to compare with tables made so."
+            )
+        if self.au_spro is not None:
+            found["au_spro"] = (
+                "As AUPRO, but each defect of the masks counts as found when as much of it is found"
+                " as the data set asks for; mean over the defect types."
+            )
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries; None in place of NaN."""
@@ -110,10 +155,17 @@ def evaluate(
     *,
     image_size: tuple[int, int],
     image_threshold: float,
+    pixel_threshold: float | None = None,
+    patch: int | None = None,
 ) -> Evaluation:
     """Measure results on a test set; the order of the results does not matter for the values.
 
-    `image_size` (H, W) is the network's input size; maps and masks are brought to it.
+    Args:
+        results: of all test images.
+        image_size: (H, W) of the network's input; maps and masks are brought to it.
+        image_threshold: that made the decisions.
+        pixel_threshold: for SegF1.
+        patch: side of the network's patches in pixels of its input, for the authors' AUPRO.
     """
     _check(results, image_threshold)
     good = [result for result in results if not result.defective]
@@ -121,13 +173,18 @@ def evaluate(
     for result in sorted(results, key=lambda result: result.label):
         if result.defective:
             by_type.setdefault(result.label, []).append(result)
-    table = tabulate_pixels([LabelledMap(r.label, r.map, r.mask) for r in results], image_size)
+    maps = [LabelledMap(r.label, r.map, r.mask, r.defects) for r in results]
+    spro = _saturated(maps, image_size, list(by_type))
+    table = tabulate_pixels(maps, image_size, threshold=pixel_threshold)
 
     labels, scores = _labels_and_scores(results)
     auroc, precision = image_estimates(labels, scores)
     f1, f1_threshold = best_f1(labels, scores)
     pixels = table.measure(list(by_type))
-    types = tuple(_defect_type(name, members, good, table) for name, members in by_type.items())
+    types = tuple(
+        _defect_type(name, members, good, table, spro.get(name))
+        for name, members in by_type.items()
+    )
     defective = [result for members in by_type.values() for result in members]
     return Evaluation(
         image_size=image_size,
@@ -145,6 +202,14 @@ def evaluate(
         pixel_auroc=pixels.metrics[0],
         pixel_average_precision=pixels.metrics[1],
         aupro=pixels.metrics[2],
+        aupro_005=pixels.low_aupro,
+        seg_f1=pixels.f1,
+        au_spro=_mean([kind.au_spro for kind in types]),
+        au_spro_005=_mean([kind.au_spro_005 for kind in types]),
+        aupro_authors=(
+            Estimate(table.authors_aupro(maps, image_size, patch)) if patch is not None else None
+        ),
+        pixel_threshold=pixel_threshold,
         defect_types=types,
         pro_curve=tuple((float(x), float(y)) for x, y in pixels.pro_curve),
     )
@@ -155,6 +220,7 @@ def _defect_type(
     members: list[ImageResult],
     good: list[ImageResult],
     table: PixelTable,
+    spro: PixelEstimates | None,
 ) -> DefectType:
     auroc, precision = image_estimates(*_labels_and_scores(good + members))
     pixels = table.measure([name])
@@ -167,7 +233,31 @@ def _defect_type(
         image_average_precision=precision,
         pixel_auroc=pixels.metrics[0],
         aupro=pixels.metrics[2],
+        pixel_average_precision=pixels.metrics[1],
+        aupro_005=pixels.low_aupro,
+        seg_f1=pixels.f1,
+        au_spro=None if spro is None else spro.metrics[2],
+        au_spro_005=None if spro is None else spro.low_aupro,
     )
+
+
+def _saturated(
+    maps: Sequence[LabelledMap], size: tuple[int, int], defect_types: Sequence[str]
+) -> dict[str, PixelEstimates]:
+    """Each defect type measured by sPRO; empty where no image says how much has to be found.
+
+    The table is large, and gone before the next one is made.
+    """
+    if not any(item.defects for item in maps):
+        return {}
+    table = tabulate_pixels(maps, size, saturated=True)
+    return {name: table.measure([name]) for name in defect_types}
+
+
+def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """Mean of values, without an interval: their images are partly the same."""
+    values = [one.value for one in estimates if one is not None]
+    return Estimate(float(np.mean(values))) if values else None
 
 
 def _labels_and_scores(

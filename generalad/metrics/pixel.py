@@ -1,7 +1,7 @@
 """Pixel AUROC, pixel average precision and AUPRO over a whole test set.
 
-All three follow from one question asked for every anomalous pixel: how many normal pixels score at
-least as high? Anomalous pixels are few, so the many normal ones are kept only as sorted float32
+All of them follow from one question asked for every anomalous pixel: how many normal pixels score
+at least as high? Anomalous pixels are few, so the many normal ones are kept only as sorted float32
 pools (4 bytes a pixel), searched once. Pools add up: the pool of the good images serves the whole
 test set and every defect type alike. No threshold is sampled and no score is rounded.
 
@@ -32,6 +32,9 @@ Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
 
 FPR_LIMIT = 0.3
+LOW_FPR_LIMIT = 0.05
+"""AUPRO up to this rate tells good detectors apart, and is what MVTec AD 2 is judged by."""
+
 _ANOMALOUS_EDGES = 512  # shared out among defect types, at least 64 each; see bin_edges
 _NORMAL_EDGES = 512  # half of them evenly, half in ever finer steps of false-positive rate
 
@@ -51,7 +54,8 @@ class PixelMetrics:
 
     auroc: float
     average_precision: float
-    aupro: float
+    aupro: float  # up to FPR_LIMIT
+    low_aupro: float  # up to LOW_FPR_LIMIT
     pro_curve: Floats  # (points, 2): false-positive rate and per-region overlap, thinned to draw
 
 
@@ -100,13 +104,13 @@ def pixel_metrics(pools: Sequence[Scores], regions: Regions) -> PixelMetrics:
     `pools` hold the normal pixels, each sorted ascending; their false-positive rate is over all of
     them together. AUPRO: at a threshold, the per-region overlap is the share of a region's pixels
     at or above it, averaged over all regions with equal weight whatever their size; the area under
-    overlap against false-positive rate is taken over every distinct threshold from rate 0 to 0.3,
-    interpolated linearly at 0.3, and divided by 0.3. Nothing is dilated.
+    overlap against false-positive rate is taken over every distinct threshold from rate 0 to a
+    limit, interpolated linearly there, and divided by it. Nothing is dilated.
     """
     normals = sum(pool.size for pool in pools)
     if normals == 0 or regions.count == 0:
         nan = float("nan")
-        return PixelMetrics(nan, nan, nan, np.empty((0, 2)))
+        return PixelMetrics(nan, nan, nan, nan, np.empty((0, 2)))
     scores = regions.scores[::-1]
     last_of_tie = np.append(scores[1:] != scores[:-1], True)
     thresholds = scores[last_of_tie]
@@ -127,6 +131,7 @@ def pixel_metrics(pools: Sequence[Scores], regions: Regions) -> PixelMetrics:
             average_precision_from_counts(np.append(true, true[-1]), np.append(reaching, normals))
         ),
         aupro=float(area_below(false / normals, overlap, FPR_LIMIT)),
+        low_aupro=float(area_below(false / normals, overlap, LOW_FPR_LIMIT)),
         pro_curve=thinned(false / normals, overlap),
     )
 
@@ -183,43 +188,46 @@ def histogram(scores: Scores, edges: Scores, shares: Floats | None = None) -> Fl
 
 
 def influences(normal: Floats, anomalous: Floats, shares: Floats) -> Floats:
-    """Derivatives (3 metrics, 3 kinds, K) by the weight of one pixel in each bin.
+    """Derivatives (4 metrics, 3 kinds, K) by the weight of one pixel in each bin.
 
-    The metrics are AUROC, average precision and AUPRO; the kinds are those of the arguments,
-    histograms (K,) of the whole test set, highest bin first. Scores within a bin count as tied.
+    The metrics are AUROC, average precision and AUPRO up to both limits; the kinds are those of the
+    arguments, histograms (K,) of the whole test set, highest bin first. Scores within a bin count
+    as tied.
     """
     false, true, overlap = (np.cumsum(part) for part in (normal, anomalous, shares))
     of_auroc = auroc_influence(true, false)
     of_precision = average_precision_influence(true, false)
-    of_aupro = _aupro_influence(false, overlap)
+    of_aupro = _aupro_influence(false, overlap, FPR_LIMIT)
+    of_low_aupro = _aupro_influence(false, overlap, LOW_FPR_LIMIT)
     none = np.zeros_like(false)
     return np.array(
         [
             [of_auroc[1], of_auroc[0], none],
             [of_precision[1], of_precision[0], none],
             [of_aupro[0], none, of_aupro[1]],
+            [of_low_aupro[0], none, of_low_aupro[1]],
         ]
     )
 
 
-def _aupro_influence(false: Floats, overlap: Floats) -> tuple[Floats, Floats]:
-    """Derivatives (K,) of AUPRO by the weight of a normal pixel and of a share of a region.
+def _aupro_influence(false: Floats, overlap: Floats, limit: float) -> tuple[Floats, Floats]:
+    """Derivatives (K,) of AUPRO up to `limit` by the weight of a normal pixel and a region's share.
 
     A pixel shifts the curve from its own bin on, and within that bin in proportion. A shift to the
     right takes area where the curve still rises before the limit, a shift upwards adds it.
     """
     x, y = false / false[-1], overlap / overlap[-1]
     width, rise = np.diff(x, prepend=0.0), np.diff(y, prepend=0.0)
-    left = FPR_LIMIT - (x - width)
+    left = limit - (x - width)
     inside = np.clip(
         np.divide(left, width, out=(left > 0).astype(np.float64), where=width > 0), 0, 1
     )
     risen = np.cumsum(rise * inside)
     right = -(risen[-1] - risen + inside**2 / 2 * rise)
-    up = np.maximum(FPR_LIMIT - x, 0) + inside**2 / 2 * width
+    up = np.maximum(limit - x, 0) + inside**2 / 2 * width
     normal = right - np.sum(right * width)
     share = up - np.sum(up * rise)
-    return normal / (FPR_LIMIT * false[-1]), share / (FPR_LIMIT * overlap[-1])
+    return normal / (limit * false[-1]), share / (limit * overlap[-1])
 
 
 def _corners(values: Floats) -> Floats:

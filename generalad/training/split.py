@@ -10,8 +10,9 @@ import numpy as np
 
 from generalad.config import Config
 from generalad.data.check import check_dataset, render_problems
-from generalad.data.dataset import Dataset, Sample, open_dataset, without
+from generalad.data.dataset import Dataset, Sample, as_dataset, without
 from generalad.data.groups import Grouping, group_images
+from generalad.data.public_sets import differences
 from generalad.data.splits import few_shot, split_calibration
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
@@ -35,6 +36,7 @@ class Split:
         skipped: names of unusable files.
         grouping: which images belong together.
         sizes: number of good images of each size "WIDTHxHEIGHT".
+        incomplete: in how far a public data set is not as it was published; empty where it is.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Split:
     skipped: tuple[str, ...]
     grouping: Grouping
     sizes: dict[str, int]
+    incomplete: str = ""
     out_of_fold: bool = False
 
     def fingerprint(self) -> str:
@@ -53,20 +56,20 @@ class Split:
 
 
 def split_dataset(
-    data: str | Path, config: Config, *, skip_bad: bool, progress: Progress | None = None
+    data: str | Path | Dataset, config: Config, *, skip_bad: bool, progress: Progress | None = None
 ) -> Split:
     """Open and check a dataset, and split its good images into training and calibration.
 
     Raises:
         DataError: errors in the training or calibration images, or groups that cannot be split.
     """
-    dataset = open_dataset(data)
+    dataset = as_dataset(data)
     good = _only_training(dataset)
     checked = check_dataset(good, progress=progress)
     skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
     if len(checked.errors) > (skippable if skip_bad else 0):
         raise DataError(
-            f"{data}: the good images cannot be trained on as they are:\n"
+            f"{dataset.root}: the good images cannot be trained on as they are:\n"
             + "\n".join(f"  {line}" for line in render_problems(checked)),
             remedy="repair them; unreadable ones can be left out with --skip-bad",
         )
@@ -79,7 +82,17 @@ def split_dataset(
     else:
         train_set, held_out = _train_and_calibration(good, config, grouping)
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(dataset.name, train_set, held_out, hashes, skipped, grouping, checked.sizes, few)
+    return Split(
+        dataset.name,
+        train_set,
+        held_out,
+        hashes,
+        skipped,
+        grouping,
+        checked.sizes,
+        differences(dataset),
+        few,
+    )
 
 
 def _too_few_to_hold_out(good: Dataset, config: Config, grouping: Grouping) -> bool:
@@ -117,4 +130,4 @@ def _train_and_calibration(
 
 def _only_training(dataset: Dataset) -> Dataset:
     """The dataset without its test part, which training neither needs nor may look at."""
-    return dataclasses.replace(dataset, test=(), stray_masks=())
+    return dataclasses.replace(dataset, test=(), stray_masks=(), published=None)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate
 from generalad.config import Config
-from generalad.data.dataset import Sample
+from generalad.data.dataset import Dataset, Sample
 from generalad.files import read_json, write_json
 from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
@@ -49,7 +49,7 @@ SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test ima
 
 
 def train_detector(
-    data: str | Path,
+    data: str | Path | Dataset,
     out: str | Path,
     config: Config,
     *,
@@ -64,7 +64,7 @@ def train_detector(
     """Train a detector on the good images of a dataset; goes on with a run that was interrupted.
 
     Args:
-        data: a folder or CSV, see docs/data.md.
+        data: a folder or CSV, see docs/data.md, or a dataset that was opened.
         out: folder of the detector.
         config: see `generalad.config`.
         weights: backbone weights for machines without a network.
@@ -73,8 +73,8 @@ def train_detector(
         cache: folder of the feature cache.
         cache_memory: bytes of features that may be kept in memory.
         progress: told how far each stage is.
-        log: told, before it starts, that a run will take more than an hour, and that one has
-            learned nothing.
+        log: told, before it starts, that a run will take more than an hour or that a public data
+            set is not whole, and at its end that it has learned nothing.
 
     Raises:
         DataError: the dataset has problems; the message lists them.
@@ -84,6 +84,8 @@ def train_detector(
     out, log = Path(out), log or no_log
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
+    if split.incomplete:
+        log(f"{split.incomplete}; the data set is not whole")
     config = in_shape_of_images(config, split.sizes)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {

@@ -37,7 +37,7 @@ def test_every_option_of_every_command_is_offered(name: str) -> None:
         (("",), list(COMMANDS)),
         (("--debug", "tr"), ["train"]),
         (("--",), ["--debug", "--version", "--help"]),
-        (("data", ""), ["check", "synth"]),
+        (("data", ""), ["check", "synth", "unpack"]),
         (("data", "synth", "out", "--category", "w"), ["washer"]),
         (("completion", ""), ["bash", "zsh", "fish"]),
         (("train", ""), [":files"]),
@@ -124,7 +124,7 @@ def shell(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
     ("words", "found"),
     [
         (["infe"], ["infer"]),
-        (["data", ""], ["check", "synth"]),
+        (["data", ""], ["check", "synth", "unpack"]),
         (["infer", "a b.onnx", "--dev"], ["--device"]),
         (["infer", "m.onnx", "--device", "c"], ["cpu", "cuda"]),
         (["infer", "m.onnx", "--device=c"], ["cpu", "cuda"]),

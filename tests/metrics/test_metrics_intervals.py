@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from generalad.metrics import pixel_table as module
 from generalad.metrics.intervals import Stratum, image_estimates, interval
-from generalad.metrics.pixel import FPR_LIMIT, influences
+from generalad.metrics.pixel import FPR_LIMIT, LOW_FPR_LIMIT, influences
 from generalad.metrics.pixel_table import GOOD, LabelledMap, tabulate_pixels
 from generalad.metrics.ranking import (
     area_below,
@@ -60,10 +60,11 @@ def test_influences_are_derivatives(seed: int) -> None:
                 auroc_from_counts(true, false),
                 average_precision_from_counts(true, false),
                 area_below(false / false[-1], overlap / overlap[-1], FPR_LIMIT),
+                area_below(false / false[-1], overlap / overlap[-1], LOW_FPR_LIMIT),
             ]
         )
 
-    expected = numeric(statistic, np.concatenate(parts)).T.reshape(3, 3, -1)
+    expected = numeric(statistic, np.concatenate(parts)).T.reshape(4, 3, -1)
     filled = np.stack(parts) > 0  # no weight can be taken from an empty bin
     np.testing.assert_allclose(influences(*parts)[:, filled], expected[:, filled], atol=2e-5)
 

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from generalad.errors import DataError
 from generalad.metrics.pixel import (
+    LOW_FPR_LIMIT,
     Regions,
     bin_edges,
     find_regions,
@@ -104,6 +105,15 @@ def test_exact_values_agree_with_slow_references(seed: int, levels: int | None) 
     assert auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
     assert precision == pytest.approx(average_precision_score(labels, scores), abs=1e-9)
     assert aupro == pytest.approx(slow_aupro(maps), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 1, 3]))
+def test_aupro_to_a_low_rate_agrees_with_its_slow_reference(seed: int, levels: int | None) -> None:
+    maps = make_maps(seed, levels=levels)
+    found = tabulate_pixels(maps, SIZE).measure(["dent", "scratch"])
+    expected = slow_aupro(maps, LOW_FPR_LIMIT)
+    assert found.low_aupro.value == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
 def test_a_rising_transform_changes_nothing() -> None:
