@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generalad.config import Config, load_config
+from generalad.config import Config, load_config, preset_of
 from generalad.errors import UsageError, require_extra
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def train(
     data: StrPath,
     out: StrPath | None = None,
     *,
-    preset: str = "edge",
+    preset: str | None = None,
     method: str | None = None,
     config: Config | StrPath | None = None,
     weights: StrPath | None = None,
@@ -50,9 +50,10 @@ def train(
     Args:
         data: a folder of good images, an MVTec class folder or a CSV, see docs/data.md.
         out: folder of the detector; None for runs/NAME-PRESET.
-        preset: "edge" (needs no hub and no GPU), "small", "base", "large" (the paper's backbones)
-            or "embedded".
-        method: "residual", "generalad", "gaussian" or "patchcore"; None for the preset's.
+        preset: "edge" (needs no hub and no GPU), "small", "base", "large" (the paper's backbones),
+            "simplenet", "kdad" (its baselines) or "embedded"; None for the method's own, or "edge".
+        method: "residual", "generalad", "simplenet", "kdad", "gaussian" or "patchcore"; None for
+            the preset's.
         config: a TOML file with settings over the preset; or a whole `Config`, which takes its
             place.
         weights: backbone weights, for machines that reach no model hub.
@@ -80,8 +81,9 @@ def train(
     if isinstance(config, Config):
         settings = config
     else:
-        settings = load_config(preset, file=None if config is None else Path(config))
-        name = f"{name}-{preset}"
+        file = None if config is None else Path(config)
+        settings = load_config(preset, method=method, file=file)
+        name = f"{name}-{preset or preset_of(method)}"
     changes = {
         "method": method,
         "image_size": list(image_size) if isinstance(image_size, Sequence) else image_size,
