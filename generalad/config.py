@@ -187,6 +187,11 @@ class Config:
         return self.method in ("residual", "gaussian", "patchcore") and len(self.layers) == 3
 
     @property
+    def has_epochs(self) -> bool:
+        """Whether the method learns through `epochs`; the others take seconds."""
+        return self.method in ("generalad", "simplenet", "kdad")
+
+    @property
     def noise_follows_features(self) -> bool:
         """Whether the noise is to be multiplied by the spread of the features."""
         if self.noise_units == "auto":
@@ -305,8 +310,8 @@ PRESET_USES = {
     "small": "the paper's smallest backbone; a GPU, or hours",
     "base": "the paper's middle backbone; a GPU",
     "large": "the paper's best figures; a large GPU",
-    "simplenet": "the paper's first baseline; a GPU, or an hour",
-    "kdad": "the paper's second baseline; a GPU",
+    "simplenet": "the paper's first baseline; a GPU, or hours",
+    "kdad": "the paper's second baseline; a GPU, or hours",
     EMBEDDED: "demos and trials; real parts need edge or one of the paper's",
 }
 """What each preset is good for, in a few words."""

@@ -110,7 +110,7 @@ def train_detector(
             budget=cache_memory,
             progress=progress or no_progress,
         )
-        if config.method == "generalad" and not (out / CHECKPOINT_FILE).exists():
+        if config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
                 detector, config, images=len(split.train), cached=material.cached_good()
             )

@@ -143,12 +143,14 @@ def _load(model: nn.Module, ours: nn.Module, name_of: Callable[[str], str], part
     model.double().load_state_dict(state, strict=False)
 
 
-def _trained(model: nn.Module, name_of: Callable[[str], str], part: tuple[str, ...]) -> Any:
+def _trained(
+    model: nn.Module, name_of: Callable[[str], str], part: tuple[str, ...]
+) -> Iterator[tuple[str, Any]]:
     """Gradients, then values, of what was trained."""
-    for key, value in model.named_parameters():
+    for key, parameter in model.named_parameters():
         if key.startswith(part):
-            yield f"gradient/{name_of(key)}", value.grad
-            yield f"stepped/{name_of(key)}", value.detach()
+            yield f"gradient/{name_of(key)}", parameter.grad
+            yield f"stepped/{name_of(key)}", parameter.detach()
     for key, value in model.named_buffers():
         if key.startswith(part) and value.is_floating_point():
             yield f"stepped/{name_of(key)}", value
@@ -242,7 +244,7 @@ def _kdad(repository: Path) -> dict[str, Tensor]:
 
 def main(repository: str) -> None:
     """Compute all numbers with the authors' code and store them."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for method, part in (("simplenet", _simplenet), ("kdad", _kdad)):
         found |= {f"{method}/{key}": value for key, value in part(Path(repository)).items()}
     arrays: dict[str, Any] = {name: value.numpy() for name, value in found.items()}
