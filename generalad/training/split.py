@@ -12,6 +12,7 @@ from generalad.config import Config
 from generalad.data.check import check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, open_dataset, without
 from generalad.data.groups import Grouping, group_images
+from generalad.data.report import CheckReport
 from generalad.data.splits import few_shot, split_calibration
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
@@ -54,8 +55,32 @@ def split_dataset(
     Raises:
         DataError: errors in the training or calibration images, or groups that cannot be split.
     """
-    dataset = open_dataset(data)
-    good = _only_training(dataset)
+    good, checked = _checked(data, skip_bad=skip_bad, progress=progress)
+    grouping = group_images(good, config.group, checked)
+    train_set, held_out = _train_and_calibration(good, config, grouping)
+    return _split(good, checked, grouping, train_set, held_out)
+
+
+def all_for_calibration(
+    data: str | Path, *, skip_bad: bool, progress: Progress | None = None
+) -> Split:
+    """A split of a dataset whose good images all are calibrated with, and none is trained on.
+
+    Calibration images of their own win over those of the training part.
+
+    Raises:
+        DataError: errors in these images.
+    """
+    good, checked = _checked(data, skip_bad=skip_bad, progress=progress)
+    grouping = group_images(good, "", checked)
+    return _split(good, checked, grouping, (), good.calibration or good.train)
+
+
+def _checked(
+    data: str | Path, *, skip_bad: bool, progress: Progress | None
+) -> tuple[Dataset, CheckReport]:
+    """The usable good images of a dataset, and what the check found."""
+    good = _only_training(open_dataset(data))
     checked = check_dataset(good, progress=progress)
     skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
     if len(checked.errors) > (skippable if skip_bad else 0):
@@ -64,12 +89,19 @@ def split_dataset(
             + "\n".join(f"  {line}" for line in render_problems(checked)),
             remedy="repair them; unreadable ones can be left out with --skip-bad",
         )
-    good = without(good, checked.unusable)
-    hashes = dict(checked.sha256)
-    grouping = group_images(good, config.group, checked)
-    train_set, held_out = _train_and_calibration(good, config, grouping)
+    return without(good, checked.unusable), checked
+
+
+def _split(
+    good: Dataset,
+    checked: CheckReport,
+    grouping: Grouping,
+    train: tuple[Sample, ...],
+    calibration: tuple[Sample, ...],
+) -> Split:
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(dataset.name, train_set, held_out, hashes, skipped, grouping, checked.sizes)
+    hashes = dict(checked.sha256)
+    return Split(good.name, train, calibration, hashes, skipped, grouping, checked.sizes)
 
 
 def _train_and_calibration(

@@ -119,33 +119,8 @@ def train_detector(
         losses = fit_head(
             detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
         )
-        images, sizes = read_resized(split.calibration, config.image_size)
-        scores, peaks = score_images(detector.eval(), images, progress=progress)
-        groups = split.grouping.numbers(split.calibration)
-        views = _scores_of_views(detector, images, config, progress)
-        calibrated = calibrate(
-            scores,
-            peaks,
-            target=config.false_alarm_rate,
-            groups=groups,
-            grouping=split.grouping.what,
-            views=views,
-        )
-        misses = drawn_misses(
-            lambda drawn: score_images(detector, drawn)[0],
-            images,
-            scores,
-            groups,
-            views=None if views is None else views[0],
-        )
-        spec = describe(
-            detector,
-            split,
-            calibrated,
-            misses,
-            reference(scores, list(map(statistics, images)), sizes),
-            source=source,
-            weights_hash=weights_hash,
+        spec, images = calibrated_spec(
+            detector.eval(), split, source=source, weights_hash=weights_hash, progress=progress
         )
         history: dict[str, Any] = {"loss": losses}
         if config.method == "generalad":
@@ -157,6 +132,58 @@ def train_detector(
         save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return Trained(detector, spec, out)
+
+
+def calibrated_spec(
+    detector: Detector,
+    split: Split,
+    *,
+    source: str,
+    weights_hash: str,
+    progress: Progress | None = None,
+) -> tuple[Spec, list[NDArray[np.uint8]]]:
+    """Set the thresholds on the images that a split holds out; the record of a new detector.
+
+    Args:
+        detector: in evaluation mode.
+        split: its calibration images are scored.
+        source: of the backbone's weights.
+        weights_hash: of these.
+        progress: called with ("calibration", images done, images).
+
+    Returns:
+        The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size.
+    """
+    config = detector.config
+    images, sizes = read_resized(split.calibration, config.image_size)
+    scores, peaks = score_images(detector, images, progress=progress)
+    groups = split.grouping.numbers(split.calibration)
+    views = _scores_of_views(detector, images, config, progress)
+    calibrated = calibrate(
+        scores,
+        peaks,
+        target=config.false_alarm_rate,
+        groups=groups,
+        grouping=split.grouping.what,
+        views=views,
+    )
+    misses = drawn_misses(
+        lambda drawn: score_images(detector, drawn)[0],
+        images,
+        scores,
+        groups,
+        views=None if views is None else views[0],
+    )
+    spec = describe(
+        detector,
+        split,
+        calibrated,
+        misses,
+        reference(scores, list(map(statistics, images)), sizes),
+        source=source,
+        weights_hash=weights_hash,
+    )
+    return spec, images
 
 
 def read_resized(
