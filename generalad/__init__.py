@@ -8,8 +8,8 @@
     found = model.predict("part.png")
     found.is_anomalous, found.score, found.anomaly_map
 
-`train`, `export`, `evaluate`, `infer`, `calibrate`, `selftest` and `bench` are the commands of
-`gad`, with their defaults. See docs/python.md.
+`train`, `import_checkpoint`, `export`, `evaluate`, `infer`, `calibrate`, `selftest` and `bench` are
+the commands of `gad`, with their defaults. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from generalad.runtime import infer
     from generalad.runtime.selftest import selftest
     from generalad.spec import Spec
-    from generalad.verbs import calibrate, export, train
+    from generalad.verbs import calibrate, export, import_checkpoint, train
 
 _HOMES = {
     "Config": "config",
@@ -48,6 +48,7 @@ _HOMES = {
     "check_dataset": "data.check",
     "decide": "decision",
     "evaluate": "evaluation",
+    "import_checkpoint": "verbs",
     "infer": "runtime",
     "load": "predictor",
     "load_config": "config",
@@ -73,6 +74,7 @@ __all__ = [
     "decide",
     "evaluate",
     "export",
+    "import_checkpoint",
     "infer",
     "load",
     "load_config",

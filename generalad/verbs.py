@@ -107,6 +107,46 @@ def train(
     )
 
 
+def import_checkpoint(
+    checkpoint: StrPath,
+    data: StrPath,
+    out: StrPath | None = None,
+    *,
+    false_alarm_rate: float | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Turn a checkpoint of somebody else into a detector, as `gad import` does.
+
+    Args:
+        checkpoint: what Lightning wrote for the authors' GeneralAD, SimpleNet or KDAD, or for
+            anomalib's GeneralAD; nothing in it is run.
+        data: good images to set the thresholds with, which it did not learn from.
+        out: folder of the detector; None for runs/ and the checkpoint's name.
+        false_alarm_rate: target on good parts that sets the threshold; None for the usual one.
+        skip_bad: leave out unreadable images and record which.
+        progress: told how far each stage is.
+
+    Raises:
+        ArtifactError: the checkpoint is damaged, holds code, or is of another model.
+        DataError: the images have problems; the message lists them.
+        MissingExtraError: torch and what belongs to it are not installed.
+        UsageError: `out` holds something.
+        WeightsError: the backbone in the checkpoint is not the one that it names.
+    """
+    require_extra("importing", "train", "torch", "timm", "safetensors")
+    from generalad.training.import_checkpoint import import_detector
+
+    return import_detector(
+        Path(checkpoint),
+        Path(data),
+        Path("runs") / Path(checkpoint).stem if out is None else Path(out),
+        false_alarm_rate=false_alarm_rate,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
+
+
 def export(
     detector: StrPath | Trained,
     out: StrPath | None = None,

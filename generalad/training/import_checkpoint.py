@@ -95,14 +95,14 @@ def _detector(checkpoint: Path, foreign: Foreign, weights: Path) -> tuple[Detect
 
 def _with_origin(spec: Spec, foreign: Foreign, checkpoint: Path) -> Spec:
     """What is not known of a checkpoint is not claimed."""
-    chosen = (
-        "by AUROC on test images, as that code does" if "authors" in foreign.kind else "unknown"
-    )
+    rule = "imported; how its epoch was chosen is not known"
+    if "authors" in foreign.kind:
+        rule = "imported; the authors' code keeps the epoch with the best AUROC on test images"
     origin = {"kind": foreign.kind, "sha256": sha256_of_file(checkpoint), **foreign.facts}
     return dataclasses.replace(
         spec,
         training_set=TrainingSet("", 0, spec.training_set.skipped),
-        metrics={"selection_rule": f"imported; the epoch was chosen: {chosen}"},
+        metrics={"selection_rule": rule},
         provenance={**spec.provenance, "imported": origin},
     )
 
