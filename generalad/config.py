@@ -57,6 +57,7 @@ class Config:
         noise_units: of `noise_std`: "features", the standard deviation of each channel over the
             training images; "absolute", as in the paper; or "auto": absolute for the backbones of
             the paper's tables, else features. Whitened features vary by 1: there all is the same.
+            For "simplenet" the features are the adapted ones.
         num_fake_patches: most patches that are overwritten or permuted at once; -1 for all.
         top_k: the image score is the mean of this many largest patch logits; 0 for all patches.
         smoothing_sigma: of the Gaussian over the map, in pixels of the network's input.
@@ -340,7 +341,8 @@ def load_config(
         preset: one of `PRESETS`; a `preset` key in the file wins over it. None for `preset_of` the
             method.
         method: wins over that of file and preset. Where it, or the preset's, is a baseline of the
-            paper, the schedule is that method's own; features and maps stay the preset's.
+            paper, the schedule is that method's own; features and maps stay the preset's. The noise
+            of "simplenet" is then in units of these features.
         file: TOML with field names of `Config`.
 
     Raises:
@@ -363,5 +365,7 @@ def load_config(
         if method in _BASELINES or config.method in _BASELINES:
             source = PRESETS.get(method, Config())
             config = config.replaced({name: getattr(source, name) for name in _OF_METHOD})
+        if method == "simplenet":  # the published noise is for the published features
+            config = config.replaced({"noise_std": Config().noise_std, "noise_units": "features"})
         config = config.replaced({"method": method})
     return config.replaced(changes)

@@ -79,6 +79,7 @@ def test_a_baseline_brings_its_own_preset_or_its_own_schedule(method: str, tmp_p
     assert (found.method, found.lr, found.hidden) == (method, own.lr, own.hidden)
     assert (found.top_k, found.epochs) == (own.top_k, 3)
     assert not found.keeps_levels
+    assert method == "kdad" or (found.noise_std, found.noise_units) == (0.25, "features")
     back = load_config(method, method="generalad")
     assert (back.backbone, back.lr, back.heads) == (own.backbone, Config().lr, Config().heads)
 

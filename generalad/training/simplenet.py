@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from generalad.config import Config
-from generalad.model.heads.simplenet import SimpleNetHead
+from generalad.model.heads.simplenet import MARGIN, SimpleNetHead
 from generalad.progress import Progress
 from generalad.training.cache import Features
 from generalad.training.distortions import add_noise
 from generalad.training.loop import batches, learning_rate, run_epochs, seeded
 
-MARGIN = 0.5
-"""Clean patches are to score below its negative, noisy ones above it."""
+SEEN = 32
+"""Images that the unit of the noise is taken from."""
 
 ADAPTOR_LR, ADAPTOR_DECAY = 1e-4, 0.01
 """Of the adaptor, in both published codes; the decay is AdamW's default there."""
@@ -38,6 +39,7 @@ def fit_simplenet(
     All in float32: the noise is hardly larger than what bfloat16 rounds away.
     """
     optimiser = make_optimiser(head, config)
+    noise = noise_of(head, features, config, device)
 
     def epoch(number: int) -> float:
         head.train()
@@ -48,7 +50,7 @@ def fit_simplenet(
             for indices in chosen:
                 batch, _ = features.batch(indices, device)
                 optimiser.zero_grad()
-                loss = objective(head, batch, config.noise_std, generator)
+                loss = objective(head, batch, noise, generator)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 total += loss.detach()
@@ -76,10 +78,25 @@ def make_optimiser(head: SimpleNetHead, config: Config) -> torch.optim.Optimizer
     )
 
 
+@torch.no_grad()
+def noise_of(
+    head: SimpleNetHead, features: Features, config: Config, device: torch.device
+) -> float | Tensor:
+    """The deviation of the noise: one number, or one for each adapted channel (D,).
+
+    In units of the features it follows what the untrained adaptor makes of some images.
+    """
+    if not config.noise_follows_features:
+        return config.noise_std
+    some, _ = features.batch(np.arange(min(len(features), SEEN)), device)
+    adapted = head.adaptor(head.patch_features(some)).flatten(0, 1)
+    return config.noise_std * adapted.std(dim=0)
+
+
 def objective(
-    head: SimpleNetHead, features: Tensor, noise_std: float, generator: torch.Generator
+    head: SimpleNetHead, features: Tensor, noise_std: float | Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The loss of one batch of clean features (B, N, D).
+    """The loss of one batch of clean features (B, N, D), noise as of `noise_of`.
 
     Clean and noisy patches pass the discriminator at once, so that batch normalisation takes its
     mean and variance over both.

@@ -123,7 +123,7 @@ def train_detector(
             detector.eval(), split, source=source, weights_hash=weights_hash, progress=progress
         )
         history: dict[str, Any] = {"loss": losses}
-        if config.method == "generalad":
+        if config.method in ("generalad", "simplenet"):
             history["chance"] = chance_loss(config)
             if warning := chance_warning(losses, config):
                 history["warning"] = warning

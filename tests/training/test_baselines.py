@@ -293,6 +293,31 @@ def test_separable_features_are_told_apart_by_simplenet() -> None:
         assert head(clean).max() < head(other).min()
 
 
+def test_noise_in_units_of_the_adapted_features() -> None:
+    features = features_of(9, patches=50)
+    features.values[..., 0] *= 100
+    torch.manual_seed(0)
+    head = SimpleNetHead(config_of("simplenet"), (5, 10), 8)
+    absolute = config_of("simplenet", noise_std=0.3)
+    assert simplenet.noise_of(head, features, absolute, CPU) == 0.3
+    relative = config_of("simplenet", noise_std=0.3, noise_units="features")
+    found = simplenet.noise_of(head, features, relative, CPU)
+    adapted = head.adaptor(torch.from_numpy(features.values).float()).detach()
+    torch.testing.assert_close(found, 0.3 * adapted.flatten(0, 1).std(dim=0))
+
+
+def test_a_noise_that_is_nothing_is_said(
+    parts: Path, tiny_weights: Path, cache: Path, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+    config = config_of("simplenet", noise_std=1e-6, epochs=1, lr=1e-9)
+    train_detector(
+        parts, tmp_path / "run", config, weights=tiny_weights, cache=cache, log=heard.append
+    )
+    (line,) = heard
+    assert "guessing gives 1.000" in line and 'noise_units = "features"' in line
+
+
 def test_images_are_kept_while_they_fit(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = sorted((parts / "train" / "good").glob("*.png"))[:4]
     read: list[Path] = []

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from generalad.config import Config
 from generalad.model.heads.head import Head
 
+MARGIN = 0.5
+"""Training brings the scores of clean patches below its negative, those of noisy ones above it."""
+
 SLOPE = 0.2
 """Of the LeakyReLU below zero."""
 
