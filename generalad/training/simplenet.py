@@ -89,7 +89,7 @@ def noise_of(
     if not config.noise_follows_features:
         return config.noise_std
     some, _ = features.batch(np.arange(min(len(features), SEEN)), device)
-    adapted = head.adaptor(head.patch_features(some)).flatten(0, 1)
+    adapted: Tensor = head.adaptor(head.patch_features(some)).flatten(0, 1)
     return config.noise_std * adapted.std(dim=0)
 
 
