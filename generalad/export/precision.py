@@ -28,6 +28,12 @@ FLOAT = TensorProto.FLOAT
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _NUMPY: dict[int, Any] = {TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: ml_dtypes.bfloat16}
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_NETWORKS = (
+    *("backbone", "head.discriminator.blocks"),
+    *("head.adaptor", "head.student.patch_embed", "head.student.blocks"),
+)
+"""Scopes of what is large; the rest makes scores of it."""
+
 _ALWAYS_FLOAT = {"Resize": (1, 2)}
 """Inputs that the standard fixes at 32 bits: region and scales."""
 
@@ -97,8 +103,8 @@ def scope_of(node: NodeProto) -> str:
 
 
 def is_head(node: NodeProto) -> bool:
-    """Whether a node is neither of the backbone nor of a discriminator's blocks."""
-    return not scope_of(node).startswith(("backbone", "head.discriminator.blocks"))
+    """Whether a node belongs to none of the large networks of backbone and head."""
+    return not scope_of(node).startswith(_NETWORKS)
 
 
 def _takes_bfloat16(operator: str) -> bool:

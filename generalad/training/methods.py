@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from generalad.config import Config
 from generalad.data.dataset import Sample
 from generalad.model.backbone import Backbone
-from generalad.model.heads import GaussianHead, GeneralADHead, Head, PatchCoreHead, ResidualHead
+from generalad.model.heads import (
+    GaussianHead,
+    GeneralADHead,
+    Head,
+    KDADHead,
+    PatchCoreHead,
+    ResidualHead,
+    SimpleNetHead,
+)
 from generalad.progress import Progress
 from generalad.synth.views import Views
 from generalad.training.cache import (
@@ -24,10 +32,14 @@ from generalad.training.cache import (
     cached_features,
     channel_spread,
     count_cached,
+    default_budget,
 )
 from generalad.training.distortions import NEEDS_ATTENTION
+from generalad.training.images import Images
+from generalad.training.kdad import fit_kdad
 from generalad.training.loop import fit
 from generalad.training.residual import fit_residual
+from generalad.training.simplenet import fit_simplenet
 from generalad.training.synthetic_defects import DrawnDefects
 
 MOST_VIEWS, ENOUGH_VIEWS, VIEWS_OF_FEW = 320, 160, 8
@@ -65,6 +77,11 @@ class Material:
     def good(self) -> Features:
         """Features of the training images."""
         return self._features(self.train, "features")
+
+    def images(self) -> Images:
+        """The training images themselves; half the budget is theirs, features may take the rest."""
+        budget = default_budget() if self.budget is None else self.budget
+        return Images([s.path for s in self.train], self.config.image_size, budget // 2)
 
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
@@ -156,8 +173,19 @@ def fit_head(
     Returns:
         The mean loss of each epoch or step; empty for methods without any.
     """
+    schedule: _Schedule = {
+        "device": device,
+        "checkpoint": checkpoint,
+        "progress": material.progress,
+    }
     if isinstance(head, GeneralADHead):
-        return _fit_generalad(head, material, config, device, checkpoint)
+        return _fit_generalad(head, material.good(), config, schedule)
+    if isinstance(head, SimpleNetHead):
+        return fit_simplenet(head, material.good(), config, **schedule)
+    if isinstance(head, KDADHead):
+        mean, std = material.backbone.mean, material.backbone.std
+        features, images = material.good(), material.images()
+        return fit_kdad(head, features, images, config, mean=mean, std=std, **schedule)
     losses = teach(head, material, config)
     if isinstance(head, ResidualHead):
         arrays = (material.held_out_good().values, material.held_out_views().values)
@@ -171,7 +199,7 @@ def teach(
     """Teach a head that learns quickly everything but its scales.
 
     Args:
-        head: untrained; of any method but `generalad`.
+        head: untrained; of a method that `Config.learns_quickly`.
         material: to learn from.
         config: of the run.
         only: numbers of the training images to learn from; None for all.
@@ -222,27 +250,23 @@ def _made_of(
     return values[known if known.ndim == 1 else known.all(axis=1)]
 
 
+class _Schedule(TypedDict):
+    """What all methods with epochs take."""
+
+    device: torch.device
+    checkpoint: Path | None
+    progress: Progress
+
+
 def _fit_generalad(
-    head: GeneralADHead,
-    material: Material,
-    config: Config,
-    device: torch.device,
-    checkpoint: Path | None,
+    head: GeneralADHead, features: Features, config: Config, schedule: _Schedule
 ) -> list[float]:
-    features = material.good()
     if head.whitening is not None:
         head.whitening.fit(_patch_features(head, features.values))
         features = dataclasses.replace(features, whitening=head.whitening)
     if config.noise_follows_features:
         features = dataclasses.replace(features, spread=channel_spread(features.values))
-    return fit(
-        head.discriminator,
-        features,
-        config,
-        device=device,
-        checkpoint=checkpoint,
-        progress=material.progress,
-    )
+    return fit(head.discriminator, features, config, **schedule)
 
 
 def _patch_features(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -13,6 +13,7 @@ from generalad.data.check import check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, as_dataset, without
 from generalad.data.groups import Grouping, group_images
 from generalad.data.public_sets import differences
+from generalad.data.report import CheckReport
 from generalad.data.splits import few_shot, split_calibration
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
@@ -64,6 +65,36 @@ def split_dataset(
         DataError: errors in the training or calibration images, or groups that cannot be split.
     """
     dataset = as_dataset(data)
+    good, checked = _checked(dataset, skip_bad=skip_bad, progress=progress)
+    grouping = group_images(good, config.group, checked)
+    few = _too_few_to_hold_out(good, config, grouping)
+    if few:
+        train_set = held_out = good.train
+    else:
+        train_set, held_out = _train_and_calibration(good, config, grouping)
+    split = _split(good, checked, grouping, train_set, held_out)
+    return dataclasses.replace(split, incomplete=differences(dataset), out_of_fold=few)
+
+
+def all_for_calibration(
+    data: str | Path | Dataset, *, skip_bad: bool, progress: Progress | None = None
+) -> Split:
+    """A split of a dataset whose good images all are calibrated with, and none is trained on.
+
+    Calibration images of their own win over those of the training part.
+
+    Raises:
+        DataError: errors in these images.
+    """
+    good, checked = _checked(as_dataset(data), skip_bad=skip_bad, progress=progress)
+    grouping = group_images(good, "", checked)
+    return _split(good, checked, grouping, (), good.calibration or good.train)
+
+
+def _checked(
+    dataset: Dataset, *, skip_bad: bool, progress: Progress | None
+) -> tuple[Dataset, CheckReport]:
+    """The usable good images of a dataset, and what the check found."""
     good = _only_training(dataset)
     checked = check_dataset(good, progress=progress)
     skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
@@ -73,26 +104,19 @@ def split_dataset(
             + "\n".join(f"  {line}" for line in render_problems(checked)),
             remedy="repair them; unreadable ones can be left out with --skip-bad",
         )
-    good = without(good, checked.unusable)
-    hashes = dict(checked.sha256)
-    grouping = group_images(good, config.group, checked)
-    few = _too_few_to_hold_out(good, config, grouping)
-    if few:
-        train_set = held_out = good.train
-    else:
-        train_set, held_out = _train_and_calibration(good, config, grouping)
+    return without(good, checked.unusable), checked
+
+
+def _split(
+    good: Dataset,
+    checked: CheckReport,
+    grouping: Grouping,
+    train: tuple[Sample, ...],
+    calibration: tuple[Sample, ...],
+) -> Split:
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(
-        dataset.name,
-        train_set,
-        held_out,
-        hashes,
-        skipped,
-        grouping,
-        checked.sizes,
-        differences(dataset),
-        few,
-    )
+    hashes = dict(checked.sha256)
+    return Split(good.name, train, calibration, hashes, skipped, grouping, checked.sizes)
 
 
 def _too_few_to_hold_out(good: Dataset, config: Config, grouping: Grouping) -> bool:

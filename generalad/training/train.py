@@ -113,51 +113,30 @@ def train_detector(
             budget=cache_memory,
             progress=progress or no_progress,
         )
-        if config.method == "generalad" and not (out / CHECKPOINT_FILE).exists():
+        if config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
                 detector, config, images=len(split.train), cached=material.cached_good()
             )
             if line := expected.announcement(config):
                 log(line)
-        images, sizes = read_resized(split.calibration, config.image_size)
-        groups = split.grouping.numbers(split.calibration)
+        found = None
         if split.out_of_fold:
+            groups = split.grouping.numbers(split.calibration)
             losses, found = fit_on_all(detector, material, groups, config, device=place)
-            detector.eval()
         else:
             losses = fit_head(
                 detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
             )
-            found = _held_out_scores(detector.eval(), images, config, progress)
-        scores = found.scores
-        calibrated = calibrate(
-            scores,
-            found.peaks,
-            target=config.false_alarm_rate,
-            groups=groups,
-            grouping=split.grouping.what,
-            folds=found.folds,
-            source=OUT_OF_FOLD if split.out_of_fold else HELD_OUT,
-            views=found.views,
-        )
-        misses = drawn_misses(
-            lambda drawn: score_images(detector, drawn)[0],
-            images,
-            scores,
-            groups,
-            views=None if found.views is None else found.views[0],
-        )
-        spec = describe(
-            detector,
+        spec, images = calibrated_spec(
+            detector.eval(),
             split,
-            calibrated,
-            misses,
-            reference(scores, list(map(statistics, images)), sizes),
+            found,
             source=source,
             weights_hash=weights_hash,
+            progress=progress,
         )
         history: dict[str, Any] = {"loss": losses}
-        if config.method == "generalad":
+        if config.method in ("generalad", "simplenet"):
             history["chance"] = chance_loss(config)
             if warning := chance_warning(losses, config):
                 history["warning"] = warning
@@ -166,6 +145,61 @@ def train_detector(
         save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return Trained(detector, spec, out)
+
+
+def calibrated_spec(
+    detector: Detector,
+    split: Split,
+    found: CalibrationScores | None = None,
+    *,
+    source: str,
+    weights_hash: str,
+    progress: Progress | None = None,
+) -> tuple[Spec, list[NDArray[np.uint8]]]:
+    """Set the thresholds on the calibration images of a split; the record of a new detector.
+
+    Args:
+        detector: in evaluation mode.
+        split: its calibration images are scored.
+        found: their scores, where they are known; None for images that were held out.
+        source: of the backbone's weights.
+        weights_hash: of these.
+        progress: called with ("calibration", images done, images).
+
+    Returns:
+        The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size.
+    """
+    config = detector.config
+    images, sizes = read_resized(split.calibration, config.image_size)
+    found = found or _held_out_scores(detector, images, config, progress)
+    groups = split.grouping.numbers(split.calibration)
+    calibrated = calibrate(
+        found.scores,
+        found.peaks,
+        target=config.false_alarm_rate,
+        groups=groups,
+        grouping=split.grouping.what,
+        folds=found.folds,
+        source=OUT_OF_FOLD if found.folds else HELD_OUT,
+        views=found.views,
+    )
+    misses = drawn_misses(
+        lambda drawn: score_images(detector, drawn)[0],
+        images,
+        found.scores,
+        groups,
+        views=None if found.views is None else found.views[0],
+    )
+    spec = describe(
+        detector,
+        split,
+        calibrated,
+        misses,
+        reference(found.scores, list(map(statistics, images)), sizes),
+        source=source,
+        weights_hash=weights_hash,
+    )
+    return spec, images
 
 
 def read_resized(

@@ -32,7 +32,9 @@ def test_every_method_has_a_head() -> None:
     grid, widths = (4, 2), (3, 5, 8)
     for method, head in HEADS.items():
         made = head(config(method, heads=1), grid, packed_width(widths), widths)
-        assert made(torch.zeros(2, 8, packed_width(widths))).shape == (2, 8)
+        seen = [torch.zeros(2, 3, 256, 256)] if made.sees_images else []
+        scores = made.eval()(torch.zeros(2, 8, packed_width(widths)), *seen)
+        assert scores.shape == (2, 8)
     with pytest.raises(ConfigError, match="one of generalad"):
         config("padim")
 

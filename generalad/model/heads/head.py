@@ -28,6 +28,9 @@ class Head(nn.Module):
     title = ""
     """What the method is called in a spec."""
 
+    sees_images = False
+    """Whether `forward` takes the images (B, 3, H, W) too, normalised for the backbone."""
+
     def __init__(
         self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
     ) -> None:
