@@ -36,7 +36,7 @@ def calibrate(
     Scores the images, shows what would change and the highest scores, asks whether all show good
     parts, and writes a new artifact. The old one stays as it is.
     """
-    from generalad.cli.console import confirm, console, print_json, progress
+    from generalad.cli.console import confirm, console, plain, print_json, progress
     from generalad.errors import UsageError
     from generalad.runtime.artifact_copy import check_copy
     from generalad.runtime.recalibrate import recalibrate
@@ -64,7 +64,7 @@ def calibrate(
         return 1
     proposal.write(out)
     print_json({**proposal.to_dict(), "out": str(out)}, wanted=json)
-    screen.print(f"[bold]{out}[/bold]: written; {artifact} is as it was")
+    screen.print(f"[bold]{plain(out)}[/bold]: written; {plain(artifact)} is as it was")
     return 0
 
 

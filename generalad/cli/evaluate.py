@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from generalad.cli.options import Anomalous, Argument, ClassName, Json, Option
+from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Json, Option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,6 +20,7 @@ def evaluate(
     data: Annotated[Path, Argument("Dataset with test images: folder or CSV.")],
     class_name: ClassName = None,
     anomalous: Anomalous = None,
+    all_good: AllGood = False,
     html: Annotated[
         Path | None, Option("Write a self-contained HTML report here.", metavar="FILE")
     ] = None,
@@ -41,7 +42,7 @@ def evaluate(
     Image and pixel metrics with 95 % intervals, overall and for each type of defect.
     JSON goes to stdout, the table to stderr.
     """
-    from generalad.cli.console import console, print_json, progress
+    from generalad.cli.console import console, plain, print_json, progress
     from generalad.errors import require_extra
 
     if artifact.is_dir():
@@ -55,6 +56,7 @@ def evaluate(
             data,
             class_name=class_name,
             anomalous=anomalous,
+            all_good=all_good,
             weights=weights,
             device=device,
             html=html,
@@ -62,9 +64,15 @@ def evaluate(
         )
     if done.incomplete:
         screen.print(f"warning: {done.incomplete}", markup=False)
+    if done.doubtful_masks:
+        screen.print(
+            f"warning: {done.doubtful_masks}; pixel figures may be wrong,"
+            " gad data check names them",
+            markup=False,
+        )
     screen.print(table(done))
     if html is not None:
-        screen.print(f"report: [bold]{html}[/bold]")
+        screen.print(f"report: [bold]{plain(html)}[/bold]")
     print_json(
         {
             "artifact": str(artifact),
@@ -74,6 +82,7 @@ def evaluate(
             "backend": done.backend,
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
+            "doubtful_masks": done.doubtful_masks or None,
             **done.evaluation.to_json(),
         },
         wanted=json,
@@ -112,6 +121,8 @@ def table(done: Evaluated) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from generalad.cli.console import plain
+
     found = done.evaluation
     title = f"{found.good} good and {found.defective} defective test images, {done.backend}"
     grid = Table(
@@ -125,7 +136,7 @@ def table(done: Evaluated) -> Table:
         grid.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for kind in found.defect_types:
         grid.add_row(
-            kind.name,
+            plain(kind.name),
             number(kind.image_auroc),
             number(kind.image_average_precision),
             number(kind.pixel_auroc),
@@ -167,7 +178,11 @@ def _caption(done: Evaluated) -> str:
         share = f" ({alarms.value:.1%}, 95 %: {alarms.low:.1%} to {alarms.high:.1%})"
     lines = [
         f"False alarms: {alarms.count} of {alarms.total}{share}, at the artifact's own threshold.",
-        f"Best F1 {best.value:.3f}, its threshold chosen on these test images.",
+        *(
+            []
+            if math.isnan(best.value)
+            else [f"Best F1 {best.value:.3f}, its threshold chosen on these test images."]
+        ),
         *_more_about_pixels(done),
         "Below each figure: 95 % interval over images.",
     ]

@@ -14,7 +14,6 @@ from generalad import files
 from generalad.decision import Result
 from generalad.errors import GadError, StorageError
 from generalad.overlay import draw
-from generalad.preprocess import IMAGE_SUFFIXES
 from generalad.progress import Log
 from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
@@ -22,6 +21,9 @@ from generalad.runtime.sinks.output_paths import places_of, refuse_sources
 from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
+
+_WRITTEN = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"))
+"""Suffixes of images that overlays keep; the others become PNG."""
 
 LIVE_KEPT = 1000
 """Overlays of each live source that are kept, the newest ones."""
@@ -99,7 +101,7 @@ class Overlays:
             self._live[frame.source].add(_live_name(frame), lambda place: _save(place, data))
             return
         path = self._folder / self._places[frame.source] / frame.name
-        if path.suffix.lower() not in IMAGE_SUFFIXES - {".pgm"}:
+        if path.suffix.lower() not in _WRITTEN:
             path = path.with_name(path.name + ".png")
         with files.atomic_write(path) as temporary:
             temporary.write_bytes(encode(image, path.suffix))

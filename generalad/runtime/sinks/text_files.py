@@ -14,7 +14,7 @@ from typing import IO, Protocol
 
 from generalad import files
 from generalad.errors import UsageError
-from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.image_formats.accept import IMAGE_SUFFIXES
 from generalad.progress import Log, no_log
 from generalad.runtime.names import utc_stamp
 from generalad.runtime.sources import VIDEO_SUFFIXES
