@@ -43,6 +43,9 @@ from generalad.image_formats.accept import DAMAGED, LIMIT_SETTING, check_header,
 from generalad.image_formats.header import Header
 from generalad.image_formats.netpbm import decode_netpbm
 
+_LARGE = 48 << 20
+"""Bytes of an image that is not held twice: 16 megapixels."""
+
 _NARROW = 4095
 """16-bit values up to here are taken for 10 or 12 bits: nothing is that dark in every pixel."""
 
@@ -62,8 +65,18 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
     """Decode an encoded image; like `read_image`, from bytes. `name` is used in errors."""
     pixels, largest = _decode(data, check_header(data, name), name)
-    image = to_uint8(pixels, largest=largest, name=name)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return _bgr_to_rgb(to_uint8(pixels, largest=largest, name=name))
+
+
+def _bgr_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Of a large image in its own memory, some rows at a time."""
+    if image.size <= _LARGE:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    rows = max(1, _LARGE // (8 * image[0].size))
+    for top in range(0, len(image), rows):
+        part = image[top : top + rows]
+        part[:] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:

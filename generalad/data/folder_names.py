@@ -10,7 +10,8 @@ _GOOD = """
     good goods ok okay normal normals nominal pass passed clean fine intact perfect flawless
     healthy undamaged accept accepted conforming conform regular defectfree nodefect nodefects
     nondefective notdefective undefective noanomaly nonanomalous nodamage noerror
-    io gut gute gutteil fehlerfrei inordnung einwandfrei bon bons bonne bonnes conforme conformes
+    io gut gute gutteil gutteile fehlerfrei inordnung einwandfrei
+    bon bons bonne bonnes conforme conformes
     sansdefaut bien bueno buenos buena buenas correcto sindefecto buono buoni buona buone
     senzadifetti bom boa bons semdefeito goed goedgekeurd bra godkand godkjent hyva dobry dobre
     dobra dobrze dobri poprawny jo iyi saglam khoroshie
@@ -112,7 +113,7 @@ def is_series(names: Iterable[str]) -> bool:
     if set.union(*words) & _CLASS_WORDS:
         return False
     stems = {re.sub(r"\d+", "0", name.casefold()) for name in names}
-    return len(stems) == 1 or all(
+    return 1 == len(stems) < len(names) or all(
         found <= _PLAIN and (found or re.search(r"\d", name))
         for name, found in zip(names, words, strict=True)
     )

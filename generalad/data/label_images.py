@@ -144,7 +144,10 @@ def looks_like_labels(values: NDArray[np.generic]) -> bool:
 
     Args:
         values: (H, W) uint8 or uint16. Values that a lossy format has moved a little are the same.
+            A label image of one value only is black: of a good part.
     """
+    if values.min() == values.max():
+        return not values.any()
     shift = 0 if values.dtype == np.uint8 else 8
     count = np.bincount((values >> shift).ravel(), minlength=256).astype(np.float64)
     share = count / count.sum()
@@ -162,7 +165,7 @@ def looks_like_labels(values: NDArray[np.generic]) -> bool:
 
 _SEPARATOR = r"[\s_.\-()\[\]]+"
 _WORD = r"[^\s_.\-()\[\]]*[^\W\d_][^\s_.\-()\[\]]*"
-_LAST = re.compile(rf"(.+?){_SEPARATOR}({_WORD}){_SEPARATOR}?$")
+_LAST = re.compile(rf"(.+?){_SEPARATOR}({_WORD})(?:{_SEPARATOR})?$")
 _FIRST = re.compile(rf"({_WORD}){_SEPARATOR}(.+)$")
 _GLUED = "|".join(sorted(MASK_WORDS, key=len, reverse=True))
 _GLUED_LAST = re.compile(rf"(.+?)({_GLUED})$")

@@ -72,7 +72,7 @@ def _from_text(text: bytes, kind: int, count: int) -> NDArray[np.generic]:
     elif _NO_NUMBERS.search(text):
         raise ValueError("what are no numbers")
     else:
-        values = np.fromstring(text.decode("ascii"), np.int64, count, sep=" ")
+        values = np.fromstring(text.decode("ascii").strip() or "0", np.int64, sep=" ")[:count]
     if len(values) < count:
         raise ValueError("values are missing")
     return values

@@ -82,8 +82,8 @@ def _refusal(tags: Tags, samples: int, colours: int, all_bits: set[int]) -> str:
         return "of numbers with a sign or a fraction"
     if colours not in (_WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _YCBCR):
         return f"of {_OTHERS.get(colours, f'colours of kind {colours}')}"
-    if samples != (3 if colours in (_RGB, _YCBCR) else 1):
-        return f"of {samples} channels that are neither grey nor RGB"
+    if samples != (3 if colours in (_RGB, _YCBCR) else 1) or len(tags.get(_EXTRA, ())) > 1:
+        return f"of {tags.get(_SAMPLES, (1,))[0]} channels that are neither grey nor RGB"
     if len(all_bits) > 1 or bits not in (1, 8, 16):
         return f"of {' and '.join(map(str, sorted(all_bits)))} bits, expected 1, 8 or 16"
     if bits == 1 and colours not in (_WHITE_IS_ZERO, _GREY):
