@@ -56,6 +56,14 @@ def from16(values: Array) -> Array:
     return np.asarray(np.floor(values / 257 + 0.5), np.uint8)
 
 
+CMYK = Image.fromarray(RGB).convert("CMYK")
+
+
+def without_adobe(jpeg: bytes) -> bytes:
+    place = jpeg.index(b"\xff\xee\x00\x0eAdobe")
+    return jpeg[:place] + jpeg[place + 16 :]
+
+
 def indexed() -> Image.Image:
     image = Image.frombytes("P", (W, H), INDEX.tobytes())
     image.putpalette(PALETTE.tobytes())
@@ -192,6 +200,10 @@ READ: dict[str, dict[str, Case]] = {
             pillow(RGB, "JPEG", quality=100, subsampling=0, progressive=True),
             RGB,
         ),
+        "CMYK": lambda: (
+            pillow(CMYK, "JPEG", quality=100, subsampling=0),
+            np.asarray(CMYK.convert("RGB")),
+        ),
         "RGB kept": lambda: (
             pillow(RGB, "JPEG", quality=100, subsampling=0, keep_rgb=True),
             RGB,
@@ -308,7 +320,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: tiff(RGB, photometric="rgb", subfiletype=1),
         "begins with a thumbnail",
     ),
-    "JPEG CMYK": (lambda: pillow(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "4 colours"),
+    "JPEG CMYK": (lambda: without_adobe(pillow(CMYK, "JPEG")), "4 colours"),
     "animated PNG": (
         lambda: pillow(
             Image.fromarray(RGB), "PNG", save_all=True, append_images=[Image.fromarray(255 - RGB)]

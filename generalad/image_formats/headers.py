@@ -39,7 +39,7 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huf
 
 def jpeg(data: bytes) -> Header:
     """Of JPEG: ITU-T T.81, appendix B."""
-    position, frame, progressive = 2, None, False
+    position, frame, progressive, adobe = 2, None, False, False
     while True:
         found = _JPEG_MARKER.search(data, position)
         if found is None:
@@ -51,14 +51,16 @@ def jpeg(data: bytes) -> Header:
             if marker not in _FRAMES:
                 return refused("JPEG", "lossless, hierarchical or arithmetic JPEG")
             frame, progressive = start, marker == 0xC2
+        # How inks are stored, 0 or 255 for none, is certain where Adobe's segment stands.
+        adobe |= marker == 0xEE and data[start + 2 : start + 7] == b"Adobe"
         position = start + int.from_bytes(data[start : start + 2], "big")
     if frame is None:
         raise ValueError("no frame")
     bits, height, width, colours = struct.unpack_from(">BHHB", data, frame + 2)
     if bits != 8:
         return refused("JPEG", f"JPEG of {bits} bits")
-    if colours not in (1, 3):
-        return refused("JPEG", f"JPEG of {colours} colours, of inks (CMYK) as a rule", _AS_RGB)
+    if colours not in (1, 3) and not (colours == 4 and adobe):
+        return refused("JPEG", f"JPEG of {colours} colours that do not say which", _AS_RGB)
     memory = 3.0
     if progressive or data[start + 2] < colours:  # all coefficients are kept, of 16 bits
         memory += 2 * _share_of_samples(data[frame + 8 : frame + 8 + 3 * colours])
