@@ -4,6 +4,9 @@ The backbone is frozen, so the features of an image never change. They are compu
 kept in half precision in one file for each key, and read by training from memory when they fit a
 budget and through a memory map when not. The key covers everything that determines them, so a file
 is reused by later runs and never by mistake. A pass that was interrupted goes on where it stopped.
+
+Each list of images has a folder of its own. Images that another list holds as well, told by their
+content, are copied from there: the classes of a data set share the passes, not the space on disk.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generalad.errors import StorageError
-from generalad.files import cache_folder, make_folder, storage_error, write_json
+from generalad.files import atomic_write, cache_folder, make_folder, storage_error, write_json
 from generalad.model.backbone import Backbone, normalise
 from generalad.model.whitening import Whitening
 from generalad.preprocess import read_image, resize
@@ -49,6 +52,8 @@ class Features:
         shares: (n, N) float16, how much of each patch a drawn defect changed, 0...1; else None.
         whitening: applied to features on their way out, where the configuration asks for it.
         spread: (D,) float32, unit of the noise in each channel; None for 1.
+        numbers: (n,) which of the training images these are, rising; None where they are all.
+        count: of all training images, where `numbers` is given.
     """
 
     values: NDArray[np.float16]
@@ -58,14 +63,23 @@ class Features:
     shares: NDArray[np.float16] | None = field(default=None, kw_only=True)
     whitening: Whitening | None = field(default=None, kw_only=True)
     spread: Tensor | None = field(default=None, kw_only=True)
+    numbers: NDArray[np.int64] | None = field(default=None, kw_only=True)
+    count: int = field(default=0, kw_only=True)
 
     def __len__(self) -> int:
-        return len(self.values)
+        """Of the training images, also of those whose features no epoch asks for."""
+        return len(self.values) if self.numbers is None else self.count
 
     def batch(
         self, indices: NDArray[np.int64], device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
-        """Features (B, N, D) and attention (B, heads, N), float32 on `device`."""
+        """Features (B, N, D) and attention (B, heads, N), float32 on `device`.
+
+        `indices` count all training images.
+        """
+        if self.numbers is not None:
+            wanted, indices = indices, np.searchsorted(self.numbers, indices)
+            assert np.array_equal(self.numbers.take(indices, mode="clip"), wanted)
         attention = None
         if self.attention is not None:
             attention = torch.from_numpy(self.attention[indices]).to(device).float()
@@ -125,7 +139,10 @@ def cached_features(
         identity = {**identity, "drawing": drawing.identity()}
     count = len(paths) if drawing is None else drawing.count
     key = cache_key(hashes, identity, image_size, attention=attention, device=device)
-    store = _Store(folder / key, count=count)
+    # What is drawn depends on all images, so drawn ones are not told by the content of a file.
+    contents = hashes if drawing is None else None
+    kind = cache_key([], identity, image_size, attention=attention, device=device)
+    store = _Store(folder, kind, key, count=count, contents=contents)
     compute = _Compute(
         backbone, paths, image_size, attention, device, batch_size, stage=stage, drawing=drawing
     )
@@ -184,9 +201,15 @@ def count_cached(
     folder: Path | None = None,
 ) -> int:
     """How many images `cached_features` would not have to compute, its arguments given."""
-    key = cache_key(hashes, identity, image_size, attention=attention, device=device)
-    store = _Store((folder or cache_folder()) / "features" / key, count=len(hashes))
-    return store.read_state()[0]
+    kind, key = (
+        cache_key(part, identity, image_size, attention=attention, device=device)
+        for part in ([], hashes)
+    )
+    folder = (folder or cache_folder()) / "features"
+    store = _Store(folder, kind, key, count=len(hashes), contents=hashes)
+    done = store.read_state()[0]
+    lent = store.lent()
+    return done + sum(content in lent for content in hashes[done:])
 
 
 def channel_spread(values: NDArray[np.float16]) -> Tensor:
@@ -265,23 +288,35 @@ class _Compute:
         }
 
     def into(
-        self, arrays: Mapping[str, NDArray[np.float16]], start: int, progress: Progress | None
+        self,
+        arrays: Mapping[str, NDArray[np.float16]],
+        start: int,
+        progress: Progress | None,
+        known: Collection[int] = (),
     ) -> Iterator[int]:
-        """Fill `arrays` from image `start` on; yields the number done after each batch."""
+        """Fill `arrays` from image `start` on, but for the `known` ones.
+
+        Yields the number done after each batch.
+        """
         total = len(self.paths) if self.drawing is None else self.drawing.count
         for first in range(start, total, self.batch_size):
             last = min(first + self.batch_size, total)
-            if self.drawing is None:
-                batch = [self._read(index) for index in range(first, last)]
-            else:
-                drawn = [self.drawing(index, self._read) for index in range(first, last)]
-                batch = [image for image, _ in drawn]
-                arrays["shares"][first:last] = [self._shares(mask) for _, mask in drawn]
-            for name, values in self(np.stack(batch)).items():
-                arrays[name][first:last] = values
+            self._batch(arrays, [index for index in range(first, last) if index not in known])
             if progress is not None:
                 progress(self.stage, last, total)
             yield last
+
+    def _batch(self, arrays: Mapping[str, NDArray[np.float16]], indices: list[int]) -> None:
+        if not indices:
+            return
+        if self.drawing is None:
+            batch = [self._read(index) for index in indices]
+        else:
+            drawn = [self.drawing(index, self._read) for index in indices]
+            batch = [image for image, _ in drawn]
+            arrays["shares"][indices] = [self._shares(mask) for _, mask in drawn]
+        for name, values in self(np.stack(batch)).items():
+            arrays[name][indices] = values
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         return resize(read_image(self.paths[index]), self.image_size)
@@ -293,12 +328,27 @@ class _Compute:
         return np.asarray(shares, np.float16).reshape(-1)
 
 
-class _Store:
-    """One folder of the cache: arrays, how many images are done, and a lock."""
+Row = tuple[Mapping[str, NDArray[np.float16]], int]
+"""Arrays of a store, and the number of an image in them."""
 
-    def __init__(self, folder: Path, *, count: int) -> None:
-        self.folder, self.count = folder, count
-        self.state = folder / "state.json"
+
+class _Store:
+    """One folder of the cache: arrays, how many images are done, whose they are, and a lock.
+
+    Args:
+        root: of all stores.
+        kind: key of all that determines features but the images.
+        key: of everything.
+        count: images.
+        contents: hash of each; None where they do not tell what is computed.
+    """
+
+    def __init__(
+        self, root: Path, kind: str, key: str, *, count: int, contents: Sequence[str] | None
+    ) -> None:
+        self.root, self.kind, self.count, self.contents = root, kind, count, contents
+        self.folder = root / f"{kind[:16]}-{key}"
+        self.state, self.list = self.folder / "state.json", self.folder / "images.txt"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -311,20 +361,54 @@ class _Store:
             raise storage_error(error, self.folder) from error
 
     def fill(self, compute: _Compute, progress: Progress | None) -> int:
-        """Compute what is missing; returns for how many images."""
+        """Compute what is missing here and elsewhere; returns for how many images."""
         done, shapes = self.read_state()
         if done == self.count:
             return 0
         if done == 0:
             shapes = compute.shapes()
             self._allocate(shapes)
+            if self.contents is not None:
+                with atomic_write(self.list) as path:
+                    path.write_text("\n".join(self.contents) + "\n")
         arrays = {name: self._map(name, shape, "r+") for name, shape in shapes.items()}
-        for now in compute.into(arrays, done, progress):
+        known = self._copy(arrays, done)
+        for now in compute.into(arrays, done, progress, known):
             for array in arrays.values():
                 array.flush()
             # Written after the data, so that a kill in between costs one batch at most.
             write_json(self.state, {"done": now, "shapes": shapes})
-        return self.count - done
+        return self.count - done - len(known)
+
+    def _copy(self, arrays: Mapping[str, NDArray[np.float16]], start: int) -> frozenset[int]:
+        """Take from image `start` on what other stores hold; returns which images these are."""
+        lent, known = self.lent(), []
+        for index, content in enumerate((self.contents or ())[start:], start=start):
+            if content in lent:
+                others, row = lent[content]
+                for name, array in arrays.items():
+                    array[index] = others[name][row]
+                known.append(index)
+        return frozenset(known)
+
+    def lent(self) -> dict[str, Row]:
+        """The images of this store that others hold, by their contents."""
+        wanted, found = set(self.contents or ()), dict[str, Row]()
+        for folder in sorted(self.root.glob(f"{self.kind[:16]}-*")):
+            key = folder.name.partition("-")[2]
+            try:
+                contents = (folder / self.list.name).read_text().split()
+            except (OSError, ValueError):  # none, or damaged
+                continue
+            other = _Store(self.root, self.kind, key, count=len(contents), contents=contents)
+            done, shapes = other.read_state()
+            if folder == self.folder or not wanted.intersection(contents[:done]):
+                continue
+            arrays = {name: other._map(name, shape, "r") for name, shape in shapes.items()}
+            for row, content in enumerate(contents[:done]):
+                if content in wanted:
+                    found.setdefault(content, (arrays, row))
+        return found
 
     def read(self, budget: int, computed: int) -> Features:
         _, shapes = self.read_state()

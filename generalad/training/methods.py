@@ -26,7 +26,7 @@ from generalad.training.cache import (
     count_cached,
 )
 from generalad.training.distortions import NEEDS_ATTENTION
-from generalad.training.loop import fit
+from generalad.training.loop import OnEpoch, fit, images_seen
 from generalad.training.residual import fit_residual
 from generalad.training.synthetic_defects import DrawnDefects
 
@@ -63,8 +63,12 @@ class Material:
     progress: Progress
 
     def good(self) -> Features:
-        """Features of the training images."""
-        return self._features(self.train, "features")
+        """Features of the training images, or of those that some epoch sees."""
+        numbers = self._seen()
+        found = self._features([self.train[number] for number in numbers], "features")
+        if len(numbers) == len(self.train):
+            return found
+        return dataclasses.replace(found, numbers=numbers, count=len(self.train))
 
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
@@ -87,15 +91,22 @@ class Material:
         return self._features(self.train, "drawn defects", drawing)
 
     def cached_good(self) -> int:
-        """Training images whose features are in the cache already."""
-        return count_cached(
-            [self.hashes[sample.path] for sample in self.train],
+        """Training images whose features need not be computed: known already, or never seen."""
+        seen = [self.train[number] for number in self._seen()]
+        known = count_cached(
+            [self.hashes[sample.path] for sample in seen],
             identity=self._identity(),
             image_size=self.config.image_size,
             attention=self._attention(),
             device=self.device,
             folder=self.folder,
         )
+        return len(self.train) - len(seen) + known
+
+    def _seen(self) -> NDArray[np.int64]:
+        if self.config.has_epochs:
+            return images_seen(len(self.train), self.config)
+        return np.arange(len(self.train))
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -139,6 +150,7 @@ def fit_head(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> list[float]:
     """Teach a head what good images look like, in place.
 
@@ -149,6 +161,7 @@ def fit_head(
         device: where to compute.
         checkpoint: where a method that takes long keeps its state. The others take seconds once
             the features are cached, and start over.
+        on_epoch: called after each epoch of a method that has some.
 
     Returns:
         The mean loss of each epoch or step; empty for methods without any.
@@ -167,6 +180,7 @@ def fit_head(
             device=device,
             checkpoint=checkpoint,
             progress=material.progress,
+            on_epoch=on_epoch,
         )
     if isinstance(head, ResidualHead):
         drawn = material.drawn()
@@ -192,6 +206,6 @@ def _patch_features(head: Head, features: Features) -> NDArray[np.float16]:
         return features.values
     parts = [
         head.patch_features(torch.from_numpy(features.values[first : first + 64]).float()).half()
-        for first in range(0, len(features), 64)
+        for first in range(0, len(features.values), 64)
     ]
     return torch.cat(parts).numpy()

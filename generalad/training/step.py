@@ -55,6 +55,20 @@ class Step:
         self.by_parts = device.type == "cpu" if by_parts is None else by_parts
         self.scratch = Scratch()
         self.spread = None if spread is None else spread.to(device)
+        self._logit_sums = torch.zeros(2, 2, device=device)
+
+    def separation(self) -> float | None:
+        """Mean logit of distorted patches minus that of clean ones, since the last call."""
+        sums, counts = self._logit_sums.tolist()
+        self._logit_sums.zero_()
+        return None if 0 in counts else sums[1] / counts[1] - sums[0] / counts[0]
+
+    def _count(self, logits: Tensor, labels: Tensor) -> None:
+        """Add logits (B, N) to those of clean (0) and of distorted patches (1)."""
+        logits = logits.detach().float()
+        distorted, count = (logits * labels).sum(), labels.sum()
+        self._logit_sums[0] += torch.stack([logits.sum() - distorted, distorted])
+        self._logit_sums[1] += torch.stack([labels.numel() - count, count])
 
     def __call__(
         self, features: Tensor, attention: Tensor | None, generator: torch.Generator
@@ -73,8 +87,9 @@ class Step:
         features, labels = zip(*drawn, strict=True)
         weights = torch.cat([group_weights(part) for part in labels])
         with autocast(self.device, self.dtype):
-            logits = self.discriminator(torch.cat(features))
-        value = weighted_loss(logits.float(), torch.cat(labels), weights)
+            logits = self.discriminator(torch.cat(features)).float()
+        value = weighted_loss(logits, torch.cat(labels), weights)
+        self._count(logits, torch.cat(labels))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
@@ -93,5 +108,6 @@ class Step:
                 value = weighted_loss(logits, labels[part], weights[part])
                 value.backward()  # type: ignore[no-untyped-call]
                 total += value.detach()
+                self._count(logits, labels[part])
         add_position_gradient(self.discriminator, offset)
         return total
