@@ -70,6 +70,10 @@ class Material:
             return found
         return dataclasses.replace(found, numbers=numbers, count=len(self.train))
 
+    def of(self, samples: Sequence[Sample], stage: str) -> Features:
+        """Features of any images whose hashes are known, in their order."""
+        return self._features(samples, stage)
+
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
         return self._features(self.held_out, "held-out features")

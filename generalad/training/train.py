@@ -7,7 +7,7 @@ import datetime
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import timm
@@ -37,6 +37,7 @@ from generalad.synth.views import views_of
 from generalad.training.drawn_misses import drawn_misses
 from generalad.training.duration import estimate
 from generalad.training.input_size import in_shape_of_images
+from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.methods import Material, fit_head
 from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
@@ -45,6 +46,23 @@ from generalad.version import __version__
 
 HISTORY_FILE = "history.json"
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
+
+
+class EpochChoice(Protocol):
+    """Chooses another epoch than the last, as published results do."""
+
+    def watch(self, detector: Detector, weights_sha256: str) -> None:
+        """Before the first epoch: what will be trained, and the hash of its backbone's weights."""
+
+    def after(self, end: EpochEnd) -> None:
+        """After each epoch, before its checkpoint: the detector is as that epoch left it."""
+
+    def settle(self) -> dict[str, Any]:
+        """After the last: put the chosen epoch into the detector.
+
+        Returns:
+            What the spec says of it; "selection_rule" among it.
+        """
 
 
 def train_detector(
@@ -57,6 +75,8 @@ def train_detector(
     skip_bad: bool = False,
     cache: Path | None = None,
     cache_memory: int | None = None,
+    choice: EpochChoice | None = None,
+    on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Trained:
@@ -71,6 +91,8 @@ def train_detector(
         skip_bad: leave out unreadable images instead of stopping.
         cache: folder of the feature cache.
         cache_memory: bytes of features that may be kept in memory.
+        choice: of an epoch other than the last.
+        on_epoch: called after each epoch of a method that has some.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour or that a public data
             set is not whole, and at its end that it has learned nothing.
@@ -118,9 +140,17 @@ def train_detector(
             )
             if line := expected.announcement(config):
                 log(line)
+        if choice is not None:
+            choice.watch(detector, weights_hash)
         losses = fit_head(
-            detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
+            detector.head,
+            material,
+            config,
+            device=place,
+            checkpoint=out / CHECKPOINT_FILE,
+            on_epoch=_each(None if choice is None else choice.after, on_epoch),
         )
+        selection = {"selection_rule": SELECTION_RULE} if choice is None else choice.settle()
         images, sizes = read_resized(split.calibration, config.image_size)
         scores, peaks = score_images(detector.eval(), images, progress=progress)
         groups = split.grouping.numbers(split.calibration)
@@ -149,6 +179,7 @@ def train_detector(
             source=source,
             weights_hash=weights_hash,
         )
+        spec.metrics.update(selection)
         history: dict[str, Any] = {"loss": losses}
         if config.method == "generalad":
             history["chance"] = chance_loss(config)
@@ -238,7 +269,7 @@ def describe(
         calibration=dataclasses.replace(calibrated.calibration, drawn_misses=misses),
         thresholds=calibrated.thresholds,
         normalisation=calibrated.normalisation,
-        metrics={"selection_rule": SELECTION_RULE},
+        metrics={},
         provenance={
             "generalad": __version__,
             "torch": torch.__version__,
@@ -249,6 +280,17 @@ def describe(
         },
         reference=reference,
     )
+
+
+def _each(*listeners: OnEpoch | None) -> OnEpoch:
+    """Calls those that there are, in order."""
+
+    def call(end: EpochEnd) -> None:
+        for listener in listeners:
+            if listener is not None:
+                listener(end)
+
+    return call
 
 
 def _repeat_warning(out: Path, log: Log) -> None:

@@ -1,0 +1,186 @@
+"""The table of a reproduction: a row a class, their mean, and the published numbers below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from generalad.config import Config
+from generalad.reproduction.recipes import PublishedRow
+from generalad.reproduction.runs import PROTOCOLS, RunResult
+from generalad.reproduction.runs import Protocol as Rule
+
+METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+
+
+class Subject(Protocol):
+    """What was run; `generalad.reproduction.reproduce.Reproduction` is one."""
+
+    data_set: str
+    title: str
+    method: str
+    backbone: str
+    protocol: Rule
+    one_anomalous: bool
+    source: str
+    config: Config
+    changes: dict[str, Any]
+    all_classes: tuple[str, ...]
+    results: tuple[RunResult, ...]
+    published: tuple[PublishedRow, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over seeds, 0...1, and its standard deviation; None for one seed."""
+
+    mean: float
+    spread: float | None
+
+    def __str__(self) -> str:
+        spread = "" if self.spread is None else f" ± {100 * self.spread:.1f}"
+        return f"{100 * self.mean:.1f}{spread}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A class, or all of them: figures by the keys of `METRICS`, and the epochs that were taken."""
+
+    name: str
+    figures: dict[str, Figure | None]
+    epochs: str
+
+
+def rows_of(subject: Subject) -> list[Row]:
+    """One for each class in the order of the results, and at the end their mean."""
+    results = subject.results
+    names = list(dict.fromkeys(result.class_name for result in results))
+    rows = []
+    for name in names:
+        own = [result for result in results if result.class_name == name]
+        figures = {key: _figure([_value(one, key) for one in own]) for key in METRICS}
+        epochs = dict.fromkeys(str(one.epoch) for one in own)
+        rows.append(Row(name, figures, f"{', '.join(epochs)} of {own[0].epochs}"))
+    seeds = list(dict.fromkeys(result.seed for result in results))
+    means = {
+        key: _figure([_mean(_value(one, key) for one in results if one.seed == s) for s in seeds])
+        for key in METRICS
+    }
+    return [*rows, Row("mean", means, "")]
+
+
+def notes(subject: Subject) -> list[str]:
+    """What a reader must know of the figures, a line each; the protocol comes first."""
+    results = subject.results
+    classes = list(dict.fromkeys(result.class_name for result in results))
+    seeds = list(dict.fromkeys(result.seed for result in results))
+    several = ": mean ± standard deviation over seeds" if len(seeds) > 1 else ""
+    lines = [
+        f"Protocol {subject.protocol}: {PROTOCOLS[subject.protocol]}.",
+        f"{_plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}){several}; in percent.",
+        f"Settings of {subject.source}; for the threshold, which the paper does without,"
+        f" {_held_out(subject.config)} held out.",
+    ]
+    if subject.one_anomalous:
+        lines.append("Each class in turn is the anomalous one, all others are normal.")
+    if subject.changes:
+        changed = ", ".join(f"{key} = {value}" for key, value in subject.changes.items())
+        lines.append(f"Not the published settings: {changed}.")
+    if len(classes) < len(subject.all_classes):
+        lines.append(
+            f"{len(classes)} of {len(subject.all_classes)} classes; published means are over all."
+        )
+    lines += dict.fromkeys(f"Not whole: {one.incomplete}." for one in results if one.incomplete)
+    lines += dict.fromkeys(
+        f"Published: {row.source}; the best epoch on the test set." for row in subject.published
+    )
+    return lines
+
+
+def markdown(subject: Subject) -> str:
+    """The table as Markdown."""
+    lines = [f"# {subject.title}", ""]
+    lines += _markdown_table(
+        ["class", *METRICS.values(), "epoch"], list(map(cells, rows_of(subject)))
+    )
+    if subject.published:
+        heading = ["published", *list(METRICS.values())[:2]]
+        lines += [
+            "",
+            *_markdown_table(heading, [published_cells(row) for row in subject.published]),
+        ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(subject))]) + "\n"
+
+
+def cells(row: Row) -> list[str]:
+    """A row as text."""
+    return [row.name, *(_shown(row.figures[key]) for key in METRICS), row.epochs]
+
+
+def published_cells(row: PublishedRow) -> list[str]:
+    """A published row as text: title, image and pixel AUROC."""
+    shown = [
+        "-" if value is None else f"{value:.1f}" for value in (row.image_auroc, row.pixel_auroc)
+    ]
+    return [row.title + (" (this method)" if row.same else ""), *shown]
+
+
+def to_json(subject: Subject) -> dict[str, Any]:
+    """Everything as plain values; AUROC and AUPRO 0...1, but published numbers in percent."""
+    return {
+        "data_set": subject.data_set,
+        "method": subject.method,
+        "backbone": subject.backbone or None,
+        "protocol": subject.protocol,
+        "protocol_rule": PROTOCOLS[subject.protocol],
+        "one_anomalous": subject.one_anomalous,
+        "settings": subject.config.to_dict(),
+        "changed_settings": subject.changes,
+        "rows": [
+            {"class": row.name, **{k: f and asdict(f) for k, f in row.figures.items()}}
+            for row in rows_of(subject)
+        ],
+        "runs": [asdict(result) for result in subject.results],
+        "published_percent": [asdict(row) for row in subject.published],
+        "notes": notes(subject),
+    }
+
+
+def _figure(values: Sequence[float | None]) -> Figure | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return Figure(float(np.mean(known)), spread)
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _value(result: RunResult, key: str) -> float | None:
+    value: float | None = getattr(result, key)
+    return value
+
+
+def _shown(figure: Figure | None) -> str:
+    return "-" if figure is None else str(figure)
+
+
+def _held_out(config: Config) -> str:
+    if config.shots:
+        return "the good images beside the shots are"
+    return f"{config.calibration_fraction:.0%} of the good images, or the set's own, are"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 else "")
+
+
+def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    line: Callable[[Sequence[str]], str] = lambda parts: f"| {' | '.join(parts)} |"  # noqa: E731
+    return [line(heading), line(["---", *["---:"] * (len(heading) - 1)]), *map(line, rows)]
