@@ -11,7 +11,7 @@ from generalad.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from generalad.reproduction.reproduce import Reproduction
+    from generalad.reproduction.table import Reproduction
 
 
 def reproduce(

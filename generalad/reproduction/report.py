@@ -13,8 +13,8 @@ from generalad.reproduction.runs import PROTOCOLS
 from generalad.reproduction.table import (
     METRICS,
     Figure,
+    Reproduction,
     Row,
-    Subject,
     cells,
     notes,
     published_cells,
@@ -22,26 +22,25 @@ from generalad.reproduction.table import (
 )
 
 
-def write_report(path: Path, subject: Subject) -> None:
+def write_report(path: Path, done: Reproduction) -> None:
     """Write the page; raises StorageError."""
     facts = {
-        "Protocol": f"{subject.protocol}: {PROTOCOLS[subject.protocol]}",
-        "Backbone": f"{subject.config.backbone}, layers"
-        f" {', '.join(map(str, subject.config.layers))}",
-        "Input": " x ".join(map(str, subject.config.image_size)),
-        "Schedule": f"{subject.config.epochs} epochs",
+        "Protocol": f"{done.protocol}: {PROTOCOLS[done.protocol]}",
+        "Backbone": f"{done.config.backbone}, layers {', '.join(map(str, done.config.layers))}",
+        "Input": " x ".join(map(str, done.config.image_size)),
+        "Schedule": f"{done.config.epochs} epochs",
     }
     body = "".join(
         [
-            header("generalad reproduction", subject.title, facts),
+            header("generalad reproduction", done.title, facts),
             "<h2>Measured</h2>",
-            _table(["class", *METRICS.values(), "epoch"], _measured(rows_of(subject))),
-            _published(subject),
+            _table(["class", *METRICS.values(), "epoch"], _measured(rows_of(done))),
+            _published(done),
             "<h2>What these numbers are</h2>",
-            "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes(subject)),
+            "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes(done)),
         ]
     )
-    whole = page(subject.title, body, ("generalad.metrics", "report.css"))
+    whole = page(done.title, body, ("generalad.metrics", "report.css"))
     with atomic_write(path) as temporary:
         temporary.write_text(whole, encoding="utf-8", errors="replace")
 
@@ -64,11 +63,11 @@ def _bar(figure: Figure | None) -> str:
     return interval_bar(figure.mean, max(0.0, figure.mean - spread), min(1.0, figure.mean + spread))
 
 
-def _published(subject: Subject) -> str:
-    if not subject.published:
+def _published(done: Reproduction) -> str:
+    if not done.published:
         return '<h2>Published</h2><p class="note">Nothing is published for this set.</p>'
     heading = ["method", *list(METRICS.values())[:2]]
-    rows = [list(map(html.escape, published_cells(row))) for row in subject.published]
+    rows = [list(map(html.escape, published_cells(row))) for row in done.published]
     return "<h2>Published</h2>" + _table(heading, rows)
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from generalad.files import atomic_write, write_json
 from generalad.progress import Log, Progress, in_words, no_log, no_progress
 from generalad.reproduction.recipes import (
     DEFAULT_METHOD,
-    PublishedRow,
     Recipe,
     published,
     recipe,
@@ -33,45 +31,10 @@ from generalad.reproduction.runs import (
     finished,
     train_and_measure,
 )
-from generalad.reproduction.table import markdown, to_json
+from generalad.reproduction.table import Reproduction, markdown, to_json
 from generalad.training.run_folder import claimed
 
 StrPath = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """A table with all that it was made of.
-
-    Attributes:
-        data_set: key of the data set.
-        title: of the table.
-        method: see `Config`.
-        backbone: "small", "base" or "large"; empty for a method with one backbone.
-        protocol: how the epoch was chosen.
-        one_anomalous: whether one class is anomalous, not normal.
-        source: of the settings.
-        config: of the first seed.
-        changes: settings that are not the recipe's.
-        all_classes: of the recipe.
-        results: one for each class and seed.
-        published: what others measured, our method and backbone first.
-        folder: that holds report.html, table.md, table.json and the runs.
-    """
-
-    data_set: str
-    title: str
-    method: str
-    backbone: str
-    protocol: Protocol
-    one_anomalous: bool
-    source: str
-    config: Config
-    changes: dict[str, Any]
-    all_classes: tuple[str, ...]
-    results: tuple[RunResult, ...]
-    published: tuple[PublishedRow, ...]
-    folder: Path
 
 
 def reproduce(

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from generalad.config import Config
 from generalad.reproduction.recipes import PublishedRow
-from generalad.reproduction.runs import PROTOCOLS, RunResult
-from generalad.reproduction.runs import Protocol as Rule
+from generalad.reproduction.runs import PROTOCOLS, Protocol, RunResult
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
 
-class Subject(Protocol):
-    """What was run; `generalad.reproduction.reproduce.Reproduction` is one."""
+@dataclass(frozen=True)
+class Reproduction:
+    """A table with all that it was made of.
+
+    Attributes:
+        data_set: key of the data set.
+        title: of the table.
+        method: see `Config`.
+        backbone: "small", "base" or "large"; empty for a method with one backbone.
+        protocol: how the epoch was chosen.
+        one_anomalous: whether one class is anomalous, not normal.
+        source: of the settings.
+        config: of the first seed.
+        changes: settings that are not the recipe's.
+        all_classes: of the recipe.
+        results: one for each class and seed.
+        published: what others measured, our method and backbone first.
+        folder: that holds report.html, table.md, table.json and the runs.
+    """
 
     data_set: str
     title: str
     method: str
     backbone: str
-    protocol: Rule
+    protocol: Protocol
     one_anomalous: bool
     source: str
     config: Config
@@ -31,6 +48,7 @@ class Subject(Protocol):
     all_classes: tuple[str, ...]
     results: tuple[RunResult, ...]
     published: tuple[PublishedRow, ...]
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -54,9 +72,9 @@ class Row:
     epochs: str
 
 
-def rows_of(subject: Subject) -> list[Row]:
+def rows_of(done: Reproduction) -> list[Row]:
     """One for each class in the order of the results, and at the end their mean."""
-    results = subject.results
+    results = done.results
     names = list(dict.fromkeys(result.class_name for result in results))
     rows = []
     for name in names:
@@ -72,47 +90,45 @@ def rows_of(subject: Subject) -> list[Row]:
     return [*rows, Row("mean", means, "")]
 
 
-def notes(subject: Subject) -> list[str]:
+def notes(done: Reproduction) -> list[str]:
     """What a reader must know of the figures, a line each; the protocol comes first."""
-    results = subject.results
+    results = done.results
     classes = list(dict.fromkeys(result.class_name for result in results))
     seeds = list(dict.fromkeys(result.seed for result in results))
     several = ": mean ± standard deviation over seeds" if len(seeds) > 1 else ""
     lines = [
-        f"Protocol {subject.protocol}: {PROTOCOLS[subject.protocol]}.",
+        f"Protocol {done.protocol}: {PROTOCOLS[done.protocol]}.",
         f"{_plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}){several}; in percent.",
-        f"Settings of {subject.source}; for the threshold, which the paper does without,"
-        f" {_held_out(subject.config)} held out.",
+        f"Settings of {done.source}; for the threshold, which the paper does without,"
+        f" {_held_out(done.config)} held out.",
     ]
-    if subject.one_anomalous:
+    if done.one_anomalous:
         lines.append("Each class in turn is the anomalous one, all others are normal.")
-    if subject.changes:
-        changed = ", ".join(f"{key} = {value}" for key, value in subject.changes.items())
+    if done.changes:
+        changed = ", ".join(f"{key} = {value}" for key, value in done.changes.items())
         lines.append(f"Not the published settings: {changed}.")
-    if len(classes) < len(subject.all_classes):
+    if len(classes) < len(done.all_classes):
         lines.append(
-            f"{len(classes)} of {len(subject.all_classes)} classes; published means are over all."
+            f"{len(classes)} of {len(done.all_classes)} classes; published means are over all."
         )
     lines += dict.fromkeys(f"Not whole: {one.incomplete}." for one in results if one.incomplete)
     lines += dict.fromkeys(
-        f"Published: {row.source}; the best epoch on the test set." for row in subject.published
+        f"Published: {row.source}; the best epoch on the test set." for row in done.published
     )
     return lines
 
 
-def markdown(subject: Subject) -> str:
+def markdown(done: Reproduction) -> str:
     """The table as Markdown."""
-    lines = [f"# {subject.title}", ""]
-    lines += _markdown_table(
-        ["class", *METRICS.values(), "epoch"], list(map(cells, rows_of(subject)))
-    )
-    if subject.published:
+    lines = [f"# {done.title}", ""]
+    lines += _markdown_table(["class", *METRICS.values(), "epoch"], list(map(cells, rows_of(done))))
+    if done.published:
         heading = ["published", *list(METRICS.values())[:2]]
         lines += [
             "",
-            *_markdown_table(heading, [published_cells(row) for row in subject.published]),
+            *_markdown_table(heading, [published_cells(row) for row in done.published]),
         ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(subject))]) + "\n"
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(done))]) + "\n"
 
 
 def cells(row: Row) -> list[str]:
@@ -128,24 +144,24 @@ def published_cells(row: PublishedRow) -> list[str]:
     return [row.title + (" (this method)" if row.same else ""), *shown]
 
 
-def to_json(subject: Subject) -> dict[str, Any]:
+def to_json(done: Reproduction) -> dict[str, Any]:
     """Everything as plain values; AUROC and AUPRO 0...1, but published numbers in percent."""
     return {
-        "data_set": subject.data_set,
-        "method": subject.method,
-        "backbone": subject.backbone or None,
-        "protocol": subject.protocol,
-        "protocol_rule": PROTOCOLS[subject.protocol],
-        "one_anomalous": subject.one_anomalous,
-        "settings": subject.config.to_dict(),
-        "changed_settings": subject.changes,
+        "data_set": done.data_set,
+        "method": done.method,
+        "backbone": done.backbone or None,
+        "protocol": done.protocol,
+        "protocol_rule": PROTOCOLS[done.protocol],
+        "one_anomalous": done.one_anomalous,
+        "settings": done.config.to_dict(),
+        "changed_settings": done.changes,
         "rows": [
             {"class": row.name, **{k: f and asdict(f) for k, f in row.figures.items()}}
-            for row in rows_of(subject)
+            for row in rows_of(done)
         ],
-        "runs": [asdict(result) for result in subject.results],
-        "published_percent": [asdict(row) for row in subject.published],
-        "notes": notes(subject),
+        "runs": [asdict(result) for result in done.results],
+        "published_percent": [asdict(row) for row in done.published],
+        "notes": notes(done),
     }
 
 

@@ -19,8 +19,8 @@ from training_helpers import TINY_SETTINGS, environment, start_python, write_ima
 from generalad import reproduce
 from generalad.errors import DataError, UsageError
 from generalad.evaluation import evaluate
-from generalad.reproduction import runs as runs_module
-from generalad.reproduction.reproduce import Reproduction
+from generalad.reproduction.cached_test_images import CachedTestImages
+from generalad.reproduction.table import Reproduction
 from generalad.unpack import unpack
 
 pytest_plugins = ["training_fixtures"]
@@ -46,6 +46,18 @@ def run(
     return reproduce(key, data, out, config=changes, weights=weights, cache=cache, **options)
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small files cannot have the MD5 sums that torchvision expects of CIFAR."""
+    from torchvision import datasets
+
+    for kind in (datasets.CIFAR10, datasets.CIFAR100):
+        for name in ("train_list", "test_list"):
+            monkeypatch.setattr(kind, name, [[file, None] for file, _ in getattr(kind, name)])
+        monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": None})
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("key", [*TREES, "cifar-10", "cifar-100", "fashion-mnist"])
 def test_every_layout_becomes_a_table(key: str, tmp_path: Path, tiny_weights: Path) -> None:
     if key in TREES:
@@ -115,7 +127,6 @@ def test_seeds_and_classes_are_averaged_and_the_published_stand_beside(
         assert "2 seeds (0, 10): mean ± standard deviation over seeds" in plain
         assert "Not the published settings: " in plain and "epochs = 3" in plain
         assert "2 of 15 classes" in plain
-        assert "MVTec AD, bottle: 8 training images" not in plain.split("Not whole")[0]
         assert "Not whole: MVTec AD, bottle: 8 training images, published 209" in plain
     assert "cable, seed 10: image AUROC" in " ".join(err.split())
     assert "4 of 4 runs" in " ".join(err.split())
@@ -148,7 +159,7 @@ def test_the_protocol_paper_takes_the_best_epoch_on_the_test_set(
     two_classes: Path, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.5, 0.75, 0.7504, 0.6])
-    original = runs_module.CachedTestImages.image_auroc
+    original = CachedTestImages.image_auroc
     states: list[dict[str, Any]] = []
 
     def scripted(images: Any, detector: Any) -> float:
@@ -156,7 +167,7 @@ def test_the_protocol_paper_takes_the_best_epoch_on_the_test_set(
         states.append({k: v.clone() for k, v in detector.trained_state().items()})
         return next(scores)
 
-    monkeypatch.setattr(runs_module.CachedTestImages, "image_auroc", scripted)
+    monkeypatch.setattr(CachedTestImages, "image_auroc", scripted)
     done = run(
         "mvtec-ad",
         two_classes,
@@ -315,7 +326,7 @@ print(json.dumps([result.image_auroc for result in done.results]), flush=True)
 def test_a_killed_table_goes_on_and_ends_the_same(
     two_classes: Path, tmp_path: Path, tiny_weights: Path
 ) -> None:
-    settings = json.dumps({**TINY, "epochs": 40})
+    settings = json.dumps({**TINY, "epochs": 12})
     env = environment()
     env["PYTHONPATH"] += os.pathsep + str(Path(training_helpers.__file__).parent)
 
@@ -325,7 +336,7 @@ def test_a_killed_table_goes_on_and_ends_the_same(
 
     process = begin("out")
     lines: list[str] = []
-    while not (len(lines) > 41 and lines[-1] == "epoch 3"):  # within the second class
+    while not (len(lines) > 13 and lines[-1] == "epoch 3"):  # within the second class
         line = process.stdout.readline()
         assert line, process.stderr.read()
         lines.append(line.strip())
@@ -340,7 +351,7 @@ def test_a_killed_table_goes_on_and_ends_the_same(
     said = out.splitlines()
     assert "1 of 2 runs are finished already" in said, err
     epochs = [int(line.split()[1]) for line in said if line.startswith("epoch")]
-    assert epochs[0] > 3 and epochs == list(range(epochs[0], 41))  # one class, from its checkpoint
+    assert epochs[0] > 3 and epochs == list(range(epochs[0], 13))  # one class, from its checkpoint
     assert (result.read_bytes(), result.stat().st_mtime_ns) == before
     whole, err = begin("whole").communicate()
     assert whole.splitlines()[-1] == said[-1], err

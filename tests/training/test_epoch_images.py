@@ -11,7 +11,7 @@ from training_helpers import generalad_head, tiny_config
 
 from generalad.errors import ConfigError
 from generalad.training import methods
-from generalad.training.cache import Features
+from generalad.training.cache import Features, cached_features
 from generalad.training.loop import batches, epoch_order, fit, images_seen
 from generalad.training.train import train_detector
 
@@ -67,7 +67,7 @@ def test_only_images_that_are_seen_pass_the_backbone(
     parts: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[int] = []
-    original = methods.cached_features
+    original = cached_features
 
     def counting(*arguments: object, **options: object) -> Features:
         found = original(*arguments, **options)  # type: ignore[arg-type]
