@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -58,6 +59,10 @@ def train(
         Path | None,
         Option("Folder of the feature cache.", metavar="DIR", default="the user's cache"),
     ] = None,
+    log_to: Annotated[
+        Sequence[Literal["tensorboard", "wandb", "mlflow"]],
+        Option("A logger, beside the log and plot in the folder; may be repeated.", default="none"),
+    ] = (),
 ) -> None:
     """Learn what good looks like from a folder of good images.
 
@@ -90,6 +95,7 @@ def train(
             skip_bad=skip_bad,
             device=device,
             cache=cache,
+            log_to=log_to,
             progress=shown,
             log=lambda line: screen.print(f"warning: {line}", markup=False),
         )

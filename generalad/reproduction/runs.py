@@ -16,6 +16,7 @@ from generalad.errors import ArtifactError
 from generalad.evaluation import evaluation_of, results_of
 from generalad.files import write_json
 from generalad.model.storage import Trained
+from generalad.monitoring.monitors import monitored
 from generalad.progress import Log, Progress
 from generalad.reproduction.best_epoch import BestEpoch
 from generalad.reproduction.cached_test_images import CachedTestImages
@@ -117,17 +118,20 @@ def train_and_measure(
     start = time.monotonic()
     images = CachedTestImages(run.dataset, cache=cache, progress=progress)
     best = run.folder / "best.safetensors"
-    trained = train_detector(
-        run.dataset,
-        run.folder / "detector",
-        config,
-        weights=weights,
-        device=device,
-        cache=cache,
-        choice=BestEpoch(best, images) if protocol == "paper" else None,
-        progress=progress,
-        log=log,
-    )
+    folder = run.folder / "detector"
+    with monitored(folder, config, log=log) as monitors:
+        trained = train_detector(
+            run.dataset,
+            folder,
+            config,
+            weights=weights,
+            device=device,
+            cache=cache,
+            choice=BestEpoch(best, images) if protocol == "paper" else None,
+            on_epoch=monitors,
+            progress=progress,
+            log=log,
+        )
     result = _measure(run, trained, images, start)
     write_json(run.folder / RESULT_FILE, asdict(result))
     best.unlink(missing_ok=True)

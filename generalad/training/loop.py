@@ -33,6 +33,8 @@ class EpochEnd:
         lr: learning rate of the epoch.
         separation: mean logit of distorted patches minus that of clean ones over the epoch; None
             for methods without such patches.
+        unit: what `number` and `epochs` count; "step" for a method without epochs, which tells of
+            every so many steps.
     """
 
     number: int
@@ -40,6 +42,7 @@ class EpochEnd:
     loss: float
     lr: float
     separation: float | None = None
+    unit: str = "epoch"
 
 
 OnEpoch = Callable[[EpochEnd], None]

@@ -165,7 +165,7 @@ def fit_head(
         device: where to compute.
         checkpoint: where a method that takes long keeps its state. The others take seconds once
             the features are cached, and start over.
-        on_epoch: called after each epoch of a method that has some.
+        on_epoch: called after each epoch, or some steps, of a method that has any.
 
     Returns:
         The mean loss of each epoch or step; empty for methods without any.
@@ -197,6 +197,7 @@ def fit_head(
             [material.held_out_good().values, material.held_out_views().values],
             config,
             progress=material.progress,
+            on_epoch=on_epoch,
         )
     assert isinstance(head, (GaussianHead, PatchCoreHead))
     head.fit(_patch_features(head, material.good()))

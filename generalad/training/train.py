@@ -92,7 +92,7 @@ def train_detector(
         cache: folder of the feature cache.
         cache_memory: bytes of features that may be kept in memory.
         choice: of an epoch other than the last.
-        on_epoch: called after each epoch of a method that has some.
+        on_epoch: called after each epoch, or some steps, of a method that has any.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour or that a public data
             set is not whole, and at its end that it has learned nothing.
