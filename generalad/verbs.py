@@ -6,6 +6,7 @@ Each takes what a person would give, a preset or a folder, and calls the part th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -106,10 +107,16 @@ def train(
     if not isinstance(config, Config):
         name = f"{name}-{preset}"
     from generalad.monitoring.monitors import monitored
+    from generalad.training.processes import joined
     from generalad.training.train import train_detector
 
     folder = Path("runs") / name if out is None else Path(out)
-    with monitored(folder, settings, log_to=log_to, log=log) as monitors:
+    with contextlib.ExitStack() as stack:
+        processes, device = stack.enter_context(joined(device))
+        if not processes.first:
+            progress = log = monitors = None
+        else:
+            monitors = stack.enter_context(monitored(folder, settings, log_to=log_to, log=log))
         return train_detector(
             dataset,
             folder,
@@ -119,6 +126,7 @@ def train(
             skip_bad=skip_bad,
             cache=None if cache is None else Path(cache),
             on_epoch=monitors,
+            processes=processes,
             progress=progress,
             log=log,
         )

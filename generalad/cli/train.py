@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -78,6 +79,7 @@ def train(
     from generalad.verbs import train as run
 
     screen = console()
+    screen.quiet = os.environ.get("RANK", "0") != "0"  # of several processes, the first one speaks
     with progress(screen) as shown:
         trained = run(
             data,

@@ -36,6 +36,7 @@ from generalad.preprocess import read_image, resize
 from generalad.progress import Progress
 from generalad.spec import RESIZE_RULE
 from generalad.training.precision import autocast, feature_dtype
+from generalad.training.processes import ALONE, Processes
 
 CACHE_VERSION = 2
 
@@ -110,6 +111,7 @@ def cached_features(
     stage: str = "features",
     drawing: Drawing | None = None,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Features:
     """Features of the images at `paths`, from the cache or computed now.
 
@@ -128,6 +130,7 @@ def cached_features(
         stage: what progress is reported under.
         drawing: draws defects into the images; the features then are of these.
         progress: called with (stage, images done, images).
+        processes: each computes its share, all on one machine; there must be room on its disk.
 
     Raises:
         DataError: an image cannot be read.
@@ -147,10 +150,12 @@ def cached_features(
         backbone, paths, image_size, attention, device, batch_size, stage=stage, drawing=drawing
     )
     try:
-        with store.locked():
-            computed = store.fill(compute, progress)
+        with store.locked() if processes.first else contextlib.nullcontext():
+            computed = store.fill(compute, progress, processes)
             return store.read(budget, computed)
     except StorageError:
+        if processes.count > 1:
+            raise
         shapes = compute.shapes()
         if count * sum(2 * int(np.prod(shape)) for shape in shapes.values()) > budget:
             raise
@@ -293,15 +298,17 @@ class _Compute:
         start: int,
         progress: Progress | None,
         known: Collection[int] = (),
+        processes: Processes = ALONE,
     ) -> Iterator[int]:
-        """Fill `arrays` from image `start` on, but for the `known` ones.
+        """Fill `arrays` from image `start` on, but for the `known` ones, in turn with others.
 
-        Yields the number done after each batch.
+        Yields the number done after each batch, also one of another process.
         """
         total = len(self.paths) if self.drawing is None else self.drawing.count
-        for first in range(start, total, self.batch_size):
+        for number, first in enumerate(range(start, total, self.batch_size)):
             last = min(first + self.batch_size, total)
-            self._batch(arrays, [index for index in range(first, last) if index not in known])
+            if number % processes.count == processes.rank:
+                self._batch(arrays, [index for index in range(first, last) if index not in known])
             if progress is not None:
                 progress(self.stage, last, total)
             yield last
@@ -360,11 +367,33 @@ class _Store:
         except OSError as error:
             raise storage_error(error, self.folder) from error
 
-    def fill(self, compute: _Compute, progress: Progress | None) -> int:
+    def fill(
+        self, compute: _Compute, progress: Progress | None, processes: Processes = ALONE
+    ) -> int:
         """Compute what is missing here and elsewhere; returns for how many images."""
-        done, shapes = self.read_state()
+        begun = self._begin(compute) if processes.first else None
+        done, shapes, known = processes.share(begun)
         if done == self.count:
             return 0
+        arrays = {name: self._map(name, shape, "r+") for name, shape in shapes.items()}
+        batches = compute.into(arrays, done, progress, known, processes)
+        for number, now in enumerate(batches, start=1):
+            if number % processes.count and now < self.count:
+                continue  # others are still at batches before it
+            for array in arrays.values():
+                array.flush()
+            processes.wait()
+            # Written after the data, so that a kill in between costs one batch at most.
+            if processes.first:
+                write_json(self.state, {"done": now, "shapes": shapes})
+        processes.wait()
+        return self.count - done - len(known)
+
+    def _begin(self, compute: _Compute) -> tuple[int, dict[str, tuple[int, ...]], frozenset[int]]:
+        """Images done, the shapes, and further images that were copied from elsewhere."""
+        done, shapes = self.read_state()
+        if done == self.count:
+            return done, shapes, frozenset()
         if done == 0:
             shapes = compute.shapes()
             self._allocate(shapes)
@@ -372,13 +401,7 @@ class _Store:
                 with atomic_write(self.list) as path:
                     path.write_text("\n".join(self.contents) + "\n")
         arrays = {name: self._map(name, shape, "r+") for name, shape in shapes.items()}
-        known = self._copy(arrays, done)
-        for now in compute.into(arrays, done, progress, known):
-            for array in arrays.values():
-                array.flush()
-            # Written after the data, so that a kill in between costs one batch at most.
-            write_json(self.state, {"done": now, "shapes": shapes})
-        return self.count - done - len(known)
+        return done, shapes, self._copy(arrays, done)
 
     def _copy(self, arrays: Mapping[str, NDArray[np.float16]], start: int) -> frozenset[int]:
         """Take from image `start` on what other stores hold; returns which images these are."""

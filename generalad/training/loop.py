@@ -19,6 +19,7 @@ from generalad.model.discriminator import Discriminator
 from generalad.progress import Progress
 from generalad.training.cache import Features
 from generalad.training.checkpoint import load_checkpoint, save_checkpoint
+from generalad.training.processes import ALONE, Processes
 from generalad.training.step import Step
 
 
@@ -58,6 +59,7 @@ def fit(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
+    processes: Processes = ALONE,
     dtype: torch.dtype | None = None,
 ) -> list[float]:
     """Train GeneralAD's `discriminator` in place, going on from `checkpoint` where it exists.
@@ -70,6 +72,7 @@ def fit(
         checkpoint: written after each epoch.
         progress: called with ("training", epochs done, epochs).
         on_epoch: called after each epoch.
+        processes: that train it together.
         dtype: of the step; default `training_dtype(device)`.
 
     Returns:
@@ -82,7 +85,9 @@ def fit(
     optimiser = torch.optim.AdamW(
         discriminator.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
-    step = Step(discriminator, config, device, dtype=dtype, spread=features.spread)
+    step = Step(
+        discriminator, config, device, dtype=dtype, spread=features.spread, processes=processes
+    )
 
     def epoch(number: int) -> float:
         for group in optimiser.param_groups:
@@ -98,6 +103,7 @@ def fit(
         progress=progress,
         on_epoch=on_epoch,
         separation=step.separation,
+        processes=processes,
     )
 
 
@@ -111,6 +117,7 @@ def run_epochs(
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
     separation: Callable[[], float | None] = lambda: None,
+    processes: Processes = ALONE,
 ) -> list[float]:
     """Run a fixed number of epochs; a run that was killed and called again ends the same.
 
@@ -123,6 +130,7 @@ def run_epochs(
         progress: called with ("training", epochs done, epochs).
         on_epoch: called after each epoch, before its checkpoint is written.
         separation: of clean and distorted patches in the epoch that ended, see `EpochEnd`.
+        processes: of which the first writes the checkpoint.
 
     Returns:
         The mean loss of each epoch.
@@ -144,7 +152,7 @@ def run_epochs(
         if on_epoch is not None:
             lr = float(optimiser.param_groups[0]["lr"])
             on_epoch(EpochEnd(number + 1, config.epochs, losses[-1], lr, separation()))
-        if checkpoint is not None:
+        if checkpoint is not None and processes.first:
             save_checkpoint(checkpoint, model, optimiser, losses)
         if progress is not None:
             progress("training", number + 1, config.epochs)

@@ -27,6 +27,7 @@ from generalad.training.cache import (
 )
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.loop import OnEpoch, fit, images_seen
+from generalad.training.processes import ALONE, Processes
 from generalad.training.residual import fit_residual
 from generalad.training.synthetic_defects import DrawnDefects
 
@@ -49,6 +50,7 @@ class Material:
         folder: of the cache, None for the usual one.
         budget: bytes of features that may be kept in memory, None for the usual number.
         progress: told how far each part is.
+        processes: that compute features together.
     """
 
     train: Sequence[Sample]
@@ -61,6 +63,7 @@ class Material:
     folder: Path | None
     budget: int | None
     progress: Progress
+    processes: Processes = ALONE
 
     def good(self) -> Features:
         """Features of the training images, or of those that some epoch sees."""
@@ -144,6 +147,7 @@ class Material:
             stage=stage,
             drawing=drawing,
             progress=self.progress,
+            processes=self.processes,
         )
 
 
@@ -185,6 +189,7 @@ def fit_head(
             checkpoint=checkpoint,
             progress=material.progress,
             on_epoch=on_epoch,
+            processes=material.processes,
         )
     if isinstance(head, ResidualHead):
         drawn = material.drawn()

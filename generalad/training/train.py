@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import platform
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from generalad.calibration import Calibrated, calibrate
 from generalad.config import Config
 from generalad.data.dataset import Dataset, Sample
+from generalad.errors import UsageError
 from generalad.files import read_json, write_json
 from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
@@ -40,6 +42,7 @@ from generalad.training.input_size import in_shape_of_images
 from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.methods import Material, fit_head
 from generalad.training.objective import chance_loss, chance_warning
+from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import Split, split_dataset
 from generalad.version import __version__
@@ -77,6 +80,7 @@ def train_detector(
     cache_memory: int | None = None,
     choice: EpochChoice | None = None,
     on_epoch: OnEpoch | None = None,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Trained:
@@ -93,6 +97,8 @@ def train_detector(
         cache_memory: bytes of features that may be kept in memory.
         choice: of an epoch other than the last.
         on_epoch: called after each epoch, or some steps, of a method that has any.
+        processes: that train it together, each called alike; only the first is to be given
+            `choice`, `on_epoch`, `progress` and `log`.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour or that a public data
             set is not whole, and at its end that it has learned nothing.
@@ -103,6 +109,11 @@ def train_detector(
         WeightsError: the backbone's weights are not to be had.
     """
     out, log = Path(out), log or no_log
+    if processes.count > 1 and config.method != "generalad":
+        raise UsageError(
+            f"the method {config.method} trains in one process, found {processes.count}",
+            remedy="start it without torchrun",
+        )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
@@ -114,8 +125,8 @@ def train_detector(
         "training_images": split.fingerprint(),
         "weights_sha256": weights_hash,
     }
-    with claimed(out, identity):
-        if (out / DETECTOR_FILE).exists():
+    with claimed(out, identity) if processes.first else contextlib.nullcontext():
+        if processes.share((out / DETECTOR_FILE).exists()):
             (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
             _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
@@ -133,8 +144,13 @@ def train_detector(
             folder=cache,
             budget=cache_memory,
             progress=progress or no_progress,
+            processes=processes,
         )
-        if config.method == "generalad" and not (out / CHECKPOINT_FILE).exists():
+        if (
+            processes.first
+            and config.method == "generalad"
+            and not (out / CHECKPOINT_FILE).exists()
+        ):
             expected = estimate(
                 detector, config, images=len(split.train), cached=material.cached_good()
             )
@@ -150,6 +166,9 @@ def train_detector(
             checkpoint=out / CHECKPOINT_FILE,
             on_epoch=_each(None if choice is None else choice.after, on_epoch),
         )
+        if not processes.first:
+            processes.wait()
+            return load_detector(out, weights=weights, device=place)
         selection = {"selection_rule": SELECTION_RULE} if choice is None else choice.settle()
         images, sizes = read_resized(split.calibration, config.image_size)
         scores, peaks = score_images(detector.eval(), images, progress=progress)
@@ -189,6 +208,7 @@ def train_detector(
         write_json(out / HISTORY_FILE, history)
         save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+        processes.wait()
     return Trained(detector, spec, out)
 
 
