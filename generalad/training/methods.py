@@ -19,13 +19,13 @@ from generalad.model.heads import GaussianHead, GeneralADHead, Head, PatchCoreHe
 from generalad.progress import Progress
 from generalad.synth.views import Views
 from generalad.training.cache import (
-    Drawing,
     Features,
     cached_features,
     channel_spread,
     count_cached,
 )
 from generalad.training.distortions import NEEDS_ATTENTION
+from generalad.training.feature_pass import Drawing
 from generalad.training.loop import OnEpoch, fit, images_seen
 from generalad.training.processes import ALONE, Processes
 from generalad.training.residual import fit_residual

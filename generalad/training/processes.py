@@ -61,7 +61,9 @@ class Processes:
         parts = list(tensors)
         flat = torch.cat([part.detach().reshape(-1) for part in parts])
         distributed.all_reduce(flat)
-        for part, added in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+        for part, added in zip(
+            parts, torch.split(flat, [part.numel() for part in parts]), strict=True
+        ):
             part.detach().copy_(added.view_as(part))
 
 
