@@ -14,6 +14,8 @@ from generalad.errors import UsageError, word_hint
 from generalad.records import read_toml
 
 DEFAULT_METHOD = "generalad"
+TITLES = {"generalad": "GeneralAD", "simplenet": "SimpleNet", "kdad": "KDAD"}
+"""Methods as their papers write them."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from generalad.files import atomic_write, write_json
 from generalad.progress import Log, Progress, in_words, no_log, no_progress
 from generalad.reproduction.recipes import (
     DEFAULT_METHOD,
+    TITLES,
     Recipe,
     published,
     recipe,
@@ -92,6 +93,7 @@ def reproduce(
     changes = _changes(config)
     settings = found.config(backbone, {**changes, **({"shots": shots} if shots else {})})
     size = found.backbone if backbone is None else backbone
+    size = "" if "backbone" in changes else size
     kind = [data_set, method, *([size] if size else []), *([f"{shots}-shot"] if shots else [])]
     kind += ["one-anomalous"] if one_anomalous else []
     folder = Path("runs", "-".join(["reproduce", *kind, protocol])) if out is None else Path(out)
@@ -110,7 +112,7 @@ def reproduce(
         results = _all(runs, settings, protocol, progress, log, device=device, **paths)
         done = Reproduction(
             data_set,
-            f"{found.method} on {public_set(data_set).title}"
+            f"{TITLES[method]} on {public_set(data_set).title}"
             + (f", {size}" if size else "")
             + (f", {shots} shots" if shots else "")
             + f" (protocol {protocol})",
