@@ -8,8 +8,8 @@
     found = model.predict("part.png")
     found.is_anomalous, found.score, found.anomaly_map
 
-`train`, `export`, `evaluate`, `reproduce`, `figure`, `infer`, `calibrate`, `selftest` and `bench`
-are the commands of `gad`, with their defaults. See docs/python.md.
+`train`, `import_checkpoint`, `export`, `evaluate`, `reproduce`, `figure`, `infer`, `calibrate`,
+`selftest` and `bench` are the commands of `gad`, with their defaults. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from generalad.runtime import infer
     from generalad.runtime.selftest import selftest
     from generalad.spec import Spec
-    from generalad.verbs import calibrate, export, train
+    from generalad.verbs import calibrate, export, import_checkpoint, train
 
 _HOMES = {
     "Config": "config",
@@ -51,6 +51,7 @@ _HOMES = {
     "decide": "decision",
     "evaluate": "evaluation",
     "figure": "localisation_figure",
+    "import_checkpoint": "verbs",
     "infer": "runtime",
     "load": "predictor",
     "load_config": "config",
@@ -78,6 +79,7 @@ __all__ = [
     "evaluate",
     "export",
     "figure",
+    "import_checkpoint",
     "infer",
     "load",
     "load_config",

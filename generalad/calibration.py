@@ -26,6 +26,7 @@ from generalad.progress import Progress
 from generalad.spec import Calibration, Normalisation, Thresholds
 
 HELD_OUT = "held-out good images"
+OUT_OF_FOLD = "good images, each scored by a detector that did not learn from it"
 """What training and export calibrate on."""
 
 METHOD = (
@@ -36,18 +37,13 @@ METHOD = (
 VIEWS_RATE = 0.05
 """Most false alarms on views of good images, see `calibrate`."""
 
-FEW_IMAGES = 50
-"""With fewer good images, a detector that learns quickly is better calibrated on all of them, by
-`out_of_fold`, than on a fifth."""
+FOLDS = 5
+"""Of `out_of_fold`, where there are as many groups."""
 
-MOST_LEFT_OUT_ONE_BY_ONE = 20
-FOLDS = 10
-"""Up to so many groups each is a fold of its own; more are dealt out to `FOLDS` folds."""
+Measure = Callable[[NDArray[np.intp]], NDArray[np.float32]]
+"""What is found on k images, given by their numbers: (k, ...)."""
 
-Score = Callable[[NDArray[np.intp]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""Raw scores (k,) and largest map values (k,) of k images, given by their numbers."""
-
-Fit = Callable[[NDArray[np.intp]], Score]
+Fit = Callable[[NDArray[np.intp]], Measure]
 """Learns from the images of these numbers alone."""
 
 
@@ -58,21 +54,6 @@ class Calibrated:
     thresholds: Thresholds
     normalisation: Normalisation
     calibration: Calibration
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """Scores of images by detectors that did not learn from them.
-
-    Attributes:
-        scores: (n,) raw image scores.
-        peaks: (n,) largest raw map values.
-        folds: number of detectors.
-    """
-
-    scores: NDArray[np.float32]
-    peaks: NDArray[np.float32]
-    folds: int
 
 
 def calibrate(
@@ -221,12 +202,12 @@ def out_of_fold(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-) -> OutOfFold:
-    """Score every image by a detector that learned from the images of other folds.
+) -> tuple[NDArray[np.float32], int]:
+    """Measure every image by a detector that learned from the images of other folds.
 
     For few images, of which none is to be held out: the detector that is used learns from all, and
-    its thresholds come from these scores. A fold is one group where there are at most
-    `MOST_LEFT_OUT_ONE_BY_ONE`, else the groups are dealt out to `FOLDS` folds at random.
+    its thresholds come from these measurements. The groups are dealt out to `FOLDS` folds at
+    random; fewer groups than that are a fold each.
 
     What is promised is less sure than with held-out images. The rate of the one detector that
     learned from all images (the jackknife) has no bound without assumptions. It is near the stated
@@ -241,6 +222,9 @@ def out_of_fold(
         seed: of the folds.
         progress: called with ("calibration", folds done, folds).
 
+    Returns:
+        What was measured (n, ...), in the order of the images, and the number of folds.
+
     Raises:
         DataError: one group only.
     """
@@ -252,17 +236,17 @@ def out_of_fold(
             " from",
             remedy="add good images of other groups",
         )
-    folds = count if count <= MOST_LEFT_OUT_ONE_BY_ONE else FOLDS
+    folds = min(count, FOLDS)
     dealt = np.random.default_rng([seed, 2]).permutation(count) % folds
     fold_of = dealt[numbers]
-    scores, peaks = np.empty(len(numbers), np.float32), np.empty(len(numbers), np.float32)
+    order, measured = [], []
     for fold in range(folds):
-        score = fit(np.flatnonzero(fold_of != fold))
         left_out = np.flatnonzero(fold_of == fold)
-        scores[left_out], peaks[left_out] = score(left_out)
+        measured.append(fit(np.flatnonzero(fold_of != fold))(left_out))
+        order.append(left_out)
         if progress is not None:
             progress("calibration", fold + 1, folds)
-    return OutOfFold(scores, peaks, folds)
+    return np.concatenate(measured)[np.argsort(np.concatenate(order))], folds
 
 
 def promise(calibration: Calibration) -> str:

@@ -17,7 +17,7 @@ from generalad import records
 from generalad.errors import ConfigError, key_hint
 
 DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
-METHODS = ("generalad", "residual", "gaussian", "patchcore")
+METHODS = ("generalad", "simplenet", "kdad", "residual", "gaussian", "patchcore")
 """Heads over the backbone's features, see `generalad.model.heads`."""
 EMBEDDED = "embedded"
 """Name of the backbone that is shipped with the package."""
@@ -57,13 +57,14 @@ class Config:
         noise_units: of `noise_std`: "features", the standard deviation of each channel over the
             training images; "absolute", as in the paper; or "auto": absolute for the backbones of
             the paper's tables, else features. Whitened features vary by 1: there all is the same.
+            For "simplenet" the features are the adapted ones.
         num_fake_patches: most patches that are overwritten or permuted at once; -1 for all.
         top_k: the image score is the mean of this many largest patch logits; 0 for all patches.
         smoothing_sigma: of the Gaussian over the map, in pixels of the network's input.
         smoothing_radius: where that Gaussian is cut, in pixels of the network's input.
-        hidden: width of the discriminator's MLP.
-        heads: attention heads of the discriminator.
-        blocks: attention blocks of the discriminator.
+        hidden: width of the discriminator's MLP, or of the student's.
+        heads: attention heads of the discriminator or student.
+        blocks: attention blocks of the discriminator or student; hidden layers of "simplenet".
         dropout: in the discriminator: on the attention, inside the MLP, and behind both.
         whitened: show the discriminator deviations from the mean training feature of each place, in
             units of the covariance there (`generalad.model.whitening`), with positions that start
@@ -186,7 +187,17 @@ class Config:
     @property
     def keeps_levels(self) -> bool:
         """Whether the head takes three levels of a CNN apart (`generalad.model.levels`)."""
-        return self.method != "generalad" and len(self.layers) == 3
+        return self.method in ("residual", "gaussian", "patchcore") and len(self.layers) == 3
+
+    @property
+    def learns_from_views(self) -> bool:
+        """Whether the head learns from views of good images and its thresholds look at them."""
+        return self.method == "residual"
+
+    @property
+    def learns_quickly(self) -> bool:
+        """Whether a head can be taught several times over, see `generalad.training.few_images`."""
+        return self.method in ("residual", "gaussian", "patchcore")
 
     @property
     def has_epochs(self) -> bool:
@@ -254,6 +265,38 @@ PRESETS: dict[str, Config] = {
     "small": Config(backbone="vit_small_patch14_dinov2.lvd142m", layers=(12,)),
     "base": Config(backbone="vit_base_patch14_dinov2.lvd142m", layers=(12,)),
     "large": Config(),
+    # The paper's two baselines, as its authors ran them.
+    "simplenet": Config(
+        method="simplenet",
+        backbone="wide_resnet50_2.tv_in1k",
+        layers=(2, 3),
+        image_size=(224, 224),
+        distortions=(),
+        noise_std=1.1 * 0.015,
+        noise_units="absolute",
+        top_k=1,
+        smoothing_sigma=4.0,
+        smoothing_radius=9,
+        hidden=1024,
+        dropout=0.0,
+        batch_size=8,
+        lr=2e-4,
+        lr_decay_factor=0.4,
+    ),
+    "kdad": Config(
+        method="kdad",
+        backbone="vit_base_patch14_dinov2.lvd142m",
+        layers=(12,),
+        distortions=(),
+        top_k=0,
+        hidden=512,
+        heads=8,
+        blocks=4,
+        dropout=0.2,
+        epochs=10,
+        lr=1e-3,
+        weight_decay=0.01,
+    ),
     # For demos, tests and trials without a download; how the values were found is said in
     # docs/embedded-backbone.md. Whitened features have unit variance, noise is set against that.
     EMBEDDED: Config(
@@ -280,16 +323,38 @@ PRESET_USES = {
     "small": "the paper's smallest backbone; a GPU, or hours",
     "base": "the paper's middle backbone; a GPU",
     "large": "the paper's best figures; a large GPU",
+    "simplenet": "the paper's first baseline; a GPU, or hours",
+    "kdad": "the paper's second baseline; a GPU, or hours",
     EMBEDDED: "demos and trials; real parts need edge or one of the paper's",
 }
 """What each preset is good for, in a few words."""
 
 
-def load_config(preset: str = "large", *, file: Path | None = None) -> Config:
+_OF_METHOD = (
+    *("distortions", "noise_std", "noise_units", "top_k", "hidden", "heads", "blocks", "dropout"),
+    *("whitened", "epochs", "batch_size", "lr", "lr_decay_factor", "weight_decay"),
+)
+"""What a paper says of its method, whatever the features are."""
+
+_BASELINES = ("simplenet", "kdad")
+
+
+def preset_of(method: str | None) -> str:
+    """The preset where none is named: the method's own where it has one, else the quick one."""
+    return method if method in _BASELINES else QUICK_PRESET
+
+
+def load_config(
+    preset: str | None = "large", *, method: str | None = None, file: Path | None = None
+) -> Config:
     """Build a configuration from a preset and, on top of it, a TOML file.
 
     Args:
-        preset: one of `PRESETS`; a `preset` key in the file wins over it.
+        preset: one of `PRESETS`; a `preset` key in the file wins over it. None for `preset_of` the
+            method.
+        method: wins over that of file and preset. Where it, or the preset's, is a baseline of the
+            paper, the schedule is that method's own; features and maps stay the preset's. The noise
+            of "simplenet" is then in units of these features.
         file: TOML with field names of `Config`.
 
     Raises:
@@ -298,9 +363,21 @@ def load_config(preset: str = "large", *, file: Path | None = None) -> Config:
     changes: dict[str, Any] = {}
     if file is not None:
         changes = records.read_toml(file)
+    named = changes.pop("method", None)
+    method = named if method is None else method
     preset = changes.pop("preset", preset)
+    if preset is None:
+        preset = preset_of(method)
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(
             f"unknown preset {preset!r}", remedy=f"choose one of {', '.join(PRESETS)}"
         )
-    return PRESETS[preset].replaced(changes)
+    config = PRESETS[preset]
+    if method is not None and method != config.method:
+        if method in _BASELINES or config.method in _BASELINES:
+            source = PRESETS.get(method, Config())
+            config = config.replaced({name: getattr(source, name) for name in _OF_METHOD})
+        if method == "simplenet":  # the published noise is for the published features
+            config = config.replaced({"noise_std": Config().noise_std, "noise_units": "features"})
+        config = config.replaced({"method": method})
+    return config.replaced(changes)

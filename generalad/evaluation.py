@@ -174,7 +174,7 @@ def facts(spec: Spec, backend: str) -> dict[str, str]:
         "Backbone": f"{spec.backbone.name}, layers {', '.join(map(str, spec.backbone.layers))}",
         "Input": f"{height} x {width}, {spec.precision}",
         "Ran on": backend,
-        "Trained on": f"{spec.training_set.images} good images",
+        "Trained on": f"{spec.training_set.images or 'an unknown number of'} good images",
         "Threshold": (
             f"{spec.thresholds.image:.4g}, for false alarms of at most {calibration.reached:.2%}"
             f" ({calibration.images} calibration images)"

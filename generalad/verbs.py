@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generalad.config import Config, load_config
+from generalad.config import Config, load_config, preset_of
 from generalad.data.dataset import Dataset, as_dataset
 from generalad.errors import UsageError, require_extra
 
@@ -33,7 +33,7 @@ def train(
     *,
     class_name: str | None = None,
     anomalous: str | None = None,
-    preset: str = "edge",
+    preset: str | None = None,
     method: str | None = None,
     config: Config | StrPath | None = None,
     weights: StrPath | None = None,
@@ -60,9 +60,10 @@ def train(
         class_name: which of several classes.
         anomalous: in its place, of classes that are kinds of things: this one is anomalous, all
             others are normal.
-        preset: "edge" (needs no hub and no GPU), "small", "base", "large" (the paper's backbones)
-            or "embedded".
-        method: "residual", "generalad", "gaussian" or "patchcore"; None for the preset's.
+        preset: "edge" (needs no hub and no GPU), "small", "base", "large" (the paper's backbones),
+            "simplenet", "kdad" (its baselines) or "embedded"; None for the method's own, or "edge".
+        method: "residual", "generalad", "simplenet", "kdad", "gaussian" or "patchcore"; None for
+            the preset's.
         config: a TOML file with settings over the preset; or a whole `Config`, which takes its
             place.
         weights: backbone weights, for machines that reach no model hub.
@@ -91,7 +92,8 @@ def train(
     if isinstance(config, Config):
         settings = config
     else:
-        settings = load_config(preset, file=None if config is None else Path(config))
+        file = None if config is None else Path(config)
+        settings = load_config(preset, method=method, file=file)
     changes = {
         "method": method,
         "image_size": list(image_size) if isinstance(image_size, Sequence) else image_size,
@@ -105,7 +107,7 @@ def train(
     )
     name = _run_name(data, dataset, chosen=(class_name or anomalous) is not None)
     if not isinstance(config, Config):
-        name = f"{name}-{preset}"
+        name = f"{name}-{preset or preset_of(method)}"
     from generalad.monitoring.monitors import monitored
     from generalad.training.processes import joined
     from generalad.training.train import train_detector
@@ -139,6 +141,46 @@ def _run_name(data: StrPath | Dataset, dataset: Dataset, *, chosen: bool) -> str
         return of_class
     folder = Path(data).resolve().stem
     return f"{folder}-{of_class}" if chosen else folder
+
+
+def import_checkpoint(
+    checkpoint: StrPath,
+    data: StrPath,
+    out: StrPath | None = None,
+    *,
+    false_alarm_rate: float | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Turn a checkpoint of somebody else into a detector, as `gad import` does.
+
+    Args:
+        checkpoint: what Lightning wrote for the authors' GeneralAD, SimpleNet or KDAD, or for
+            anomalib's GeneralAD; nothing in it is run.
+        data: good images to set the thresholds with, which it did not learn from.
+        out: folder of the detector; None for runs/ and the checkpoint's name.
+        false_alarm_rate: target on good parts that sets the threshold; None for the usual one.
+        skip_bad: leave out unreadable images and record which.
+        progress: told how far each stage is.
+
+    Raises:
+        ArtifactError: the checkpoint is damaged, holds code, or is of another model.
+        DataError: the images have problems; the message lists them.
+        MissingExtraError: torch and what belongs to it are not installed.
+        UsageError: `out` holds something.
+        WeightsError: the backbone in the checkpoint is not the one that it names.
+    """
+    require_extra("importing", "train", "torch", "timm", "safetensors")
+    from generalad.training.import_checkpoint import import_detector
+
+    return import_detector(
+        Path(checkpoint),
+        Path(data),
+        Path("runs") / Path(checkpoint).stem if out is None else Path(out),
+        false_alarm_rate=false_alarm_rate,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
 
 
 def export(

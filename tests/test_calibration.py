@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from generalad.calibration import (
     FOLDS,
-    MOST_LEFT_OUT_ONE_BY_ONE,
     VIEWS_RATE,
     Fit,
-    Score,
+    Measure,
     calibrate,
     calibration_needed,
     conformal_quantile,
@@ -288,16 +287,16 @@ def test_groups_on_both_sides_of_the_split_break_the_promise() -> None:
 
 
 def gaussian_fit(images: NDArray[np.float64]) -> Fit:
-    """A score that learns: the distance to the mean, in units of the spread in each direction."""
+    """A score and a peak that learn: distances to the mean, in units of the spread."""
 
-    def fit(taught: NDArray[np.intp]) -> Score:
+    def fit(taught: NDArray[np.intp]) -> Measure:
         mean, spread = images[taught].mean(axis=0), images[taught].std(axis=0) + 0.3
 
-        def score(wanted: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        def measure(wanted: NDArray[np.intp]) -> NDArray[np.float32]:
             far = np.abs((images[wanted] - mean) / spread).astype(np.float32)
-            return far.mean(axis=1), far.max(axis=1)
+            return np.stack([far.mean(axis=1), far.max(axis=1)], axis=1)
 
-        return score
+        return measure
 
     return fit
 
@@ -308,21 +307,20 @@ def gaussian_fit(images: NDArray[np.float64]) -> Fit:
 def test_no_image_is_scored_by_what_it_taught(groups: list[int]) -> None:
     owner, taught_at, told = np.array(groups), [], []
 
-    def fit(taught: NDArray[np.intp]) -> Score:
+    def fit(taught: NDArray[np.intp]) -> Measure:
         taught_at.append(set(owner[taught]))
 
-        def score(wanted: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        def measure(wanted: NDArray[np.intp]) -> NDArray[np.float32]:
             assert not set(owner[wanted]) & taught_at[-1]
             assert len(taught) + len(wanted) == len(owner)
-            return wanted.astype(np.float32), -wanted.astype(np.float32)
+            return wanted.astype(np.float32)
 
-        return score
+        return measure
 
-    found = out_of_fold(fit, groups, progress=lambda *state: told.append(state))
-    count = len(set(groups))
-    assert found.folds == (count if count <= MOST_LEFT_OUT_ONE_BY_ONE else FOLDS) == len(taught_at)
-    assert found.scores.tolist() == [-peak for peak in found.peaks] == list(range(len(groups)))
-    assert told[-1] == ("calibration", found.folds, found.folds)
+    found, folds = out_of_fold(fit, groups, progress=lambda *state: told.append(state))
+    assert folds == min(len(set(groups)), FOLDS) == len(taught_at)
+    assert found.tolist() == list(range(len(groups)))
+    assert told[-1] == ("calibration", folds, folds)
     with pytest.raises(DataError, match="1 group"):
         out_of_fold(fit, [4, 4, 4])
 
@@ -333,9 +331,9 @@ def test_small_sets_alarm_about_as_often_as_expected(count: int) -> None:
     for _ in range(300):
         images = rng.normal(size=(count + 50, 12))
         fit = gaussian_fit(images)
-        held = out_of_fold(fit, range(count))
-        limit = calibrate(held.scores, held.peaks, target=0.01, folds=held.folds).thresholds.image
-        scores, _ = fit(np.arange(count))(np.arange(count, count + 50))
+        held, folds = out_of_fold(fit, range(count))
+        limit = calibrate(*held.T, target=0.01, folds=folds).thresholds.image
+        scores = fit(np.arange(count))(np.arange(count, count + 50))[:, 0]
         rates.append(float((scores >= limit).mean()))
     expected = 1 / (count + 1)
     error = 4 * float(np.std(rates)) / math.sqrt(len(rates))

@@ -65,6 +65,33 @@ def test_the_preset_of_a_file_wins(tmp_path: Path) -> None:
     assert load_config("small", file=file) == dataclasses.replace(PRESETS["base"], epochs=3)
 
 
+@pytest.mark.parametrize("method", ["simplenet", "kdad"])
+def test_a_baseline_brings_its_own_preset_or_its_own_schedule(method: str, tmp_path: Path) -> None:
+    own = PRESETS[method]
+    assert load_config(None, method=method) == own
+    file = tmp_path / "a.toml"
+    file.write_text(f'method = "{method}"\n')
+    assert load_config(None, file=file) == own
+    file.write_text(f'method = "{method}"\nepochs = 3\n')
+    found = load_config("edge", file=file)
+    edge = PRESETS["edge"]
+    assert (found.backbone, found.layers, found.smoothing_sigma) == (edge.backbone, (2, 3, 4), 8)
+    assert (found.method, found.lr, found.hidden) == (method, own.lr, own.hidden)
+    assert (found.top_k, found.epochs) == (own.top_k, 3)
+    assert not found.keeps_levels
+    assert method == "kdad" or (found.noise_std, found.noise_units) == (0.25, "features")
+    back = load_config(method, method="generalad")
+    assert (back.backbone, back.lr, back.heads) == (own.backbone, Config().lr, Config().heads)
+
+
+def test_a_method_that_is_no_baseline_leaves_the_schedule() -> None:
+    assert load_config(None) == PRESETS["edge"]
+    found = load_config(None, method="gaussian")
+    assert found == dataclasses.replace(PRESETS["edge"], method="gaussian")
+    with pytest.raises(ConfigError, match="one of generalad"):
+        load_config(None, method="padim")
+
+
 def test_one_number_is_a_square_and_a_single_layer() -> None:
     config = Config().replaced({"image_size": 224, "layers": 7})
     assert config.image_size == (224, 224)

@@ -80,6 +80,7 @@ def in_words(proposal: Proposal) -> str:
         ("image threshold", f"{old.thresholds.image:.6g}", f"{new.thresholds.image:.6g}"),
         ("pixel threshold", f"{old.thresholds.pixel:.6g}", f"{new.thresholds.pixel:.6g}"),
         ("calibrated on", f"{old.calibration.images}", f"{count}"),
+        *([("median score moved by", "", f"{proposal.shift:+.3g}")] * (proposal.shift is not None)),
         ("of these anomalous", before, after),
     ]
     lines = [f"{count} images{copies}, {proposal.backend}"]
@@ -97,7 +98,9 @@ def promise(proposal: Proposal) -> str:
     found = proposal.new.calibration
     if found.reached <= found.target + 1e-12:
         return f"false alarms on good parts: at most {found.target:.2%} (conformal)"
+    moved = proposal.shift is not None
     return (
         f"false alarms on good parts: {found.images} images can promise {found.reached:.2%} at"
         f" best, not the {found.target:.2%} asked for"
+        + ("; the old threshold, moved along with the median, is kept as the lower bound" * moved)
     )

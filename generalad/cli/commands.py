@@ -27,6 +27,11 @@ COMMANDS = {
         ("check", "synth", "unpack"),
     ),
     "train": Command("Train", "train", "Learn what good looks like from a folder of good images."),
+    "import": Command(
+        "Train",
+        "import_checkpoint",
+        "Turn a checkpoint of the paper's code or of anomalib into a detector.",
+    ),
     "eval": Command(
         "Train", "evaluate", "Measure a detector or artifact on test images; HTML report."
     ),

@@ -71,7 +71,11 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
             "method": calibration["method"],
         },
         "Origin": {
-            "training set": f"{training['images']} images, {training['fingerprint'][:12]}…",
+            "training set": (
+                f"{training['images']} images, {training['fingerprint'][:12]}…"
+                if training["images"]
+                else "not known"
+            ),
             "skipped": f"{len(training['skipped'])} unreadable images",
             "selection": str(spec["metrics"].get("selection_rule", "not recorded")),
             "parity": _parity(parity) if parity else "not exported yet",

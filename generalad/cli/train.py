@@ -24,13 +24,14 @@ def train(
     class_name: ClassName = None,
     anomalous: Anomalous = None,
     preset: Annotated[
-        Literal["edge", "small", "base", "large", "embedded"],
+        Literal["edge", "small", "base", "large", "simplenet", "kdad", "embedded"] | None,
         Option(
-            "Backbone and schedule. edge needs no hub and no GPU, small to large are the paper's."
+            "Backbone and schedule. edge needs no hub and no GPU, small to large are the paper's.",
+            default="the method's own, or edge",
         ),
-    ] = "edge",
+    ] = None,
     method: Annotated[
-        Literal["residual", "generalad", "gaussian", "patchcore"] | None,
+        Literal["residual", "generalad", "simplenet", "kdad", "gaussian", "patchcore"] | None,
         Option("How features are judged.", default="the preset's"),
     ] = None,
     config: Annotated[
@@ -75,7 +76,7 @@ def train(
     """
     from generalad.calibration import promise
     from generalad.cli.console import console, progress
-    from generalad.config import PRESET_USES
+    from generalad.config import PRESET_USES, preset_of
     from generalad.verbs import train as run
 
     screen = console()
@@ -110,7 +111,8 @@ def train(
         f" {spec.thresholds.image:.4g} from {calibration.images} held-out good images"
     )
     if config is None:
-        screen.print(f"preset {preset}: {PRESET_USES[preset]}", markup=False)
+        chosen = preset or preset_of(method)
+        screen.print(f"preset {chosen}: {PRESET_USES[chosen]}", markup=False)
     if calibration.grouping:
         screen.print(f"groups: {calibration.grouping}; none is on both sides", markup=False)
     screen.print(promise(calibration))

@@ -102,7 +102,11 @@ class Gate:
                 for part in outputs:
                     refuse_infinite(part)
                 views = [o for s, o in zip(self.sets, outputs, strict=True) if s.name == VIEWS]
-                spec = calibrated(spec, outputs[0], *views)
+                spec = (
+                    shifted(spec, self.original[0], outputs[0])
+                    if spec.calibration.folds
+                    else calibrated(spec, outputs[0], *views)
+                )
                 parity = self._compare(outputs, spec, session.backend)
                 problems = parity.problems()
                 speed_up = None
@@ -224,4 +228,31 @@ def calibrated(spec: Spec, outputs: Outputs, views: Outputs | None = None) -> Sp
         normalisation=again.normalisation,
         # Drawn defects were counted with the detector; its export ranks images alike.
         calibration=dataclasses.replace(again.calibration, drawn_misses=before.drawn_misses),
+    )
+
+
+def shifted(spec: Spec, original: Outputs, outputs: Outputs) -> Spec:
+    """The spec with thresholds moved as the artifact moves scores, where no image was held out.
+
+    All calibration images taught the detector, so their scores through the artifact set no
+    threshold. But those of detector and artifact differ by what precision does to any image.
+
+    Args:
+        spec: of the detector.
+        original: of the detector on the calibration images.
+        outputs: of the artifact on them.
+    """
+    before = spec.thresholds
+    image = float(np.median(outputs.scores - original.scores))
+    peaks = (part.maps.max(axis=(1, 2)) for part in (outputs, original))
+    pixel = float(np.median(np.subtract(*peaks)))
+    return dataclasses.replace(
+        spec,
+        reference=spec.reference
+        and dataclasses.replace(
+            spec.reference, scores=tuple(value + image for value in spec.reference.scores)
+        ),
+        thresholds=dataclasses.replace(
+            before, image=before.image + image, pixel=before.pixel + pixel
+        ),
     )

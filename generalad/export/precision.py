@@ -28,6 +28,12 @@ FLOAT = TensorProto.FLOAT
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _NUMPY: dict[int, Any] = {TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: ml_dtypes.bfloat16}
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_NETWORKS = (
+    *("backbone", "head.discriminator.blocks"),
+    *("head.adaptor", "head.student.patch_embed", "head.student.blocks"),
+)
+"""Scopes of what is large; the rest makes scores of it."""
+
 _ALWAYS_FLOAT = {"Resize": (1, 2)}
 """Inputs that the standard fixes at 32 bits: region and scales."""
 
@@ -52,7 +58,8 @@ class Rung:
 def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
     """From all of the network in float16 to none of it; a rung is taken when the one before fails.
 
-    The score head, the input's normalisation and the maps always keep 32 bits.
+    The score head, the input's normalisation and the maps always keep 32 bits. A rung that keeps
+    the same nodes as the one before is left out, such as LayerNorm in a network without any.
     """
     last = last_block(model)
 
@@ -69,7 +76,7 @@ def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
     def without_bfloat16(node: NodeProto) -> bool:
         return is_head(node) or not _takes_bfloat16(node.op_type)
 
-    return (
+    rungs = (
         Rung("fp16", "fp16", is_head),
         Rung("fp16", "fp16, LayerNorm in fp32", norms),
         Rung("fp16", "fp16, LayerNorm and Softmax in fp32", softmax),
@@ -77,6 +84,13 @@ def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
         Rung("bf16", "bf16", without_bfloat16),
         Rung("fp32", "fp32", lambda node: True),
     )
+    found: list[Rung] = []
+    kept: tuple[str, list[bool]] = ("", [])
+    for rung in rungs:
+        before, kept = kept, (rung.precision, [rung.keep(node) for node in model.graph.node])
+        if kept != before:
+            found.append(rung)
+    return tuple(found)
 
 
 def scope_of(node: NodeProto) -> str:
@@ -89,8 +103,8 @@ def scope_of(node: NodeProto) -> str:
 
 
 def is_head(node: NodeProto) -> bool:
-    """Whether a node is neither of the backbone nor of a discriminator's blocks."""
-    return not scope_of(node).startswith(("backbone", "head.discriminator.blocks"))
+    """Whether a node belongs to none of the large networks of backbone and head."""
+    return not scope_of(node).startswith(_NETWORKS)
 
 
 def _takes_bfloat16(operator: str) -> bool:

@@ -45,7 +45,8 @@ class Detector(nn.Module):
             scores (B,) float32 and maps (B, h, w) float32.
         """
         pixels = normalise(images, self.backbone.mean, self.backbone.std)
-        patches = self.head(self.backbone(pixels).float())
+        seen = (pixels,) if self.head.sees_images else ()
+        patches = self.head(self.backbone(pixels).float(), *seen)
         return self.scores(patches), self.maps(patches)
 
     def scores(self, patches: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 MOST_CANDIDATES = 20_000
 """Patches that a coreset is chosen from; more, at random, change it hardly and cost time."""
 
+TEMPERATURE = 6.0
+"""Of the weights of near entries: their half squared distances, in whitened units, over this."""
+
 PROJECTED = 64
 """Width of the random projection in which the coreset is chosen (Roth et al. 2022, section 3.2)."""
 
@@ -28,14 +31,28 @@ class Memory(nn.Module):
         super().__init__()
         self.register_buffer("vectors", torch.zeros(size, dim))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances (B, N) of features (B, N, D) to their nearest entries (B, N, D)."""
-        products = features @ self.vectors.t()
-        halves = self.vectors.square().sum(dim=1) / 2
+    def squared_distances(self, features: Tensor) -> Tensor:
+        """Squared distances (B, N) of features (B, N, D) to their nearest entries."""
         # The order of |m|^2 / 2 - x·m is that of |x - m|^2; the distance itself is then taken from
         # the difference, because the sum of three large numbers would lose its last digits.
-        nearest = self.vectors[(halves - products).argmin(dim=-1)]
-        return (features - nearest).square().sum(dim=-1), nearest
+        nearest = self.vectors[self._closeness(features).argmax(dim=-1)]
+        return (features - nearest).square().sum(dim=-1)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances (B, N) of features (B, N, D) to the nearest, and means (B, N, D) of it.
+
+        The second is a mean of the entries that weighs near ones most. The nearest alone jumps from
+        one entry to another where both are about as near, and what looks at it jumps along, at a
+        rounding to half precision already.
+        """
+        closeness = self._closeness(features)
+        nearest = self.vectors[closeness.argmax(dim=-1)]
+        squared = (features - nearest).square().sum(dim=-1)
+        return squared, (closeness / TEMPERATURE).softmax(dim=-1) @ self.vectors
+
+    def _closeness(self, features: Tensor) -> Tensor:
+        """x·m - |m|^2 / 2 for each entry: (B, N, M)."""
+        return features @ self.vectors.t() - self.vectors.square().sum(dim=1) / 2
 
     @torch.no_grad()
     def fill(self, patches: Tensor, *, seed: int) -> None:

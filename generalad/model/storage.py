@@ -8,7 +8,8 @@
 
 The backbone's weights are not copied: they are large, shared by all detectors, and found again by
 their source. Their hash is checked, so a detector never runs on other weights than it was trained
-with.
+with. Only an imported detector brings its own, in a file beside the others: its source is that
+file's name.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def load_detector(
             remedy="train again",
         ) from error
     spec = Spec.from_dict(record["spec"], name=str(folder))
-    detector = Detector(config, _backbone(config, spec, weights))
+    detector = Detector(config, _backbone(config, spec, weights, folder))
     path = folder / _TRAINED
     if not path.is_file() or sha256_of_file(path) != record["trained_sha256"]:
         raise ArtifactError(
@@ -178,10 +179,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _backbone(config: Config, spec: Spec, weights: Path | None) -> Backbone:
+def _backbone(config: Config, spec: Spec, weights: Path | None, folder: Path) -> Backbone:
     source = spec.backbone.weights
     if weights is None and source not in (HUB, EMBEDDED) and not source.startswith(PREFIX):
-        weights = Path(source)
+        weights = folder / source  # an absolute path stays one
         if not weights.is_file():
             raise WeightsError(
                 f"the backbone's weights are no longer at {weights}", remedy="give --weights FILE"

@@ -36,6 +36,11 @@ from generalad.model.weight_check import (
     whole_model,
 )
 from generalad.model.weight_packages import PREFIX, find_packaged, named_like, package_of
+from generalad.spec import IMAGENET_MEAN, IMAGENET_STD
+
+_IBOT_SIZES = ("small", "base", "large")
+IBOT = {f"vit_{size}_patch16_224.ibot": f"vit_{size}_patch16_224" for size in _IBOT_SIZES}
+"""Backbones of iBOT, for whose weights timm has no name, and the network that each is in timm."""
 
 HUB = "hub"
 HUB_TIMEOUT_S = 5.0
@@ -97,7 +102,7 @@ def load_backbone(
         else:
             file, source = find_on_hub(body, config.backbone), HUB
             read = _read(file)
-    digest = _load(body, read, file, config.backbone)
+    digest = _load(body, read, file, IBOT.get(config.backbone, config.backbone))
     backbone = wrap(
         body,
         config.layers,
@@ -110,6 +115,8 @@ def load_backbone(
 
 def build_body(name: str, image_size: tuple[int, int]) -> nn.Module:
     """A timm model without head and with initial values, for one input size."""
+    if name in IBOT:
+        return _ibot_body(IBOT[name], image_size)
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.')[0]}*")[:3]
         raise ConfigError(
@@ -121,6 +128,19 @@ def build_body(name: str, image_size: tuple[int, int]) -> nn.Module:
         body = timm.create_model(name, num_classes=0, **sizes)
     except TypeError:  # CNNs take any size and have no such argument
         body = timm.create_model(name, num_classes=0)
+    return body.eval()
+
+
+def _ibot_body(name: str, image_size: tuple[int, int]) -> nn.Module:
+    """A plain ViT of timm, whose own published weights and normalisation do not hold here."""
+    others = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "hf_hub_id": None, "license": None}
+    body: nn.Module = timm.create_model(
+        name,
+        num_classes=0,
+        img_size=image_size,
+        dynamic_img_size=False,
+        pretrained_cfg_overlay=others,
+    )
     return body.eval()
 
 
@@ -140,7 +160,7 @@ def find_on_hub(body: nn.Module, name: str) -> Path:
 
     repo = dict(getattr(body, "pretrained_cfg", None) or {}).get("hf_hub_id")
     if not repo:
-        raise WeightsError(f"{name} has no published weights", remedy="give --weights FILE")
+        raise WeightsError(f"the hub has no weights of {name}", remedy="give --weights FILE")
     for file in _HUB_FILES:
         cached = huggingface_hub.try_to_load_from_cache(repo, file)
         if isinstance(cached, str):
@@ -171,6 +191,8 @@ def licence_of(name: str) -> str:
         return "MIT"  # made by this project
     if (package := package_of(name)) is not None:
         return package.licence
+    if name in IBOT:
+        return ""
     published = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     licence = str(getattr(published, "license", None) or "")
     return _SPDX.get(licence, licence)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -35,25 +36,32 @@ class Whitening(nn.Module):
     Args:
         patches: N.
         dim: D.
+        grid: (rows, columns) of the N places, where each 2 x 2 of them share a covariance; None
+            where each place has its own. Means are each place's own.
     """
 
     mean: Tensor
     matrix: Tensor
 
-    def __init__(self, patches: int, dim: int) -> None:
+    def __init__(self, patches: int, dim: int, *, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
-        if patches * dim * dim > MOST_VALUES:
+        self.grid = grid
+        count = patches if grid is None else -(-grid[0] // 2) * -(-grid[1] // 2)
+        if count * dim * dim > MOST_VALUES:
             raise ConfigError(
-                f"whitened: {patches} places of {dim} features are too many for a matrix each",
+                f"whitened: {count} places of {dim} features are too many for a matrix each",
                 remedy="leave it off; it is meant for narrow features such as the embedded ones",
             )
         self.register_buffer("mean", torch.zeros(patches, dim))
-        self.register_buffer("matrix", torch.eye(dim).repeat(patches, 1, 1))
+        self.register_buffer("matrix", torch.eye(dim).repeat(count, 1, 1))
 
     def deviations(self, features: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D), of any length."""
         # A product for each place over all images, so that no matrix is read once for each image.
-        return ((features - self.mean).transpose(0, 1) @ self.matrix).transpose(0, 1)
+        centred = features - self.mean
+        if self.grid is None:
+            return (centred.transpose(0, 1) @ self.matrix).transpose(0, 1)
+        return from_cells(to_cells(centred, self.grid) @ self.matrix, self.grid)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D), of limited length."""
@@ -71,8 +79,12 @@ class Whitening(nn.Module):
         covariance = self.matrix.new_zeros(self.matrix.shape)
         for first in range(0, count, 64):  # they may be a memory map larger than the memory
             part = torch.from_numpy(features[first : first + 64].astype(np.float32))
-            centred = (part.to(self.mean) - self.mean).transpose(0, 1)
-            covariance.baddbmm_(centred.mT, centred, alpha=1 / max(count - 1, 1))
+            centred = part.to(self.mean) - self.mean
+            rows = centred.transpose(0, 1) if self.grid is None else to_cells(centred, self.grid)
+            covariance.baddbmm_(rows.mT, rows, alpha=1 / max(count - 1, 1))
+        if self.grid is not None:
+            places = to_cells(torch.ones(1, len(self.mean), 1), self.grid).sum(dim=(1, 2))
+            covariance /= places.to(covariance)[:, None, None]
         pooled = covariance.mean(dim=0)
         covariance.lerp_(pooled.expand_as(covariance), SHRINKAGE)
         ridge = RIDGE * pooled.diagonal().mean() + 1e-6 if count > 1 else 1.0
@@ -81,3 +93,20 @@ class Whitening(nn.Module):
         scaled = vectors / values.clamp(min=1e-6).sqrt()[:, None]
         # Symmetric, so the same on every machine; eigenvectors may come with either sign.
         self.matrix.copy_(scaled @ vectors.mT)
+
+
+def to_cells(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, N, D) on a grid as 2 x 2 places together, (cells, 4 B, D); zeros beyond the borders."""
+    (rows, columns), (batch, _, dim) = grid, features.shape
+    placed = features.reshape(batch, rows, columns, dim)
+    placed = F.pad(placed, (0, 0, 0, columns % 2, 0, rows % 2))
+    cells = placed.reshape(batch, -(-rows // 2), 2, -(-columns // 2), 2, dim)
+    return cells.permute(1, 3, 0, 2, 4, 5).reshape(-1, 4 * batch, dim)
+
+
+def from_cells(cells: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The way back from `to_cells`: (cells, 4 B, D) to (B, N, D)."""
+    (rows, columns), dim = grid, cells.shape[-1]
+    parts = cells.reshape(-(-rows // 2), -(-columns // 2), -1, 2, 2, dim)
+    placed = parts.permute(2, 0, 3, 1, 4, 5).flatten(3, 4).flatten(1, 2)
+    return placed[:, :rows, :columns].flatten(1, 2)

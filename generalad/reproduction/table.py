@@ -113,7 +113,8 @@ def notes(done: Reproduction) -> list[str]:
         )
     lines += dict.fromkeys(f"Not whole: {one.incomplete}." for one in results if one.incomplete)
     lines += dict.fromkeys(
-        f"Published: {row.source}; those of GeneralAD are of the best epoch on the test set." for row in done.published
+        f"Published: {row.source}; those of GeneralAD are of the best epoch on the test set."
+        for row in done.published
     )
     return lines
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from generalad import image_statistics
-from generalad.calibration import calibrate
+from generalad.calibration import Calibrated, calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.preprocess import resize
@@ -27,11 +27,12 @@ from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import Session
 from generalad.runtime.line.faults import Limits
 from generalad.runtime.sources import Frame, Source
-from generalad.spec import Spec
+from generalad.spec import Normalisation, Spec, Thresholds
 
 SOURCE = "recent images that an operator confirmed as good"
-LEAST = 20
-"""Images; fewer promise less than 5 % and say little about what is usual."""
+MOVED = "; too few for the rate, so not below the old threshold moved by the shift of the median"
+LEAST = 8
+"""Images; the median of fewer says little."""
 
 MOST_LISTED = 20
 """Problems that are named one by one."""
@@ -69,6 +70,8 @@ class Proposal:
         new: the proposed one.
         images: by falling score.
         copies: images left out because their pixels were given before.
+        shift: median score of the images less that of the old calibration; None where that is
+            not known.
     """
 
     artifact: Path
@@ -77,6 +80,7 @@ class Proposal:
     new: Spec
     images: tuple[Scored, ...]
     copies: int
+    shift: float | None
 
     def anomalous(self, spec: Spec) -> int:
         """How many of the images the thresholds of `spec` call anomalous."""
@@ -101,6 +105,7 @@ class Proposal:
             "copies": self.copies,
             "target": self.new.calibration.target,
             "reached": self.new.calibration.reached,
+            "shift": self.shift,
             **{
                 name: {**dataclasses.asdict(spec.thresholds), "anomalous": self.anomalous(spec)}
                 for name, spec in (("old", self.old), ("new", self.new))
@@ -147,9 +152,18 @@ def recalibrate(
             remedy="give more good images; 99 promise a false-alarm rate of 1 %",
         )
     goal = old.calibration.target if target is None else target
-    new = _proposed(old, images, goal, backend)
+    shift = _median_shift(old, images)
+    new = _proposed(old, images, goal, backend, shift)
     by_score = tuple(sorted(images, key=lambda scored: -scored.score))
-    return Proposal(Path(artifact), backend, old, new, by_score, copies)
+    return Proposal(Path(artifact), backend, old, new, by_score, copies, shift)
+
+
+def _median_shift(old: Spec, images: Sequence[Scored]) -> float | None:
+    """How far good images score from where they did; None for artifacts without a reference."""
+    if old.reference is None:
+        return None
+    before = old.reference.scores[len(old.reference.scores) // 2]
+    return float(np.median([scored.score for scored in images])) - before
 
 
 def _score_all(
@@ -210,12 +224,16 @@ def _refuse(problems: list[str]) -> None:
     )
 
 
-def _proposed(old: Spec, images: Sequence[Scored], target: float, backend: str) -> Spec:
+def _proposed(
+    old: Spec, images: Sequence[Scored], target: float, backend: str, shift: float | None
+) -> Spec:
     from generalad.version import __version__
 
     scores = np.array([scored.score for scored in images], np.float32)
     peaks = np.array([scored.peak for scored in images], np.float32)
     again = calibrate(scores, peaks, target=target, source=SOURCE)
+    if shift is not None and again.calibration.reached > target + 1e-12:
+        again = _not_below(again, old.thresholds, shift, float(np.median(scores)))
     entry = {
         "generalad": __version__,
         "backend": backend,
@@ -239,3 +257,25 @@ def _proposed(old: Spec, images: Sequence[Scored], target: float, backend: str) 
         ),
         provenance={**old.provenance, "recalibrations": history},
     )
+
+
+def _not_below(again: Calibrated, old: Thresholds, shift: float, median: float) -> Calibrated:
+    """Thresholds of few images, where they lie below the old ones moved by `shift`.
+
+    The largest of few scores promises a rate of 1 / (n + 1). Where a new lamp or codec has moved
+    the scores of all images alike, the old threshold moved along keeps the old rate; never lower
+    than any score of an image that was confirmed as good.
+    """
+    image = _higher(again.thresholds.image, old.image + shift)
+    pixel = _higher(again.thresholds.pixel, old.pixel + shift)
+    scale = max((image - median) / 2, again.normalisation.scale)
+    return Calibrated(
+        Thresholds(image=image, pixel=pixel),
+        Normalisation(scale=scale),
+        dataclasses.replace(again.calibration, method=again.calibration.method + MOVED),
+    )
+
+
+def _higher(found: float, moved: float) -> float:
+    """The higher one; `moved` by more than the six digits in which old medians are known."""
+    return moved if moved > found + 1e-5 * max(1.0, abs(moved)) else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import torch
 from generalad.config import PRESETS, QUICK_PRESET, Config
 from generalad.model.backbone import normalise
 from generalad.model.detector import Detector
-from generalad.model.heads import GeneralADHead
+from generalad.model.heads import GeneralADHead, KDADHead, SimpleNetHead
 from generalad.progress import in_words
-from generalad.training.precision import autocast, feature_dtype
+from generalad.training.kdad import add_gradients
+from generalad.training.precision import autocast, feature_dtype, training_dtype
+from generalad.training.simplenet import objective
 from generalad.training.step import PATCHES, Step
 
 LONG = 3600.0
@@ -81,22 +84,27 @@ def _image_seconds(detector: Detector, device: torch.device) -> float:
 
 def _training_seconds(detector: Detector, batch: int, device: torch.device) -> float:
     """Of a training step, for each image in it."""
-    assert isinstance(detector.head, GeneralADHead)
-    backbone, discriminator = detector.backbone, detector.head.discriminator
-    patches = backbone.grid[0] * backbone.grid[1]
+    config, head = detector.config, copy.deepcopy(detector.head).train()
     # On a CPU a step goes through its batch in parts of this size anyway.
-    count = batch if device.type != "cpu" else min(batch, max(1, PATCHES // patches))
+    count = batch if device.type != "cpu" else min(batch, max(1, PATCHES // head.patches))
     generator = torch.Generator(device).manual_seed(0)
-    features = torch.randn(count, patches, detector.head.dim, generator=generator, device=device)
-    attention = torch.rand(count, 1, patches, generator=generator, device=device)
-    step = Step(discriminator, detector.config, device)
-    before = discriminator.training
-    discriminator.train()
-    try:
+    shape = (count, head.patches, head.dim)
+    features = torch.randn(shape, generator=generator, device=device)
+    if isinstance(head, GeneralADHead):
+        attention = torch.rand(count, 1, head.patches, generator=generator, device=device)
+        step = Step(head.discriminator, config, device)
         return _seconds(lambda: step(features, attention, generator), device) / count
-    finally:
-        discriminator.train(before)
-        discriminator.zero_grad(set_to_none=True)
+    if isinstance(head, SimpleNetHead):
+
+        def work() -> None:
+            loss = objective(head, features, config.noise_std, generator)
+            loss.backward()  # type: ignore[no-untyped-call]
+
+        return _seconds(work, device) / count
+    assert isinstance(head, KDADHead)
+    images = torch.randn(count, 3, *config.image_size, generator=generator, device=device)
+    dtype = training_dtype(device)
+    return _seconds(lambda: add_gradients(head, features, images, dtype), device) / count
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from generalad.config import Config
 from generalad.data.dataset import Sample
 from generalad.model.backbone import Backbone
-from generalad.model.heads import GaussianHead, GeneralADHead, Head, PatchCoreHead, ResidualHead
+from generalad.model.heads import (
+    GaussianHead,
+    GeneralADHead,
+    Head,
+    KDADHead,
+    PatchCoreHead,
+    ResidualHead,
+    SimpleNetHead,
+)
 from generalad.progress import Progress
 from generalad.synth.views import Views
 from generalad.training.cache import (
@@ -23,12 +31,16 @@ from generalad.training.cache import (
     cached_features,
     channel_spread,
     count_cached,
+    default_budget,
 )
 from generalad.training.distortions import NEEDS_ATTENTION
 from generalad.training.feature_pass import Drawing
+from generalad.training.images import Images
+from generalad.training.kdad import fit_kdad
 from generalad.training.loop import OnEpoch, fit, images_seen
 from generalad.training.processes import ALONE, Processes
 from generalad.training.residual import fit_residual
+from generalad.training.simplenet import fit_simplenet
 from generalad.training.synthetic_defects import DrawnDefects
 
 MOST_VIEWS, ENOUGH_VIEWS, VIEWS_OF_FEW = 320, 160, 8
@@ -77,6 +89,11 @@ class Material:
         """Features of any images whose hashes are known, in their order."""
         return self._features(samples, stage)
 
+    def images(self) -> Images:
+        """The training images themselves; half the budget is theirs, features may take the rest."""
+        budget = default_budget() if self.budget is None else self.budget
+        return Images([s.path for s in self.train], self.config.image_size, budget // 2)
+
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
         return self._features(self.held_out, "held-out features")
@@ -94,8 +111,11 @@ class Material:
 
     def drawn(self) -> Features:
         """Features of training images with drawn defects, and the defects' shares of patches."""
-        drawing = DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
-        return self._features(self.train, "drawn defects", drawing)
+        return self._features(self.train, "drawn defects", self.drawing())
+
+    def drawing(self) -> DrawnDefects:
+        """How the drawn defects of `drawn` are made."""
+        return DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
 
     def cached_good(self) -> int:
         """Training images whose features need not be computed: known already, or never seen."""
@@ -160,7 +180,7 @@ def fit_head(
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> list[float]:
-    """Teach a head what good images look like, in place.
+    """Teach a head what good images look like, in place, and set its scales on held-out ones.
 
     Args:
         head: untrained, on `device`.
@@ -174,48 +194,123 @@ def fit_head(
     Returns:
         The mean loss of each epoch or step; empty for methods without any.
     """
+    schedule: _Schedule = {
+        "device": device,
+        "checkpoint": checkpoint,
+        "progress": material.progress,
+        "on_epoch": on_epoch,
+    }
     if isinstance(head, GeneralADHead):
-        features = material.good()
-        if head.whitening is not None:
-            head.whitening.fit(_patch_features(head, features))
-            features = dataclasses.replace(features, whitening=head.whitening)
-        if config.noise_follows_features:
-            features = dataclasses.replace(features, spread=channel_spread(features.values))
-        return fit(
-            head.discriminator,
-            features,
-            config,
-            device=device,
-            checkpoint=checkpoint,
-            progress=material.progress,
-            on_epoch=on_epoch,
-            processes=material.processes,
-        )
+        processes = material.processes
+        return _fit_generalad(head, material.good(), config, schedule, processes=processes)
+    if isinstance(head, SimpleNetHead):
+        return fit_simplenet(head, material.good(), config, **schedule)
+    if isinstance(head, KDADHead):
+        mean, std = material.backbone.mean, material.backbone.std
+        features, images = material.good(), material.images()
+        return fit_kdad(head, features, images, config, mean=mean, std=std, **schedule)
+    losses = teach(head, material, config, on_epoch=on_epoch)
     if isinstance(head, ResidualHead):
-        drawn = material.drawn()
+        arrays = (material.held_out_good().values, material.held_out_views().values)
+        head.fit_scales(torch.cat([judged(head, values) for values in arrays]))
+    return losses
+
+
+def teach(
+    head: Head,
+    material: Material,
+    config: Config,
+    *,
+    only: NDArray[np.intp] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> list[float]:
+    """Teach a head that learns quickly everything but its scales.
+
+    Args:
+        head: untrained; of a method that `Config.learns_quickly`.
+        material: to learn from.
+        config: of the run.
+        only: numbers of the training images to learn from; None for all.
+        on_epoch: called after some steps of a method that has any.
+
+    Returns:
+        The loss of each step; empty for methods without any.
+    """
+    count = len(material.train)
+    good = _made_of(only, np.arange(count), material.good().values)
+    if isinstance(head, ResidualHead):
+        views, drawn = material.views(), material.drawn()
         assert drawn.shares is not None
+        of_view = np.arange(len(views)) % count
+        drawing = material.drawing()
+        of_drawn = np.array([drawing.sources(index) for index in range(len(drawn))])
         return fit_residual(
             head,
-            [material.good().values, material.views().values],
-            drawn.values,
-            drawn.shares,
-            [material.held_out_good().values, material.held_out_views().values],
+            [good, _made_of(only, of_view, views.values)],
+            _made_of(only, of_drawn, drawn.values),
+            _made_of(only, of_drawn, drawn.shares),
             config,
             progress=material.progress,
             on_epoch=on_epoch,
         )
     assert isinstance(head, (GaussianHead, PatchCoreHead))
-    head.fit(_patch_features(head, material.good()))
+    head.fit(_patch_features(head, good))
     material.progress("training", 1, 1)
     return []
 
 
-def _patch_features(head: Head, features: Features) -> NDArray[np.float16]:
+@torch.inference_mode()
+def judged(head: Head, values: NDArray[np.float16], *, chunk: int = 32) -> torch.Tensor:
+    """`Head.judge` of cached features (n, N, D): (n, J, N) on the head's device."""
+    device = next(head.buffers()).device
+    parts = [
+        head.judge(torch.from_numpy(np.asarray(values[first : first + chunk])).to(device).float())
+        for first in range(0, len(values), chunk)
+    ]
+    return torch.cat(parts)
+
+
+def _made_of(
+    only: NDArray[np.intp] | None, sources: NDArray[np.intp], values: NDArray[np.float16]
+) -> NDArray[np.float16]:
+    """Those of n values whose sources, (n,) or (n, k) numbers of images, are all among `only`."""
+    if only is None:
+        return values
+    known = np.isin(sources, only)
+    return values[known if known.ndim == 1 else known.all(axis=1)]
+
+
+class _Schedule(TypedDict):
+    """What all methods with epochs take."""
+
+    device: torch.device
+    checkpoint: Path | None
+    progress: Progress
+    on_epoch: OnEpoch | None
+
+
+def _fit_generalad(
+    head: GeneralADHead,
+    features: Features,
+    config: Config,
+    schedule: _Schedule,
+    *,
+    processes: Processes,
+) -> list[float]:
+    if head.whitening is not None:
+        head.whitening.fit(_patch_features(head, features.values))
+        features = dataclasses.replace(features, whitening=head.whitening)
+    if config.noise_follows_features:
+        features = dataclasses.replace(features, spread=channel_spread(features.values))
+    return fit(head.discriminator, features, config, processes=processes, **schedule)
+
+
+def _patch_features(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:
     """What `Head.patch_features` makes of cached features, (n, N, dim)."""
     if not head.widths:
-        return features.values
+        return values
     parts = [
-        head.patch_features(torch.from_numpy(features.values[first : first + 64]).float()).half()
-        for first in range(0, len(features.values), 64)
+        head.patch_features(torch.from_numpy(values[first : first + 64]).float()).half()
+        for first in range(0, len(values), 64)
     ]
     return torch.cat(parts).numpy()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generalad.config import Config
+from generalad.model.heads.simplenet import MARGIN
 from generalad.training.distortions import add_noise, distort
 
 NEAR_CHANCE = 0.95
@@ -54,10 +55,13 @@ def views(
 
 
 def chance_loss(config: Config) -> float:
-    """The objective of a discriminator that answers 0 everywhere: ln 2 for each group of patches.
+    """The objective of a discriminator that answers 0 everywhere.
 
-    The clean and the noisy view are one group each, views of further distortions two.
+    For GeneralAD ln 2 for each group of patches: the clean and the noisy view are one group each,
+    views of further distortions two. For SimpleNet the margin, twice.
     """
+    if config.method == "simplenet":
+        return 2 * MARGIN
     return (2 + 2 * len(config.distortions)) * math.log(2)
 
 

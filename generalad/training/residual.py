@@ -1,7 +1,8 @@
-"""How the residual head learns: whitening, memory, discriminators on drawn defects, scales.
+"""How the residual head learns: whitening, memory, and discriminators on drawn defects.
 
-Nothing here looks at test images. The discriminators learn from defects drawn into training images;
-the scales of the three judges come from held-out good ones.
+Nothing here looks at test images. The discriminators learn from defects drawn into training
+images. The scales of the three judges come from good images that taught nothing, see
+`ResidualHead.fit_scales`.
 """
 
 from __future__ import annotations
@@ -47,20 +48,18 @@ def fit_residual(
     good: Arrays,
     drawn: NDArray[np.float16],
     shares: NDArray[np.float16],
-    held_out: Arrays,
     config: Config,
     *,
     progress: Progress = no_progress,
     on_epoch: OnEpoch | None = None,
 ) -> list[float]:
-    """Teach the head, in place, on its device.
+    """Teach the head everything but its scales, in place, on its device.
 
     Args:
         head: untrained.
         good: packed features (n, N, D) of good training images, and of their views.
         drawn: (m, N, D) of images with drawn defects.
         shares: (m, N) how much of each patch of them changed visibly, 0...1.
-        held_out: (k, N, D) of good images that nothing is trained on, and of their views.
         config: of the run.
         progress: told how far it is.
         on_epoch: called after every `TOLD` steps.
@@ -68,18 +67,13 @@ def fit_residual(
     Returns:
         The loss of each step: the sum of the mean cross-entropies of good and defective patches.
     """
-    good, held_out = (
-        [_some(values, config.seed) for values in arrays] for arrays in (good, held_out)
-    )
+    good = [_some(values, config.seed) for values in good]
     with torch.no_grad():
         _whiten(head, good)
         progress("memory", 0, 1)
         _remember(head, good, config.seed)
         progress("memory", 1, 1)
-    losses = _train(head, good, drawn, shares, config, progress, on_epoch)
-    with torch.no_grad():
-        _scale(head, held_out)
-    return losses
+    return _train(head, good, drawn, shares, config, progress, on_epoch)
 
 
 def _some(values: NDArray[np.float16], seed: int) -> NDArray[np.float16]:
@@ -183,23 +177,8 @@ def _separation(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """Mean logit of defects minus that of good patches, over all members."""
     truth, weights = (part.unsqueeze(1).expand_as(logits) for part in (truth, weights))
     defects, rest = weights * truth, weights * (1 - truth)
-    return (logits * defects).sum() / defects.sum().clamp(min=1) - (
-        (logits * rest).sum() / rest.sum()
-    )
-
-
-def _scale(head: ResidualHead, held_out: Arrays) -> None:
-    """Bring the three judges to mean 0 and deviation 1 over patches of held-out images and views.
-
-    One mean and one deviation each: had held-out images a say place by place, they would score
-    lower than new images do, and the threshold that they set would be too low.
-    """
-    measured = [head.measure(part) for part in _parts(head, *held_out)]
-    near, coarse, inputs = zip(*measured, strict=True)
-    found = [head.discriminator(part) for part in inputs]
-    judges = (head.memory_scale, head.coarse_scale, head.discriminator_scale)
-    for scale, values in zip(judges, (near, coarse, found), strict=True):
-        scale.fit(torch.cat(list(values)))
+    good = (logits * rest).sum() / rest.sum()
+    return (logits * defects).sum() / defects.sum().clamp(min=1) - good
 
 
 def _inputs(head: ResidualHead, *values: NDArray[np.float16]) -> Tensor:

@@ -13,10 +13,14 @@ from generalad.data.check import check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, as_dataset, without
 from generalad.data.groups import Grouping, group_images
 from generalad.data.public_sets import differences
+from generalad.data.report import CheckReport
 from generalad.data.splits import few_shot, split_calibration
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
 from generalad.progress import Progress
+
+FEW_GROUPS = 50
+"""With fewer groups of good images none is held out: a fifth of them says too little of a rate."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,9 @@ class Split:
     Attributes:
         name: of the dataset.
         train: to train on.
-        calibration: to calibrate with; of no group that is trained on.
+        calibration: to calibrate with; of no group that is trained on, unless `out_of_fold`.
+        out_of_fold: whether too few images are there to hold some out: all are trained on, and
+            calibrated with as `generalad.training.few_images` says.
         hashes: of every file's content.
         skipped: names of unusable files.
         grouping: which images belong together.
@@ -42,6 +48,7 @@ class Split:
     grouping: Grouping
     sizes: dict[str, int]
     incomplete: str = ""
+    out_of_fold: bool = False
 
     def fingerprint(self) -> str:
         """One hash over the contents of all images, in order."""
@@ -58,6 +65,36 @@ def split_dataset(
         DataError: errors in the training or calibration images, or groups that cannot be split.
     """
     dataset = as_dataset(data)
+    good, checked = _checked(dataset, skip_bad=skip_bad, progress=progress)
+    grouping = group_images(good, config.group, checked)
+    few = _too_few_to_hold_out(good, config, grouping)
+    if few:
+        train_set = held_out = good.train
+    else:
+        train_set, held_out = _train_and_calibration(good, config, grouping)
+    split = _split(good, checked, grouping, train_set, held_out)
+    return dataclasses.replace(split, incomplete=differences(dataset), out_of_fold=few)
+
+
+def all_for_calibration(
+    data: str | Path | Dataset, *, skip_bad: bool, progress: Progress | None = None
+) -> Split:
+    """A split of a dataset whose good images all are calibrated with, and none is trained on.
+
+    Calibration images of their own win over those of the training part.
+
+    Raises:
+        DataError: errors in these images.
+    """
+    good, checked = _checked(as_dataset(data), skip_bad=skip_bad, progress=progress)
+    grouping = group_images(good, "", checked)
+    return _split(good, checked, grouping, (), good.calibration or good.train)
+
+
+def _checked(
+    dataset: Dataset, *, skip_bad: bool, progress: Progress | None
+) -> tuple[Dataset, CheckReport]:
+    """The usable good images of a dataset, and what the check found."""
     good = _only_training(dataset)
     checked = check_dataset(good, progress=progress)
     skippable = sum(problem.kind.startswith("unreadable") for problem in checked.errors)
@@ -67,21 +104,26 @@ def split_dataset(
             + "\n".join(f"  {line}" for line in render_problems(checked)),
             remedy="repair them; unreadable ones can be left out with --skip-bad",
         )
-    good = without(good, checked.unusable)
-    hashes = dict(checked.sha256)
-    grouping = group_images(good, config.group, checked)
-    train_set, held_out = _train_and_calibration(good, config, grouping)
+    return without(good, checked.unusable), checked
+
+
+def _split(
+    good: Dataset,
+    checked: CheckReport,
+    grouping: Grouping,
+    train: tuple[Sample, ...],
+    calibration: tuple[Sample, ...],
+) -> Split:
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
-    return Split(
-        dataset.name,
-        train_set,
-        held_out,
-        hashes,
-        skipped,
-        grouping,
-        checked.sizes,
-        differences(dataset),
-    )
+    hashes = dict(checked.sha256)
+    return Split(good.name, train, calibration, hashes, skipped, grouping, checked.sizes)
+
+
+def _too_few_to_hold_out(good: Dataset, config: Config, grouping: Grouping) -> bool:
+    """Whether images that are held out would be too few for a threshold; all could be used."""
+    groups = len({grouping.of[sample.path] for sample in good.train})
+    given = bool(config.shots or good.calibration)
+    return config.learns_quickly and not given and 2 <= groups < FEW_GROUPS
 
 
 def _train_and_calibration(

@@ -40,10 +40,20 @@ class DrawnDefects:
         """See `Drawing`."""
         return {"version": VERSION, "count": self.count, "seed": self.seed}
 
+    def sources(self, index: int) -> tuple[int, int]:
+        """The good images that a drawn one is made of."""
+        return index % self.images, self._other(self._random(index))
+
+    def _random(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, 3, index])
+
+    def _other(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(self.images))
+
     def __call__(self, index: int, read: Callable[[int], Image]) -> tuple[Image, Float]:
         """See `Drawing`."""
-        rng = np.random.default_rng([self.seed, 3, index])
-        image, other = read(index % self.images), read(int(rng.integers(self.images)))
+        rng = self._random(index)
+        image, other = read(index % self.images), read(self._other(rng))
         if rng.random() < VIEWED:
             image = view(image, rng)
         return with_defect(image, other, rng)

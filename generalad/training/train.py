@@ -15,7 +15,7 @@ import timm
 import torch
 from numpy.typing import NDArray
 
-from generalad.calibration import Calibrated, calibrate
+from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate
 from generalad.config import Config
 from generalad.data.dataset import Dataset, Sample
 from generalad.errors import UsageError
@@ -38,6 +38,7 @@ from generalad.spec import (
 from generalad.synth.views import views_of
 from generalad.training.drawn_misses import drawn_misses
 from generalad.training.duration import estimate
+from generalad.training.few_images import CalibrationScores, fit_on_all
 from generalad.training.input_size import in_shape_of_images
 from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.methods import Material, fit_head
@@ -146,11 +147,7 @@ def train_detector(
             progress=progress or no_progress,
             processes=processes,
         )
-        if (
-            processes.first
-            and config.method == "generalad"
-            and not (out / CHECKPOINT_FILE).exists()
-        ):
+        if processes.first and config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
                 detector, config, images=len(split.train), cached=material.cached_good()
             )
@@ -158,49 +155,37 @@ def train_detector(
                 log(line)
         if choice is not None:
             choice.watch(detector, weights_hash)
-        losses = fit_head(
-            detector.head,
-            material,
-            config,
-            device=place,
-            checkpoint=out / CHECKPOINT_FILE,
-            on_epoch=_each(None if choice is None else choice.after, on_epoch),
-        )
+        told = _each(None if choice is None else choice.after, on_epoch)
+        found = None
+        if split.out_of_fold:
+            groups = split.grouping.numbers(split.calibration)
+            losses, found = fit_on_all(
+                detector, material, groups, config, device=place, on_epoch=told
+            )
+        else:
+            losses = fit_head(
+                detector.head,
+                material,
+                config,
+                device=place,
+                checkpoint=out / CHECKPOINT_FILE,
+                on_epoch=told,
+            )
         if not processes.first:
             processes.wait()
             return load_detector(out, weights=weights, device=place)
         selection = {"selection_rule": SELECTION_RULE} if choice is None else choice.settle()
-        images, sizes = read_resized(split.calibration, config.image_size)
-        scores, peaks = score_images(detector.eval(), images, progress=progress)
-        groups = split.grouping.numbers(split.calibration)
-        views = _scores_of_views(detector, images, config, progress)
-        calibrated = calibrate(
-            scores,
-            peaks,
-            target=config.false_alarm_rate,
-            groups=groups,
-            grouping=split.grouping.what,
-            views=views,
-        )
-        misses = drawn_misses(
-            lambda drawn: score_images(detector, drawn)[0],
-            images,
-            scores,
-            groups,
-            views=None if views is None else views[0],
-        )
-        spec = describe(
-            detector,
+        spec, images = calibrated_spec(
+            detector.eval(),
             split,
-            calibrated,
-            misses,
-            reference(scores, list(map(statistics, images)), sizes),
+            found,
             source=source,
             weights_hash=weights_hash,
+            progress=progress,
         )
         spec.metrics.update(selection)
         history: dict[str, Any] = {"loss": losses}
-        if config.method == "generalad":
+        if config.method in ("generalad", "simplenet"):
             history["chance"] = chance_loss(config)
             if warning := chance_warning(losses, config):
                 history["warning"] = warning
@@ -210,6 +195,61 @@ def train_detector(
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
         processes.wait()
     return Trained(detector, spec, out)
+
+
+def calibrated_spec(
+    detector: Detector,
+    split: Split,
+    found: CalibrationScores | None = None,
+    *,
+    source: str,
+    weights_hash: str,
+    progress: Progress | None = None,
+) -> tuple[Spec, list[NDArray[np.uint8]]]:
+    """Set the thresholds on the calibration images of a split; the record of a new detector.
+
+    Args:
+        detector: in evaluation mode.
+        split: its calibration images are scored.
+        found: their scores, where they are known; None for images that were held out.
+        source: of the backbone's weights.
+        weights_hash: of these.
+        progress: called with ("calibration", images done, images).
+
+    Returns:
+        The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size.
+    """
+    config = detector.config
+    images, sizes = read_resized(split.calibration, config.image_size)
+    found = found or _held_out_scores(detector, images, config, progress)
+    groups = split.grouping.numbers(split.calibration)
+    calibrated = calibrate(
+        found.scores,
+        found.peaks,
+        target=config.false_alarm_rate,
+        groups=groups,
+        grouping=split.grouping.what,
+        folds=found.folds,
+        source=OUT_OF_FOLD if found.folds else HELD_OUT,
+        views=found.views,
+    )
+    misses = drawn_misses(
+        lambda drawn: score_images(detector, drawn)[0],
+        images,
+        found.scores,
+        groups,
+        views=None if found.views is None else found.views[0],
+    )
+    spec = describe(
+        detector,
+        split,
+        calibrated,
+        misses,
+        reference(found.scores, list(map(statistics, images)), sizes),
+        source=source,
+        weights_hash=weights_hash,
+    )
+    return spec, images
 
 
 def read_resized(
@@ -245,16 +285,18 @@ def score_images(
     return np.concatenate(scores), np.concatenate(peaks)
 
 
-def _scores_of_views(
+def _held_out_scores(
     detector: Detector,
     images: Sequence[NDArray[np.uint8]],
     config: Config,
     progress: Progress | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Scores and peaks of a view of each image, for methods that learn from views."""
-    if config.method != "residual":
-        return None
-    return score_images(detector, views_of(images), progress=progress)
+) -> CalibrationScores:
+    """Scores of held-out images, and of a view of each for methods that learn from views."""
+    scores, peaks = score_images(detector, images, progress=progress)
+    views = None
+    if config.learns_from_views:
+        views = score_images(detector, views_of(images), progress=progress)
+    return CalibrationScores(scores, peaks, views, folds=0)
 
 
 def describe(

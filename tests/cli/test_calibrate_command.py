@@ -112,6 +112,36 @@ def test_a_rate_that_cannot_be_promised_is_said(
     assert "30 images can promise 3.23% at best, not the 1.00% asked for" in err
 
 
+def test_few_images_move_the_old_threshold_along(
+    tmp_path: Path, write_image: WriteImage, make_artifact: MakeArtifact
+) -> None:
+    """Good images of another lamp: all scores move, and the threshold with them."""
+    known = reference_of(good(20, seed=1), image_size=SIZE)
+    artifact = make_artifact(tmp_path, reference=known)
+    with open_session(artifact) as session:
+        old = session.spec
+    few = put(tmp_path / "few", good(8, seed=5, light=1.05), write_image)
+    proposal = recalibrate(artifact, [str(few)])
+    scores = sorted(one.score for one in proposal.images)
+    assert old.reference is not None and proposal.shift is not None
+    middle = old.reference.scores[len(old.reference.scores) // 2]
+    assert proposal.shift == pytest.approx(np.median(scores) - middle)
+    assert proposal.new.thresholds.image == pytest.approx(
+        max(scores[-1], old.thresholds.image + proposal.shift), rel=1e-5
+    )
+    enough = recalibrate(artifact, [str(few)], target=0.2)
+    assert enough.new.thresholds.image == pytest.approx(scores[-1], rel=1e-6)
+
+
+def test_without_a_reference_only_the_images_count(
+    tmp_path: Path, folder: Path, make_artifact: MakeArtifact
+) -> None:
+    proposal = recalibrate(make_artifact(tmp_path, reference=None), [str(folder)])
+    assert proposal.shift is None
+    highest = max(one.score for one in proposal.images)
+    assert proposal.new.thresholds.image == pytest.approx(highest, rel=1e-6)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("\n", 1)])
 def test_on_a_terminal_it_asks(

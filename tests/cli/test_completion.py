@@ -18,6 +18,7 @@ from generalad.cli.completion import candidates
 from generalad.cli.options import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
+PRESET_NAMES = ["edge", "small", "base", "large", "simplenet", "kdad", "embedded"]
 
 
 def offered(*words: str) -> list[str]:
@@ -41,10 +42,10 @@ def test_every_option_of_every_command_is_offered(name: str) -> None:
         (("data", "synth", "out", "--category", "w"), ["washer"]),
         (("completion", ""), ["bash", "zsh", "fish"]),
         (("train", ""), [":files"]),
-        (("train", "parts", "--preset", ""), ["edge", "small", "base", "large", "embedded"]),
+        (("train", "parts", "--preset", ""), PRESET_NAMES),
         (("train", "--preset=e"), ["edge", "embedded"]),
         (("train", "--preset", "=", "em"), ["embedded"]),  # as bash splits it
-        (("train", "--preset", "="), ["edge", "small", "base", "large", "embedded"]),
+        (("train", "--preset", "="), PRESET_NAMES),
         (("train", "--cache", ""), [":folders"]),
         (("train", "-o", ""), [":folders"]),
         (("train", "--device", ""), ["cpu", "cuda"]),

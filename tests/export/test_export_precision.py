@@ -157,6 +157,11 @@ def test_large_tensors_are_watched_one_after_the_other(
     assert list(apart.values()) == pytest.approx(list(together.values()), rel=1e-4, abs=1e-4)
 
 
+def test_rungs_that_would_keep_the_same_are_tried_once() -> None:
+    """A network without LayerNorm, Softmax or blocks of a ViT has one rung of float16."""
+    assert [rung.name for rung in ladder(small(1.0))] == ["fp16", "bf16", "fp32"]
+
+
 @pytest.mark.parametrize(
     ("largest", "keep", "found"),
     [

@@ -13,6 +13,7 @@ Needs scipy and scikit-learn. What else they import and do not use here is put i
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import types
 import zlib
@@ -167,8 +168,8 @@ def _our_name(key: str) -> str:
     return key
 
 
-def _authors_code(repository: Path) -> Any:
-    """Their module `general_ad`, with stand-ins for what it imports and these cases do not use."""
+def authors_code(repository: Path, module: str) -> Any:
+    """A module of theirs, with stand-ins for what it imports and these cases do not use."""
 
     class Module(nn.Module):
         device = torch.device("cpu")
@@ -180,14 +181,14 @@ def _authors_code(repository: Path) -> Any:
         def log(self, *_arguments: Any, **_options: Any) -> None:
             pass
 
-    for name in ("pytorch_lightning", "wget", "skimage", "skimage.measure"):
+    for name in ("pytorch_lightning", "wget", "skimage", "skimage.measure", "transformers"):
         sys.modules[name] = types.ModuleType(name)
     sys.modules["pytorch_lightning"].LightningModule = Module  # type: ignore[attr-defined]
     vars(sys.modules["skimage.measure"]).update(label=None, regionprops=None)
+    unused = ("ViTImageProcessor", "ViTForImageClassification", "AutoImageProcessor", "AutoModel")
+    vars(sys.modules["transformers"]).update(dict.fromkeys(unused))
     sys.path.insert(0, str(repository / "src"))
-    import general_ad  # type: ignore[import-not-found]
-
-    return general_ad
+    return importlib.import_module(module)
 
 
 def _model(code: Any, name: str, **changes: Any) -> Any:
@@ -313,7 +314,7 @@ def _maps(code: Any) -> dict[str, Tensor]:
 
 def main(repository: str) -> None:
     """Compute all numbers with the authors' code and store them."""
-    code = _authors_code(Path(repository))
+    code = authors_code(Path(repository), "general_ad")
     found: dict[str, Tensor] = {}
     for part in (_features, _training, _schedule, _copies, _maps):
         found |= part(code)

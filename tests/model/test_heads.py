@@ -12,7 +12,7 @@ from generalad.config import PRESETS, Config
 from generalad.errors import ConfigError
 from generalad.model.heads import HEADS, GaussianHead, PatchCoreHead
 from generalad.model.levels import packed_width
-from generalad.model.memory import Memory, coreset
+from generalad.model.memory import TEMPERATURE, Memory, coreset
 from generalad.model.whitening import RIDGE, SHRINKAGE
 
 GRID, DIM = (3, 2), 5
@@ -32,7 +32,9 @@ def test_every_method_has_a_head() -> None:
     grid, widths = (4, 2), (3, 5, 8)
     for method, head in HEADS.items():
         made = head(config(method, heads=1), grid, packed_width(widths), widths)
-        assert made(torch.zeros(2, 8, packed_width(widths))).shape == (2, 8)
+        seen = [torch.zeros(2, 3, 256, 256)] if made.sees_images else []
+        scores = made.eval()(torch.zeros(2, 8, packed_width(widths)), *seen)
+        assert scores.shape == (2, 8)
     with pytest.raises(ConfigError, match="one of generalad"):
         config("padim")
 
@@ -69,13 +71,33 @@ def test_the_distance_to_a_memory_is_that_of_its_nearest_entry(seed: int, size: 
     memory = Memory(size, DIM)
     memory.vectors.copy_(100 + torch.randn(size, DIM, generator=random))
     x = 100 + torch.randn(2, 6, DIM, generator=random)
-    found, nearest = memory(x)
+    found = memory.squared_distances(x)
     distances = torch.cdist(x.double(), memory.vectors.double()).square()
     # Two entries that are equally near to a rounding of |m|^2 may be taken for each other.
     rounding = 4 * torch.finfo(torch.float32).eps * float(memory.vectors.square().sum(1).max())
     nearest_distance = distances.min(dim=-1).values
     torch.testing.assert_close(found.double(), nearest_distance, rtol=1e-4, atol=rounding)
-    torch.testing.assert_close((x - nearest).square().sum(-1), found)
+    assert torch.equal(memory(x)[0], found)
+
+
+@given(st.integers(0, 1000), st.integers(1, 12))
+def test_near_entries_are_averaged_by_their_distance(seed: int, size: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    memory = Memory(size, DIM)
+    memory.vectors.copy_(3 * torch.randn(size, DIM, generator=random))
+    x = 3 * torch.randn(2, 6, DIM, generator=random)
+    halves = torch.cdist(x.double(), memory.vectors.double()).square() / 2
+    weights = (-halves / TEMPERATURE).softmax(dim=-1)
+    expected = weights @ memory.vectors.double()
+    torch.testing.assert_close(memory(x)[1].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_two_entries_that_are_as_near_do_not_take_turns() -> None:
+    memory = Memory(2, DIM)
+    memory.vectors[0, 0], memory.vectors[1, 0] = -1.0, 1.0
+    left, right = torch.zeros(2, 1, 1, DIM)
+    left[..., 0], right[..., 0] = -1e-3, 1e-3
+    assert (memory(left)[1] - memory(right)[1]).abs().max() < 1e-2
 
 
 def test_entries_of_the_memory_have_no_distance() -> None:

@@ -13,7 +13,7 @@ from generalad.errors import ConfigError
 from generalad.model import whitening as module
 from generalad.model.detector import Detector
 from generalad.model.weights import load_backbone
-from generalad.model.whitening import Whitening
+from generalad.model.whitening import Whitening, from_cells, to_cells
 from generalad.training.cache import Features
 
 
@@ -55,6 +55,33 @@ def test_length_is_the_mahalanobis_distance_of_the_shrunk_covariance(
         x = exact[:, place] - exact[:, place].mean(axis=0)
         expected = np.einsum("nd,de,ne->n", x, np.linalg.inv(covariance), x)
         np.testing.assert_allclose(found[:, place], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [(4, 6), (3, 5), (1, 1), (2, 1)])
+def test_cells_are_two_by_two_places_and_the_way_back(grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    placed = torch.arange(float(2 * rows * columns * 3)).reshape(2, rows * columns, 3)
+    cells = to_cells(placed, grid)
+    assert cells.shape == ((rows + 1) // 2 * ((columns + 1) // 2), 8, 3)
+    assert torch.equal(from_cells(cells, grid), placed)
+    first = {tuple(row) for row in cells[0].tolist() if any(row)}
+    near = placed.reshape(2, rows, columns, 3)[:, :2, :2].flatten(0, 2)
+    assert first == {tuple(row) for row in near.tolist() if any(row)}
+
+
+def test_two_by_two_places_share_a_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHRINKAGE", 0.0)
+    monkeypatch.setattr(module, "RIDGE", 0.0)
+    values = features(400)
+    white = Whitening(3, 4, grid=(1, 3))
+    assert white.matrix.shape == (2, 4, 4)
+    white.fit(values)
+    found = white.deviations(torch.from_numpy(values.astype(np.float32))).numpy()
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=0.02)
+    cells = (found[:, :2].reshape(-1, 4), found[:, 2])
+    for cell in cells:
+        np.testing.assert_allclose(np.cov(cell.T), np.eye(4), atol=0.02)
+    assert np.abs(np.cov(found[:, 0].T) - np.eye(4)).max() > 0.1  # of one place alone it is not
 
 
 def test_long_features_keep_their_direction_and_are_limited() -> None:

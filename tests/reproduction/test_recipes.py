@@ -72,6 +72,20 @@ def test_the_recipes_are_the_settings_of_the_job_files() -> None:
     assert recipe("stanford-cars").classes == tuple(map(str, range(1, 21)))
 
 
+@pytest.mark.parametrize("method", [name for name in KNOWN if name in PRESETS])
+def test_the_recipes_of_the_baselines_are_their_presets(method: str) -> None:
+    ours = {"calibration_fraction": 0.01, "group": "image"}
+    expected = PRESETS[method].replaced({**ours, "noise_units": "auto", "noise_std": 1.0})
+    for key in ("mvtec-ad", "mvtec-loco", "stanford-cars"):
+        config = recipe(key, method).config()
+        assert config.replaced({"noise_units": "auto", "noise_std": 1.0}) == expected
+        if method == "simplenet":
+            assert config.noise_std == pytest.approx(PRESETS[method].noise_std)
+            assert config.noise_units == "absolute"
+    drawn = recipe("cifar-10", method).config()
+    assert drawn == recipe("mvtec-ad", method).config().replaced({"epoch_images": 250})
+
+
 def test_unknown_names_are_refused_with_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"no recipe for 'mvtec', expected one of mvtec-ad, "):
         recipe("mvtec")

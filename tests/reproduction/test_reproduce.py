@@ -19,6 +19,7 @@ from training_helpers import TINY_SETTINGS, environment, start_python, write_ima
 from generalad import reproduce
 from generalad.errors import DataError, UsageError
 from generalad.evaluation import evaluate
+from generalad.model.heads import HEADS
 from generalad.reproduction.cached_test_images import CachedTestImages
 from generalad.reproduction.table import Reproduction
 from generalad.unpack import unpack
@@ -155,6 +156,31 @@ def test_a_run_is_measured_as_gad_eval_measures_its_detector(
     assert result.aupro == pytest.approx(found.aupro.value, abs=5e-3)
     assert (result.good, result.defective) == (found.good, found.defective)
     assert (result.epoch, result.epochs) == (3, 3)
+
+
+@pytest.mark.parametrize("method", [m for m in ("simplenet", "kdad") if m in HEADS])
+@pytest.mark.parametrize("protocol", ["last", "paper"])
+def test_the_baselines_are_reproduced_alike(
+    method: str, protocol: str, two_classes: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    changes = {key: TINY[key] for key in ("backbone", "layers", "image_size", "hidden")}
+    done = reproduce(
+        "mvtec-ad",
+        two_classes,
+        tmp_path / "out",
+        method=method,
+        classes=["cable"],
+        protocol="paper" if protocol == "paper" else "last",
+        config={**changes, "epochs": 2, "heads": 4, "blocks": 1},
+        weights=tiny_weights,
+        cache=tmp_path / "cache",
+    )
+    (result,) = done.results
+    folder = tmp_path / "out" / "cable" / "seed0" / "detector"
+    found = evaluate(folder, two_classes, class_name="cable").evaluation
+    assert result.image_auroc == pytest.approx(found.image_auroc.value, abs=0.07)
+    assert result.pixel_auroc == pytest.approx(found.pixel_auroc.value, abs=5e-3)
+    assert (folder / "training.csv").exists()
 
 
 def test_the_protocol_paper_takes_the_best_epoch_on_the_test_set(

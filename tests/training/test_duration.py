@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_helpers import generalad_head, tiny_config
+from training_helpers import TINY, body, generalad_head, tiny_config
 
 from generalad.config import PRESETS, QUICK_PRESET
+from generalad.model.backbone import wrap
+from generalad.model.detector import Detector
 from generalad.model.storage import Trained
 from generalad.progress import Progress
 from generalad.training import duration, loop
@@ -68,6 +70,18 @@ def test_the_estimate_leaves_everything_as_it_was(trained: Trained) -> None:
     assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
     assert all(parameter.grad is None for parameter in detector.parameters())
     assert not generalad_head(detector).discriminator.training
+
+
+@pytest.mark.parametrize("method", ["simplenet", "kdad"])
+def test_baselines_are_measured_without_being_touched(method: str) -> None:
+    size = {"backbone": TINY, "layers": [2], "image_size": [64, 64], "hidden": 16}
+    config = PRESETS[method].replaced(size)
+    model = body(TINY, img_size=(64, 64), num_classes=0)
+    detector = Detector(config, wrap(model, config.layers, config.image_size)).eval()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    assert estimate(detector, config, images=16, cached=16).training > 0
+    assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
+    assert all(parameter.grad is None for parameter in detector.parameters())
 
 
 def test_a_long_run_is_announced_before_its_features_and_once(

@@ -13,6 +13,7 @@ from generalad.errors import ConfigError
 from generalad.model.backbone import Backbone, LevelsBackbone, wrap
 from generalad.model.heads import ResidualHead, build_head
 from generalad.model.levels import pack, unpack
+from generalad.training.methods import judged
 from generalad.training.residual import _some, fit_residual, patch_labels
 from generalad.training.synthetic_defects import DRAW, DrawnDefects, with_defect
 
@@ -84,9 +85,8 @@ def test_it_learns_to_tell_good_from_drawn(backbone: Backbone) -> None:
     assert isinstance(head, ResidualHead)
     values = [features(backbone, part) for part in (train, np.stack(drawn), held_out)]
     settings = config()
-    losses = fit_residual(
-        head, [values[0]], values[1], shares.astype(np.float16), [values[2]], settings
-    )
+    losses = fit_residual(head, [values[0]], values[1], shares.astype(np.float16), settings)
+    head.fit_scales(judged(head, values[2]))
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     spots = test.copy()
     spots[:, 20:40, 30:50] = 255 - spots[:, 20:40, 30:50]
@@ -117,7 +117,7 @@ def test_one_seed_gives_one_head(backbone: Backbone) -> None:
         torch.manual_seed(0)
         head = build_head(config(), backbone)
         assert isinstance(head, ResidualHead)
-        fit_residual(head, [train, train], train, shares, [train], config())
+        fit_residual(head, [train, train], train, shares, config())
         heads.append(head.state_dict())
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 

@@ -7,11 +7,15 @@ from generalad.model.backbone import Backbone
 from generalad.model.heads.gaussian import GaussianHead
 from generalad.model.heads.generalad import GeneralADHead
 from generalad.model.heads.head import Head
+from generalad.model.heads.kdad import KDADHead
 from generalad.model.heads.patchcore import PatchCoreHead
 from generalad.model.heads.residual import ResidualHead
+from generalad.model.heads.simplenet import SimpleNetHead
 
 HEADS: dict[str, type[Head]] = {
     "generalad": GeneralADHead,
+    "simplenet": SimpleNetHead,
+    "kdad": KDADHead,
     "residual": ResidualHead,
     "gaussian": GaussianHead,
     "patchcore": PatchCoreHead,
@@ -29,7 +33,9 @@ __all__ = [
     "GaussianHead",
     "GeneralADHead",
     "Head",
+    "KDADHead",
     "PatchCoreHead",
     "ResidualHead",
+    "SimpleNetHead",
     "build_head",
 ]

@@ -28,6 +28,9 @@ class Head(nn.Module):
     title = ""
     """What the method is called in a spec."""
 
+    sees_images = False
+    """Whether `forward` takes the images (B, 3, H, W) too, normalised for the backbone."""
+
     def __init__(
         self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
     ) -> None:
@@ -39,6 +42,23 @@ class Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, N, D) float32 to scores (B, N), raw, higher is more anomalous."""
         raise NotImplementedError
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Features (B, N, D) to (B, J, N): what `forward` brings to one scale and adds.
+
+        Most methods have one judge, their score.
+        """
+        return self.forward(features).unsqueeze(1)
+
+    def add(self, judged: Tensor) -> Tensor:
+        """Scores (B, N) from what `judge` gave."""
+        return judged[:, 0]
+
+    def fit_scales(self, judged: Tensor) -> None:
+        """Set the scales of the judges from what `judge` gave for good images that taught nothing.
+
+        Methods with one judge have no scales.
+        """
 
     def patch_features(self, features: Tensor) -> Tensor:
         """Features as they are, or of packed levels the first two: (B, N, dim)."""

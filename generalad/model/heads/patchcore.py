@@ -27,7 +27,7 @@ class PatchCoreHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`."""
-        return torch.as_tensor(self.memory(self.patch_features(features))[0].sqrt())
+        return self.memory.squared_distances(self.patch_features(features)).sqrt()
 
     @torch.no_grad()
     def fit(self, features: NDArray[np.float16]) -> None:

@@ -5,10 +5,10 @@ Three judges of each patch, summed after each was brought to the scale of good i
 * **memory**: the distance of the whitened patch from the nearest in a memory of good ones, shared
   by all places. Whitening (Defard et al. 2021) says what is unusual at a place, the memory (Roth et
   al. 2022) that parts move.
-* **coarse**: the Mahalanobis distance of the next deeper level at its place: missing parts, wrong
-  shapes.
+* **coarse**: the Mahalanobis distance of the next deeper level at its place, with one covariance
+  for 2 x 2 places: missing parts, wrong shapes.
 * **discriminator**: a few small convolutional networks that look at the residual to the nearest
-  good patch, at the whitened patch, at both lengths, and at the finest level. They are trained on
+  good patches, at the whitened patch, at both lengths, and at the finest level. They are trained on
   defects drawn into good images (`generalad.training.residual`).
 
 The features are three packed levels of a CNN (`generalad.model.levels`).
@@ -111,7 +111,7 @@ class ResidualHead(Head):
         self.width = self.dim
         self.whitening = Whitening(self.patches, self.width)
         self.memory = Memory(config.memory_size, self.width)
-        self.coarse = Whitening(self.patches // 4, widths[2])
+        self.coarse = Whitening(self.patches // 4, widths[2], grid=(grid[0] // 2, grid[1] // 2))
         self.discriminator = PatchDiscriminators(2 * self.width + 2 + 4 * widths[0], config.members)
         self.memory_scale, self.coarse_scale = Scale(logarithm=True), Scale(logarithm=True)
         self.discriminator_scale = Scale(logarithm=False)
@@ -120,13 +120,31 @@ class ResidualHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`; D is that of packed levels."""
+        return self.add(self.judge(features))
+
+    def judge(self, features: Tensor) -> Tensor:
+        """Memory, coarse level and discriminator, (B, 3, N)."""
         near, coarse, inputs = self.measure(features)
-        score = (
+        return torch.stack([near, coarse, self.discriminator(inputs)], dim=1).flatten(2)
+
+    def add(self, judged: Tensor) -> Tensor:
+        """See `Head`."""
+        near, coarse, logits = judged.unbind(dim=1)
+        return torch.as_tensor(
             self.memory_scale(near)
             + COARSE_WEIGHT * self.coarse_scale(coarse)
-            + DISCRIMINATOR_WEIGHT * self.discriminator_scale(self.discriminator(inputs))
+            + DISCRIMINATOR_WEIGHT * self.discriminator_scale(logits)
         )
-        return torch.as_tensor(score.flatten(1))
+
+    def fit_scales(self, judged: Tensor) -> None:
+        """Bring the three judges to mean 0 and deviation 1 over patches of good images and views.
+
+        One mean and one deviation each: had these images a say place by place, they would score
+        lower than new images do, and the threshold that they set would be too low.
+        """
+        scales = (self.memory_scale, self.coarse_scale, self.discriminator_scale)
+        for scale, values in zip(scales, judged.unbind(dim=1), strict=True):
+            scale.fit(values)
 
     def measure(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the judges look at, of packed features (B, N, D).

@@ -1,0 +1,122 @@
+"""Few good images: none is held out, each is scored by a head that did not learn from it.
+
+A fifth of ten images is two, and their larger score is no threshold. So the head of the detector
+learns from all images, and further heads, each from all folds but one, tell how images score that
+taught nothing (`generalad.calibration.out_of_fold`). Features, views and drawn defects are computed
+once for all of them; of a fold's images nothing is used, not even as a source of drawn defects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from generalad.calibration import FOLDS, Measure, out_of_fold
+from generalad.config import Config
+from generalad.model.detector import Detector
+from generalad.model.heads import Head, build_head
+from generalad.progress import Progress
+from generalad.training.loop import OnEpoch
+from generalad.training.methods import Material, judged, teach
+
+STAGE = "calibration folds"
+
+
+@dataclass(frozen=True)
+class CalibrationScores:
+    """Scores of good images by heads that did not learn from them.
+
+    Attributes:
+        scores: (n,) raw image scores.
+        peaks: (n,) largest raw map values.
+        views: the same of a view of each image; None for methods that do not look at views.
+        folds: number of heads; 0 where the images were held out.
+    """
+
+    scores: NDArray[np.float32]
+    peaks: NDArray[np.float32]
+    views: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    folds: int
+
+
+def fit_on_all(
+    detector: Detector,
+    material: Material,
+    groups: Sequence[int],
+    config: Config,
+    *,
+    device: torch.device,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[list[float], CalibrationScores]:
+    """Teach a detector's head from all images, and score each by a head that did not see it.
+
+    Args:
+        detector: untrained, on `device`; its method learns quickly, see `teach`.
+        material: whose training and held-out images are the same.
+        groups: (n,) a number for the group of each image.
+        config: of the run.
+        device: where to compute.
+        on_epoch: told of the detector's own head.
+
+    Returns:
+        The losses of the detector's head, and the scores.
+
+    Raises:
+        DataError: one group only.
+    """
+    losses = teach(detector.head, material, config, on_epoch=on_epoch)
+    with_views = config.learns_from_views
+    values = [material.held_out_good().values]
+    if with_views:
+        values.append(material.held_out_views().values)
+    count, progress = 0, material.progress
+
+    def fit(taught: NDArray[np.intp]) -> Measure:
+        nonlocal count
+        head = _new_head(material, config, device)
+        folds = min(len(set(groups)), FOLDS)
+        telling = dataclasses.replace(material, progress=_part(progress, count, folds))
+        teach(head, telling, config, only=taught)
+        count += 1
+        return lambda left_out: np.stack(
+            [judged(head, part[left_out]).cpu().numpy() for part in values], axis=1
+        )
+
+    found, folds = out_of_fold(fit, groups, seed=config.seed)
+    return losses, _scored(detector, found, folds, device)
+
+
+def _new_head(material: Material, config: Config, device: torch.device) -> Head:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_head(config, material.backbone).to(device)
+
+
+@torch.no_grad()
+def _scored(
+    detector: Detector, found: NDArray[np.float32], folds: int, device: torch.device
+) -> CalibrationScores:
+    """From what the judges found, (n, images and views, J, N), on one scale for all folds."""
+    count, kinds = found.shape[:2]
+    all_judged = torch.from_numpy(found).to(device).flatten(0, 1)
+    detector.head.fit_scales(all_judged)
+    patches = detector.head.add(all_judged)
+    scores = detector.scores(patches).cpu().numpy().reshape(count, kinds)
+    peaks = detector.maps(patches).amax(dim=(1, 2)).cpu().numpy().reshape(count, kinds)
+    views = (scores[:, 1], peaks[:, 1]) if kinds > 1 else None
+    return CalibrationScores(scores[:, 0], peaks[:, 0], views, folds)
+
+
+def _part(progress: Progress, fold: int, folds: int) -> Progress:
+    """Tells the training of one fold as a part of all."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        if stage == "training":
+            progress(STAGE, fold * total + done, folds * total)
+
+    return told

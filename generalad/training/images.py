@@ -1,0 +1,44 @@
+"""Training images at the network's input size, for methods that see pixels in every epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generalad.preprocess import read_image, resize
+
+
+class Images:
+    """Reads images when they are first asked for and keeps as many as fit a budget.
+
+    Args:
+        paths: n image files.
+        image_size: (height, width) that they are resized to.
+        budget: bytes that may be kept in memory.
+    """
+
+    def __init__(self, paths: Sequence[Path], image_size: tuple[int, int], budget: int) -> None:
+        self.paths, self.image_size = paths, image_size
+        self.most = budget // (3 * math.prod(image_size))
+        self.kept: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batch(self, indices: NDArray[np.int64], device: torch.device) -> Tensor:
+        """Images (B, H, W, 3) uint8 RGB on `device`; DataError where one cannot be read."""
+        return torch.from_numpy(np.stack([self._one(int(index)) for index in indices])).to(device)
+
+    def _one(self, index: int) -> NDArray[np.uint8]:
+        if index in self.kept:
+            return self.kept[index]
+        image = resize(read_image(self.paths[index]), self.image_size)
+        if len(self.kept) < self.most:
+            self.kept[index] = image
+        return image

@@ -1,0 +1,141 @@
+"""Few good images: all teach the detector, and none is scored by a head that it taught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_helpers import tiny_config
+
+from generalad.calibration import FOLDS
+from generalad.config import PRESETS, Config
+from generalad.export.export import export_detector
+from generalad.model.storage import load_detector
+from generalad.preprocess import read_image, resize
+from generalad.runtime import open_session
+from generalad.training import few_images, methods
+from generalad.training import split as split_module
+from generalad.training.synthetic_defects import DrawnDefects
+from generalad.training.train import train_detector
+
+pytest_plugins = ["training_fixtures"]
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def train(tmp_path: Path, parts: Path, cache: Path, tiny_weights: Path) -> Train:
+    def run(config: Config, out: str = "run") -> Path:
+        train_detector(parts, tmp_path / out, config, weights=tiny_weights, cache=cache)
+        return tmp_path / out
+
+    return run
+
+
+def test_all_images_teach_and_calibrate(train: Train) -> None:
+    spec = load_detector(train(tiny_config(method="gaussian"))).spec
+    found = spec.calibration
+    assert (spec.training_set.images, found.images, found.groups) == (16, 16, 16)
+    assert found.folds == FOLDS
+    assert found.reached == pytest.approx(1 / 17)
+    assert "did not learn from it" in found.method
+
+
+@pytest.mark.parametrize("changes", [{"method": "generalad"}, {"shots": 4}])
+def test_images_are_held_out_where_heads_take_long_or_shots_say_so(
+    train: Train, changes: dict[str, object]
+) -> None:
+    spec = load_detector(train(tiny_config(**{"method": "gaussian", "epochs": 1, **changes}))).spec
+    assert spec.calibration.folds == 0
+    assert spec.training_set.images + spec.calibration.images == 16
+
+
+def test_from_fifty_groups_on_images_are_held_out(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split_module, "FEW_GROUPS", 16)
+    spec = load_detector(train(tiny_config(method="gaussian"))).spec
+    assert (spec.training_set.images, spec.calibration.images) == (13, 3)
+
+
+def test_scores_of_what_was_learned_are_lower_than_the_threshold_allows(train: Train) -> None:
+    """The distance to a memory of all patches: 0 for images that fill it, not so out of fold."""
+    config = tiny_config(method="patchcore", memory_size=2000, top_k=1)
+    folder = train(config)
+    trained = load_detector(folder)
+    scores = np.array(trained.spec.reference and trained.spec.reference.scores)
+    with torch.inference_mode():
+        own, _ = trained.detector(torch.from_numpy(trained.calibration_images()))
+    assert float(own.max()) < 0.01 * scores.min()
+    assert trained.spec.thresholds.image == pytest.approx(scores.max(), rel=1e-5)
+
+
+def test_no_head_learns_from_anything_made_of_its_fold(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Views and drawn defects of an image that is left out are left out too."""
+    taught: list[set[int]] = []
+    made_of = methods._made_of
+
+    def watched(only: Any, sources: Any, values: Any) -> Any:
+        if only is not None:
+            kept = np.isin(sources, only).reshape(len(sources), -1).all(axis=1)
+            taught.append(set(np.unique(sources[kept]).tolist()))
+            assert len(made_of(only, sources, values)) == kept.sum()
+        return made_of(only, sources, values)
+
+    monkeypatch.setattr(methods, "_made_of", watched)
+    train(tiny_config(method="gaussian", seed=3))
+    assert len(taught) == FOLDS and all(len(numbers) < 16 for numbers in taught)
+
+
+def test_a_drawn_defect_names_the_images_it_is_made_of() -> None:
+    drawing, read = DrawnDefects(5, 12, seed=2), []
+
+    def reader(number: int) -> np.ndarray:
+        read.append(number)
+        return np.full((32, 48, 3), 100 + number, np.uint8)
+
+    for index in range(12):
+        read.clear()
+        drawing(index, reader)
+        assert tuple(read) == drawing.sources(index)
+
+
+def test_the_residual_head_is_scaled_by_all_folds_together(
+    tmp_path: Path, parts: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generalad.training.residual.STEPS", 4)
+    seen = []
+    scored = few_images._scored
+
+    def watched(*given: Any) -> Any:
+        seen.append(given[1].shape)
+        return scored(*given)
+
+    monkeypatch.setattr(few_images, "_scored", watched)
+    changes = {"image_size": [64, 64], "fit_aspect": False, "memory_size": 50, "members": 1}
+    config = PRESETS["edge"].replaced({**changes, "drawn": 30})
+    told: list[tuple[str, int, int]] = []
+    trained = train_detector(
+        parts, tmp_path / "run", config, cache=cache, progress=lambda *state: told.append(state)
+    )
+    assert seen == [(16, 2, 3, 16)]  # images, with a view each, judges, patches
+    assert trained.spec.calibration.folds == FOLDS
+    folds = [state for state in told if state[0] == few_images.STAGE]
+    assert folds[-1] == (few_images.STAGE, 4 * FOLDS, 4 * FOLDS)
+    assert [state[1] for state in folds] == sorted(state[1] for state in folds)
+    exported = export_detector(trained)
+    before, after = trained.spec.thresholds, exported.spec.thresholds
+    assert after.image == pytest.approx(before.image, abs=1e-3)
+    assert after.pixel == pytest.approx(before.pixel, abs=1e-3)
+    assert exported.spec.calibration == trained.spec.calibration
+    good = [path for path in sorted((parts / "train" / "good").iterdir())]
+    images = np.stack([resize(read_image(path), (64, 64)) for path in good])
+    with open_session(exported.path) as session:
+        scores = session.run(images).scores
+    assert (scores < after.image).all()
