@@ -6,15 +6,15 @@ cannot reach its server costs a line (see `monitors.py`).
 
 from __future__ import annotations
 
-import hashlib
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from generalad.config import Config
 from generalad.errors import require_extra
-from generalad.files import make_folder
+from generalad.files import atomic_write, make_folder
 from generalad.progress import Log
 from generalad.training.loop import EpochEnd
 
@@ -57,10 +57,9 @@ class WandbLogger:
         options: dict[str, Any] = {
             "project": os.environ.get("WANDB_PROJECT", "generalad"),
             "name": folder.resolve().name,
-            # The same for the same run, so that one that goes on does so there, too.
-            "id": hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],
+            "id": _id_of(make_folder(folder) / ".wandb-id"),
             "resume": "allow",
-            "dir": str(make_folder(folder)),
+            "dir": str(folder),
             "config": config.to_dict(),
             "settings": wandb.Settings(silent=True, init_timeout=PATIENCE_S),
         }
@@ -119,6 +118,14 @@ def values_of(end: EpochEnd) -> dict[str, float]:
     """What is known of an epoch, by name."""
     found = {"loss": end.loss, "learning_rate": end.lr}
     return found if end.separation is None else {**found, "separation": end.separation}
+
+
+def _id_of(file: Path) -> str:
+    """A name that a run keeps, so that one that goes on after a kill does so there, too."""
+    if not file.exists():
+        with atomic_write(file) as path:
+            path.write_text(secrets.token_hex(8))
+    return file.read_text().strip()
 
 
 def _logged_in() -> bool:

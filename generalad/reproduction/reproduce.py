@@ -89,47 +89,57 @@ def reproduce(
     require_extra("training", "train", "torch", "timm", "safetensors")
     if protocol not in PROTOCOLS:
         raise UsageError(f"protocol {protocol!r}: expected {' or '.join(PROTOCOLS)}")
-    found = recipe(data_set, method)
-    changes = _changes(config)
+    found, changes = recipe(data_set, method), _changes(config)
     settings = found.config(backbone, {**changes, **({"shots": shots} if shots else {})})
-    size = found.backbone if backbone is None else backbone
-    size = "" if "backbone" in changes else size
-    kind = [data_set, method, *([size] if size else []), *([f"{shots}-shot"] if shots else [])]
-    kind += ["one-anomalous"] if one_anomalous else []
-    folder = Path("runs", "-".join(["reproduce", *kind, protocol])) if out is None else Path(out)
+    size = "" if "backbone" in changes else backbone or found.backbone
+    folder = _folder(found, size, shots, one_anomalous, protocol) if out is None else Path(out)
     runs = _plan(found, Path(data), folder, classes, seeds, one_anomalous)
     identity = {
-        "reproduction": {
-            "data_set": data_set,
-            "one_anomalous": one_anomalous,
-            "protocol": protocol,
-            "settings": settings.to_dict(),
-        }
+        "data_set": data_set,
+        "one_anomalous": one_anomalous,
+        "protocol": protocol,
+        "settings": settings.to_dict(),
     }
-    options = {"weights": weights, "cache": cache}
-    paths = {name: None if path is None else Path(path) for name, path in options.items()}
-    with claimed(folder, identity):
-        results = _all(runs, settings, protocol, progress, log, device=device, **paths)
-        done = Reproduction(
-            data_set,
-            f"{TITLES[method]} on {public_set(data_set).title}"
-            + (f", {size}" if size else "")
-            + (f", {shots} shots" if shots else "")
-            + f" (protocol {protocol})",
-            method,
-            size,
-            protocol,
-            one_anomalous,
-            found.source,
+    with claimed(folder, {"reproduction": identity}):
+        results = _all(
+            runs,
             settings,
-            changes,
-            found.classes,
-            tuple(results),
-            tuple(published(data_set, method, size)),
-            folder,
+            protocol,
+            weights=None if weights is None else Path(weights),
+            device=device,
+            cache=None if cache is None else Path(cache),
+            progress=progress or no_progress,
+            log=log or no_log,
+        )
+        done = Reproduction(
+            data_set=data_set,
+            title=_title(found, size, shots, protocol),
+            method=method,
+            backbone=size,
+            protocol=protocol,
+            one_anomalous=one_anomalous,
+            source=found.source,
+            config=settings,
+            changes=changes,
+            all_classes=found.classes,
+            results=tuple(results),
+            published=tuple(published(data_set, method, size)),
+            folder=folder,
         )
         _write(done)
     return done
+
+
+def _folder(found: Recipe, size: str, shots: int, one_anomalous: bool, protocol: Protocol) -> Path:
+    parts = ["reproduce", found.data_set, found.method, size, f"{shots}-shot" if shots else ""]
+    parts += ["one-anomalous" if one_anomalous else "", protocol]
+    return Path("runs", "-".join(filter(None, parts)))
+
+
+def _title(found: Recipe, size: str, shots: int, protocol: Protocol) -> str:
+    parts = [f"{TITLES[found.method]} on {public_set(found.data_set).title}", size]
+    parts += [f"{shots} shots" if shots else ""]
+    return f"{', '.join(filter(None, parts))} (protocol {protocol})"
 
 
 def _changes(config: StrPath | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -173,14 +183,13 @@ def _all(
     runs: Sequence[Run],
     settings: Config,
     protocol: Protocol,
-    progress: Progress | None,
-    log: Log | None,
     *,
-    device: str | None,
     weights: Path | None,
+    device: str | None,
     cache: Path | None,
+    progress: Progress,
+    log: Log,
 ) -> list[RunResult]:
-    log, progress = log or no_log, progress or no_progress
     results = {r.folder: result for r in runs if (result := finished(r)) is not None}
     if results:
         log(f"{len(results)} of {len(runs)} runs are finished already")
