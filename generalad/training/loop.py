@@ -205,6 +205,8 @@ def _epoch(step: Step, features: Features, optimiser: torch.optim.Optimizer, epo
     total = torch.zeros((), device=step.device)
     chosen = batches(len(features), step.config, epoch)
     with seeded(step.config, epoch, step.device) as generator:
+        if step.device.type == "cuda" and step.processes.rank:  # or all would drop out alike
+            torch.cuda.manual_seed(torch.initial_seed() + step.processes.rank)
         for indices in chosen:
             batch, attention = features.batch(indices, step.device)
             optimiser.zero_grad()

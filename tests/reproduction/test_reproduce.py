@@ -171,7 +171,8 @@ def test_the_baselines_are_reproduced_alike(
         method=method,
         classes=["cable"],
         protocol="paper" if protocol == "paper" else "last",
-        config={**changes, "epochs": 2, "heads": 4, "blocks": 1},
+        # Four images an epoch, as semantic sets have: features of those that are seen alone.
+        config={**changes, "epochs": 2, "heads": 4, "blocks": 1, "epoch_images": 4},
         weights=tiny_weights,
         cache=tmp_path / "cache",
     )
