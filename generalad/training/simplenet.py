@@ -40,22 +40,24 @@ def fit_simplenet(
     All in float32: the noise is hardly larger than what bfloat16 rounds away.
     """
     optimiser = make_optimiser(head, config)
-    noise = noise_of(head, features, config, device)
+    noise, separation = noise_of(head, features, config, device), [0.0]
 
     def epoch(number: int) -> float:
         head.train()
         optimiser.param_groups[0]["lr"] = learning_rate(config, number)
-        total = torch.zeros((), device=device)
+        totals = torch.zeros(2, device=device)
         chosen = batches(len(features), config, number)
         with seeded(config, number, device) as generator:
             for indices in chosen:
                 batch, _ = features.batch(indices, device)
                 optimiser.zero_grad()
-                loss = objective(head, batch, noise, generator)
+                clean, noisy = clean_and_noisy(head, batch, noise, generator)
+                loss = margin_loss(clean, noisy)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-                total += loss.detach()
-        return float(total) / len(chosen)
+                totals += torch.stack([loss, noisy.mean() - clean.mean()]).detach()
+        mean, separation[0] = (totals / len(chosen)).tolist()
+        return float(mean)
 
     return run_epochs(
         epoch,
@@ -65,6 +67,7 @@ def fit_simplenet(
         checkpoint=checkpoint,
         progress=progress,
         on_epoch=on_epoch,
+        separation=lambda: separation[0],
     )
 
 
@@ -111,10 +114,17 @@ def objective(
     Clean and noisy patches pass the discriminator at once, so that batch normalisation takes its
     mean and variance over both.
     """
+    return margin_loss(*clean_and_noisy(head, features, noise_std, generator))
+
+
+def clean_and_noisy(
+    head: SimpleNetHead, features: Tensor, noise_std: float | Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Scores (B, N) of clean and of noisy patches; arguments as of `objective`."""
     adapted = head.adaptor(head.patch_features(features))
     noisy = add_noise(adapted, noise_std, generator)
     clean_scores, noisy_scores = head.discriminator(torch.cat([adapted, noisy])).chunk(2)
-    return margin_loss(clean_scores, noisy_scores)
+    return clean_scores, noisy_scores
 
 
 def margin_loss(clean: Tensor, noisy: Tensor) -> Tensor:

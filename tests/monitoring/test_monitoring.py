@@ -305,6 +305,17 @@ def test_log_to_on_the_command_line(
     assert not (tmp_path / "other").exists()
 
 
+def test_the_baselines_are_watched_too(parts: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"weights": tiny_weights, "cache": tmp_path / "cache"}
+    config = tiny_config(method="simplenet", epochs=6, lr=1e-2, noise_std=4.0, distortions=[])
+    found = rows(train(parts, tmp_path / "simplenet", config=config, **options).folder)
+    assert float(found[5]["separation"]) > max(0.1, float(found[0]["separation"]))
+    config = tiny_config(method="kdad", epochs=2, distortions=[])
+    found = rows(train(parts, tmp_path / "kdad", config=config, **options).folder)
+    assert [row["separation"] for row in found] == ["", ""]  # no patches are distorted there
+    assert float(found[1]["loss"]) > 0
+
+
 def test_a_method_without_epochs_tells_of_steps(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
