@@ -111,7 +111,7 @@ COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
     # verb, names that differ (of the command: of the verb), what only the command has
     "train": (train, {}, set()),
     "export": (export, {"format": "format"}, {"fp16", "int8", "json"}),
-    "evaluate": (evaluate, {}, {"min_image_auroc", "json"}),
+    "evaluate": (evaluate, {}, {"min_image_auroc", "json", "references"}),
     "reproduce": (reproduce, {}, {"json"}),
     "figure": (figure, {}, set()),
     "calibrate": (calibrate, {}, {"yes", "json"}),
