@@ -21,6 +21,7 @@ from generalad.config import Config
 from generalad.model.detector import Detector
 from generalad.model.heads import Head, build_head
 from generalad.progress import Progress
+from generalad.training.loop import OnEpoch
 from generalad.training.methods import Material, judged, teach
 
 STAGE = "calibration folds"
@@ -50,6 +51,7 @@ def fit_on_all(
     config: Config,
     *,
     device: torch.device,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[list[float], CalibrationScores]:
     """Teach a detector's head from all images, and score each by a head that did not see it.
 
@@ -59,6 +61,7 @@ def fit_on_all(
         groups: (n,) a number for the group of each image.
         config: of the run.
         device: where to compute.
+        on_epoch: told of the detector's own head.
 
     Returns:
         The losses of the detector's head, and the scores.
@@ -66,7 +69,7 @@ def fit_on_all(
     Raises:
         DataError: one group only.
     """
-    losses = teach(detector.head, material, config)
+    losses = teach(detector.head, material, config, on_epoch=on_epoch)
     with_views = config.learns_from_views
     values = [material.held_out_good().values]
     if with_views:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import timm
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate
 from generalad.config import Config
 from generalad.data.dataset import Dataset, Sample
+from generalad.errors import UsageError
 from generalad.files import read_json, write_json
 from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
@@ -38,14 +40,33 @@ from generalad.training.drawn_misses import drawn_misses
 from generalad.training.duration import estimate
 from generalad.training.few_images import CalibrationScores, fit_on_all
 from generalad.training.input_size import in_shape_of_images
+from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.methods import Material, fit_head
 from generalad.training.objective import chance_loss, chance_warning
+from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import Split, split_dataset
 from generalad.version import __version__
 
 HISTORY_FILE = "history.json"
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
+
+
+class EpochChoice(Protocol):
+    """Chooses another epoch than the last, as published results do."""
+
+    def watch(self, detector: Detector, weights_sha256: str) -> None:
+        """Before the first epoch: what will be trained, and the hash of its backbone's weights."""
+
+    def after(self, end: EpochEnd) -> None:
+        """After each epoch, before its checkpoint: the detector is as that epoch left it."""
+
+    def settle(self) -> dict[str, Any]:
+        """After the last: put the chosen epoch into the detector.
+
+        Returns:
+            What the spec says of it; "selection_rule" among it.
+        """
 
 
 def train_detector(
@@ -58,6 +79,9 @@ def train_detector(
     skip_bad: bool = False,
     cache: Path | None = None,
     cache_memory: int | None = None,
+    choice: EpochChoice | None = None,
+    on_epoch: OnEpoch | None = None,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Trained:
@@ -72,6 +96,10 @@ def train_detector(
         skip_bad: leave out unreadable images instead of stopping.
         cache: folder of the feature cache.
         cache_memory: bytes of features that may be kept in memory.
+        choice: of an epoch other than the last.
+        on_epoch: called after each epoch, or some steps, of a method that has any.
+        processes: that train it together, each called alike; only the first is to be given
+            `choice`, `on_epoch`, `progress` and `log`.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour or that a public data
             set is not whole, and at its end that it has learned nothing.
@@ -82,6 +110,11 @@ def train_detector(
         WeightsError: the backbone's weights are not to be had.
     """
     out, log = Path(out), log or no_log
+    if processes.count > 1 and config.method != "generalad":
+        raise UsageError(
+            f"the method {config.method} trains in one process, found {processes.count}",
+            remedy="start it without torchrun",
+        )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
@@ -93,8 +126,8 @@ def train_detector(
         "training_images": split.fingerprint(),
         "weights_sha256": weights_hash,
     }
-    with claimed(out, identity):
-        if (out / DETECTOR_FILE).exists():
+    with claimed(out, identity) if processes.first else contextlib.nullcontext():
+        if processes.share((out / DETECTOR_FILE).exists()):
             (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
             _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
@@ -112,21 +145,36 @@ def train_detector(
             folder=cache,
             budget=cache_memory,
             progress=progress or no_progress,
+            processes=processes,
         )
-        if config.has_epochs and not (out / CHECKPOINT_FILE).exists():
+        if processes.first and config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
                 detector, config, images=len(split.train), cached=material.cached_good()
             )
             if line := expected.announcement(config):
                 log(line)
+        if choice is not None:
+            choice.watch(detector, weights_hash)
+        told = _each(None if choice is None else choice.after, on_epoch)
         found = None
         if split.out_of_fold:
             groups = split.grouping.numbers(split.calibration)
-            losses, found = fit_on_all(detector, material, groups, config, device=place)
+            losses, found = fit_on_all(
+                detector, material, groups, config, device=place, on_epoch=told
+            )
         else:
             losses = fit_head(
-                detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
+                detector.head,
+                material,
+                config,
+                device=place,
+                checkpoint=out / CHECKPOINT_FILE,
+                on_epoch=told,
             )
+        if not processes.first:
+            processes.wait()
+            return load_detector(out, weights=weights, device=place)
+        selection = {"selection_rule": SELECTION_RULE} if choice is None else choice.settle()
         spec, images = calibrated_spec(
             detector.eval(),
             split,
@@ -135,6 +183,7 @@ def train_detector(
             weights_hash=weights_hash,
             progress=progress,
         )
+        spec.metrics.update(selection)
         history: dict[str, Any] = {"loss": losses}
         if config.method in ("generalad", "simplenet"):
             history["chance"] = chance_loss(config)
@@ -144,6 +193,7 @@ def train_detector(
         write_json(out / HISTORY_FILE, history)
         save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+        processes.wait()
     return Trained(detector, spec, out)
 
 
@@ -281,7 +331,7 @@ def describe(
         calibration=dataclasses.replace(calibrated.calibration, drawn_misses=misses),
         thresholds=calibrated.thresholds,
         normalisation=calibrated.normalisation,
-        metrics={"selection_rule": SELECTION_RULE},
+        metrics={},
         provenance={
             "generalad": __version__,
             "torch": torch.__version__,
@@ -292,6 +342,17 @@ def describe(
         },
         reference=reference,
     )
+
+
+def _each(*listeners: OnEpoch | None) -> OnEpoch:
+    """Calls those that there are, in order."""
+
+    def call(end: EpochEnd) -> None:
+        for listener in listeners:
+            if listener is not None:
+                listener(end)
+
+    return call
 
 
 def _repeat_warning(out: Path, log: Log) -> None:
