@@ -29,6 +29,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 # OpenCV's own log would put decoder chatter between our one-line errors.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
@@ -86,10 +87,10 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
 
 def decode_mask(data: bytes, *, name: str = "mask") -> NDArray[np.bool_]:
     """Decode an encoded mask; like `read_mask`, from bytes."""
-    return decode_mask_values(data, name=name) > 0
+    return np.asarray(decode_mask_values(data, name=name) > 0)
 
 
-def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[np.generic]:
+def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[Any]:
     """(H, W) uint8 or uint16: how bright a mask is, or how opaque where it is partly transparent.
 
     Raises:
@@ -155,7 +156,7 @@ def _no_file(path: str | Path) -> DataError:
     return DataError(f"{path}: {kind}, expected a file", remedy="remove it, or name another path")
 
 
-def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[np.generic], int]:
+def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
     """Decode to (H, W, 3) BGR in the depth of the file, and the value of full light."""
     if data[:2] in _NETPBM:
         try:
@@ -178,7 +179,7 @@ _NETPBM = tuple(b"P%d" % number for number in range(1, 7))
 
 
 def to_uint8(
-    image: NDArray[np.generic], *, largest: int | None = None, name: str = "image"
+    image: NDArray[Any], *, largest: int | None = None, name: str = "image"
 ) -> NDArray[np.uint8]:
     """Bring 8- or 16-bit pixels to 8 bits by their type, not by their values.
 

@@ -122,7 +122,10 @@ READ: dict[str, dict[str, Case]] = {
         ),
     },
     "BMP": {
-        "1": lambda: (bmp(BITS, 1, palette=[[0, 0, 0], [255, 255, 255]]), grey(BITS * 255)),
+        "1": lambda: (
+            bmp(BITS, 1, palette=np.array([[0, 0, 0], [255, 255, 255]])),
+            grey(BITS * 255),
+        ),
         "4": lambda: (bmp(INDEX, 4, palette=PALETTE[:, ::-1]), PALETTE[INDEX]),
         "8": lambda: (pillow(GREY, "BMP"), grey(GREY)),
         "24": lambda: (pillow(RGB, "BMP"), RGB),
@@ -430,7 +433,10 @@ def test_an_orientation_is_that_of_other_programs(kind: str, orientation: int) -
     blocks = np.kron(PALETTE[:6].reshape(2, 3, 3), np.ones((8, 8, 1), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
+    options: dict[str, dict[str, Any]] = {
+        "WEBP": {"lossless": True},
+        "JPEG": {"quality": 100, "subsampling": 0},
+    }
     data = pillow(blocks, kind, exif=exif, **options.get(kind, {}))
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     found = decode_image(data)

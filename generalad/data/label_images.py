@@ -14,6 +14,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +140,7 @@ class _Looks:
         return looks_like_labels(values), (values.shape[0], values.shape[1])
 
 
-def looks_like_labels(values: NDArray[np.generic]) -> bool:
+def looks_like_labels(values: NDArray[Any]) -> bool:
     """Whether an image has few values, and mostly the darkest or the brightest of them.
 
     Args:
@@ -177,12 +178,12 @@ def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
     name, suffix = os.path.splitext(path.name)
     name = unicodedata.normalize("NFC", name).casefold()
     stems = {name: ""}
-    for pattern, rest, word in (
+    for pattern, rest, extra in (
         *((_LAST, 1, 2), (_FIRST, 2, 1)),
         *((_GLUED_LAST, 1, 2), (_GLUED_FIRST, 2, 1)),
     ):
         if found := pattern.match(name):
-            stems.setdefault(found[rest], found[word])
+            stems.setdefault(found[rest], found[extra])
     folders = {path.parent.as_posix(): ""}
     for depth, part in enumerate(path.parent.parts):
         without = (*path.parent.parts[:depth], *path.parent.parts[depth + 1 :])

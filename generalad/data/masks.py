@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ _MOST_LABELS = 16
 """Different values in a mask whose values are meant, such as numbers of defects."""
 
 
-def doubt_about(values: NDArray[np.generic], *, lossy: bool) -> str:
+def doubt_about(values: NDArray[Any], *, lossy: bool) -> str:
     """What is odd about a mask; empty for nothing.
 
     Args:

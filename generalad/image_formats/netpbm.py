@@ -7,6 +7,7 @@ and refuses whole text files without a line end. https://netpbm.sourceforge.net/
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def netpbm(data: bytes) -> Header:
     return Header(name, width, height, bits, memory)
 
 
-def decode_netpbm(data: bytes) -> tuple[NDArray[np.generic], int]:
+def decode_netpbm(data: bytes) -> tuple[NDArray[Any], int]:
     """The pixels of a file whose header was accepted.
 
     Returns:
@@ -47,6 +48,7 @@ def decode_netpbm(data: bytes) -> tuple[NDArray[np.generic], int]:
     """
     kind, width, height, largest, start = _head(data)
     colours = 3 if kind in (3, 6) else 1
+    values: NDArray[Any]
     if kind in _IN_TEXT:
         values = _from_text(data[start:], kind, width * height * colours)
     elif kind == 4:
@@ -60,12 +62,13 @@ def decode_netpbm(data: bytes) -> tuple[NDArray[np.generic], int]:
     if values.max(initial=0) > largest:
         raise ValueError(f"a value of {values.max()}, expected at most {largest}")
     pixels = values.reshape(height, width, colours)[..., ::-1]
-    depth = np.dtype(np.uint8 if largest < 256 else np.uint16)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3)), depth), largest
+    native = np.uint8 if largest < 256 else np.uint16
+    return np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3)), native), largest
 
 
-def _from_text(text: bytes, kind: int, count: int) -> NDArray[np.generic]:
+def _from_text(text: bytes, kind: int, count: int) -> NDArray[Any]:
     text = _COMMENT.sub(b" ", text)
+    values: NDArray[Any]
     if kind == 1:  # digits need not be apart
         digits = np.frombuffer(text.translate(None, b" \t\r\n\v\f"), np.uint8)
         values = digits[:count] - np.uint8(ord("0"))

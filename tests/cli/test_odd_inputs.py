@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from cli_helpers import Capture, gad, one_line
@@ -20,6 +19,7 @@ from tiny_artifacts import tiny_artifact
 from generalad.config import load_config
 from generalad.data.dataset import open_dataset
 from generalad.errors import ConfigError
+from generalad.preprocess import read_image
 
 
 def image(seed: int) -> NDArray[np.uint8]:
@@ -232,4 +232,4 @@ def test_overlays_of_formats_that_are_only_read(tmp_path: Path, capsys: Capture)
     assert code == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["a.gif.png", "b.jfif.png"]
-    assert all(cv2.imread(str(tmp_path / "out" / name)).shape == (24, 32, 3) for name in names)
+    assert all(read_image(tmp_path / "out" / name).shape == (24, 32, 3) for name in names)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from encoders import pillow
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from generalad.data.check import check_dataset
 from generalad.data.dataset import Dataset, open_dataset
@@ -328,11 +330,9 @@ def test_names_alone_are_not_read(
 
 
 def test_what_looks_like_labels() -> None:
-    jpeg = cv2.imdecode(
-        np.frombuffer(pillow(labels(4), "JPEG", quality=80), np.uint8), cv2.IMREAD_GRAYSCALE
-    )
+    jpeg = np.asarray(Pillow.open(io.BytesIO(pillow(labels(4), "JPEG", quality=80))))
     several = labels(1) // 5 + labels(2) // 3
-    yes: Iterable[Image] = (labels(0), labels(1), labels(1, 1), 255 - labels(2), jpeg, several)
+    yes = (labels(0), labels(1), labels(1, 1), 255 - labels(2), jpeg, several)
     assert all(map(looks_like_labels, yes))
     assert not any(looks_like_labels(photo(seed)) for seed in range(9))
     assert looks_like_labels(labels(1).astype(np.uint16) * 257)

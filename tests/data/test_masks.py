@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import unicodedata
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -91,8 +92,10 @@ def test_photographs_as_masks(root: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "JPEG2000"])
 def test_masks_with_noise(root: Path, kind: str) -> None:
-    options = {"JPEG2000": {"quality_mode": "rates", "quality_layers": [8]}}
-    settings = options.get(kind, {"quality": 60})
+    options: dict[str, dict[str, Any]] = {
+        "JPEG2000": {"quality_mode": "rates", "quality_layers": [8]}
+    }
+    settings: dict[str, Any] = options.get(kind, {"quality": 60})
     suffix = {"JPEG": ".jpg", "WEBP": ".webp", "JPEG2000": ".jp2"}[kind]
     fill(root, {n: pillow(mask(n), kind, **settings) for n in range(2, 6)}, suffix)
     assert kinds(root) == {"lossy mask": ("warning", 4)}
@@ -124,7 +127,9 @@ def test_a_mask_of_two_images(root: Path) -> None:
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_another_unicode_form_is_the_same_name(root: Path, forms: tuple[str, str]) -> None:
+def test_another_unicode_form_is_the_same_name(
+    root: Path, forms: tuple[Literal["NFC", "NFD"], Literal["NFC", "NFD"]]
+) -> None:
     image, marked = (unicodedata.normalize(form, "prüfling é") for form in forms)
     put(root / f"test/nick/{image}.png", (root / "test/nick/2.png").read_bytes() + b"\0")
     put(root / f"ground_truth/nick/{marked}_mask.png", encoded(mask(1)))
@@ -151,7 +156,7 @@ def test_upper_case_matters_where_both_are_there(root: Path) -> None:
 # --- masks in the alpha channel ---
 
 
-def rgba(colour: object, opacity: Image) -> bytes:
+def rgba(colour: Any, opacity: Image) -> bytes:
     image = np.zeros((*SIZE, 4), np.uint8)
     image[..., :3] = colour
     image[..., 3] = opacity
