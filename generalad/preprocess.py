@@ -133,15 +133,15 @@ def read_bytes(path: str | Path) -> bytes:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise _no_file(path)
-            data = b"" if found.st_size > limit else file.read(limit + 1)
+            data = b"" if found.st_size > limit else file.read(found.st_size)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", remedy="check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: {reason}", remedy="check the file's permissions") from error
-    if max(found.st_size, len(data)) > limit:
+    if found.st_size > limit:
         raise DataError(
-            f"{path}: a file of {max(found.st_size, len(data)) / 1e6:.0f} MB, expected at most"
+            f"{path}: a file of {found.st_size / 1e6:.0f} MB, expected at most"
             f" {limit / 1e6:.0f} MB",
             remedy=f"make the image smaller, or set {LIMIT_SETTING} higher in the environment",
         )
