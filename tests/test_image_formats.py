@@ -509,7 +509,7 @@ def test_a_large_size_in_the_header_is_refused_before_decoding(
         assert LIMIT_SETTING in raised.value.remedy
     needed = int(re.findall(rf"{LIMIT_SETTING}=(\d+)", raised.value.remedy)[0])
     monkeypatch.setenv(LIMIT_SETTING, str(needed))
-    with pytest.raises(AssertionError, match="decoded"):
+    with pytest.raises((AssertionError, DataError), match=r"decoded|bytes cannot hold"):
         decode_image(data)
 
 
@@ -563,3 +563,46 @@ def test_a_file_that_is_too_long_is_not_read(
         file.truncate(1 << 31)  # a hole, no disk is used
     with pytest.raises(DataError, match=r"long\.png: a file of 2147 MB, expected at most 261 MB"):
         read_image(path)
+
+
+# --- damaged files ---
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_a_few_changed_bytes_are_read_or_refused_in_a_line(kind: str) -> None:
+    import random
+
+    chance = random.Random(kind)
+    whole = [case()[0] for case in READ[kind].values()]
+    for _ in range(150):
+        data = bytearray(chance.choice(whole))
+        for _ in range(chance.choice((1, 2, 8))):
+            place = chance.randrange(min(len(data), chance.choice((40, 200, len(data)))))
+            data[place : place + chance.randrange(2)] = chance.randbytes(chance.randrange(3))
+        for decode in (decode_image, decode_mask):
+            try:
+                assert decode(bytes(data)).size
+            except DataError as error:
+                assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_size_that_the_bytes_cannot_hold_is_refused(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cv2.imdecode", None)
+    with pytest.raises(DataError, match="bytes cannot hold 6000 x 5000 pixels"):
+        decode_image(SIZED[kind](6000, 5000))
+
+
+def test_an_even_image_packs_as_far_as_it_does() -> None:
+    even = np.zeros((3000, 4000), np.uint8)
+    for data in (
+        pillow(even, "PNG", compress_level=9),
+        pillow(even, "JPEG", quality=1, optimize=True, progressive=True),
+        pillow(even, "TIFF", compression="tiff_lzw"),
+        pillow(even, "TIFF", compression="tiff_adobe_deflate"),
+        pillow(even, "TIFF", compression="packbits"),
+        pillow(even, "TIFF", compression="jpeg"),
+    ):
+        assert decode_image(data).shape == (3000, 4000, 3)

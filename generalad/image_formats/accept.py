@@ -89,7 +89,7 @@ def check_header(data: bytes, name: str) -> Header:
         raise DataError(f"{name}: the file is cut off", remedy=DAMAGED)
     try:
         header = read_header(data)
-    except (struct.error, IndexError, ValueError, OverflowError) as error:
+    except (struct.error, LookupError, ValueError, OverflowError) as error:
         raise DataError(f"{name}: damaged or cut off", remedy=DAMAGED) from error
     if header is None:
         kind = _by_name(name)
@@ -101,6 +101,10 @@ def check_header(data: bytes, name: str) -> Header:
     if header.refused:
         raise DataError(f"{name}: {header.refused}", remedy=header.remedy)
     _check_size(header, name)
+    if header.width * header.height > header.packing * len(data):
+        size = f"{header.width} x {header.height}"
+        reason = f"{len(data)} bytes cannot hold {size} pixels, it is damaged or cut off"
+        raise DataError(f"{name}: {reason}", remedy=DAMAGED)
     return header
 
 
@@ -108,7 +112,7 @@ def read_header(data: bytes) -> Header | None:
     """The header of an image; None where it is none.
 
     Raises:
-        ValueError, IndexError, struct.error: it is damaged.
+        ValueError, LookupError, struct.error: it is damaged.
     """
     for start, reader in _READERS:
         if data.startswith(start):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 AS_PNG = "save it as PNG of 8 or 16 bits"
@@ -20,6 +21,7 @@ class Header:
         height: in pixels.
         bits: of a sample, as it is decoded: 8 or 16.
         memory: bytes that decoding takes for each pixel.
+        packing: most pixels that a byte of the file can stand for; infinity where not known.
         lossy: whether pixels may differ from those that were saved.
         alpha: whether a pixel may be transparent.
         refused: why it is not read, or empty.
@@ -31,6 +33,7 @@ class Header:
     height: int
     bits: int = 8
     memory: float = BYTES_A_PIXEL
+    packing: float = math.inf
     lossy: bool = False
     alpha: bool = False
     refused: str = ""

@@ -1,7 +1,7 @@
 """Headers of PNG, JPEG, BMP, WebP, GIF, JPEG 2000 and AVIF.
 
-Each function takes the bytes of a file and raises ValueError, IndexError or struct.error where they
-are no whole header.
+Each function takes the bytes of a file, and raises ValueError, LookupError or struct.error where
+they are no whole header.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from generalad.image_formats.header import Header, refused, several
 
 _AS_RGB = "convert it to RGB"
+_DEFLATE = 1100  # of zlib: 1032 bytes out of one
+_A_BIT_A_BLOCK = 1100  # of JPEG: a block has 64 pixels, and up to four in a unit of thin colours
 _MOST_SCANS = 100  # encoders make about ten; thousands only keep a decoder busy
 
 
@@ -30,7 +32,8 @@ def png(data: bytes) -> Header:
                 return several("animated PNG", frames)
         transparent |= kind == b"tRNS"
         position += size + 12
-    return Header("PNG", width, height, max(bits, 8), 6 if bits > 8 else 3, alpha=transparent)
+    memory, packing = 6 if bits > 8 else 3, 8 / max(bits, 1) * _DEFLATE
+    return Header("PNG", width, height, max(bits, 8), memory, packing, alpha=transparent)
 
 
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])")
@@ -66,7 +69,7 @@ def jpeg(data: bytes) -> Header:
         memory += 2 * _share_of_samples(data[frame + 8 : frame + 8 + 3 * colours])
         if data.count(b"\xff\xda") > _MOST_SCANS:
             return refused("JPEG", f"JPEG of more than {_MOST_SCANS} scans", "save it again")
-    return Header("JPEG", width, height, 8, memory, lossy=True)
+    return Header("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK, lossy=True)
 
 
 def _share_of_samples(components: bytes) -> float:
@@ -205,7 +208,7 @@ def _properties(
 ) -> Iterator[tuple[bytes, int, int]]:
     """The boxes of meta/iprp/ipco."""
     for names in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
-        start, end = next((begin, end) for kind, begin, end in boxes if kind == names[0])
+        start, end = {kind: (begin, end) for kind, begin, end in reversed(boxes)}[names[0]]
         boxes = list(_boxes(data, start + names[1], end))
     yield from boxes
 

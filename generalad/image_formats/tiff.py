@@ -6,6 +6,7 @@ min-is-white of 16 bits. Pages beside the first are looked at only for being pag
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 
@@ -20,6 +21,9 @@ _TAGS = frozenset(
     }
 )
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # whole numbers, the only ones among these tags
+
+_PACKING = {1: 1, 5: 2000, 7: 1100, 8: 1100, 32773: 64, 32946: 1100}
+"""Bytes of pixels that one byte stands for at most, where that is known of a compression."""
 
 _MOST_PAGES = 10_000
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
@@ -70,6 +74,7 @@ def _header(tags: Tags) -> Header:
         height,
         max(bits, 8),
         6 if bits > 8 else 3,
+        _PACKING.get(tags.get(_COMPRESSION, (1,))[0], math.inf) * 8 / bits,
         lossy=tags.get(_COMPRESSION, (1,))[0] in (6, 7),
         alpha=extra > 0,
     )
