@@ -150,6 +150,9 @@ def _colour_table(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
+_LONGEST = 32767  # longer rows take many times the memory of their pixels
+
+
 def jpeg2000(data: bytes) -> Header:
     """Of JPEG 2000: ITU-T T.800, appendices A and I."""
     start, end, palette = 0, len(data), False
@@ -170,6 +173,8 @@ def jpeg2000(data: bytes) -> Header:
         )
     if depths[0] not in (7, 15):
         return refused("JPEG 2000", f"JPEG 2000 of {(depths[0] & 127) + 1} bits or with a sign")
+    if max(right - left, lower - upper) > _LONGEST:
+        return refused("JPEG 2000", f"JPEG 2000 with a side of more than {_LONGEST} pixels")
     memory = (6 if depths[0] == 15 else 3) + 4 * colours
     return Header(
         "JPEG 2000", right - left, lower - upper, depths[0] + 1, memory=memory, lossy=True
