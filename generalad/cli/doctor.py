@@ -139,5 +139,5 @@ def _hub() -> Finding:
         "model hub",
         False,
         "no backbone weights on this machine; they are downloaded when first needed",
-        "without a network: --weights FILE or --preset embedded",
+        "presets edge and embedded need none; for others without a network: --weights FILE",
     )

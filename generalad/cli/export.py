@@ -41,6 +41,7 @@ def export(
         str | None,
         Option(
             "Engine for other GPUs too: ampere_plus, same_compute_capability.",
+            metavar="WHICH",
             default="this GPU",
         ),
     ] = None,

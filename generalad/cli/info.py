@@ -58,7 +58,9 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
         },
         "Input and output": {
             spec["input_name"]: f"uint8 (B, {height}, {width}, 3) RGB, resized by {spec['resize']}",
-            spec["output_names"][0]: f"float32 (B,), mean of the {spec['top_k']} largest patches",
+            spec["output_names"][0]: (
+                f"float32 (B,), mean of the largest patches: {spec['top_k'] or 'all'}"
+            ),
             spec["output_names"][1]: f"float32 (B, {_list(spec['map_size'])})",
         },
         "Decision": {

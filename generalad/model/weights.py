@@ -175,7 +175,7 @@ def find_on_hub(body: nn.Module, name: str) -> Path:
             f"the weights of {name} are not on this machine and the model hub cannot be reached"
             f" ({_reason(error)})",
             remedy="give --weights FILE (from a machine that can download it), or try"
-            " --preset embedded, which needs no download",
+            " --preset edge or --preset embedded, which need no download",
         ) from error
     raise WeightsError(
         f"{repo} on the hub holds no known weight file", remedy="give --weights FILE"

@@ -37,8 +37,8 @@ class Notification:
         data: what happened, as JSON values without secrets.
         evidence: the peak image at the end of an event, else None.
         id: of this notification; the same one twice is one delivery repeated.
-        will: what is to be told later in place of this process, should it be killed before it has
-            told a notification of that id itself.
+        if_killed: what is to be told later in place of this process, should it be killed before
+            it has told a notification of that id itself.
     """
 
     kind: NotificationKind
