@@ -123,7 +123,15 @@ class Gate:
             thresholds=(self.trained.spec.thresholds.image, spec.thresholds.image),
             precision=spec.precision,
             backend=backend,
+            good_range=self._good_range(),
         )
+
+    def _good_range(self) -> float:
+        """Of scores out of fold, where no image was held out; else 0, the images tell it."""
+        spec = self.trained.spec
+        if not spec.calibration.folds or spec.reference is None:
+            return 0.0
+        return spec.reference.scores[-1] - spec.reference.scores[0]
 
     def _speed_up(
         self, session: Session, reference: Callable[[Path, Spec], None], folder: Path

@@ -172,6 +172,7 @@ def compare(
     thresholds: tuple[float, float],
     precision: str,
     backend: str,
+    good_range: float = 0.0,
 ) -> Parity:
     """Compare the outputs of a detector and its artifact.
 
@@ -182,8 +183,10 @@ def compare(
         thresholds: on the image scores of the detector and of the artifact, each its own.
         precision: a key of `LIMITS`.
         backend: what the artifact ran on.
+        good_range: range of the scores of good images that taught nothing, where the calibration
+            images have taught the detector and may all have nearly the same score.
     """
-    units = value_range(original[0].scores), value_range(original[0].maps)
+    units = tuple(max(value_range(values), good_range) for values in original[0])
     triples = list(zip(sets, original, exported, strict=True))
     comparisons = tuple(
         _compare_set(
@@ -199,6 +202,9 @@ def compare(
     return Parity(precision, units[0], backend, comparisons)
 
 
+SAME = 1e-3
+"""Share of the range of good scores within which all scores of a set count as one."""
+
 Triple = tuple[ImageSet, Outputs, Outputs]
 """Images with what the detector and what the artifact says of them."""
 
@@ -207,7 +213,7 @@ def _compare_set(
     triple: Triple,
     *,
     ranked: Sequence[Triple],
-    units: tuple[float, float],
+    units: tuple[float, ...],
     thresholds: tuple[float, float],
     margin: float,
 ) -> Comparison:
@@ -223,7 +229,10 @@ def _compare_set(
         score_mean=float(scores.mean()),
         map_largest=float(maps.max()),
         map_mean=float(maps.mean()),
-        rank=rank_correlation(before.scores, after.scores),
+        # Scores that lie closer together than rounding moves them have no order.
+        rank=1.0
+        if value_range(before.scores) < SAME * units[0]
+        else rank_correlation(before.scores, after.scores),
         flips=int(flipped.sum()),
         flips_far=int((flipped & (distance >= margin)).sum()),
         auroc=(_auroc([(p, o) for p, o, _ in ranked]), _auroc([(p, o) for p, _, o in ranked])),

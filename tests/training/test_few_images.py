@@ -139,3 +139,14 @@ def test_the_residual_head_is_scaled_by_all_folds_together(
     with open_session(exported.path) as session:
         scores = session.run(images).scores
     assert (scores < after.image).all()
+
+
+@pytest.mark.parametrize("method", ["gaussian", "patchcore"])
+def test_a_detector_whose_images_all_score_alike_is_exported(train: Train, method: str) -> None:
+    """A memory of all patches gives its own images a score of about 0, in every precision."""
+    folder = train(tiny_config(method=method, memory_size=2000, top_k=1))
+    done = export_detector(load_detector(folder))
+    assert not done.refused and done.parity.flips == 0
+    reference = load_detector(folder).spec.reference
+    assert reference is not None
+    assert done.parity.score_range >= reference.scores[-1] - reference.scores[0]
