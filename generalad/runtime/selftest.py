@@ -243,7 +243,8 @@ def _images(spec: Spec, name: str) -> NDArray[np.uint8]:
 
 
 def _compare(spec: Spec, found: Outputs, unit: float) -> tuple[SampleCheck, ...]:
-    map_unit = value_range(found.maps)
+    # Images that taught the detector may all score alike.
+    map_unit = max(value_range(found.maps), unit if spec.calibration.folds else 0.0)
     return tuple(
         _sample(spec, golden, float(score), _peak(values), unit=unit, map_unit=map_unit)
         for golden, score, values in zip(spec.golden, found.scores, found.maps, strict=True)
