@@ -30,7 +30,7 @@ from generalad.runtime.recalibrate import recalibrate
 from generalad.runtime.selftest import selftest
 from generalad.spec import Spec
 
-CASES = 60
+CASES = 40
 """Of each kind; the longer run is a benchmark's."""
 
 

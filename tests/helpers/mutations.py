@@ -46,7 +46,10 @@ def mutated_json(value: Any, rng: random.Random) -> tuple[str, str]:
         return text[:place] + new + text[place + rng.randrange(3) :], f"text at {place}"
     changed, said = copy.deepcopy(value), []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        place = rng.choice([path for path in _paths(changed) if path])
+        places = [path for path in _paths(changed) if path]
+        if not places:
+            break
+        place = rng.choice(places)
         holder = changed
         for step in place[:-1]:
             holder = holder[step]

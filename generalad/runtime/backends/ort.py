@@ -174,7 +174,14 @@ def _reason(error: Exception) -> str:
 
 
 def _read_spec(session: Any, path: Path) -> Spec:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        # Names that are no UTF-8 would come up whenever they are used.
+        _ = [tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())]
+    except UnicodeDecodeError as error:
+        raise ArtifactError(
+            f"{path}: damaged, its metadata are no UTF-8", remedy="copy the file again"
+        ) from error
     if text is None:
         raise ArtifactError(
             f"{path}: an ONNX file, but not one made by generalad (no {METADATA_KEY} in it)",

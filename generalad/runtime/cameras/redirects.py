@@ -91,6 +91,18 @@ def _may_follow(old: _Place, new: _Place) -> bool:
 class SameHost(urllib.request.HTTPRedirectHandler):
     """Follows redirects of HTTP on the same host; raises CameraLost at others."""
 
+    def __init__(self) -> None:
+        self._responses: list[http.client.HTTPResponse] = []
+
+    def http_response(
+        self, request: urllib.request.Request, response: http.client.HTTPResponse
+    ) -> http.client.HTTPResponse:
+        """See `urllib`: every response, before anything is made of it."""
+        self._responses.append(response)
+        return response
+
+    https_response = http_response
+
     def redirect_request(
         self,
         req: urllib.request.Request,
@@ -101,7 +113,12 @@ class SameHost(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         """See `urllib`."""
-        target_of(req.full_url, newurl)
+        try:
+            target_of(req.full_url, newurl)
+        except CameraLost:
+            for response in self._responses:  # the one that asked for the password too
+                response.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 

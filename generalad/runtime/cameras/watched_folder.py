@@ -251,7 +251,7 @@ def _load(journal: Path) -> dict[str, str]:
     lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     try:
         return {str(name): str(sha256) for name, sha256 in map(json.loads, lines)}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"{journal}: does not remember a watched folder", remedy="name another file"
         ) from error

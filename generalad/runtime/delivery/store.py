@@ -33,6 +33,9 @@ CREATE TABLE wills (
 );
 """
 
+_COLUMNS = {"messages": "number, id, topic, length(payload)", "wills": "rowid, id, topic"}
+"""What is read of each row."""
+
 
 class Stored(NamedTuple):
     """A message on disk without its payload; `size` of the payload in bytes."""
@@ -64,13 +67,15 @@ class Store:
             self.start_anew()
 
     def _open(self) -> None:
-        self._db = _connect(self.path)
+        try:
+            self._db = _connect(self.path)
+        except UnicodeDecodeError as error:  # even the message about it
+            raise sqlite3.DatabaseError("damaged") from error
         try:
             _check_rows(self._db)
-        except (
-            sqlite3.OperationalError
-        ) as error:  # not the disk's: text that is none, no such table
-            raise sqlite3.DatabaseError(str(error)) from error
+        except (sqlite3.OperationalError, UnicodeDecodeError) as error:
+            # Not the disk's: text that is none, or a table that is not there.
+            raise sqlite3.DatabaseError("damaged") from error
         self.name: str = self._db.execute("SELECT value FROM facts WHERE name='name'").fetchone()[0]
 
     def start_anew(self) -> None:
@@ -195,7 +200,7 @@ def _check_rows(db: sqlite3.Connection) -> None:
             f"SELECT count(*) FROM {table} WHERE kind NOT IN ({kinds}) OR typeof(id) != 'text'"
             " OR typeof(topic) != 'text' OR typeof(payload) != 'blob'"
         ).fetchone()[0]
-        for _ in db.execute(f"SELECT id, topic FROM {table}"):
+        for _ in db.execute(f"SELECT {_COLUMNS[table]} FROM {table}"):
             pass  # each text is decoded
         if wrong:
             raise sqlite3.DatabaseError("damaged")

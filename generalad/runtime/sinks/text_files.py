@@ -63,7 +63,8 @@ class PartFile:
         self._part = part_of(self._path)
         try:
             self._file = files.open_claimed(self._part)
-            self._file.truncate(0)
+            if self._file.seek(0, os.SEEK_END):  # of an earlier run; a device has no size
+                self._file.truncate(0)
         except OSError as error:
             raise files.storage_error(error, self._path) from error
         if header is not None:
