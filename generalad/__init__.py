@@ -8,8 +8,8 @@
     found = model.predict("part.png")
     found.is_anomalous, found.score, found.anomaly_map
 
-`train`, `import_checkpoint`, `export`, `evaluate`, `figure`, `infer`, `calibrate`, `selftest` and
-`bench` are the commands of `gad`, with their defaults. See docs/python.md.
+`train`, `import_checkpoint`, `export`, `evaluate`, `reproduce`, `figure`, `infer`, `calibrate`,
+`selftest` and `bench` are the commands of `gad`, with their defaults. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from generalad.prediction import Prediction
     from generalad.predictor import Predictor, load
     from generalad.preprocess import resize
+    from generalad.reproduction.reproduce import reproduce
     from generalad.runtime import infer
     from generalad.runtime.selftest import selftest
     from generalad.spec import Spec
@@ -60,6 +61,7 @@ _HOMES = {
     "load": "predictor",
     "load_config": "config",
     "open_dataset": "data.dataset",
+    "reproduce": "reproduction.reproduce",
     "resize": "preprocess",
     "selftest": "runtime.selftest",
     "train": "verbs",
@@ -88,6 +90,7 @@ __all__ = [
     "load_config",
     "open_dataset",
     "overlay",
+    "reproduce",
     "resize",
     "selftest",
     "train",

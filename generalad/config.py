@@ -70,6 +70,7 @@ class Config:
             units of the covariance there (`generalad.model.whitening`), with positions that start
             equal; the paper shows it the features themselves. Noise is added after it.
         epochs: length of the fixed schedule.
+        epoch_images: images that are drawn at random for each epoch; 0 for all of them.
         batch_size: images a step.
         lr: AdamW's learning rate; it falls on a cosine to `lr` x `lr_decay_factor`.
         lr_decay_factor: see `lr`; 1 for a constant rate.
@@ -106,6 +107,7 @@ class Config:
     dropout: float = 0.1
     whitened: bool = False
     epochs: int = 160
+    epoch_images: int = 0
     batch_size: int = 16
     lr: float = 5e-4
     lr_decay_factor: float = 0.2
@@ -136,7 +138,7 @@ class Config:
             self.image_size,
         )
         self._check_distortions()
-        for name in ("smoothing_radius", "top_k", "shots", "seed"):
+        for name in ("smoothing_radius", "top_k", "shots", "seed", "epoch_images"):
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in (
             "hidden",
@@ -188,11 +190,6 @@ class Config:
         return self.method in ("residual", "gaussian", "patchcore") and len(self.layers) == 3
 
     @property
-    def has_epochs(self) -> bool:
-        """Whether the method learns through `epochs`; the others take seconds."""
-        return self.method in ("generalad", "simplenet", "kdad")
-
-    @property
     def learns_from_views(self) -> bool:
         """Whether the head learns from views of good images and its thresholds look at them."""
         return self.method == "residual"
@@ -201,6 +198,11 @@ class Config:
     def learns_quickly(self) -> bool:
         """Whether a head can be taught several times over, see `generalad.training.few_images`."""
         return self.method in ("residual", "gaussian", "patchcore")
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether the method learns through `epochs`; the others take seconds."""
+        return self.method in ("generalad", "simplenet", "kdad")
 
     @property
     def noise_follows_features(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from generalad.predictor import open_model
 from generalad.preprocess import read_image, resize
 from generalad.progress import Progress
 from generalad.runtime import Session
+from generalad.runtime.backends.session import Outputs
 from generalad.spec import Spec
 
 _MAP_PIXELS_A_PATCH = 4  # on each axis, in every graph that is exported
@@ -90,13 +91,7 @@ def evaluate(
             maps=html is not None or any(sample.masks for sample in dataset.test),
             progress=progress,
         )
-    evaluation = measure(
-        results,
-        image_size=spec.image_size,
-        image_threshold=spec.thresholds.image,
-        pixel_threshold=spec.thresholds.pixel,
-        patch=_patch_side(spec),
-    )
+    evaluation = evaluation_of(results, spec)
     if html is not None:
         write_report(
             Path(html),
@@ -108,6 +103,37 @@ def evaluate(
             facts={"Data": str(dataset.root), **facts(spec, backend)},
         )
     return Evaluated(evaluation, results, spec, backend, differences(dataset))
+
+
+def evaluation_of(results: Sequence[ImageResult], spec: Spec) -> Evaluation:
+    """Every metric of the results of a detector or artifact on a test set."""
+    return measure(
+        results,
+        image_size=spec.image_size,
+        image_threshold=spec.thresholds.image,
+        pixel_threshold=spec.thresholds.pixel,
+        patch=_patch_side(spec),
+    )
+
+
+def results_of(
+    spec: Spec, dataset: Dataset, outputs: Iterable[Outputs], *, maps: bool = True
+) -> Iterator[ImageResult]:
+    """Results on a test set whose scores and maps are known already.
+
+    Args:
+        spec: of what gave them.
+        dataset: its test images are read only where they have masks.
+        outputs: of all test images in their order, some at a time.
+        maps: as in `score_dataset`.
+    """
+    masks = any(sample.masks for sample in dataset.test)
+    load = partial(_load, size=spec.image_size, table=dataset.saturation)
+    samples = iter(dataset.test)
+    for part in outputs:
+        batch = [next(samples) for _ in part.scores]
+        truths = load(batch)[1] if masks else [(None, ())] * len(batch)
+        yield from _results(spec, batch, truths, part, maps)
 
 
 def score_dataset(
@@ -171,22 +197,32 @@ def _score(
             if index + 1 < len(batches):
                 ahead.append(pool.submit(load, batches[index + 1]))
             outputs = session.run(images)
-            for sample, (mask, defects), score, anomaly_map in zip(
-                batch, truths, outputs.scores, outputs.maps, strict=True
-            ):
-                yield ImageResult(
-                    path=str(sample.path),
-                    label=sample.label,
-                    defective=sample.defective,
-                    score=float(score),
-                    normalised=spec.normalised(float(score)),
-                    decision=spec.is_anomalous(float(score)),
-                    map=anomaly_map if maps else anomaly_map.max(keepdims=True),
-                    mask=mask,
-                    defects=defects,
-                )
+            yield from _results(spec, batch, truths, outputs, maps)
             if progress is not None:
                 progress("scoring", min((index + 1) * batch_size, len(samples)), len(samples))
+
+
+def _results(
+    spec: Spec,
+    batch: Sequence[Sample],
+    truths: Sequence[_Truth],
+    outputs: Outputs,
+    maps: bool,
+) -> Iterator[ImageResult]:
+    for sample, (mask, defects), score, anomaly_map in zip(
+        batch, truths, outputs.scores, outputs.maps, strict=True
+    ):
+        yield ImageResult(
+            path=str(sample.path),
+            label=sample.label,
+            defective=sample.defective,
+            score=float(score),
+            normalised=spec.normalised(float(score)),
+            decision=spec.is_anomalous(float(score)),
+            map=anomaly_map if maps else anomaly_map.max(keepdims=True),
+            mask=mask,
+            defects=defects,
+        )
 
 
 _Truth = tuple[NDArray[np.bool_] | None, tuple[SaturatedPixels, ...]]

@@ -6,6 +6,7 @@ Each takes what a person would give, a preset or a folder, and calls the part th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def train(
     skip_bad: bool = False,
     device: str | None = None,
     cache: StrPath | None = None,
+    log_to: Sequence[str] = (),
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Trained:
@@ -72,6 +74,8 @@ def train(
         skip_bad: leave out unreadable images and record which.
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
+        log_to: "tensorboard", "wandb" or "mlflow", beside the log and plot in the run's folder. One
+            that fails is told to `log`, and training goes on.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour or that a public data
             set is not whole, and at its end that it learned nothing.
@@ -104,19 +108,30 @@ def train(
     name = _run_name(data, dataset, chosen=(class_name or anomalous) is not None)
     if not isinstance(config, Config):
         name = f"{name}-{preset or preset_of(method)}"
+    from generalad.monitoring.monitors import monitored
+    from generalad.training.processes import joined
     from generalad.training.train import train_detector
 
-    return train_detector(
-        dataset,
-        Path("runs") / name if out is None else Path(out),
-        settings,
-        weights=None if weights is None else Path(weights),
-        device=device,
-        skip_bad=skip_bad,
-        cache=None if cache is None else Path(cache),
-        progress=progress,
-        log=log,
-    )
+    folder = Path("runs") / name if out is None else Path(out)
+    with contextlib.ExitStack() as stack:
+        processes, device = stack.enter_context(joined(device))
+        if not processes.first:
+            progress = log = monitors = None
+        else:
+            monitors = stack.enter_context(monitored(folder, settings, log_to=log_to, log=log))
+        return train_detector(
+            dataset,
+            folder,
+            settings,
+            weights=None if weights is None else Path(weights),
+            device=device,
+            skip_bad=skip_bad,
+            cache=None if cache is None else Path(cache),
+            on_epoch=monitors,
+            processes=processes,
+            progress=progress,
+            log=log,
+        )
 
 
 def _run_name(data: StrPath | Dataset, dataset: Dataset, *, chosen: bool) -> str:

@@ -23,6 +23,7 @@ from generalad.errors import ConfigError, UsageError
 from generalad.evaluation import evaluate
 from generalad.export.export import Exported
 from generalad.localisation_figure import figure
+from generalad.reproduction.reproduce import reproduce
 from generalad.runtime import infer
 from generalad.runtime.selftest import selftest
 from generalad.verbs import calibrate, export, train
@@ -110,7 +111,8 @@ COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
     # verb, names that differ (of the command: of the verb), what only the command has
     "train": (train, {}, set()),
     "export": (export, {"format": "format"}, {"fp16", "int8", "json"}),
-    "evaluate": (evaluate, {}, {"min_image_auroc", "json"}),
+    "evaluate": (evaluate, {}, {"min_image_auroc", "json", "references"}),
+    "reproduce": (reproduce, {}, {"json"}),
     "figure": (figure, {}, set()),
     "calibrate": (calibrate, {}, {"yes", "json"}),
     "selftest": (selftest, {}, {"json"}),
@@ -120,7 +122,13 @@ COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
         {"max_slowdown", "max_p95", "max_memory", "json", "markdown", "github", "history"},
     ),
 }
-SAME = {("budget", "60s"): 60.0, ("batch", "1"): (1,), ("format", "onnx"): "onnx"}
+SAME: dict[tuple[str, object], object] = {
+    ("seeds", "0"): (0,),
+    ("classes", None): (),
+    ("budget", "60s"): 60.0,
+    ("batch", "1"): (1,),
+    ("format", "onnx"): "onnx",
+}
 """Defaults that the command has as text."""
 
 

@@ -35,6 +35,9 @@ COMMANDS = {
     "eval": Command(
         "Train", "evaluate", "Measure a detector or artifact on test images; HTML report."
     ),
+    "reproduce": Command(
+        "Train", "reproduce", "Train and measure a table of the paper, beside its numbers."
+    ),
     "figure": Command("Train", "figure", "Draw images, ground truth and maps side by side."),
     "export": Command(
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."

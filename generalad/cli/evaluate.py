@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,9 @@ def evaluate(
     weights: Annotated[
         Path | None, Option("A detector's backbone weights, if they moved.", metavar="FILE")
     ] = None,
+    references: Annotated[
+        bool, Option("Plain methods beside it, learned from DATA with the same backbone.")
+    ] = False,
     min_image_auroc: Annotated[
         float | None,
         Option("Exit 3 if the image AUROC lies below.", least=0, most=1, metavar="0.95"),
@@ -46,23 +50,23 @@ def evaluate(
 
     if artifact.is_dir():
         require_extra("evaluating a detector", "train", "torch", "timm")
+    from generalad.data.dataset import as_dataset
     from generalad.evaluation import evaluate as measure
 
-    screen = console()
+    screen, beside = console(), {}
+    dataset = as_dataset(data, class_name, anomalous=anomalous)
     with progress(screen) as shown:
-        done = measure(
-            artifact,
-            data,
-            class_name=class_name,
-            anomalous=anomalous,
-            weights=weights,
-            device=device,
-            html=html,
-            progress=shown,
-        )
+        done = measure(artifact, dataset, weights=weights, device=device, html=html, progress=shown)
+        if references:
+            require_extra("references", "train", "torch", "timm")
+            from generalad.references import evaluate_references
+
+            beside = evaluate_references(
+                artifact, dataset, weights=weights, device=device, progress=shown
+            )
     if done.incomplete:
         screen.print(f"warning: {done.incomplete}", markup=False)
-    screen.print(table(done))
+    screen.print(table(done, beside))
     if html is not None:
         screen.print(f"report: [bold]{html}[/bold]")
     print_json(
@@ -75,6 +79,11 @@ def evaluate(
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
             **done.evaluation.to_json(),
+            **(
+                {"references": {name: one.evaluation.to_json() for name, one in beside.items()}}
+                if references
+                else {}
+            ),
         },
         wanted=json,
     )
@@ -107,8 +116,8 @@ def check_image_auroc(done: Evaluated, least: float) -> None:
         )
 
 
-def table(done: Evaluated) -> Table:
-    """The figures for a terminal."""
+def table(done: Evaluated, references: Mapping[str, Evaluated] | None = None) -> Table:
+    """The figures for a terminal; those of references in rows of their own below."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -132,15 +141,16 @@ def table(done: Evaluated) -> Table:
             number(kind.aupro),
             rate(kind.missed),
         )
-    grid.add_section()
-    grid.add_row(
-        "all",
-        number(found.image_auroc),
-        number(found.image_average_precision),
-        number(found.pixel_auroc),
-        number(found.aupro),
-        rate(found.misses),
-    )
+    for name, one in {"all": done, **(references or {})}.items():
+        grid.add_section()
+        grid.add_row(
+            name if name == "all" else f"all, by {name}",
+            number(one.evaluation.image_auroc),
+            number(one.evaluation.image_average_precision),
+            number(one.evaluation.pixel_auroc),
+            number(one.evaluation.aupro),
+            rate(one.evaluation.misses),
+        )
     return grid
 
 

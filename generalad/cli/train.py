@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,6 +61,10 @@ def train(
         Path | None,
         Option("Folder of the feature cache.", metavar="DIR", default="the user's cache"),
     ] = None,
+    log_to: Annotated[
+        Sequence[Literal["tensorboard", "wandb", "mlflow"]],
+        Option("A logger, beside the log and plot in the folder; may be repeated.", default="none"),
+    ] = (),
 ) -> None:
     """Learn what good looks like from a folder of good images.
 
@@ -74,6 +80,7 @@ def train(
     from generalad.verbs import train as run
 
     screen = console()
+    screen.quiet = os.environ.get("RANK", "0") != "0"  # of several processes, the first one speaks
     with progress(screen) as shown:
         trained = run(
             data,
@@ -91,6 +98,7 @@ def train(
             skip_bad=skip_bad,
             device=device,
             cache=cache,
+            log_to=log_to,
             progress=shown,
             log=lambda line: screen.print(f"warning: {line}", markup=False),
         )

@@ -128,6 +128,21 @@ def curve(
     return axes.svg(content, f"{names[1]} against {names[0]}")
 
 
+def series(points: Floats, names: tuple[str, str]) -> str:
+    """A line through points (n, 2), rising in x, between the lowest and the highest of them."""
+    (left, low), (right, high) = points.min(axis=0), points.max(axis=0)
+    if right == left:
+        left, right = left - 1, right + 1
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    axes = _Axes(720, 260, (left, right), (low - margin, high + margin), left=68)
+    ticks = nice_ticks(left, right, 8), nice_ticks(low - margin, high + margin, 5)
+    drawn = f'<path class="curve" d="{axes.path(points)}"/>'
+    if len(points) == 1:
+        drawn = f'<circle class="mark" cx="{axes.x(points[0, 0]):.1f}"'
+        drawn += f' cy="{axes.y(points[0, 1]):.1f}" r="3"/>'
+    return axes.svg([axes.frame(*ticks, *names, ""), drawn], f"{names[1]} against {names[0]}")
+
+
 def interval_bar(value: float, low: float, high: float) -> str:
     """A value and its interval on a line from 0 to 1."""
     if not np.isfinite([value, low, high]).all():

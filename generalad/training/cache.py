@@ -4,6 +4,9 @@ The backbone is frozen, so the features of an image never change. They are compu
 kept in half precision in one file for each key, and read by training from memory when they fit a
 budget and through a memory map when not. The key covers everything that determines them, so a file
 is reused by later runs and never by mistake. A pass that was interrupted goes on where it stopped.
+
+Each list of images has a folder of its own. Images that another list holds as well, told by their
+content, are copied from there: the classes of a data set share the passes, not the space on disk.
 """
 
 from __future__ import annotations
@@ -12,13 +15,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import cv2
-import filelock
 import numpy as np
 import timm
 import torch
@@ -26,13 +27,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generalad.errors import StorageError
-from generalad.files import cache_folder, make_folder, storage_error, write_json
-from generalad.model.backbone import Backbone, normalise
+from generalad.files import cache_folder
+from generalad.model.backbone import Backbone
 from generalad.model.whitening import Whitening
-from generalad.preprocess import read_image, resize
 from generalad.progress import Progress
 from generalad.spec import RESIZE_RULE
-from generalad.training.precision import autocast, feature_dtype
+from generalad.training.feature_pass import Drawing, FeaturePass
+from generalad.training.feature_store import FeatureStore
+from generalad.training.precision import feature_dtype
+from generalad.training.processes import ALONE, Processes
 
 CACHE_VERSION = 2
 
@@ -49,6 +52,8 @@ class Features:
         shares: (n, N) float16, how much of each patch a drawn defect changed, 0...1; else None.
         whitening: applied to features on their way out, where the configuration asks for it.
         spread: (D,) float32, unit of the noise in each channel; None for 1.
+        numbers: (n,) which of the training images these are, rising; None where they are all.
+        count: of all training images, where `numbers` is given.
     """
 
     values: NDArray[np.float16]
@@ -58,14 +63,23 @@ class Features:
     shares: NDArray[np.float16] | None = field(default=None, kw_only=True)
     whitening: Whitening | None = field(default=None, kw_only=True)
     spread: Tensor | None = field(default=None, kw_only=True)
+    numbers: NDArray[np.int64] | None = field(default=None, kw_only=True)
+    count: int = field(default=0, kw_only=True)
 
     def __len__(self) -> int:
-        return len(self.values)
+        """Of the training images, also of those whose features no epoch asks for."""
+        return len(self.values) if self.numbers is None else self.count
 
     def batch(
         self, indices: NDArray[np.int64], device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
-        """Features (B, N, D) and attention (B, heads, N), float32 on `device`."""
+        """Features (B, N, D) and attention (B, heads, N), float32 on `device`.
+
+        `indices` count all training images.
+        """
+        if self.numbers is not None:
+            wanted, indices = indices, np.searchsorted(self.numbers, indices)
+            assert np.array_equal(self.numbers.take(indices, mode="clip"), wanted)
         attention = None
         if self.attention is not None:
             attention = torch.from_numpy(self.attention[indices]).to(device).float()
@@ -96,6 +110,7 @@ def cached_features(
     stage: str = "features",
     drawing: Drawing | None = None,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Features:
     """Features of the images at `paths`, from the cache or computed now.
 
@@ -114,6 +129,7 @@ def cached_features(
         stage: what progress is reported under.
         drawing: draws defects into the images; the features then are of these.
         progress: called with (stage, images done, images).
+        processes: each computes its share, all on one machine; there must be room on its disk.
 
     Raises:
         DataError: an image cannot be read.
@@ -125,15 +141,21 @@ def cached_features(
         identity = {**identity, "drawing": drawing.identity()}
     count = len(paths) if drawing is None else drawing.count
     key = cache_key(hashes, identity, image_size, attention=attention, device=device)
-    store = _Store(folder / key, count=count)
-    compute = _Compute(
+    # What is drawn depends on all images, so drawn ones are not told by the content of a file.
+    contents = hashes if drawing is None else None
+    kind = cache_key([], identity, image_size, attention=attention, device=device)
+    store = FeatureStore(folder, kind, key, count=count, contents=contents)
+    compute = FeaturePass(
         backbone, paths, image_size, attention, device, batch_size, stage=stage, drawing=drawing
     )
     try:
-        with store.locked():
-            computed = store.fill(compute, progress)
-            return store.read(budget, computed)
+        with store.locked() if processes.first else contextlib.nullcontext():
+            computed = store.fill(compute, progress, processes)
+            found, in_memory = store.read(budget)
+            return _features(found, in_memory=in_memory, computed=computed)
     except StorageError:
+        if processes.count > 1:
+            raise
         shapes = compute.shapes()
         if count * sum(2 * int(np.prod(shape)) for shape in shapes.values()) > budget:
             raise
@@ -141,25 +163,6 @@ def cached_features(
         for _ in compute.into(arrays, 0, progress):
             pass
         return _features(arrays, in_memory=True, computed=count)
-
-
-class Drawing(Protocol):
-    """Draws defects into the images of a dataset."""
-
-    @property
-    def count(self) -> int:
-        """Images to make."""
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that determines what is drawn."""
-
-    def __call__(
-        self, index: int, read: Callable[[int], NDArray[np.uint8]]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Image number `index` (H, W, 3) uint8 and its mask (H, W), 1 where it was changed.
-
-        `read` gives any of the n good images at the network's input size.
-        """
 
 
 def _features(
@@ -184,9 +187,15 @@ def count_cached(
     folder: Path | None = None,
 ) -> int:
     """How many images `cached_features` would not have to compute, its arguments given."""
-    key = cache_key(hashes, identity, image_size, attention=attention, device=device)
-    store = _Store((folder or cache_folder()) / "features" / key, count=len(hashes))
-    return store.read_state()[0]
+    kind, key = (
+        cache_key(part, identity, image_size, attention=attention, device=device)
+        for part in ([], hashes)
+    )
+    folder = (folder or cache_folder()) / "features"
+    store = FeatureStore(folder, kind, key, count=len(hashes), contents=hashes)
+    done = store.read_state()[0]
+    lent = store.lent()
+    return done + sum(content in lent for content in hashes[done:])
 
 
 def channel_spread(values: NDArray[np.float16]) -> Tensor:
@@ -223,156 +232,3 @@ def cache_key(
         "libraries": [torch.__version__, timm.__version__, np.__version__],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-class _Compute:
-    """Runs the backbone over image files in order."""
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        paths: Sequence[Path],
-        image_size: tuple[int, int],
-        attention: bool,
-        device: torch.device,
-        batch_size: int,
-        *,
-        stage: str = "features",
-        drawing: Drawing | None = None,
-    ) -> None:
-        self.stage, self.drawing = stage, drawing
-        self.backbone, self.paths, self.image_size = backbone, paths, image_size
-        self.attention, self.device, self.batch_size = attention, device, batch_size
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one image's entry in each array."""
-        blank = np.zeros((1, *self.image_size, 3), np.uint8)
-        shapes = {name: array.shape[1:] for name, array in self(blank).items()}
-        return shapes if self.drawing is None else {**shapes, "shares": shapes["features"][:1]}
-
-    @torch.inference_mode()
-    def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
-        """Features, and attention if asked for, of images (B, H, W, 3) uint8 RGB."""
-        mean, std = self.backbone.mean, self.backbone.std
-        tensor = normalise(torch.from_numpy(images).to(self.device), mean, std)
-        with autocast(self.device, feature_dtype(self.device)):
-            if not self.attention:
-                return {"features": self.backbone(tensor).half().cpu().numpy()}
-            features, attention = self.backbone.features_and_attention(tensor)
-        return {
-            "features": features.half().cpu().numpy(),
-            "attention": attention.half().cpu().numpy(),
-        }
-
-    def into(
-        self, arrays: Mapping[str, NDArray[np.float16]], start: int, progress: Progress | None
-    ) -> Iterator[int]:
-        """Fill `arrays` from image `start` on; yields the number done after each batch."""
-        total = len(self.paths) if self.drawing is None else self.drawing.count
-        for first in range(start, total, self.batch_size):
-            last = min(first + self.batch_size, total)
-            if self.drawing is None:
-                batch = [self._read(index) for index in range(first, last)]
-            else:
-                drawn = [self.drawing(index, self._read) for index in range(first, last)]
-                batch = [image for image, _ in drawn]
-                arrays["shares"][first:last] = [self._shares(mask) for _, mask in drawn]
-            for name, values in self(np.stack(batch)).items():
-                arrays[name][first:last] = values
-            if progress is not None:
-                progress(self.stage, last, total)
-            yield last
-
-    def _read(self, index: int) -> NDArray[np.uint8]:
-        return resize(read_image(self.paths[index]), self.image_size)
-
-    def _shares(self, mask: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Mean of a mask (H, W) over each patch, (N,)."""
-        rows, columns = self.backbone.grid
-        shares = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
-        return np.asarray(shares, np.float16).reshape(-1)
-
-
-class _Store:
-    """One folder of the cache: arrays, how many images are done, and a lock."""
-
-    def __init__(self, folder: Path, *, count: int) -> None:
-        self.folder, self.count = folder, count
-        self.state = folder / "state.json"
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Two runs that need the same features compute them once."""
-        make_folder(self.folder)
-        try:
-            with filelock.FileLock(self.folder / ".lock"):
-                yield
-        except OSError as error:
-            raise storage_error(error, self.folder) from error
-
-    def fill(self, compute: _Compute, progress: Progress | None) -> int:
-        """Compute what is missing; returns for how many images."""
-        done, shapes = self.read_state()
-        if done == self.count:
-            return 0
-        if done == 0:
-            shapes = compute.shapes()
-            self._allocate(shapes)
-        arrays = {name: self._map(name, shape, "r+") for name, shape in shapes.items()}
-        for now in compute.into(arrays, done, progress):
-            for array in arrays.values():
-                array.flush()
-            # Written after the data, so that a kill in between costs one batch at most.
-            write_json(self.state, {"done": now, "shapes": shapes})
-        return self.count - done
-
-    def read(self, budget: int, computed: int) -> Features:
-        _, shapes = self.read_state()
-        maps = {name: self._map(name, shape, "r") for name, shape in shapes.items()}
-        if sum(array.nbytes for array in maps.values()) > budget:
-            return _features(maps, in_memory=False, computed=computed)
-        arrays = {name: np.array(array) for name, array in maps.items()}
-        return _features(arrays, in_memory=True, computed=computed)
-
-    def read_state(self) -> tuple[int, dict[str, tuple[int, ...]]]:
-        """Images done, and the shape of one image's entry in each array."""
-        try:
-            state = json.loads(self.state.read_text())
-            shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
-            for name, shape in shapes.items():
-                self._map(name, shape, "r")
-            if "features" in shapes and 0 <= state["done"] <= self.count:
-                return state["done"], shapes
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # nothing yet, or damaged: start over
-        return 0, {}
-
-    def _allocate(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        for name, shape in shapes.items():
-            path = self._path(name)
-            np.lib.format.open_memmap(
-                path, mode="w+", dtype=np.float16, shape=(self.count, *shape)
-            ).flush()
-            if not hasattr(os, "posix_fallocate"):
-                continue
-            # A memory map into a sparse file dies by a signal when the disk fills up; asking for
-            # the blocks now makes it an error instead.
-            try:
-                with path.open("rb+") as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError:
-                path.unlink()
-                raise
-
-    def _map(
-        self, name: str, shape: tuple[int, ...], mode: Any
-    ) -> np.memmap[Any, np.dtype[np.float16]]:
-        array: np.memmap[Any, np.dtype[np.float16]] = np.lib.format.open_memmap(
-            self._path(name), mode=mode
-        )
-        if array.shape != (self.count, *shape) or array.dtype != np.float16:
-            raise ValueError(f"{self._path(name)} holds something else")
-        return array
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npy"

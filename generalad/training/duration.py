@@ -62,6 +62,7 @@ def estimate(detector: Detector, config: Config, *, images: int, cached: int) ->
     with torch.random.fork_rng(devices=cuda):
         if cached < images:
             features = (images - cached) * _image_seconds(detector, device)
+        images = min(images, config.epoch_images or images)
         batch = min(config.batch_size, images)
         steps = config.epochs * (images // batch)
         return Duration(features, steps * batch * _training_seconds(detector, batch, device))

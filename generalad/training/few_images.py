@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,26 +20,11 @@ from generalad.config import Config
 from generalad.model.detector import Detector
 from generalad.model.heads import Head, build_head
 from generalad.progress import Progress
+from generalad.training.calibrated_spec import CalibrationScores
+from generalad.training.loop import OnEpoch
 from generalad.training.methods import Material, judged, teach
 
 STAGE = "calibration folds"
-
-
-@dataclass(frozen=True)
-class CalibrationScores:
-    """Scores of good images by heads that did not learn from them.
-
-    Attributes:
-        scores: (n,) raw image scores.
-        peaks: (n,) largest raw map values.
-        views: the same of a view of each image; None for methods that do not look at views.
-        folds: number of heads; 0 where the images were held out.
-    """
-
-    scores: NDArray[np.float32]
-    peaks: NDArray[np.float32]
-    views: tuple[NDArray[np.float32], NDArray[np.float32]] | None
-    folds: int
 
 
 def fit_on_all(
@@ -50,6 +34,7 @@ def fit_on_all(
     config: Config,
     *,
     device: torch.device,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[list[float], CalibrationScores]:
     """Teach a detector's head from all images, and score each by a head that did not see it.
 
@@ -59,6 +44,7 @@ def fit_on_all(
         groups: (n,) a number for the group of each image.
         config: of the run.
         device: where to compute.
+        on_epoch: told of the detector's own head.
 
     Returns:
         The losses of the detector's head, and the scores.
@@ -66,7 +52,7 @@ def fit_on_all(
     Raises:
         DataError: one group only.
     """
-    losses = teach(detector.head, material, config)
+    losses = teach(detector.head, material, config, on_epoch=on_epoch)
     with_views = config.learns_from_views
     values = [material.held_out_good().values]
     if with_views:

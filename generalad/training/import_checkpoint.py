@@ -20,8 +20,8 @@ from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
 from generalad.progress import Progress
 from generalad.spec import IMAGENET_MEAN, IMAGENET_STD, Spec, TrainingSet
+from generalad.training.calibrated_spec import calibrated_spec, score_images
 from generalad.training.split import all_for_calibration
-from generalad.training.train import calibrated_spec, score_images
 
 WEIGHTS_FILE = "backbone.safetensors"
 

@@ -13,7 +13,7 @@ from generalad.model.heads.kdad import KDADHead, squared_difference
 from generalad.progress import Progress, no_progress
 from generalad.training.cache import Features
 from generalad.training.images import Images
-from generalad.training.loop import batches, run_epochs, seeded
+from generalad.training.loop import OnEpoch, batches, run_epochs, seeded
 from generalad.training.precision import autocast, training_dtype
 from generalad.training.step import PATCHES
 
@@ -32,6 +32,7 @@ def fit_kdad(
     device: torch.device,
     checkpoint: Path | None = None,
     progress: Progress = no_progress,
+    on_epoch: OnEpoch | None = None,
     dtype: torch.dtype | None = None,
 ) -> list[float]:
     """Train the student in place; the rest of arguments, result and errors as `loop.fit`.
@@ -46,6 +47,7 @@ def fit_kdad(
         device: where to train.
         checkpoint: written after each epoch.
         progress: called with ("training", steps done, steps).
+        on_epoch: called after each epoch.
         dtype: of the student's products; default `training_dtype(device)`.
     """
     optimiser = make_optimiser(head, config)
@@ -66,7 +68,7 @@ def fit_kdad(
                 progress("training", number * len(chosen) + step + 1, config.epochs * len(chosen))
         return float(total) / len(chosen)
 
-    return run_epochs(epoch, head, optimiser, config, checkpoint=checkpoint)
+    return run_epochs(epoch, head, optimiser, config, checkpoint=checkpoint, on_epoch=on_epoch)
 
 
 def make_optimiser(head: KDADHead, config: Config) -> torch.optim.Optimizer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,35 @@ from generalad.model.discriminator import Discriminator
 from generalad.progress import Progress
 from generalad.training.cache import Features
 from generalad.training.checkpoint import load_checkpoint, save_checkpoint
+from generalad.training.processes import ALONE, Processes
 from generalad.training.step import Step
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """What is known when an epoch has ended, before its checkpoint is written.
+
+    Attributes:
+        number: of the epoch, from 1.
+        epochs: of the whole schedule.
+        loss: mean of the epoch.
+        lr: learning rate of the epoch.
+        separation: mean logit of distorted patches minus that of clean ones over the epoch; None
+            for methods without such patches.
+        unit: what `number` and `epochs` count; "step" for a method without epochs, which tells of
+            every so many steps.
+    """
+
+    number: int
+    epochs: int
+    loss: float
+    lr: float
+    separation: float | None = None
+    unit: str = "epoch"
+
+
+OnEpoch = Callable[[EpochEnd], None]
+"""Called in the training process after each epoch. After a kill it may hear of one epoch twice."""
 
 
 def fit(
@@ -29,6 +58,8 @@ def fit(
     device: torch.device,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
+    processes: Processes = ALONE,
     dtype: torch.dtype | None = None,
 ) -> list[float]:
     """Train GeneralAD's `discriminator` in place, going on from `checkpoint` where it exists.
@@ -40,6 +71,8 @@ def fit(
         device: where to train.
         checkpoint: written after each epoch.
         progress: called with ("training", epochs done, epochs).
+        on_epoch: called after each epoch.
+        processes: that train it together.
         dtype: of the step; default `training_dtype(device)`.
 
     Returns:
@@ -52,7 +85,9 @@ def fit(
     optimiser = torch.optim.AdamW(
         discriminator.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
-    step = Step(discriminator, config, device, dtype=dtype, spread=features.spread)
+    step = Step(
+        discriminator, config, device, dtype=dtype, spread=features.spread, processes=processes
+    )
 
     def epoch(number: int) -> float:
         for group in optimiser.param_groups:
@@ -60,7 +95,15 @@ def fit(
         return _epoch(step, features, optimiser, number)
 
     return run_epochs(
-        epoch, discriminator, optimiser, config, checkpoint=checkpoint, progress=progress
+        epoch,
+        discriminator,
+        optimiser,
+        config,
+        checkpoint=checkpoint,
+        progress=progress,
+        on_epoch=on_epoch,
+        separation=step.separation,
+        processes=processes,
     )
 
 
@@ -72,6 +115,9 @@ def run_epochs(
     *,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
+    separation: Callable[[], float | None] = lambda: None,
+    processes: Processes = ALONE,
 ) -> list[float]:
     """Run a fixed number of epochs; a run that was killed and called again ends the same.
 
@@ -82,6 +128,9 @@ def run_epochs(
         config: of the run.
         checkpoint: written after each epoch, and gone on from where it exists.
         progress: called with ("training", epochs done, epochs).
+        on_epoch: called after each epoch, before its checkpoint is written.
+        separation: of clean and distorted patches in the epoch that ended, see `EpochEnd`.
+        processes: of which the first writes the checkpoint.
 
     Returns:
         The mean loss of each epoch.
@@ -100,7 +149,10 @@ def run_epochs(
                 f"the loss became {losses[-1]} in epoch {number + 1}",
                 remedy="lower lr, or check the weights of the backbone",
             )
-        if checkpoint is not None:
+        if on_epoch is not None:
+            lr = float(optimiser.param_groups[0]["lr"])
+            on_epoch(EpochEnd(number + 1, config.epochs, losses[-1], lr, separation()))
+        if checkpoint is not None and processes.first:
             save_checkpoint(checkpoint, model, optimiser, losses)
         if progress is not None:
             progress("training", number + 1, config.epochs)
@@ -116,9 +168,23 @@ def learning_rate(config: Config, epoch: int) -> float:
 
 def batches(count: int, config: Config, epoch: int) -> list[NDArray[np.int64]]:
     """Which of `count` images each step of an epoch sees; an incomplete last batch is dropped."""
+    order = epoch_order(count, config, epoch)
+    size = min(config.batch_size, len(order))
+    return [order[first : first + size] for first in range(0, len(order) - size + 1, size)]
+
+
+def epoch_order(count: int, config: Config, epoch: int) -> NDArray[np.int64]:
+    """The images of an epoch, all `count` or `epoch_images` of them, in a random order."""
     order = np.random.default_rng([config.seed, epoch]).permutation(count)
-    size = min(config.batch_size, count)
-    return [order[first : first + size] for first in range(0, count - size + 1, size)]
+    return order[: config.epoch_images] if config.epoch_images else order
+
+
+def images_seen(count: int, config: Config) -> NDArray[np.int64]:
+    """Which of `count` images the whole schedule sees, in order; only these need features."""
+    if not 0 < config.epoch_images < count:
+        return np.arange(count)
+    orders = [epoch_order(count, config, epoch) for epoch in range(config.epochs)]
+    return np.unique(np.concatenate(orders))
 
 
 @contextlib.contextmanager
@@ -139,6 +205,8 @@ def _epoch(step: Step, features: Features, optimiser: torch.optim.Optimizer, epo
     total = torch.zeros((), device=step.device)
     chosen = batches(len(features), step.config, epoch)
     with seeded(step.config, epoch, step.device) as generator:
+        if step.device.type == "cuda" and step.processes.rank:  # or all would drop out alike
+            torch.cuda.manual_seed(torch.initial_seed() + step.processes.rank)
         for indices in chosen:
             batch, attention = features.batch(indices, step.device)
             optimiser.zero_grad()

@@ -27,7 +27,6 @@ from generalad.model.heads import (
 from generalad.progress import Progress
 from generalad.synth.views import Views
 from generalad.training.cache import (
-    Drawing,
     Features,
     cached_features,
     channel_spread,
@@ -35,9 +34,11 @@ from generalad.training.cache import (
     default_budget,
 )
 from generalad.training.distortions import NEEDS_ATTENTION
+from generalad.training.feature_pass import Drawing
 from generalad.training.images import Images
 from generalad.training.kdad import fit_kdad
-from generalad.training.loop import fit
+from generalad.training.loop import OnEpoch, fit, images_seen
+from generalad.training.processes import ALONE, Processes
 from generalad.training.residual import fit_residual
 from generalad.training.simplenet import fit_simplenet
 from generalad.training.synthetic_defects import DrawnDefects
@@ -61,6 +62,7 @@ class Material:
         folder: of the cache, None for the usual one.
         budget: bytes of features that may be kept in memory, None for the usual number.
         progress: told how far each part is.
+        processes: that compute features together.
     """
 
     train: Sequence[Sample]
@@ -73,10 +75,19 @@ class Material:
     folder: Path | None
     budget: int | None
     progress: Progress
+    processes: Processes = ALONE
 
     def good(self) -> Features:
-        """Features of the training images."""
-        return self._features(self.train, "features")
+        """Features of the training images, or of those that some epoch sees."""
+        numbers = self._seen()
+        found = self._features([self.train[number] for number in numbers], "features")
+        if len(numbers) == len(self.train):
+            return found
+        return dataclasses.replace(found, numbers=numbers, count=len(self.train))
+
+    def of(self, samples: Sequence[Sample], stage: str) -> Features:
+        """Features of any images whose hashes are known, in their order."""
+        return self._features(samples, stage)
 
     def images(self) -> Images:
         """The training images themselves; half the budget is theirs, features may take the rest."""
@@ -107,15 +118,22 @@ class Material:
         return DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
 
     def cached_good(self) -> int:
-        """Training images whose features are in the cache already."""
-        return count_cached(
-            [self.hashes[sample.path] for sample in self.train],
+        """Training images whose features need not be computed: known already, or never seen."""
+        seen = [self.train[number] for number in self._seen()]
+        known = count_cached(
+            [self.hashes[sample.path] for sample in seen],
             identity=self._identity(),
             image_size=self.config.image_size,
             attention=self._attention(),
             device=self.device,
             folder=self.folder,
         )
+        return len(self.train) - len(seen) + known
+
+    def _seen(self) -> NDArray[np.int64]:
+        if self.config.has_epochs:
+            return images_seen(len(self.train), self.config)
+        return np.arange(len(self.train))
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -149,6 +167,7 @@ class Material:
             stage=stage,
             drawing=drawing,
             progress=self.progress,
+            processes=self.processes,
         )
 
 
@@ -159,6 +178,7 @@ def fit_head(
     *,
     device: torch.device,
     checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> list[float]:
     """Teach a head what good images look like, in place, and set its scales on held-out ones.
 
@@ -169,6 +189,7 @@ def fit_head(
         device: where to compute.
         checkpoint: where a method that takes long keeps its state. The others take seconds once
             the features are cached, and start over.
+        on_epoch: called after each epoch, or some steps, of a method that has any.
 
     Returns:
         The mean loss of each epoch or step; empty for methods without any.
@@ -177,16 +198,18 @@ def fit_head(
         "device": device,
         "checkpoint": checkpoint,
         "progress": material.progress,
+        "on_epoch": on_epoch,
     }
     if isinstance(head, GeneralADHead):
-        return _fit_generalad(head, material.good(), config, schedule)
+        processes = material.processes
+        return _fit_generalad(head, material.good(), config, schedule, processes=processes)
     if isinstance(head, SimpleNetHead):
         return fit_simplenet(head, material.good(), config, **schedule)
     if isinstance(head, KDADHead):
         mean, std = material.backbone.mean, material.backbone.std
         features, images = material.good(), material.images()
         return fit_kdad(head, features, images, config, mean=mean, std=std, **schedule)
-    losses = teach(head, material, config)
+    losses = teach(head, material, config, on_epoch=on_epoch)
     if isinstance(head, ResidualHead):
         arrays = (material.held_out_good().values, material.held_out_views().values)
         head.fit_scales(torch.cat([judged(head, values) for values in arrays]))
@@ -194,7 +217,12 @@ def fit_head(
 
 
 def teach(
-    head: Head, material: Material, config: Config, *, only: NDArray[np.intp] | None = None
+    head: Head,
+    material: Material,
+    config: Config,
+    *,
+    only: NDArray[np.intp] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> list[float]:
     """Teach a head that learns quickly everything but its scales.
 
@@ -203,6 +231,7 @@ def teach(
         material: to learn from.
         config: of the run.
         only: numbers of the training images to learn from; None for all.
+        on_epoch: called after some steps of a method that has any.
 
     Returns:
         The loss of each step; empty for methods without any.
@@ -222,6 +251,7 @@ def teach(
             _made_of(only, of_drawn, drawn.shares),
             config,
             progress=material.progress,
+            on_epoch=on_epoch,
         )
     assert isinstance(head, (GaussianHead, PatchCoreHead))
     head.fit(_patch_features(head, good))
@@ -256,17 +286,23 @@ class _Schedule(TypedDict):
     device: torch.device
     checkpoint: Path | None
     progress: Progress
+    on_epoch: OnEpoch | None
 
 
 def _fit_generalad(
-    head: GeneralADHead, features: Features, config: Config, schedule: _Schedule
+    head: GeneralADHead,
+    features: Features,
+    config: Config,
+    schedule: _Schedule,
+    *,
+    processes: Processes,
 ) -> list[float]:
     if head.whitening is not None:
         head.whitening.fit(_patch_features(head, features.values))
         features = dataclasses.replace(features, whitening=head.whitening)
     if config.noise_follows_features:
         features = dataclasses.replace(features, spread=channel_spread(features.values))
-    return fit(head.discriminator, features, config, **schedule)
+    return fit(head.discriminator, features, config, processes=processes, **schedule)
 
 
 def _patch_features(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:

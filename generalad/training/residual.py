@@ -19,11 +19,15 @@ from generalad.config import Config
 from generalad.model.heads.residual import ResidualHead
 from generalad.model.levels import unpack
 from generalad.progress import Progress, no_progress
+from generalad.training.loop import EpochEnd, OnEpoch
 
 BATCH = 16
 """Images of a step, half of them good and half with drawn defects."""
 
 STEPS = 600
+TOLD = 20
+"""Steps after which it is said how far training is."""
+
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
 DROPPED = 0.3
 """Share of input channels that a step does not see, so that none is relied on alone."""
@@ -47,6 +51,7 @@ def fit_residual(
     config: Config,
     *,
     progress: Progress = no_progress,
+    on_epoch: OnEpoch | None = None,
 ) -> list[float]:
     """Teach the head everything but its scales, in place, on its device.
 
@@ -57,6 +62,7 @@ def fit_residual(
         shares: (m, N) how much of each patch of them changed visibly, 0...1.
         config: of the run.
         progress: told how far it is.
+        on_epoch: called after every `TOLD` steps.
 
     Returns:
         The loss of each step: the sum of the mean cross-entropies of good and defective patches.
@@ -67,7 +73,7 @@ def fit_residual(
         progress("memory", 0, 1)
         _remember(head, good, config.seed)
         progress("memory", 1, 1)
-    return _train(head, good, drawn, shares, config, progress)
+    return _train(head, good, drawn, shares, config, progress, on_epoch)
 
 
 def _some(values: NDArray[np.float16], seed: int) -> NDArray[np.float16]:
@@ -107,6 +113,7 @@ def _train(
     shares: NDArray[np.float16],
     config: Config,
     progress: Progress,
+    on_epoch: OnEpoch | None,
 ) -> list[float]:
     """The discriminators, each member with its own initial values and dropped channels."""
     network, device = head.discriminator, head.memory.vectors.device
@@ -117,7 +124,7 @@ def _train(
     labels, weights = patch_labels(torch.from_numpy(shares).float().reshape(-1, *head.grid))
     rng = np.random.default_rng([config.seed, 2])
     random = torch.Generator().manual_seed(config.seed)
-    losses = []
+    losses, separations = [], torch.zeros((), device=device)
     network.train()
     for step in range(STEPS):
         some = rng.integers(len(good_inputs), size=BATCH // 2)
@@ -131,13 +138,19 @@ def _train(
         kept[:, 2 * head.width : 2 * head.width + 2] = 1 - DROPPED  # the lengths always count
         inputs = (inputs * (kept / (1 - DROPPED))[..., None, None]).to(device)
         inputs = inputs.contiguous(memory_format=torch.channels_last)  # much faster on a CPU
-        loss = _loss(network.each(inputs), truth.to(device), weight.to(device))
+        logits, truth, weight = network.each(inputs), truth.to(device), weight.to(device)
+        loss = _loss(logits, truth, weight)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
+        separations += _separation(logits.detach(), truth, weight)
         progress("training", step + 1, STEPS)
+        if on_epoch is not None and (step + 1) % TOLD == 0:
+            mean, lr = float(np.mean(losses[-TOLD:])), float(schedule.get_last_lr()[0])
+            on_epoch(EpochEnd(step + 1, STEPS, mean, lr, float(separations) / TOLD, unit="step"))
+            separations.zero_()
     network.eval()
     return losses
 
@@ -158,6 +171,14 @@ def _loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     defects, rest = weights * truth, weights * (1 - truth)
     return (each * defects).sum() / defects.sum().clamp(min=1) + (each * rest).sum() / rest.sum()
+
+
+def _separation(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Mean logit of defects minus that of good patches, over all members."""
+    truth, weights = (part.unsqueeze(1).expand_as(logits) for part in (truth, weights))
+    defects, rest = weights * truth, weights * (1 - truth)
+    good = (logits * rest).sum() / rest.sum()
+    return (logits * defects).sum() / defects.sum().clamp(min=1) - good
 
 
 def _inputs(head: ResidualHead, *values: NDArray[np.float16]) -> Tensor:

@@ -16,7 +16,7 @@ from generalad.model.heads.simplenet import MARGIN, SimpleNetHead
 from generalad.progress import Progress
 from generalad.training.cache import Features
 from generalad.training.distortions import add_noise
-from generalad.training.loop import batches, learning_rate, run_epochs, seeded
+from generalad.training.loop import OnEpoch, batches, learning_rate, run_epochs, seeded
 
 SEEN = 32
 """Images that the unit of the noise is taken from."""
@@ -33,30 +33,42 @@ def fit_simplenet(
     device: torch.device,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> list[float]:
     """Train adaptor and discriminator in place; arguments, result and errors as `loop.fit`.
 
     All in float32: the noise is hardly larger than what bfloat16 rounds away.
     """
     optimiser = make_optimiser(head, config)
-    noise = noise_of(head, features, config, device)
+    noise, separation = noise_of(head, features, config, device), [0.0]
 
     def epoch(number: int) -> float:
         head.train()
         optimiser.param_groups[0]["lr"] = learning_rate(config, number)
-        total = torch.zeros((), device=device)
+        totals = torch.zeros(2, device=device)
         chosen = batches(len(features), config, number)
         with seeded(config, number, device) as generator:
             for indices in chosen:
                 batch, _ = features.batch(indices, device)
                 optimiser.zero_grad()
-                loss = objective(head, batch, noise, generator)
+                clean, noisy = clean_and_noisy(head, batch, noise, generator)
+                loss = margin_loss(clean, noisy)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
-                total += loss.detach()
-        return float(total) / len(chosen)
+                totals += torch.stack([loss, noisy.mean() - clean.mean()]).detach()
+        mean, separation[0] = (totals / len(chosen)).tolist()
+        return float(mean)
 
-    return run_epochs(epoch, head, optimiser, config, checkpoint=checkpoint, progress=progress)
+    return run_epochs(
+        epoch,
+        head,
+        optimiser,
+        config,
+        checkpoint=checkpoint,
+        progress=progress,
+        on_epoch=on_epoch,
+        separation=lambda: separation[0],
+    )
 
 
 def make_optimiser(head: SimpleNetHead, config: Config) -> torch.optim.Optimizer:
@@ -88,7 +100,8 @@ def noise_of(
     """
     if not config.noise_follows_features:
         return config.noise_std
-    some, _ = features.batch(np.arange(min(len(features), SEEN)), device)
+    numbers = np.arange(len(features)) if features.numbers is None else features.numbers
+    some, _ = features.batch(numbers[:SEEN], device)
     adapted: Tensor = head.adaptor(head.patch_features(some)).flatten(0, 1)
     return config.noise_std * adapted.std(dim=0)
 
@@ -101,10 +114,17 @@ def objective(
     Clean and noisy patches pass the discriminator at once, so that batch normalisation takes its
     mean and variance over both.
     """
+    return margin_loss(*clean_and_noisy(head, features, noise_std, generator))
+
+
+def clean_and_noisy(
+    head: SimpleNetHead, features: Tensor, noise_std: float | Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Scores (B, N) of clean and of noisy patches; arguments as of `objective`."""
     adapted = head.adaptor(head.patch_features(features))
     noisy = add_noise(adapted, noise_std, generator)
     clean_scores, noisy_scores = head.discriminator(torch.cat([adapted, noisy])).chunk(2)
-    return margin_loss(clean_scores, noisy_scores)
+    return clean_scores, noisy_scores
 
 
 def margin_loss(clean: Tensor, noisy: Tensor) -> Tensor:

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import platform
-from collections.abc import Sequence
+import contextlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import timm
 import torch
-from numpy.typing import NDArray
 
-from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate
 from generalad.config import Config
-from generalad.data.dataset import Dataset, Sample
+from generalad.data.dataset import Dataset
+from generalad.errors import UsageError
 from generalad.files import read_json, write_json
-from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
-from generalad.model.weights import licence_of, load_backbone
-from generalad.preprocess import read_image, resize
+from generalad.model.weights import load_backbone
 from generalad.progress import Log, Progress, no_log, no_progress
-from generalad.spec import (
-    DETECTOR_FILE,
-    RESIZE_RULE,
-    Backbone,
-    DrawnMisses,
-    Reference,
-    Spec,
-    TrainingSet,
-)
-from generalad.synth.views import views_of
-from generalad.training.drawn_misses import drawn_misses
+from generalad.spec import DETECTOR_FILE
+from generalad.training.calibrated_spec import calibrated_spec
 from generalad.training.duration import estimate
-from generalad.training.few_images import CalibrationScores, fit_on_all
+from generalad.training.few_images import fit_on_all
 from generalad.training.input_size import in_shape_of_images
+from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.methods import Material, fit_head
 from generalad.training.objective import chance_loss, chance_warning
+from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
-from generalad.training.split import Split, split_dataset
-from generalad.version import __version__
+from generalad.training.split import split_dataset
 
 HISTORY_FILE = "history.json"
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
+
+
+class EpochChoice(Protocol):
+    """Chooses another epoch than the last, as published results do."""
+
+    def watch(self, detector: Detector, weights_sha256: str) -> None:
+        """Before the first epoch: what will be trained, and the hash of its backbone's weights."""
+
+    def after(self, end: EpochEnd) -> None:
+        """After each epoch, before its checkpoint: the detector is as that epoch left it."""
+
+    def settle(self) -> dict[str, Any]:
+        """After the last: put the chosen epoch into the detector.
+
+        Returns:
+            What the spec says of it; "selection_rule" among it.
+        """
 
 
 def train_detector(
@@ -58,6 +59,9 @@ def train_detector(
     skip_bad: bool = False,
     cache: Path | None = None,
     cache_memory: int | None = None,
+    choice: EpochChoice | None = None,
+    on_epoch: OnEpoch | None = None,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Trained:
@@ -72,6 +76,10 @@ def train_detector(
         skip_bad: leave out unreadable images instead of stopping.
         cache: folder of the feature cache.
         cache_memory: bytes of features that may be kept in memory.
+        choice: of an epoch other than the last.
+        on_epoch: called after each epoch, or some steps, of a method that has any.
+        processes: that train it together, each called alike; only the first is to be given
+            `choice`, `on_epoch`, `progress` and `log`.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour or that a public data
             set is not whole, and at its end that it has learned nothing.
@@ -82,6 +90,11 @@ def train_detector(
         WeightsError: the backbone's weights are not to be had.
     """
     out, log = Path(out), log or no_log
+    if processes.count > 1 and config.method != "generalad":
+        raise UsageError(
+            f"the method {config.method} trains in one process, found {processes.count}",
+            remedy="start it without torchrun",
+        )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
@@ -93,8 +106,8 @@ def train_detector(
         "training_images": split.fingerprint(),
         "weights_sha256": weights_hash,
     }
-    with claimed(out, identity):
-        if (out / DETECTOR_FILE).exists():
+    with claimed(out, identity) if processes.first else contextlib.nullcontext():
+        if processes.share((out / DETECTOR_FILE).exists()):
             (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
             _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
@@ -112,21 +125,36 @@ def train_detector(
             folder=cache,
             budget=cache_memory,
             progress=progress or no_progress,
+            processes=processes,
         )
-        if config.has_epochs and not (out / CHECKPOINT_FILE).exists():
+        if processes.first and config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
                 detector, config, images=len(split.train), cached=material.cached_good()
             )
             if line := expected.announcement(config):
                 log(line)
+        if choice is not None:
+            choice.watch(detector, weights_hash)
+        told = _each(None if choice is None else choice.after, on_epoch)
         found = None
         if split.out_of_fold:
             groups = split.grouping.numbers(split.calibration)
-            losses, found = fit_on_all(detector, material, groups, config, device=place)
+            losses, found = fit_on_all(
+                detector, material, groups, config, device=place, on_epoch=told
+            )
         else:
             losses = fit_head(
-                detector.head, material, config, device=place, checkpoint=out / CHECKPOINT_FILE
+                detector.head,
+                material,
+                config,
+                device=place,
+                checkpoint=out / CHECKPOINT_FILE,
+                on_epoch=told,
             )
+        if not processes.first:
+            processes.wait()
+            return load_detector(out, weights=weights, device=place)
+        selection = {"selection_rule": SELECTION_RULE} if choice is None else choice.settle()
         spec, images = calibrated_spec(
             detector.eval(),
             split,
@@ -135,165 +163,34 @@ def train_detector(
             weights_hash=weights_hash,
             progress=progress,
         )
-        history: dict[str, Any] = {"loss": losses}
-        if config.method in ("generalad", "simplenet"):
-            history["chance"] = chance_loss(config)
-            if warning := chance_warning(losses, config):
-                history["warning"] = warning
-                log(warning)
-        write_json(out / HISTORY_FILE, history)
+        spec.metrics.update(selection)
+        _write_history(out, losses, config, log)
         save_detector(out, detector, spec, images)
         (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+        processes.wait()
     return Trained(detector, spec, out)
 
 
-def calibrated_spec(
-    detector: Detector,
-    split: Split,
-    found: CalibrationScores | None = None,
-    *,
-    source: str,
-    weights_hash: str,
-    progress: Progress | None = None,
-) -> tuple[Spec, list[NDArray[np.uint8]]]:
-    """Set the thresholds on the calibration images of a split; the record of a new detector.
-
-    Args:
-        detector: in evaluation mode.
-        split: its calibration images are scored.
-        found: their scores, where they are known; None for images that were held out.
-        source: of the backbone's weights.
-        weights_hash: of these.
-        progress: called with ("calibration", images done, images).
-
-    Returns:
-        The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size.
-    """
-    config = detector.config
-    images, sizes = read_resized(split.calibration, config.image_size)
-    found = found or _held_out_scores(detector, images, config, progress)
-    groups = split.grouping.numbers(split.calibration)
-    calibrated = calibrate(
-        found.scores,
-        found.peaks,
-        target=config.false_alarm_rate,
-        groups=groups,
-        grouping=split.grouping.what,
-        folds=found.folds,
-        source=OUT_OF_FOLD if found.folds else HELD_OUT,
-        views=found.views,
-    )
-    misses = drawn_misses(
-        lambda drawn: score_images(detector, drawn)[0],
-        images,
-        found.scores,
-        groups,
-        views=None if found.views is None else found.views[0],
-    )
-    spec = describe(
-        detector,
-        split,
-        calibrated,
-        misses,
-        reference(found.scores, list(map(statistics, images)), sizes),
-        source=source,
-        weights_hash=weights_hash,
-    )
-    return spec, images
+def _write_history(out: Path, losses: list[float], config: Config, log: Log) -> None:
+    """The losses, and a warning where they say that nothing was learned."""
+    history: dict[str, Any] = {"loss": losses}
+    if config.method in ("generalad", "simplenet"):
+        history["chance"] = chance_loss(config)
+        if warning := chance_warning(losses, config):
+            history["warning"] = warning
+            log(warning)
+    write_json(out / HISTORY_FILE, history)
 
 
-def read_resized(
-    samples: Sequence[Sample], image_size: tuple[int, int]
-) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]]]:
-    """Images (H, W, 3) uint8 RGB at the network's size, and (height, width) of the originals."""
-    images, sizes = [], []
-    for sample in samples:
-        image = read_image(sample.path)
-        sizes.append((image.shape[0], image.shape[1]))
-        images.append(resize(image, image_size))
-    return images, sizes
+def _each(*listeners: OnEpoch | None) -> OnEpoch:
+    """Calls those that there are, in order."""
 
+    def call(end: EpochEnd) -> None:
+        for listener in listeners:
+            if listener is not None:
+                listener(end)
 
-@torch.inference_mode()
-def score_images(
-    detector: Detector,
-    images: Sequence[NDArray[np.uint8]],
-    *,
-    batch_size: int = 8,
-    progress: Progress | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Raw scores (n,) and largest map values (n,) of images (H, W, 3) uint8 RGB."""
-    device = next(detector.parameters()).device
-    scores, peaks = [], []
-    for first in range(0, len(images), batch_size):
-        batch = torch.from_numpy(np.stack(images[first : first + batch_size])).to(device)
-        score, maps = detector(batch)
-        scores.append(score.cpu().numpy())
-        peaks.append(maps.amax(dim=(1, 2)).cpu().numpy())
-        if progress is not None:
-            progress("calibration", min(first + batch_size, len(images)), len(images))
-    return np.concatenate(scores), np.concatenate(peaks)
-
-
-def _held_out_scores(
-    detector: Detector,
-    images: Sequence[NDArray[np.uint8]],
-    config: Config,
-    progress: Progress | None,
-) -> CalibrationScores:
-    """Scores of held-out images, and of a view of each for methods that learn from views."""
-    scores, peaks = score_images(detector, images, progress=progress)
-    views = None
-    if config.learns_from_views:
-        views = score_images(detector, views_of(images), progress=progress)
-    return CalibrationScores(scores, peaks, views, folds=0)
-
-
-def describe(
-    detector: Detector,
-    split: Split,
-    calibrated: Calibrated,
-    misses: tuple[DrawnMisses, ...],
-    reference: Reference,
-    *,
-    source: str,
-    weights_hash: str,
-) -> Spec:
-    """The record of a freshly trained detector."""
-    config = detector.config
-    return Spec(
-        method=detector.head.title,
-        class_name=split.name,
-        image_size=config.image_size,
-        map_size=detector.map_size,
-        resize=RESIZE_RULE,
-        top_k=detector.top_k,
-        backbone=Backbone(
-            config.backbone,
-            tuple(sorted(config.layers)),
-            source,
-            weights_hash,
-            licence=licence_of(config.backbone),
-            mean=detector.backbone.mean,
-            std=detector.backbone.std,
-        ),
-        training_set=TrainingSet(
-            split.fingerprint(), len(split.train), split.skipped, split.digests()
-        ),
-        calibration=dataclasses.replace(calibrated.calibration, drawn_misses=misses),
-        thresholds=calibrated.thresholds,
-        normalisation=calibrated.normalisation,
-        metrics={"selection_rule": SELECTION_RULE},
-        provenance={
-            "generalad": __version__,
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "python": platform.python_version(),
-            "device": str(next(detector.parameters()).device),
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        },
-        reference=reference,
-    )
+    return call
 
 
 def _repeat_warning(out: Path, log: Log) -> None:

@@ -347,3 +347,43 @@ def test_images_in_the_cache_are_counted(
     assert count_cached(hashes, identity, SIZE, folder=tmp_path, **options) == len(paths)
     changed = {**identity, "mean": (0.5, 0.5, 0.5)}
     assert count_cached(hashes, changed, SIZE, folder=tmp_path, **options) == 0
+
+
+def test_images_of_another_list_are_copied_and_not_computed(
+    paths: list[Path], backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = compute(paths[:10], backbone, tmp_path, attention=True)
+    count = Counting(backbone, monkeypatch)
+    options: dict[str, Any] = {"attention": False, "device": CPU, "folder": tmp_path}
+    other = [*paths[12:], *paths[6:8], paths[0]]  # 4 new ones among 7, in another order
+    hashes = [sha256_of_file(path) for path in other]
+    assert count_cached(hashes, {"name": "tiny"}, SIZE, **{**options, "attention": True}) == 3
+    assert count_cached(hashes, {"name": "tiny"}, SIZE, **options) == 0
+    found = compute(other, backbone, tmp_path, attention=True)
+    assert (found.computed, count.images) == (4, 4)
+    np.testing.assert_array_equal(found.values[4:], whole.values[[6, 7, 0]])
+    assert found.attention is not None and whole.attention is not None
+    np.testing.assert_array_equal(found.attention[4:], whole.attention[[6, 7, 0]])
+    alone = compute(other, backbone, tmp_path / "alone", attention=True)
+    np.testing.assert_allclose(found.values, alone.values, rtol=2e-3, atol=2e-3)
+    # Of another backbone, nothing is taken.
+    assert compute(other, backbone, tmp_path, identity={"name": "other"}).computed == 7
+
+
+def test_what_a_killed_pass_has_done_is_lent(
+    paths: list[Path], backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = Counting(backbone, monkeypatch)
+    count.limit = 8
+    with pytest.raises(KeyboardInterrupt):
+        compute(paths, backbone, tmp_path)
+    count.limit = 10**9
+    assert compute(paths[::-1], backbone, tmp_path).computed == 8
+    assert compute(paths, backbone, tmp_path).computed == 0
+    assert count.images == 16
+
+
+def test_damaged_lists_lend_nothing(paths: list[Path], backbone: Backbone, tmp_path: Path) -> None:
+    compute(paths, backbone, tmp_path)
+    (store_of(tmp_path) / "images.txt").write_text("other\n")
+    assert compute(paths[:4], backbone, tmp_path).computed == 4

@@ -1,0 +1,201 @@
+"""Thresholds of a new detector from its calibration images, and the spec that records them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+
+from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate
+from generalad.config import Config
+from generalad.data.dataset import Sample
+from generalad.image_statistics import reference, statistics
+from generalad.model.detector import Detector
+from generalad.model.weights import licence_of
+from generalad.preprocess import read_image, resize
+from generalad.progress import Progress
+from generalad.spec import (
+    RESIZE_RULE,
+    Backbone,
+    DrawnMisses,
+    Reference,
+    Spec,
+    TrainingSet,
+)
+from generalad.synth.views import views_of
+from generalad.training.drawn_misses import drawn_misses
+from generalad.training.split import Split
+from generalad.version import __version__
+
+
+@dataclass(frozen=True)
+class CalibrationScores:
+    """Scores of good images by heads that did not learn from them.
+
+    Attributes:
+        scores: (n,) raw image scores.
+        peaks: (n,) largest raw map values.
+        views: the same of a view of each image; None for methods that do not look at views.
+        folds: number of heads; 0 where the images were held out.
+    """
+
+    scores: NDArray[np.float32]
+    peaks: NDArray[np.float32]
+    views: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    folds: int
+
+
+def calibrated_spec(
+    detector: Detector,
+    split: Split,
+    found: CalibrationScores | None = None,
+    *,
+    source: str,
+    weights_hash: str,
+    progress: Progress | None = None,
+) -> tuple[Spec, list[NDArray[np.uint8]]]:
+    """Set the thresholds on the calibration images of a split; the record of a new detector.
+
+    Args:
+        detector: in evaluation mode.
+        split: its calibration images are scored.
+        found: their scores, where they are known; None for images that were held out.
+        source: of the backbone's weights.
+        weights_hash: of these.
+        progress: called with ("calibration", images done, images).
+
+    Returns:
+        The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size.
+    """
+    config = detector.config
+    images, sizes = read_resized(split.calibration, config.image_size)
+    found = found or _held_out_scores(detector, images, config, progress)
+    groups = split.grouping.numbers(split.calibration)
+    calibrated = calibrate(
+        found.scores,
+        found.peaks,
+        target=config.false_alarm_rate,
+        groups=groups,
+        grouping=split.grouping.what,
+        folds=found.folds,
+        source=OUT_OF_FOLD if found.folds else HELD_OUT,
+        views=found.views,
+    )
+    misses = drawn_misses(
+        lambda drawn: score_images(detector, drawn)[0],
+        images,
+        found.scores,
+        groups,
+        views=None if found.views is None else found.views[0],
+    )
+    spec = describe(
+        detector,
+        split,
+        calibrated,
+        misses,
+        reference(found.scores, list(map(statistics, images)), sizes),
+        source=source,
+        weights_hash=weights_hash,
+    )
+    return spec, images
+
+
+def read_resized(
+    samples: Sequence[Sample], image_size: tuple[int, int]
+) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]]]:
+    """Images (H, W, 3) uint8 RGB at the network's size, and (height, width) of the originals."""
+    images, sizes = [], []
+    for sample in samples:
+        image = read_image(sample.path)
+        sizes.append((image.shape[0], image.shape[1]))
+        images.append(resize(image, image_size))
+    return images, sizes
+
+
+@torch.inference_mode()
+def score_images(
+    detector: Detector,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Raw scores (n,) and largest map values (n,) of images (H, W, 3) uint8 RGB."""
+    device = next(detector.parameters()).device
+    scores, peaks = [], []
+    for first in range(0, len(images), batch_size):
+        batch = torch.from_numpy(np.stack(images[first : first + batch_size])).to(device)
+        score, maps = detector(batch)
+        scores.append(score.cpu().numpy())
+        peaks.append(maps.amax(dim=(1, 2)).cpu().numpy())
+        if progress is not None:
+            progress("calibration", min(first + batch_size, len(images)), len(images))
+    return np.concatenate(scores), np.concatenate(peaks)
+
+
+def _held_out_scores(
+    detector: Detector,
+    images: Sequence[NDArray[np.uint8]],
+    config: Config,
+    progress: Progress | None,
+) -> CalibrationScores:
+    """Scores of held-out images, and of a view of each for methods that learn from views."""
+    scores, peaks = score_images(detector, images, progress=progress)
+    views = None
+    if config.learns_from_views:
+        views = score_images(detector, views_of(images), progress=progress)
+    return CalibrationScores(scores, peaks, views, folds=0)
+
+
+def describe(
+    detector: Detector,
+    split: Split,
+    calibrated: Calibrated,
+    misses: tuple[DrawnMisses, ...],
+    reference: Reference,
+    *,
+    source: str,
+    weights_hash: str,
+) -> Spec:
+    """The record of a freshly trained detector."""
+    config = detector.config
+    return Spec(
+        method=detector.head.title,
+        class_name=split.name,
+        image_size=config.image_size,
+        map_size=detector.map_size,
+        resize=RESIZE_RULE,
+        top_k=detector.top_k,
+        backbone=Backbone(
+            config.backbone,
+            tuple(sorted(config.layers)),
+            source,
+            weights_hash,
+            licence=licence_of(config.backbone),
+            mean=detector.backbone.mean,
+            std=detector.backbone.std,
+        ),
+        training_set=TrainingSet(
+            split.fingerprint(), len(split.train), split.skipped, split.digests()
+        ),
+        calibration=dataclasses.replace(calibrated.calibration, drawn_misses=misses),
+        thresholds=calibrated.thresholds,
+        normalisation=calibrated.normalisation,
+        metrics={},
+        provenance={
+            "generalad": __version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+            "device": str(next(detector.parameters()).device),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        },
+        reference=reference,
+    )
