@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
 import sqlite3
@@ -83,9 +84,9 @@ def test_commands_on_mutated_specs(
     for number in range(CASES // 3):
         text, what = mutated_json(record, rng)
         path = make_artifact(tmp_path, metadata=text)
-        check(lambda path=path: selftest(path, threads=1), f"selftest {number}: {what}")
+        check(functools.partial(selftest, path, threads=1), f"selftest {number}: {what}")
         check(
-            lambda path=path: recalibrate(path, [str(tmp_path / "good")], threads=1).to_dict(),
+            functools.partial(recalibrate, path, [str(tmp_path / "good")], threads=1),
             f"calibrate {number}: {what}",
         )
 
@@ -195,10 +196,7 @@ def test_the_memory_of_a_watched_folder(tmp_path: Path) -> None:
         journal.write_bytes(data)
 
         def use() -> None:
-            with contextlib.closing(
-                WatchedFolder(tmp_path / "in", journal=journal).read()
-            ) as found:
-                next(found)
+            next(iter(WatchedFolder(tmp_path / "in", journal=journal).read()))
 
         check(use, f"case {number}: {what}")
 

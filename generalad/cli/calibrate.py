@@ -141,7 +141,8 @@ def in_words(proposal: Proposal) -> str:
 
 def _missed(kind: str, found: Misses) -> tuple[str, str, str]:
     """A row: how many defects both thresholds call good."""
-    return (f"{kind} defects missed", *(f"{n} of {found.defects}" for n in (found.old, found.new)))
+    of = f"of {found.defects}"
+    return f"{kind} defects missed", f"{found.old} {of}", f"{found.new} {of}"
 
 
 def warnings(proposal: Proposal) -> list[str]:

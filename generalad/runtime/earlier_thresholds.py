@@ -32,7 +32,7 @@ def earlier(spec: Spec) -> Spec:
     try:
         *rest, last = history
         before: dict[str, Any] = last["before"]
-        kept = {
+        kept: dict[str, Any] = {
             "thresholds": records.convert(before["thresholds"], Thresholds),
             "calibration": records.convert(before["calibration"], Calibration),
         }

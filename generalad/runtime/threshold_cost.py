@@ -47,7 +47,7 @@ def missed_drawn(
 ) -> Misses:
     """Of defects drawn on good images (H, W, 3) uint8 RGB of the network's input size."""
     count = min(max(len(images), LEAST), MOST)
-    places = np.resize(np.random.default_rng(0).permutation(len(images)), count)
+    places = np.resize(np.random.default_rng(0).permutation(len(images)), count).tolist()
     drawn = [with_defect(images[place], index)[0] for index, place in enumerate(places)]
     return missed([score(image) for image in drawn], old, new)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -131,7 +131,7 @@ def test_cut_off_videos_are_known(
     assert last.image is None and "cut off or damaged" in str(last.error)
 
 
-TURNS = {
+TURNS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
     "0": ((1, 0, 0, 1), lambda image: image),
     "90": ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
     "180": ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
@@ -152,7 +152,7 @@ def test_frames_are_upright_and_not_mirrored(tmp_path: Path, turn: str, suffix: 
     frames = read(write(tmp_path / f"v{suffix}", EVEN[:5], matrix=matrix))
     for number, frame in enumerate(frames):
         assert frame.image is not None
-        wanted = expected(shade(number)).astype(int)
+        wanted = np.asarray(expected(shade(number)), int)
         assert frame.image.shape == wanted.shape
         assert np.abs(frame.image.astype(int) - wanted).mean() < 6
 

@@ -165,8 +165,8 @@ class _Finite:
 
     def wait_for(self, frame: VideoFrame) -> None:
         """Until a frame is due; late ones are at once."""
-        base = frame.time_base
-        due = self._times.next(None if frame.pts is None else float(frame.pts * base))
+        stamp, base = frame.pts, frame.time_base
+        due = self._times.next(None if stamp is None or base is None else float(stamp * base))
         if self._began is None:
             self._began = time.monotonic() - due
         wait = self._began + due - time.monotonic()

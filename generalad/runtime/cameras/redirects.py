@@ -119,7 +119,7 @@ class SameHost(urllib.request.HTTPRedirectHandler):
             for response in self._responses:  # the one that asked for the password too
                 response.close()
             raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def rtsp_address(address: str, *, timeout: float) -> str:

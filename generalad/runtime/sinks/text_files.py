@@ -138,9 +138,10 @@ class LogFile:
             self.lost += 1
             if not self._in_trouble:
                 self._in_trouble = True
-                if isinstance(error, OSError):
-                    error = files.storage_error(error, self._path)
-                message = error.message
+                known = (
+                    files.storage_error(error, self._path) if isinstance(error, OSError) else error
+                )
+                message = known.message
                 self._log(f"{message}; lines are lost until it can be written")
             return
         if self._in_trouble:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -114,5 +115,5 @@ def upright_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.
 
 def matrix_of(frame: VideoFrame) -> Matrix | None:
     """The display matrix that travels with a frame."""
-    found = frame.side_data.get("DISPLAYMATRIX")
+    found: Any = frame.side_data.get("DISPLAYMATRIX")
     return None if found is None else parse_matrix(bytes(found))

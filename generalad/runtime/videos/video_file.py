@@ -80,9 +80,9 @@ class VideoFile:
             damaged = 0
             yield self._frame(index, times.next(stamp), image, None, rate)
             index += 1
-        error = self._why_not_whole(reader, times, index, rate, damaged=damaged > 0)
-        if error is not None:
-            yield self._frame(index, times.last, None, error, rate)
+        why = self._why_not_whole(reader, times, index, rate, damaged=damaged > 0)
+        if why is not None:
+            yield self._frame(index, times.last, None, why, rate)
 
     def _why_not_whole(
         self, reader: _Reader, times: FrameTimes, index: int, rate: float, *, damaged: bool

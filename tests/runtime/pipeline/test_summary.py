@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from generalad.decision import Milliseconds, Result
-from generalad.runtime.pipeline import summary
 from generalad.runtime.pipeline.summary import Tally
 
 RESULT = Result("line", 0, 0.0, "", 1.0, 0.5, True, (), Milliseconds())
@@ -16,7 +15,7 @@ def test_pauses_of_cameras_do_not_count(
     monkeypatch: pytest.MonkeyPatch, pauses: bool, rate: float
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(summary.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     tally = Tally(pauses=pauses)
     for _ in range(2):
         now[0] += 300.0  # a camera that is down
@@ -32,7 +31,7 @@ def test_pauses_of_cameras_do_not_count(
 
 def test_a_frame_on_its_way_is_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(summary.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     tally = Tally(pauses=True)
     tally.read()
     now[0] += 60.0

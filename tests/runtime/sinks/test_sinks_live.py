@@ -198,7 +198,8 @@ def test_json_lines_of_a_killed_run_get_the_end_that_receivers_get(tmp_path: Pat
             begun += tracker.add(frame, result, anomaly_map)
         if stream == "line-2":
             begun += tracker.close("normal")
-    sink = opened(JsonLines(target))
+    sink = JsonLines(target)
+    opened(sink)
     for notification in begun:
         sink.notification(notification)
     # Killed: the file is not closed in any way that matters.
