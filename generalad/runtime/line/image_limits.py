@@ -17,8 +17,11 @@ _NO_STRUCTURE = 1.0
 _NO_COLOUR = 0.25
 """Share of the least saturation at calibration below which a camera shows no colour."""
 
-_LEAST_COLOUR = 4.0
-"""Where images have less saturation, or less between red and blue, nothing tells their colour."""
+_LEAST_SATURATION = 2.0
+"""Where calibration images have less, there is no colour to lose; without colour it is 0."""
+
+_LEAST_COLOUR = 3.0
+"""Least difference of red and blue to tell by; codecs shift grey by one or two."""
 
 
 class Fault(NamedTuple):
@@ -137,7 +140,7 @@ def _colour(found: Statistics, reference: Reference) -> Fault | None:
     if "saturation" not in known:
         return None
     least = known["saturation"][0]
-    if least >= _LEAST_COLOUR and found.saturation < _NO_COLOUR * least:
+    if least >= _LEAST_SATURATION and found.saturation < _NO_COLOUR * least:
         return Fault(
             "colour", f"saturation {_expected(found.saturation, least)}, as without colour"
         )
