@@ -228,9 +228,7 @@ class Config:
         values = dataclasses.asdict(self)
         for key, value in changes.items():
             if key not in values:
-                raise ConfigError(
-                    f"unknown configuration key {key!r}", remedy=key_hint(key, values)
-                )
+                raise ConfigError(f"unknown configuration key {key!r}", remedy=_hint(key, values))
             if isinstance(values[key], tuple) and not isinstance(value, list | tuple):
                 value = [value]
             values[key] = value * 2 if key == "image_size" and len(value) == 1 else value
@@ -247,6 +245,32 @@ class Config:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
         }
+
+
+_OTHER_NAMES = {
+    "lr": "learning_rate learningrate initial_lr base_lr step_size",
+    "batch_size": "batch batchsize bs minibatch train_batch_size",
+    "epochs": "epoch num_epochs n_epochs max_epochs iterations steps",
+    "image_size": "size resolution input_size img_size imgsz height width resize",
+    "backbone": "model encoder network arch architecture",
+    "seed": "random_seed random_state",
+    "false_alarm_rate": "fpr far false_positive_rate target alpha",
+    "calibration_fraction": "val_fraction validation_fraction val_split validation_split",
+    "shots": "k_shot few_shot num_images",
+    "group": "groups group_by",
+    "memory_size": "memory bank_size coreset",
+    "top_k": "topk k",
+    "smoothing_sigma": "sigma blur",
+}
+"""What other programs call a setting, where its name is too far from ours to be guessed."""
+
+
+def _hint(key: str, known: dict[str, Any]) -> str:
+    plain = key.strip().lower().replace("-", "_")
+    for ours, others in _OTHER_NAMES.items():
+        if plain in others.split():
+            return f"did you mean {ours}?"
+    return key_hint(key, known)
 
 
 PRESETS: dict[str, Config] = {

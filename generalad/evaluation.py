@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
+from generalad.data.masks import doubtful_masks
 from generalad.data.public_sets import differences
 from generalad.data.samples import Saturation
 from generalad.data.saturation import saturated_regions
@@ -41,6 +42,7 @@ class Evaluated:
         spec: of the artifact.
         backend: what it ran on.
         incomplete: in how far a public data set is not as it was published; empty where it is.
+        doubtful_masks: what is odd about the masks, so that pixel metrics may be wrong; or empty.
     """
 
     evaluation: Evaluation
@@ -48,6 +50,7 @@ class Evaluated:
     spec: Spec
     backend: str
     incomplete: str = ""
+    doubtful_masks: str = ""
 
 
 def evaluate(
@@ -56,6 +59,7 @@ def evaluate(
     *,
     class_name: str | None = None,
     anomalous: str | None = None,
+    all_good: bool = False,
     weights: str | Path | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -70,6 +74,7 @@ def evaluate(
         data: a dataset with test images, see docs/data.md; or what `open_dataset` returned.
         class_name: which of several classes.
         anomalous: in its place, the class that is anomalous, see `open_dataset`.
+        all_good: all images of a plain folder show good parts, see `open_dataset`.
         weights: for a detector whose backbone weights moved since training.
         device: to run on; for an exported file see `open_session`.
         threads: CPU threads, for an exported file.
@@ -81,7 +86,8 @@ def evaluate(
         DataError: no test images, or some cannot be read.
         ArtifactError: not a detector or artifact.
     """
-    dataset = as_dataset(data, class_name, anomalous=anomalous)
+    dataset = as_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
+    doubts = doubtful_masks(dataset)
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
         results = score_dataset(
@@ -100,9 +106,13 @@ def evaluate(
             title=f"{spec.class_name}: {spec.method}",
             read_image=read_image,
             pixel_threshold=spec.thresholds.pixel,
-            facts={"Data": str(dataset.root), **facts(spec, backend)},
+            facts={
+                "Data": str(dataset.root),
+                **({"Doubtful": f"{doubts}; pixel figures may be wrong"} if doubts else {}),
+                **facts(spec, backend),
+            },
         )
-    return Evaluated(evaluation, results, spec, backend, differences(dataset))
+    return Evaluated(evaluation, results, spec, backend, differences(dataset), doubts)
 
 
 def evaluation_of(results: Sequence[ImageResult], spec: Spec) -> Evaluation:

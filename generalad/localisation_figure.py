@@ -61,6 +61,7 @@ def figure(
     *,
     class_name: str | None = None,
     anomalous: str | None = None,
+    all_good: bool = False,
     rows: int = 6,
     name: Sequence[str] = (),
     device: str | None = None,
@@ -75,6 +76,7 @@ def figure(
         out: a name, to which .png and .pdf are added; or one file of either kind.
         class_name: which of several classes.
         anomalous: in its place, the class that is anomalous, see `open_dataset`.
+        all_good: all images of a plain folder show good parts, see `open_dataset`.
         rows: examples.
         name: heading of each detector; by default its method, or where two are alike its file or
             the folder of that.
@@ -98,7 +100,7 @@ def figure(
             f"{rows} rows, {len(given)} detectors, {len(name)} names",
             remedy="give at least one row and one detector, and a name for each or none",
         )
-    dataset = as_dataset(data, class_name, anomalous=anomalous)
+    dataset = as_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
     samples = choose_examples(dataset, rows)
     images = [read_image(sample.path) for sample in samples]
     specs, maps = [], []

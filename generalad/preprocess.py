@@ -8,13 +8,17 @@ found in one is valid in the others. Decided once, for every source of images:
 =====================  ===========================================================================
 8-bit                  taken as it is
 16-bit                 full range 0...65535 onto 0...255, never stretched by its own minimum and
-                       maximum; 10- or 12-bit data must fill the range before it comes here
+                       maximum; refused where all values lie below 4096, as those of 10 and 12 bits
+PGM, PPM               the largest value that the header names onto 255
 grey                   the one channel three times
 alpha                  dropped; the colour under it counts (the decoder of 8-bit TIFF has already
                        multiplied it in)
 EXIF orientation       applied
 float, 32-bit          refused: the range is not known
+other layouts          refused where the decoder is not known to be right (`image_formats`)
 cut-off file           refused, even where the decoder would fill the rest with grey
+size in the header     refused above a limit, before anything is decoded
+no regular file        refused without being read: a pipe blocks, a device has no end
 size                   stretched to the network's input, the aspect ratio is not kept; each axis is
                        area-averaged when it shrinks and linear when it grows
 =====================  ===========================================================================
@@ -23,8 +27,9 @@ size                   stretched to the network's input, the aspect ratio is not
 from __future__ import annotations
 
 import os
-import re
+import stat
 from pathlib import Path
+from typing import Any
 
 # OpenCV's own log would put decoder chatter between our one-line errors.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
@@ -35,12 +40,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
+from generalad.image_formats.accept import DAMAGED, LIMIT_SETTING, check_header, limit_bytes
+from generalad.image_formats.header import Header
+from generalad.image_formats.netpbm import decode_netpbm
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-)
+_LARGE = 48 << 20
+"""Bytes of an image that is not held twice: 16 megapixels."""
 
-_REPAIR = "replace or remove the file"
+_NARROW = 4095
+"""16-bit values up to here are taken for 10 or 12 bits: nothing is that dark in every pixel."""
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -50,15 +58,26 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         (H, W, 3) uint8, RGB, contiguous.
 
     Raises:
-        DataError: the file is missing, empty, cut off, or not an image.
+        DataError: the file is missing, empty, cut off, too large, or no image that is read.
     """
     return decode_image(read_bytes(path), name=str(path))
 
 
 def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
     """Decode an encoded image; like `read_image`, from bytes. `name` is used in errors."""
-    image = to_uint8(_decode(data, name), name=name)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    pixels, largest = _decode(data, check_header(data, name), name)
+    return _bgr_to_rgb(to_uint8(pixels, largest=largest, name=name))
+
+
+def _bgr_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Of a large image in its own memory, some rows at a time."""
+    if image.size <= _LARGE:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    rows = max(1, _LARGE // (8 * image[0].size))
+    for top in range(0, len(image), rows):
+        part = image[top : top + rows]
+        part[:] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
@@ -68,47 +87,128 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
 
 def decode_mask(data: bytes, *, name: str = "mask") -> NDArray[np.bool_]:
     """Decode an encoded mask; like `read_mask`, from bytes."""
-    # Before the reduction to 8 bits, which would make small 16-bit values black.
-    return np.asarray(_decode(data, name).max(axis=2) > 0)
+    return np.asarray(decode_mask_values(data, name=name) > 0)
+
+
+def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[Any]:
+    """(H, W) uint8 or uint16: how bright a mask is, or how opaque where it is partly transparent.
+
+    Raises:
+        DataError: as `read_image`; or what is opaque is partly black, so that both could be meant.
+    """
+    header = check_header(data, name)
+    # Not brought to 8 bits, which would make small 16-bit values black.
+    values = np.asarray(_decode(data, header, name)[0].max(axis=2))
+    if not header.alpha:
+        return values
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim < 3 or pixels.shape[2] != 4:
+        return values
+    opaque = np.asarray(pixels[..., 3])
+    if opaque.min() == opaque.max():
+        return values
+    shown = values[opaque > 0] if opaque.shape == values.shape else values
+    if shown.min() == 0 and shown.max() > 0:
+        raise DataError(
+            f"{name}: the mask is partly transparent and partly black, either could be meant",
+            remedy="save it as PNG in black and white, without transparency",
+        )
+    return opaque
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The content of a file; its absence is an error of the same form as a damaged image."""
+    """The content of an image file; what is wrong with it is an error as of a damaged image.
+
+    Raises:
+        DataError: it is missing, cannot be opened, is no regular file, or is larger than any image
+            at the limit.
+    """
+    limit = limit_bytes()
     try:
-        return Path(path).read_bytes()
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _no_file(path)
+        # Where it was replaced in between: a pipe is opened without waiting for its other end.
+        descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise _no_file(path)
+            data = b"" if found.st_size > limit else file.read(found.st_size)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file", remedy="check the path") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path}: {reason}", remedy="check the file's permissions") from error
+    if found.st_size > limit:
         raise DataError(
-            f"{path}: {error.strerror}", remedy="check the file's permissions"
-        ) from error
+            f"{path}: a file of {found.st_size / 1e6:.0f} MB, expected at most"
+            f" {limit / 1e6:.0f} MB",
+            remedy=f"make the image smaller, or set {LIMIT_SETTING} higher in the environment",
+        )
+    return data
 
 
-def _decode(data: bytes, name: str) -> NDArray[np.generic]:
-    """Decode to (H, W, 3) BGR in the depth of the file."""
-    if not data:
-        raise DataError(f"{name}: the file is empty", remedy=_REPAIR)
-    if is_cut_off(data):
-        raise DataError(f"{name}: the file is cut off", remedy=_REPAIR)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _no_file(path: str | Path) -> DataError:
+    kind = "a directory" if os.path.isdir(path) else "a pipe, a device or a socket"
+    return DataError(f"{path}: {kind}, expected a file", remedy="remove it, or name another path")
+
+
+def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
+    """Decode to (H, W, 3) BGR in the depth of the file, and the value of full light."""
+    if data[:2] in _NETPBM:
+        try:
+            return decode_netpbm(data)
+        except ValueError as error:
+            raise DataError(f"{name}: damaged or cut off: {error}", remedy=DAMAGED) from error
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=_REPAIR) from error
+        raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=DAMAGED) from error
     if image is None:
-        raise DataError(f"{name}: not an image in a known 8- or 16-bit format", remedy=_REPAIR)
-    return image
+        raise DataError(
+            f"{name}: not an image in a known 8- or 16-bit format, or a damaged {header.kind}",
+            remedy=DAMAGED,
+        )
+    return image, 65535 if image.dtype == np.uint16 else 255
 
 
-def to_uint8(image: NDArray[np.generic], *, name: str = "image") -> NDArray[np.uint8]:
-    """Bring 8- or 16-bit pixels to 8 bits by their type, not by their values."""
-    if image.dtype == np.uint8:
+_NETPBM = tuple(b"P%d" % number for number in range(1, 7))
+
+
+def to_uint8(
+    image: NDArray[Any], *, largest: int | None = None, name: str = "image"
+) -> NDArray[np.uint8]:
+    """Bring 8- or 16-bit pixels to 8 bits by their type, not by their values.
+
+    Args:
+        image: uint8 or uint16.
+        largest: the value of full light; None for the largest of the type.
+        name: used in errors.
+
+    Raises:
+        DataError: another type, or 16 bits of which only the lowest 12 are used.
+    """
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"{name}: pixels are {image.dtype}, expected 8 or 16 bits",
+            remedy="convert the image to 8- or 16-bit PNG",
+        )
+    full = 255 if image.dtype == np.uint8 else 65535
+    if full == 65535 and largest in (None, full) and image.size:
+        high = int(image.max())
+        if high <= _NARROW and int(image.min()) < high:
+            raise DataError(
+                f"{name}: 16 bits, but no value above {high}: {max(high.bit_length(), 8)} bits in"
+                " 16, which would be read almost black",
+                remedy="scale the values to 0...65535 when saving, or save 8 bits",
+            )
+    if (largest or full) == 255:
         return image.astype(np.uint8, copy=False)
-    if image.dtype == np.uint16:
-        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    raise DataError(
-        f"{name}: pixels are {image.dtype}, expected 8 or 16 bits",
-        remedy="convert the image to 8- or 16-bit PNG",
-    )
+    scaled = cv2.convertScaleAbs(image, alpha=255 / (largest or full))
+    return np.asarray(scaled, np.uint8).reshape(image.shape)
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -134,41 +234,3 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 def _resize(image: NDArray[np.uint8], size: tuple[int, int], how: int) -> NDArray[np.uint8]:
     return cv2.resize(image, (size[1], size[0]), interpolation=how).astype(np.uint8, copy=False)
-
-
-def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG, PNG, BMP or WebP lacks its end; False for formats not looked into."""
-    if data.startswith(b"\xff\xd8"):
-        return _jpeg_is_cut_off(data)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _png_is_cut_off(data)
-    if data.startswith(b"BM") and len(data) >= 6:
-        return len(data) < int.from_bytes(data[2:6], "little")
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return len(data) < int.from_bytes(data[4:8], "little") + 8
-    return False
-
-
-# In the compressed data of a scan FF is followed by 00 or by a restart marker, D0 to D7.
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
-
-
-def _jpeg_is_cut_off(data: bytes) -> bool:
-    # An embedded thumbnail ends with the same marker as the image, so whole segments are skipped
-    # instead of searching for the last marker.
-    position = 2
-    while marker := _JPEG_MARKER.search(data, position):
-        if marker[1] == b"\xd9":
-            return False
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    return True
-
-
-def _png_is_cut_off(data: bytes) -> bool:
-    position = 8
-    while position < len(data):
-        kind = data[position + 4 : position + 8]
-        position += int.from_bytes(data[position : position + 4], "big") + 12
-        if kind == b"IEND":
-            return position > len(data)
-    return True

@@ -42,6 +42,7 @@ def train(
     seed: int | None = None,
     false_alarm_rate: float | None = None,
     skip_bad: bool = False,
+    all_good: bool = False,
     device: str | None = None,
     cache: StrPath | None = None,
     log_to: Sequence[str] = (),
@@ -72,13 +73,14 @@ def train(
         seed: of splits, order and noise; None for the preset's.
         false_alarm_rate: target on good parts that sets the threshold; None for the preset's.
         skip_bad: leave out unreadable images and record which.
+        all_good: all images of a plain folder show good parts, see `open_dataset`.
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
         log_to: "tensorboard", "wandb" or "mlflow", beside the log and plot in the run's folder. One
             that fails is told to `log`, and training goes on.
         progress: told how far each stage is.
-        log: told, before it starts, that a run will take more than an hour or that a public data
-            set is not whole, and at its end that it learned nothing.
+        log: told, before it starts, which folders are taken as good, that a run will take more than
+            an hour or that a public data set is not whole, and at its end that it learned nothing.
 
     Raises:
         ConfigError: unknown preset, setting or value.
@@ -103,8 +105,13 @@ def train(
     }
     settings = settings.replaced({key: x for key, x in changes.items() if x is not None})
     dataset = as_dataset(
-        data if isinstance(data, Dataset) else Path(data), class_name, anomalous=anomalous
+        data if isinstance(data, Dataset) else Path(data),
+        class_name,
+        anomalous=anomalous,
+        all_good=all_good,
     )
+    if dataset.taken_as_good and log is not None:
+        log(dataset.taken_as_good)
     name = _run_name(data, dataset, chosen=(class_name or anomalous) is not None)
     if not isinstance(config, Config):
         name = f"{name}-{preset or preset_of(method)}"
@@ -150,6 +157,7 @@ def import_checkpoint(
     *,
     false_alarm_rate: float | None = None,
     skip_bad: bool = False,
+    all_good: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
     """Turn a checkpoint of somebody else into a detector, as `gad import` does.
@@ -161,6 +169,7 @@ def import_checkpoint(
         out: folder of the detector; None for runs/ and the checkpoint's name.
         false_alarm_rate: target on good parts that sets the threshold; None for the usual one.
         skip_bad: leave out unreadable images and record which.
+        all_good: all images of a plain folder show good parts, see `open_dataset`.
         progress: told how far each stage is.
 
     Raises:
@@ -179,6 +188,7 @@ def import_checkpoint(
         Path("runs") / Path(checkpoint).stem if out is None else Path(out),
         false_alarm_rate=false_alarm_rate,
         skip_bad=skip_bad,
+        all_good=all_good,
         progress=progress,
     )
 

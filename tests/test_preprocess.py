@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generalad.errors import DataError
+from generalad.image_formats.ends import is_cut_off
 from generalad.preprocess import (
     decode_image,
     decode_mask,
-    is_cut_off,
     read_image,
     read_mask,
     resize,

@@ -104,11 +104,11 @@ class Images:
     """Encoded images in memory, or a video, in an endless round."""
 
     def __init__(self, paths: list[str], videos: tuple[str, ...]) -> None:
-        from generalad.preprocess import decode_image
+        from generalad.preprocess import decode_image, read_bytes
 
         self._decode = decode_image
         self._video = paths[0] if paths[0].lower().endswith(videos) else None
-        self._data = itertools.cycle([] if self._video else [Path(p).read_bytes() for p in paths])
+        self._data = itertools.cycle([] if self._video else [read_bytes(p) for p in paths])
         self._frames: Iterator[Any] = iter(())
         self._ahead = 0
 

@@ -138,7 +138,7 @@ def _write(
 ) -> None:
     """All outputs; the table is for people and goes to stderr."""
     from generalad.bench.outputs.terminal import render
-    from generalad.cli.console import console
+    from generalad.cli.console import console, plain
 
     screen = console()
     screen.print(render(report))
@@ -161,7 +161,7 @@ def _write(
         name = f"{report.when.replace(':', '')}-{Path(report.new.name).stem}.json"
         _save(history / name, report.to_json())
         write_history(history, history / "index.html")
-        screen.print(f"history: [bold]{history / 'index.html'}[/bold]")
+        screen.print(f"history: [bold]{plain(history / 'index.html')}[/bold]")
 
 
 def _save(path: Path, text: str) -> None:

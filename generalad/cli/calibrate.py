@@ -50,7 +50,7 @@ def calibrate(
         gad calibrate model.onnx recent/ --defects scratched/ --out new.onnx
         gad calibrate model-2026-03.onnx --back --out model-again.onnx
     """
-    from generalad.cli.console import confirm, console, print_json, progress
+    from generalad.cli.console import confirm, console, plain, print_json, progress
     from generalad.errors import UsageError
     from generalad.runtime.artifact_copy import check_copy
     from generalad.runtime.recalibrate import recalibrate
@@ -83,7 +83,7 @@ def calibrate(
         return 1
     proposal.write(out)
     print_json({**proposal.to_dict(), "out": str(out)}, wanted=json)
-    screen.print(f"[bold]{out}[/bold]: written; {artifact} is as it was")
+    screen.print(f"[bold]{plain(out)}[/bold]: written; {plain(artifact)} is as it was")
     return 0
 
 

@@ -37,6 +37,13 @@ def console() -> Console:
     return SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
+def plain(value: object) -> str:
+    """A text or path as it is, for lines with styles: what looks like one in it is none."""
+    from rich.markup import escape
+
+    return escape(str(value))
+
+
 def print_json(value: Any, *, wanted: bool) -> None:
     """Write JSON to stdout if it was asked for, or if stdout leads to a file or another program."""
     if wanted or not sys.stdout.isatty():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from generalad.cli.options import Anomalous, Argument, Category, ClassName, Json, Option
+from generalad.cli.options import AllGood, Anomalous, Argument, Category, ClassName, Json, Option
 
 
 def check(
     data: Annotated[Path, Argument("Folder of images, class folder, folder of classes, or CSV.")],
     class_name: ClassName = None,
     anomalous: Anomalous = None,
+    all_good: AllGood = False,
     json: Json = False,
 ) -> int:
     """Read every file once and list what is wrong, with the remedy.
@@ -27,11 +28,12 @@ def check(
 
     screen = console()
     with progress(screen) as shown:
-        found = check_dataset(open_dataset(data, class_name, anomalous=anomalous), progress=shown)
+        dataset = open_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
+        found = check_dataset(dataset, progress=shown)
     for line in render_problems(found):
         screen.print(line, markup=False)
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
-    screen.print(f"{data}: {counts}; {len(found.errors)} errors")
+    screen.print(f"{data}: {counts}; {len(found.errors)} errors", markup=False)
     print_json(json_library.loads(found.to_json()), wanted=json)
     return 1 if found.errors else 0
 
@@ -51,14 +53,14 @@ def unpack(
         gad data unpack cifar-10 downloads data/cifar-10
         gad train data/cifar-10 --class cat
     """
-    from generalad.cli.console import console, progress
+    from generalad.cli.console import console, plain, progress
     from generalad.unpack import unpack as run
 
     screen = console()
     with progress(screen) as shown:
         done = run(data_set, root, out, progress=shown)
     screen.print(
-        f"[bold]{done.folder}[/bold]: {done.images} images, {done.written} of them written"
+        f"[bold]{plain(done.folder)}[/bold]: {done.images} images, {done.written} of them written"
     )
     screen.print(f"next: gad train {done.folder} --class {done.classes[0]}", markup=False)
 
@@ -74,7 +76,7 @@ def synth(
     video: Annotated[bool, Option("Also make a conveyor video with known defects.")] = False,
 ) -> None:
     """Make procedural industrial parts with defects and exact masks, in MVTec layout."""
-    from generalad.cli.console import console, progress
+    from generalad.cli.console import console, plain, progress
     from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 
     chosen: list[str] = list(category or CATEGORIES)
@@ -91,8 +93,10 @@ def synth(
             progress=shown,
         )
     for name in chosen:
-        screen.print(f"[bold]{out / name}[/bold]: defects {', '.join(CATEGORIES[name].defects)}")
+        screen.print(
+            f"[bold]{plain(out / name)}[/bold]: defects {', '.join(CATEGORIES[name].defects)}"
+        )
     if video:
         path = write_conveyor(out / "conveyor.mkv", category=chosen[0], seed=seed, size=size)
-        screen.print(f"[bold]{path}[/bold]: {chosen[0]} parts on a belt")
-    screen.print(f"next: gad train {out / chosen[0]} --preset embedded")
+        screen.print(f"[bold]{plain(path)}[/bold]: {chosen[0]} parts on a belt")
+    screen.print(f"next: gad train {out / chosen[0]} --preset embedded", markup=False)

@@ -24,7 +24,7 @@ def demo(
 
     Works offline with the backbone that is shipped with the package.
     """
-    from generalad.cli.console import console, progress
+    from generalad.cli.console import console, plain, progress
     from generalad.errors import require_extra
 
     require_extra("the demo", "train", "torch", "timm", "onnx", "onnxscript")
@@ -42,9 +42,11 @@ def demo(
         f"conveyor: {belt.found} of {belt.defective} defective parts found,"
         f" {belt.false_alarms} false alarms on {belt.frames - belt.defective} good ones"
     )
-    screen.print(f"[bold]{result.image}[/bold]  good parts and defects beside their heat maps")
-    screen.print(f"[bold]{first.report.parent}[/bold]  one page of figures a category")
-    screen.print(f"[bold]{belt.video}[/bold]  the conveyor, inspected")
+    screen.print(
+        f"[bold]{plain(result.image)}[/bold]  good parts and defects beside their heat maps"
+    )
+    screen.print(f"[bold]{plain(first.report.parent)}[/bold]  one page of figures a category")
+    screen.print(f"[bold]{plain(belt.video)}[/bold]  the conveyor, inspected")
     screen.print(f"done in {time.monotonic() - started:.0f} s; next, your own images:")
     screen.print("  gad train FOLDER_OF_GOOD_IMAGES")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from generalad.cli.options import Anomalous, Argument, ClassName, Json, Option
+from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Json, Option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +21,7 @@ def evaluate(
     data: Annotated[Path, Argument("Dataset with test images: folder or CSV.")],
     class_name: ClassName = None,
     anomalous: Anomalous = None,
+    all_good: AllGood = False,
     html: Annotated[
         Path | None, Option("Write a self-contained HTML report here.", metavar="FILE")
     ] = None,
@@ -45,7 +46,7 @@ def evaluate(
     Image and pixel metrics with 95 % intervals, overall and for each type of defect.
     JSON goes to stdout, the table to stderr.
     """
-    from generalad.cli.console import console, print_json, progress
+    from generalad.cli.console import console, plain, print_json, progress
     from generalad.errors import require_extra
 
     if artifact.is_dir():
@@ -54,7 +55,7 @@ def evaluate(
     from generalad.evaluation import evaluate as measure
 
     screen, beside = console(), {}
-    dataset = as_dataset(data, class_name, anomalous=anomalous)
+    dataset = as_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
     with progress(screen) as shown:
         done = measure(artifact, dataset, weights=weights, device=device, html=html, progress=shown)
         if references:
@@ -66,9 +67,15 @@ def evaluate(
             )
     if done.incomplete:
         screen.print(f"warning: {done.incomplete}", markup=False)
+    if done.doubtful_masks:
+        screen.print(
+            f"warning: {done.doubtful_masks}; pixel figures may be wrong,"
+            " gad data check names them",
+            markup=False,
+        )
     screen.print(table(done, beside))
     if html is not None:
-        screen.print(f"report: [bold]{html}[/bold]")
+        screen.print(f"report: [bold]{plain(html)}[/bold]")
     print_json(
         {
             "artifact": str(artifact),
@@ -78,6 +85,7 @@ def evaluate(
             "backend": done.backend,
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
+            "doubtful_masks": done.doubtful_masks or None,
             **done.evaluation.to_json(),
             **(
                 {"references": {name: one.evaluation.to_json() for name, one in beside.items()}}
@@ -121,6 +129,8 @@ def table(done: Evaluated, references: Mapping[str, Evaluated] | None = None) ->
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from generalad.cli.console import plain
+
     found = done.evaluation
     title = f"{found.good} good and {found.defective} defective test images, {done.backend}"
     grid = Table(
@@ -134,7 +144,7 @@ def table(done: Evaluated, references: Mapping[str, Evaluated] | None = None) ->
         grid.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for kind in found.defect_types:
         grid.add_row(
-            kind.name,
+            plain(kind.name),
             number(kind.image_auroc),
             number(kind.image_average_precision),
             number(kind.pixel_auroc),
@@ -177,7 +187,11 @@ def _caption(done: Evaluated) -> str:
         share = f" ({alarms.value:.1%}, 95 %: {alarms.low:.1%} to {alarms.high:.1%})"
     lines = [
         f"False alarms: {alarms.count} of {alarms.total}{share}, at the artifact's own threshold.",
-        f"Best F1 {best.value:.3f}, its threshold chosen on these test images.",
+        *(
+            []
+            if math.isnan(best.value)
+            else [f"Best F1 {best.value:.3f}, its threshold chosen on these test images."]
+        ),
         *_more_about_pixels(done),
         "Below each figure: 95 % interval over images.",
     ]

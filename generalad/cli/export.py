@@ -111,25 +111,34 @@ def batch_sizes(text: str | None) -> tuple[int, int] | None:
 
 def build_from_onnx(onnx: Path, out: Path | None, options: EngineOptions) -> None:
     """Build an engine on the device that will run it, which has no torch."""
-    from generalad.cli.console import console, progress
+    from generalad.cli.console import console, plain, progress
     from generalad.export.to_tensorrt import build_engine
 
     screen = console()
     with progress(screen) as shown:
         path = build_engine(onnx, out, options=options, progress=shown)
     size = path.stat().st_size / 1e6
-    screen.print(f"[bold]{path}[/bold]: {size:.1f} MB, golden samples of {onnx.name} reproduced")
+    screen.print(
+        f"[bold]{plain(path)}[/bold]: {size:.1f} MB, golden samples of {plain(onnx.name)}"
+        " reproduced"
+    )
 
 
 def show(screen: Console, done: Exported) -> None:
     """The artifact, what was refused before it, and how far it is from the detector."""
+    from generalad.cli.console import plain
+
     files = (
         [done.path, done.path.with_suffix(".bin")] if done.path.suffix == ".xml" else [done.path]
     )
     size = sum(file.stat().st_size for file in files) / 1e6
     for refused in done.refused:
-        screen.print(f"[yellow]refused[/yellow] {refused.name}: {'; '.join(refused.reasons)}")
-    screen.print(f"[bold]{done.path}[/bold]: {done.name}, {size:.1f} MB, {done.parity.backend}")
+        screen.print(
+            f"[yellow]refused[/yellow] {refused.name}: {plain('; '.join(refused.reasons))}"
+        )
+    screen.print(
+        f"[bold]{plain(done.path)}[/bold]: {done.name}, {size:.1f} MB, {done.parity.backend}"
+    )
     if done.speed_up is not None:
         screen.print(f"{done.speed_up:.2f} times as fast as fp32 on one image")
     screen.print(parity_table(done.parity))

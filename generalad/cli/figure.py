@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from generalad.cli.options import Anomalous, Argument, ClassName, Option
+from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Option
 
 
 def figure(
@@ -19,6 +19,7 @@ def figure(
     ] = Path("figure"),
     class_name: ClassName = None,
     anomalous: Anomalous = None,
+    all_good: AllGood = False,
     rows: Annotated[int, Option("Examples, one a row.", least=1)] = 6,
     name: Annotated[
         Sequence[str],
@@ -37,25 +38,28 @@ def figure(
         gad figure mvtec model.onnx --class bottle
         gad figure parts old.onnx new.onnx --name before --name after -o change.pdf
     """
-    from generalad.cli.console import console, progress
+    from generalad.cli.console import console, plain, progress
     from generalad.errors import require_extra
 
     if any(path.is_dir() for path in artifacts):
         require_extra("scoring with a detector", "train", "torch", "timm")
+    from generalad.data.dataset import open_dataset
+    from generalad.data.masks import doubtful_masks
     from generalad.localisation_figure import figure as draw
 
     screen = console()
+    dataset = open_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
+    if doubts := doubtful_masks(dataset):
+        screen.print(f"warning: {doubts}; gad data check names them", markup=False)
     with progress(screen) as shown:
         written = draw(
-            data,
+            dataset,
             artifacts,
             out,
-            class_name=class_name,
-            anomalous=anomalous,
             rows=rows,
             name=name,
             device=device,
             progress=shown,
         )
     for path in written:
-        screen.print(f"[bold]{path}[/bold]")
+        screen.print(f"[bold]{plain(path)}[/bold]")

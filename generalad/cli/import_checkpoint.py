@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from generalad.cli.options import Argument, Option
+from generalad.cli.options import AllGood, Argument, Option
 
 
 def import_checkpoint(
@@ -27,6 +27,7 @@ def import_checkpoint(
         Option("Target rate on good parts that sets the threshold.", default="0.01"),
     ] = None,
     skip_bad: Annotated[bool, Option("Leave out unreadable images and record which.")] = False,
+    all_good: AllGood = False,
 ) -> None:
     """Turn a checkpoint of somebody else into a detector.
 
@@ -38,7 +39,7 @@ def import_checkpoint(
         gad import bottle.ckpt --data bottle/more-good --out runs/bottle
     """
     from generalad.calibration import promise
-    from generalad.cli.console import console, progress
+    from generalad.cli.console import console, plain, progress
     from generalad.verbs import import_checkpoint as run
 
     screen = console()
@@ -49,14 +50,15 @@ def import_checkpoint(
             out,
             false_alarm_rate=false_alarm_rate,
             skip_bad=skip_bad,
+            all_good=all_good,
             progress=shown,
         )
     spec = trained.spec
     screen.print(
-        f"[bold]{trained.folder}[/bold]: {spec.provenance['imported']['kind']} on"
+        f"[bold]{plain(trained.folder)}[/bold]: {spec.provenance['imported']['kind']} on"
         f" {spec.backbone.name}, threshold {spec.thresholds.image:.4g} from"
         f" {spec.calibration.images} good images"
     )
     screen.print(promise(spec.calibration))
     screen.print("the promise holds if the checkpoint did not learn from these images")
-    screen.print(f"next: gad export {trained.folder}")
+    screen.print(f"next: gad export {trained.folder}", markup=False)

@@ -158,6 +158,10 @@ Anomalous = Annotated[
         metavar="NAME",
     ),
 ]
+AllGood = Annotated[
+    bool,
+    Option("All training images show good parts, whatever their folders are called."),
+]
 Json = Annotated[bool, Option("Print JSON even when stdout is a terminal.")]
 Category = Annotated[
     Sequence[Literal["washer", "fabric", "board"]],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from generalad.cli.options import Anomalous, Argument, ClassName, Option
+from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Option
 
 if TYPE_CHECKING:
     from generalad.spec import Calibration
@@ -53,6 +53,7 @@ def train(
         Option("Target rate on good parts that sets the threshold.", default="0.01"),
     ] = None,
     skip_bad: Annotated[bool, Option("Leave out unreadable images and record which.")] = False,
+    all_good: AllGood = False,
     device: Annotated[
         str | None,
         Option("cpu, cuda, …", default="a GPU if there is one", suggestions=("cpu", "cuda")),
@@ -75,7 +76,7 @@ def train(
         gad train mvtec --class bottle --preset large
     """
     from generalad.calibration import promise
-    from generalad.cli.console import console, progress
+    from generalad.cli.console import console, plain, progress
     from generalad.config import PRESET_USES, preset_of
     from generalad.verbs import train as run
 
@@ -96,6 +97,7 @@ def train(
             seed=seed,
             false_alarm_rate=false_alarm_rate,
             skip_bad=skip_bad,
+            all_good=all_good,
             device=device,
             cache=cache,
             log_to=log_to,
@@ -107,15 +109,15 @@ def train(
     calibration = spec.calibration
     skipped = f", {len(spec.training_set.skipped)} skipped" if spec.training_set.skipped else ""
     screen.print(
-        f"[bold]{folder}[/bold]: trained on {spec.training_set.images} images{skipped}, threshold"
-        f" {spec.thresholds.image:.4g} from {calibration.images} held-out good images"
+        f"[bold]{plain(folder)}[/bold]: trained on {spec.training_set.images} images{skipped},"
+        f" threshold {spec.thresholds.image:.4g} from {calibration.images} held-out good images"
     )
     if config is None:
         chosen = preset or preset_of(method)
         screen.print(f"preset {chosen}: {PRESET_USES[chosen]}", markup=False)
     if calibration.grouping:
         screen.print(f"groups: {calibration.grouping}; none is on both sides", markup=False)
-    screen.print(promise(calibration))
+    screen.print(promise(calibration), markup=False)
     if calibration.views_rate is not None:
         screen.print(
             "views of the same images in other light, focus or compression: at most"
@@ -124,7 +126,7 @@ def train(
         )
     for line in trade_off(calibration):
         screen.print(line, markup=False)
-    screen.print(f"next: gad export {folder}")
+    screen.print(f"next: gad export {folder}", markup=False)
 
 
 def trade_off(calibration: Calibration) -> list[str]:

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from generalad.data.check_masks import mask_problems, missing_masks
 from generalad.data.groups import near_copies_in_words
-from generalad.data.near_copies import near_copies, signature
+from generalad.data.inspection import InspectedFile, InspectionTask, inspect_file
+from generalad.data.near_copies import near_copies
 from generalad.data.public_sets import differences
-from generalad.data.report import ERROR, INFO, WARNING, CheckReport, Problem, render_problems
+from generalad.data.report import (
+    ERROR,
+    INFO,
+    WARNING,
+    CheckReport,
+    Problem,
+    count_of,
+    render_problems,
+)
 from generalad.data.samples import Dataset, Sample
-from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
+from generalad.image_formats.accept import IMAGE_SUFFIXES
 from generalad.parallel import map_threads
-from generalad.preprocess import IMAGE_SUFFIXES, decode_image, decode_mask, read_bytes
 from generalad.progress import Progress
 
 __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_problems"]
-
-
-@dataclass(frozen=True)
-class _File:
-    """What one reading of an image or mask showed; `error` is empty where it is readable."""
-
-    path: Path
-    error: str = ""
-    sha256: str = ""
-    shape: tuple[int, int] = (0, 0)
-    grey: bool = False
-    marked: bool = False
-    signature: NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A file to be read."""
-
-    path: Path
-    mask: bool = False
-    signed: bool = False
 
 
 def check_dataset(
@@ -63,10 +46,10 @@ def check_dataset(
     images = [sample.path for sample in samples]
     masks = sorted({mask for sample in samples for mask in sample.masks})
     good = len(dataset.train) + len(dataset.calibration)
-    tasks = [_Task(path, signed=number < good) for number, path in enumerate(images)]
-    tasks += [_Task(path, mask=True) for path in masks]
-    files: list[_File] = []
-    for file in map_threads(_inspect, tasks, workers=workers):
+    tasks = [InspectionTask(path, signed=number < good) for number, path in enumerate(images)]
+    tasks += [InspectionTask(path, mask=True) for path in masks]
+    files: list[InspectedFile] = []
+    for file in map_threads(inspect_file, tasks, workers=workers):
         files.append(file)
         if progress is not None:
             progress("check", len(files), len(tasks))
@@ -80,11 +63,12 @@ def check_dataset(
         *_repeated(dataset, seen),
         *_groups_on_both_sides(dataset),
         *_alike(copies, good),
-        *_mask_problems(dataset.test, seen, seen_masks),
-        *_missing_masks(dataset),
+        *mask_problems(dataset, seen, seen_masks),
+        *missing_masks(dataset),
         *_mixed(seen.values()),
+        *_narrow(seen.values()),
         *_ignored(dataset),
-        *(Problem("note", INFO, (), note, "nothing to do") for note in dataset.notes),
+        *_notes(dataset),
     ]
     order = (ERROR, WARNING, INFO)
     return CheckReport(
@@ -106,31 +90,13 @@ def fingerprint_of(hashes: Iterable[str]) -> str:
     return sha256_of_bytes("\n".join(sorted(hashes)).encode())
 
 
-def _inspect(task: _Task) -> _File:
-    path, content = task.path, ""
-    try:
-        data = read_bytes(path)
-        content = sha256_of_bytes(data)
-        if task.mask:
-            mask = decode_mask(data, name=str(path))
-            return _File(path, "", content, (mask.shape[0], mask.shape[1]), marked=bool(mask.any()))
-        image = decode_image(data, name=str(path))
-    except DataError as error:
-        return _File(path, error.message.removeprefix(f"{path}: "), content)
-    grey = bool(np.array_equal(image[..., 0], image[..., 1])) and bool(
-        np.array_equal(image[..., 1], image[..., 2])
-    )
-    signed = signature(image) if task.signed else None
-    return _File(path, "", content, (image.shape[0], image.shape[1]), grey, signature=signed)
-
-
 def _unlike_published(dataset: Dataset) -> Iterator[Problem]:
     if dataset.published is not None and (found := differences(dataset)):
         remedy = f"download it again from {dataset.published.page}, or give your own another name"
         yield Problem("incomplete", WARNING, (), found, remedy)
 
 
-def _unreadable(files: Iterable[_File], kind: str) -> Iterator[Problem]:
+def _unreadable(files: Iterable[InspectedFile], kind: str) -> Iterator[Problem]:
     by_reason: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         if file.error:
@@ -140,7 +106,7 @@ def _unreadable(files: Iterable[_File], kind: str) -> Iterator[Problem]:
         yield Problem(kind, ERROR, tuple(paths), reason, remedy)
 
 
-def _repeated(dataset: Dataset, seen: dict[Path, _File]) -> Iterator[Problem]:
+def _repeated(dataset: Dataset, seen: dict[Path, InspectedFile]) -> Iterator[Problem]:
     """Images of the same content: harmless, a leak, or a contradiction."""
     groups: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
     for part in ("train", "calibration", "test"):
@@ -164,9 +130,9 @@ def _repeated(dataset: Dataset, seen: dict[Path, _File]) -> Iterator[Problem]:
             yield Problem("duplicate", WARNING, paths, detail, "keep one of them")
 
 
-def _near_copies(files: Sequence[_File]) -> tuple[tuple[Path, ...], ...]:
+def _near_copies(files: Sequence[InspectedFile]) -> tuple[tuple[Path, ...], ...]:
     """Groups of readable files that are near-copies; equal files count once."""
-    first: dict[str, _File] = {}
+    first: dict[str, InspectedFile] = {}
     for file in files:
         if file.signature is not None:
             first.setdefault(file.sha256, file)
@@ -196,58 +162,11 @@ def _groups_on_both_sides(dataset: Dataset) -> Iterator[Problem]:
     split = {group: found for group, found in parts.items() if len(found) > 1}
     if split:
         paths = tuple(path for found in split.values() for path in found.values())
-        detail = f"{_count(list(split), 'group')} in several of training, calibration and test"
+        detail = f"{count_of(list(split), 'group')} in several of training, calibration and test"
         yield Problem("split group", WARNING, paths, detail, "keep each group in one of them")
 
 
-def _mask_problems(
-    samples: Sequence[Sample], seen: dict[Path, _File], masks: dict[Path, _File]
-) -> Iterator[Problem]:
-    wrong_size: list[Path] = []
-    empty: list[Path] = []
-    marked: list[Path] = []
-    for sample in samples:
-        own = [masks[path] for path in sample.masks]
-        if not own or seen[sample.path].error or any(mask.error for mask in own):
-            continue
-        wrong_size += [mask.path for mask in own if mask.shape != seen[sample.path].shape]
-        if any(mask.marked for mask in own) != sample.defective:
-            (empty if sample.defective else marked).append(sample.path)
-    if wrong_size:
-        detail = f"{_count(wrong_size, 'mask')} of another size than the image"
-        remedy = "draw masks on the images themselves"
-        yield Problem("mask size", ERROR, tuple(wrong_size), detail, remedy)
-    if marked:
-        detail = f"{_count(marked, 'good image')} whose mask marks a defect"
-        yield Problem("marked good", ERROR, tuple(marked), detail, "correct the label or the mask")
-    if empty:
-        detail = f"{_count(empty, 'defective image')} whose mask is all black"
-        yield Problem("empty mask", WARNING, tuple(empty), detail, "draw the mask or remove it")
-
-
-def _missing_masks(dataset: Dataset) -> Iterator[Problem]:
-    defective = [sample for sample in dataset.test if sample.defective]
-    without_mask = tuple(sample.path for sample in defective if not sample.masks)
-    if without_mask:
-        some = len(without_mask) < len(defective)
-        yield Problem(
-            "no mask",
-            WARNING if some else INFO,
-            without_mask,
-            f"{_count(without_mask, 'defective image')} of {len(defective)} without a mask",
-            "add masks if the location of defects is to be measured",
-        )
-    if dataset.stray_masks:
-        yield Problem(
-            "stray mask",
-            WARNING,
-            dataset.stray_masks,
-            f"{_count(dataset.stray_masks, 'mask')} without an image",
-            "name a mask like its image, or remove it",
-        )
-
-
-def _mixed(files: Iterable[_File]) -> Iterator[Problem]:
+def _mixed(files: Iterable[InspectedFile]) -> Iterator[Problem]:
     readable = [file for file in files if not file.error]
     sizes = _sizes(readable)
     if len(sizes) > 1:
@@ -259,18 +178,36 @@ def _mixed(files: Iterable[_File]) -> Iterator[Problem]:
     colour = tuple(file.path for file in readable if not file.grey)
     if grey and colour:
         rare, name = (grey, "grey") if len(grey) < len(colour) else (colour, "in colour")
-        detail = f"{_count(rare, 'image')} of {len(readable)} {name}, unlike the others"
+        detail = f"{count_of(rare, 'image')} of {len(readable)} {name}, unlike the others"
         yield Problem("mixed colour", WARNING, rare, detail, "record all with one camera setting")
+
+
+def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:
+    """16-bit images of which none uses more than 14 bits: cameras of 14 bits leave them so."""
+    deep = [file for file in files if file.deep and not file.error]
+    if deep and all(file.narrow for file in deep):
+        paths = tuple(file.path for file in deep)
+        detail = f"{count_of(paths, 'image')} of 16 bits without any value above 16383 (14 bits)"
+        remedy = "scale the values to 0...65535 when saving, or save 8 bits"
+        yield Problem("dark 16 bits", WARNING, paths, detail, remedy)
+
+
+def _notes(dataset: Dataset) -> Iterator[Problem]:
+    for note in dataset.notes:
+        yield Problem("note", INFO, (), note, "nothing to do")
+    if dataset.taken_as_good:
+        remedy = "move images of defective parts into bad/"
+        yield Problem("taken as good", INFO, (), dataset.taken_as_good, remedy)
 
 
 def _ignored(dataset: Dataset) -> Iterator[Problem]:
     images = [path for path in dataset.ignored if path.suffix.lower() in IMAGE_SUFFIXES]
     others = [path for path in dataset.ignored if path.suffix.lower() not in IMAGE_SUFFIXES]
     if images:
-        detail = f"{_count(images, 'image')} outside the layout, not used"
+        detail = f"{count_of(images, 'image')} outside the layout, not used"
         yield Problem("ignored", WARNING, tuple(images), detail, "move or remove them")
     if others:
-        detail = f"{_count(others, 'file')} without the suffix of an image"
+        detail = f"{count_of(others, 'file')} without the suffix of an image"
         yield Problem("ignored", INFO, tuple(others), detail, "nothing to do")
 
 
@@ -286,10 +223,6 @@ def _counts(dataset: Dataset, masks: int) -> dict[str, int]:
     }
 
 
-def _sizes(files: Iterable[_File]) -> dict[str, int]:
+def _sizes(files: Iterable[InspectedFile]) -> dict[str, int]:
     count = Counter(file.shape for file in files if not file.error)
     return {f"{width}x{height}": number for (height, width), number in count.most_common()}
-
-
-def _count(items: Sequence[object], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from generalad.data.folder_names import is_good_name
+from generalad.data.label_images import refuse_label_images
 from generalad.data.listing import printable
 from generalad.data.samples import GOOD, Dataset, Sample, clean_label
 from generalad.data.splits import hold_out
@@ -26,8 +28,12 @@ class _Row:
     split: str
 
 
-def open_table(path: Path) -> Dataset:
+def open_table(path: Path, *, all_good: bool = False) -> Dataset:
     """Read a .csv table with the columns path,label[,split][,mask][,group], relative to its folder.
+
+    Args:
+        path: the table.
+        all_good: all images to train on show good parts, even those that look like label images.
 
     Raises:
         DataError: the table, or one of its lines, is not as expected, or a file is missing.
@@ -44,17 +50,32 @@ def open_table(path: Path) -> Dataset:
         raise DataError(
             f"{path}: no image to train on", remedy=f'good images have the label "{GOOD}"'
         )
+    _check_labels(path, parts["test"])
+    if not all_good:
+        good = [*parts["train"], *parts["calibration"]]
+        shown = [Path(os.path.relpath(sample.path, path.parent)) for sample in good]
+        refuse_label_images(path.parent, shown, remedy="name masks in the column mask")
     train, calibration, test = (
         tuple(sorted(parts[name], key=lambda sample: sample.path.as_posix())) for name in SPLITS
     )
     return Dataset(printable(path.stem), path.parent, "table", train, calibration, test)
 
 
+def _check_labels(path: Path, test: Sequence[Sample]) -> None:
+    """Refuse a type of defect that is called by a word for good."""
+    odd = [sample for sample in test if sample.defective and is_good_name(sample.label)]
+    if odd:
+        raise DataError(
+            f"{path}: {len(odd)} images have the label {odd[0].label!r}, no type of defect",
+            remedy=f'good images have the label "{GOOD}"',
+        )
+
+
 def _rows(path: Path) -> Iterator[_Row]:
     text = _text(path)
     header = text.split("\n", 1)[0]
-    # A spreadsheet set to a language with decimal commas writes semicolons.
-    delimiter = ";" if ";" in header and "," not in header else ","
+    # Semicolons: a spreadsheet set to a language with decimal commas. Tabs: copied out of one.
+    delimiter = next((mark for mark in ",;\t" if mark in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     seen: dict[Path, int] = {}
     try:
@@ -96,9 +117,9 @@ def _row(cells: dict[str, str], folder: Path, where: str) -> _Row:
     split, mask = cells.get("split", "").lower(), cells.get("mask")
     if "split" in cells and split not in SPLITS:
         raise DataError(f"{where}: unknown split {split!r}", remedy=_REMEDY)
-    masks = (folder / mask,) if mask else ()
+    masks = (_below(folder, mask),) if mask else ()
     group = cells.get("group", "")
-    sample = Sample(folder / cells["path"], clean_label(cells["label"]), masks, group)
+    sample = Sample(_below(folder, cells["path"]), clean_label(cells["label"]), masks, group)
     if sample.defective and split in ("train", "calibration"):
         raise DataError(
             f"{where}: an image labelled {sample.label!r} in {split}",
@@ -108,6 +129,12 @@ def _row(cells: dict[str, str], folder: Path, where: str) -> _Row:
         if not os.path.isfile(file):
             raise DataError(f"{where}: {file}: no such file", remedy="paths start at the table")
     return _Row(sample, split)
+
+
+def _below(folder: Path, text: str) -> Path:
+    """The path of a file as written, or with the separators of Windows where only that exists."""
+    written, turned = folder / text, folder / text.replace("\\", "/")
+    return turned if not os.path.isfile(written) and os.path.isfile(turned) else written
 
 
 def _text(path: Path) -> str:

@@ -13,13 +13,15 @@ from pathlib import Path
 from generalad.data.cars import find_cars
 from generalad.data.classes import Classes, open_class
 from generalad.data.csv_table import open_table
+from generalad.data.folder_names import is_good_name
 from generalad.data.layouts import (
     EXPECTED,
     find_class_folders,
+    is_class_folder,
     open_class_folder,
     open_plain_folder,
 )
-from generalad.data.listing import list_folders
+from generalad.data.listing import as_written, list_folders
 from generalad.data.public_sets import named_like, recognise, recognise_class_folder
 from generalad.data.real_iad import find_real_iad, open_split_file
 from generalad.data.samples import GOOD, Dataset, Sample, load_masks, without
@@ -30,7 +32,6 @@ from generalad.errors import DataError, UsageError
 __all__ = ["GOOD", "Dataset", "Sample", "as_dataset", "load_masks", "open_dataset", "without"]
 
 _SETS_OF_CLASSES = (
-    find_class_folders,
     find_visa,
     find_real_iad,
     find_aircraft,
@@ -41,16 +42,24 @@ _SETS_OF_CLASSES = (
 
 
 def as_dataset(
-    data: str | Path | Dataset, class_name: str | None = None, *, anomalous: str | None = None
+    data: str | Path | Dataset,
+    class_name: str | None = None,
+    *,
+    anomalous: str | None = None,
+    all_good: bool = False,
 ) -> Dataset:
     """A dataset that was opened already, or is to be opened here as by `open_dataset`."""
     if isinstance(data, Dataset):
         return data
-    return open_dataset(data, class_name, anomalous=anomalous)
+    return open_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
 
 
 def open_dataset(
-    path: str | Path, class_name: str | None = None, *, anomalous: str | None = None
+    path: str | Path,
+    class_name: str | None = None,
+    *,
+    anomalous: str | None = None,
+    all_good: bool = False,
 ) -> Dataset:
     """Find out the layout of a folder or a .csv table and list its images.
 
@@ -60,10 +69,12 @@ def open_dataset(
         class_name: which of several classes.
         anomalous: of data sets whose classes are kinds of things, the one that is anomalous, where
             all others are normal; in place of `class_name`.
+        all_good: somebody says that all training images show good parts, whatever their folders
+            are called and even if some look like label images.
 
     Raises:
-        DataError: no known layout, no good images, no such class, missing files, or a folder or
-            table that cannot be read.
+        DataError: no known layout, no good images, images that are not plainly good ones, no such
+            class, missing files, or a folder or table that cannot be read.
         UsageError: a class is named where there is none to choose.
     """
     path = Path(path)
@@ -73,10 +84,10 @@ def open_dataset(
             remedy="--class names the normal class, --anomalous the one that all others are not",
         )
     # os.path.isdir() and the like answer False where Path.is_dir() raises for lack of permission.
-    classes = _find_classes(path) if os.path.isdir(path) else None
+    classes = _find_classes(path, all_good) if os.path.isdir(path) else None
     if classes is not None:
         return _as_published(open_class(classes, class_name, anomalous), classes, anomalous)
-    dataset = _open_single(path)
+    dataset = _open_single(path, all_good)
     if anomalous is not None or class_name not in (None, dataset.name):
         raise UsageError(
             f"{path}: holds one class, {dataset.name!r}; found --class or --anomalous"
@@ -86,41 +97,48 @@ def open_dataset(
     return dataset
 
 
-def _find_classes(path: Path) -> Classes | None:
+def _find_classes(path: Path, all_good: bool) -> Classes | None:
     """The classes below a folder; None where it is one class itself."""
-    if os.path.isdir(path / "train" / GOOD) or os.path.isdir(path / "Data" / "Images" / "Normal"):
+    if is_class_folder(path) or os.path.isdir(path / "Data" / "Images" / "Normal"):
         return None
-    return next((found for find in _SETS_OF_CLASSES if (found := find(path))), None)
+    of_classes = find_class_folders(path, all_good=all_good)
+    return of_classes or next((found for find in _SETS_OF_CLASSES if (found := find(path))), None)
 
 
-def _open_single(path: Path) -> Dataset:
+def _open_single(path: Path, all_good: bool) -> Dataset:
     if os.path.isfile(path):
         suffix = path.suffix.lower()
         if suffix == ".json":
             return open_split_file(path)
         if suffix != ".csv":
             raise DataError(f"{path}: a file that is no .csv table", remedy=EXPECTED)
-        return open_table(path)
+        return open_table(path, all_good=all_good)
     if not os.path.isdir(path):
         raise DataError(f"{path}: no such folder or file, or no permission", remedy=EXPECTED)
     public = recognise_class_folder(path)
-    if os.path.isdir(path / "train" / GOOD):
-        dataset = open_class_folder(path)
+    if is_class_folder(path):
+        dataset = open_class_folder(path, all_good=all_good)
     elif os.path.isdir(path / "Data" / "Images" / "Normal"):
         dataset = open_visa(path.resolve().parent, path.resolve().name)
     else:
-        return _open_plain(path)
+        return _open_plain(path, all_good)
     if public is not None:
         dataset = dataclasses.replace(dataset, published=public.published(dataset.name))
     return dataset
 
 
-def _open_plain(path: Path) -> Dataset:
+def _open_plain(path: Path, all_good: bool) -> Dataset:
     """A folder of good images, unless it looks like something else."""
     try:
         if {"train", "test"} & {name.lower() for name in list_folders(path)}:
-            raise DataError(f"{path}: has train/ or test/, but no train/good", remedy=EXPECTED)
-        return open_plain_folder(path)
+            train = as_written(path, "train")
+            named = list_folders(path / train) if os.path.isdir(path / train) else []
+            good = next((name for name in named if is_good_name(name)), None)
+            raise DataError(
+                f"{path}: has train/ or test/, but no train/good",
+                remedy=f"call {train / good} {train / GOOD}" if good else EXPECTED,
+            )
+        return open_plain_folder(path, all_good=all_good)
     except DataError as error:
         public = named_like(path)
         if public is None:

@@ -7,12 +7,22 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from generalad.data.classes import Classes
-from generalad.data.listing import Listing, list_files, list_folders, match_masks, printable
-from generalad.data.samples import GOOD, Dataset, Sample, clean_label
+from generalad.data.folder_names import is_good_name
+from generalad.data.label_images import label_images, refuse_label_images
+from generalad.data.listing import (
+    Listing,
+    as_written,
+    list_files,
+    list_folders,
+    match_masks,
+    printable,
+)
+from generalad.data.plainly_good import beside_good, check_plainly_good, taken_as_good
+from generalad.data.samples import GOOD, Dataset, Sample, label_of_folder
 from generalad.data.saturation import SATURATION_FILE, read_saturation
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
-from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.image_formats.accept import READ_SUFFIXES
 
 EXPECTED = (
     "give a folder of good images (optionally good/, bad/ and masks/), "
@@ -23,63 +33,70 @@ EXPECTED = (
 _PUBLIC_TEST = "test_public"
 _PRIVATE_TESTS = ("test_private", "test_private_mixed")
 
-_SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
+_KEEP_LABELS_OUT = "move masks out of the folder, those of defective images into the one for masks"
 
-# Found among good images, a folder of such a name means that the layout was misunderstood.
-_DEFECT_WORDS = ("bad", "faulty", "ng", "nok", "reject", "rejects", "abnormal")
-_ANOMALY_WORDS = ("anomaly", "anomalies", "anomalous", "defect", "defects", "defective")
-_NOT_GOOD = {*_DEFECT_WORDS, *_ANOMALY_WORDS, "mask", "masks", "ground_truth", "test"}
+_SUFFIXES = ", ".join(sorted(READ_SUFFIXES))
 
 
-def find_class_folders(root: Path) -> Classes | None:
+def find_class_folders(root: Path, *, all_good: bool = False) -> Classes | None:
     """The folders below `root` that have train/good, or None."""
-    names = [name for name in list_folders(root) if os.path.isdir(root / name / "train" / GOOD)]
-    return (
-        Classes(root, tuple(names), lambda name: open_class_folder(root / name)) if names else None
+    names = [name for name in list_folders(root) if is_class_folder(root / name)]
+    if not names:
+        return None
+    return Classes(
+        root, tuple(names), lambda name: open_class_folder(root / name, all_good=all_good)
     )
 
 
-def open_class_folder(root: Path) -> Dataset:
+def is_class_folder(root: Path) -> bool:
+    """Whether a folder has train/good, in upper or lower case."""
+    return os.path.isdir(root / as_written(root, "train", GOOD))
+
+
+def open_class_folder(root: Path, *, all_good: bool = False) -> Dataset:
     """Read train/good, test/<type>, ground_truth/<type> and validation/good below `root`.
 
     In MVTec AD 2, test/ is called test_public/ and has ground_truth/ in it.
+
+    Args:
+        root: the class folder.
+        all_good: all training images show good parts, even those that look like label images.
     """
     listing = list_files(root)
     public = os.path.isdir(root / _PUBLIC_TEST)
-    test_folder = Path(_PUBLIC_TEST if public else "test")
-    mask_folder = test_folder / "ground_truth" if public else Path("ground_truth")
-    train = _below(listing, "train", GOOD)
-    calibration = _below(listing, "validation", GOOD)
+    test_folder = as_written(root, _PUBLIC_TEST if public else "test")
+    mask_folder = as_written(root, *(test_folder.parts if public else ()), "ground_truth")
+    good = [as_written(root, part, GOOD) for part in ("train", "validation")]
+    train, calibration = (_below(listing, *folder.parts) for folder in good)
     masks = [path for path in _below(listing, *mask_folder.parts) if len(path.parts) > 1]
     tests = [path for path in _below(listing, *test_folder.parts) if len(path.parts) > 1]
-    tested = [path for path in tests if not (public and path.parts[0] == mask_folder.name)]
-    matched, stray = match_masks(tested, masks)
+    tests = [path for path in tests if not (public and path.parts[0] == mask_folder.name)]
+    if not train:
+        raise DataError(f"{root / good[0]}: no images", remedy=f"put in files of {_SUFFIXES}")
+    if not all_good:
+        for folder, images in zip(good, (train, calibration), strict=True):
+            refuse_label_images(root / folder, images, remedy=_KEEP_LABELS_OUT)
+    tested, matched, stray = _with_masks(root, test_folder, tests, mask_folder, masks)
     known = {
-        *(Path("train", GOOD, path) for path in train),
-        *(Path("validation", GOOD, path) for path in calibration),
-        *(test_folder / path for path in tested),
+        *(good[0] / path for path in train),
+        *(good[1] / path for path in calibration),
+        *(test_folder / path for path in tests),
         *(mask_folder / path for path in masks),
     }
     unlabelled = {path for path in listing.images if public and path.parts[0] in _PRIVATE_TESTS}
-    if not train:
-        raise DataError(
-            f"{root / 'train' / GOOD}: no images", remedy=f"put in files of {_SUFFIXES}"
-        )
     return Dataset(
         name=_name_of(root),
         root=root,
         layout="class folder",
-        train=tuple(Sample(root / "train" / GOOD / path, GOOD) for path in train),
-        calibration=tuple(Sample(root / "validation" / GOOD / path, GOOD) for path in calibration),
+        train=tuple(Sample(root / good[0] / path, GOOD) for path in train),
+        calibration=tuple(Sample(root / good[1] / path, GOOD) for path in calibration),
         test=tuple(
             Sample(
-                root / test_folder / path,
-                clean_label(printable(path.parts[0])),
-                tuple(root / mask_folder / mask for mask in matched.get(path, ())),
+                root / test_folder / path, label_of_folder(printable(path.parts[0])), matched[path]
             )
             for path in tested
         ),
-        stray_masks=tuple(root / mask_folder / path for path in stray),
+        stray_masks=stray,
         ignored=_ignored(root, listing, {*known, *unlabelled, Path(SATURATION_FILE)}),
         notes=_notes(len(unlabelled)),
         saturation=read_saturation(root),
@@ -95,8 +112,13 @@ def _notes(unlabelled: int) -> tuple[str, ...]:
     )
 
 
-def open_plain_folder(root: Path) -> Dataset:
-    """Read a folder of good images, or good/, with bad/ and masks/ where they exist."""
+def open_plain_folder(root: Path, *, all_good: bool = False) -> Dataset:
+    """Read a folder of good images, or good/, with bad/ and masks/ where they exist.
+
+    Args:
+        root: the folder.
+        all_good: somebody says that all images outside bad/ and masks/ show good parts.
+    """
     listing = list_files(root)
     # The reserved folders as they are written here: Windows users also have Good/ and BAD/.
     written = {name.lower(): name for name in list_folders(root)}
@@ -104,16 +126,15 @@ def open_plain_folder(root: Path) -> Dataset:
     bad, masks = _below(listing, bad_root.name), _below(listing, mask_root.name)
     reserved = {bad_root.name, mask_root.name}
     rest = [path for path in listing.images if path.parts[0] not in reserved]
-    good = [Sample(root / path, GOOD) for path in _only_good(root, rest, written.get(GOOD))]
-    matched, stray = match_masks(bad, masks)
+    if not rest:
+        raise DataError(f"{root}: no good images found", remedy=f"{EXPECTED}; files of {_SUFFIXES}")
+    if not all_good:
+        _check_only_good(root, rest, written.get(GOOD))
+    good = [Sample(root / path, GOOD) for path in rest]
+    shown, matched, stray = _with_masks(root, Path(bad_root.name), bad, Path(mask_root.name), masks)
     train, held_out = hold_out(good) if bad else (tuple(good), ())
     defective = [
-        Sample(
-            bad_root / path,
-            printable(path.parts[0]) if len(path.parts) > 1 else "bad",
-            tuple(mask_root / mask for mask in matched.get(path, ())),
-        )
-        for path in bad
+        Sample(bad_root / path, _type_of_defect(bad_root, path), matched[path]) for path in shown
     ]
     return Dataset(
         name=_name_of(root),
@@ -121,28 +142,60 @@ def open_plain_folder(root: Path) -> Dataset:
         layout="plain folder",
         train=train,
         test=tuple(sorted([*held_out, *defective], key=lambda sample: sample.path.as_posix())),
-        stray_masks=tuple(mask_root / path for path in stray),
+        stray_masks=stray,
         ignored=_ignored(root, listing, set(listing.images)),
+        taken_as_good=taken_as_good(rest) if GOOD not in written else "",
     )
 
 
-def _only_good(root: Path, paths: Sequence[Path], good_folder: str | None) -> Sequence[Path]:
+def _check_only_good(root: Path, paths: Sequence[Path], good_folder: str | None) -> None:
     """Make sure that images outside bad/ and masks/ are meant as good ones."""
-    if not paths:
-        raise DataError(f"{root}: no good images found", remedy=f"{EXPECTED}; files of {_SUFFIXES}")
     beside = sorted({path.parts[0] for path in paths if path.parts[0] != good_folder})
-    if good_folder is not None and beside:
+    if good_folder is None:
+        check_plainly_good(root, paths)
+    elif beside:
+        raise beside_good(root, good_folder, beside)
+    refuse_label_images(root, paths, remedy=_KEEP_LABELS_OUT)
+
+
+def _type_of_defect(bad_root: Path, path: Path) -> str:
+    """Of an image, relative to the folder of defective ones."""
+    if len(path.parts) == 1:
+        return "bad"
+    if is_good_name(path.parts[0]):
         raise DataError(
-            f"{root}: images beside {good_folder}/, in {', '.join(beside[:5])}",
-            remedy=f"move good ones into {good_folder}/ and defective ones into bad/<type>/",
+            f"{bad_root / path.parts[0]}: lies among the defective images and is called by a word"
+            " for good ones",
+            remedy="move it out of bad/, or call it by the type of the defect",
         )
-    for path in paths:
-        if any(part.lower() in _NOT_GOOD for part in path.parent.parts):
-            raise DataError(
-                f"{root / path.parent}: looks like no folder of good images",
-                remedy=f"rename it, or move defective images into {root / 'bad'}",
-            )
-    return paths
+    return printable(path.parts[0])
+
+
+def _with_masks(
+    root: Path, folder: Path, images: Sequence[Path], mask_folder: Path, masks: Sequence[Path]
+) -> tuple[list[Path], dict[Path, tuple[Path, ...]], tuple[Path, ...]]:
+    """Find the masks of test images, in the folder for them and beside the images themselves.
+
+    Args:
+        root: of the dataset.
+        folder: of the images, relative to the root.
+        images: relative to `folder`.
+        mask_folder: relative to the root.
+        masks: relative to `mask_folder`.
+
+    Returns:
+        The images that are no masks; the masks of each, and those that belong to none, by their
+        whole paths.
+    """
+    beside = label_images(root / folder, images)
+    shown = [path for path in images if path not in beside]
+    matched, stray = match_masks(shown, masks)
+    found = {
+        path: tuple(root / mask_folder / mask for mask in matched.get(path, ())) for path in shown
+    }
+    for mask, image in beside.items():
+        found[image] = (*found[image], root / folder / mask)
+    return shown, found, tuple(root / mask_folder / mask for mask in stray)
 
 
 def _below(listing: Listing, *folders: str) -> tuple[Path, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from generalad.errors import DataError
-from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.image_formats.accept import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,28 @@ def list_folders(root: Path) -> list[str]:
     )
 
 
+def as_written(root: Path, *names: str) -> Path:
+    """The path of reserved folders below `root`, relative to it, as it is written there.
+
+    Windows users also have Train/Good. Where nothing fits, or the very name is there, it is that.
+    """
+    path = Path()
+    for name in names:
+        if not os.path.isdir(root / path / name) and os.path.isdir(root / path):
+            folders = {folder.lower(): folder for folder in list_folders(root / path)}
+            name = folders.get(name.lower(), name)
+        path /= name
+    return path
+
+
 def match_masks(
     images: Sequence[Path], masks: Sequence[Path]
 ) -> tuple[Mapping[Path, tuple[Path, ...]], tuple[Path, ...]]:
     """Find the masks of images by their names.
 
-    The masks of `a/x.png` are `a/x_mask.*`, else `a/x.*`, else everything in the folder `a/x/`.
+    The masks of `a/x.png` are `a/x_mask.*` (or `_gt`, `_label`, …), else `a/x.*`, else everything
+    in the folder `a/x/`. Names that differ in their Unicode form only are the same; where nothing
+    has the very name, nor does upper and lower case count.
 
     Args:
         images: relative to the folder of the images.
@@ -87,19 +105,39 @@ def match_masks(
     Returns:
         The masks of each image that has some, and the masks that belong to no image.
     """
+    matched = _match(images, masks, lambda name: unicodedata.normalize("NFC", name))
+    used = {mask for found in matched.values() for mask in found}
+    rest = [mask for mask in masks if mask not in used]
+    if rest:
+        others = [image for image in images if image not in matched]
+        fold = _match(others, rest, lambda name: unicodedata.normalize("NFC", name).casefold())
+        matched |= fold
+        used |= {mask for found in fold.values() for mask in found}
+    return matched, tuple(mask for mask in masks if mask not in used)
+
+
+_MASK_WORD = re.compile(r"(.*/|)(.+?)[_\-. ](?:mask|gt|label|seg|segmentation)$", re.IGNORECASE)
+"""The stem of a mask's path: its folder, the name of its image, and a word."""
+
+
+def _match(
+    images: Sequence[Path], masks: Sequence[Path], plain: Callable[[str], str]
+) -> dict[Path, tuple[Path, ...]]:
     by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_word: dict[str, list[Path]] = defaultdict(list)
     by_folder: dict[str, list[Path]] = defaultdict(list)
     for mask in masks:
-        by_stem[mask.with_suffix("").as_posix()].append(mask)
-        by_folder[mask.parent.as_posix()].append(mask)
+        stem = plain(mask.with_suffix("").as_posix())
+        by_stem[stem].append(mask)
+        by_folder[plain(mask.parent.as_posix())].append(mask)
+        if found := _MASK_WORD.match(stem):
+            by_word[f"{found[1]}{found[2]}"].append(mask)
     matched = {}
     for image in images:
-        stem = image.with_suffix("").as_posix()
-        found = by_stem.get(f"{stem}_mask") or by_stem.get(stem) or by_folder.get(stem)
-        if found:
-            matched[image] = tuple(found)
-    used = {mask for found in matched.values() for mask in found}
-    return matched, tuple(mask for mask in masks if mask not in used)
+        stem = plain(image.with_suffix("").as_posix())
+        if masks_of := by_word.get(stem) or by_stem.get(stem) or by_folder.get(stem):
+            matched[image] = tuple(masks_of)
+    return matched
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

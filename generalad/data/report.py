@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,3 +107,8 @@ def render_problems(report: CheckReport, *, most: int = 5) -> list[str]:
         if len(problems) > most:
             lines.append(f"{severity}: {kind}: {len(problems) - most} more like these")
     return lines
+
+
+def count_of(items: Sequence[object], noun: str) -> str:
+    """Such as "1 mask" or "3 masks"."""
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.data.folder_names import is_good_name
 from generalad.errors import DataError
 from generalad.preprocess import read_mask
 
@@ -92,6 +93,7 @@ class Dataset:
         stray_masks: masks that belong to no image.
         ignored: files that have no place in the layout, images and others.
         notes: what a user should know of this layout, a line each.
+        taken_as_good: which folders good images were found in, where their names decide nothing.
         saturation: for the metric sPRO; empty for data sets without it.
         published: what is known of a public data set; None for one's own.
     """
@@ -105,6 +107,7 @@ class Dataset:
     stray_masks: tuple[Path, ...] = ()
     ignored: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    taken_as_good: str = ""
     saturation: tuple[Saturation, ...] = ()
     published: Published | None = None
 
@@ -170,3 +173,11 @@ def load_masks(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
 def clean_label(text: str) -> str:
     """A label as it is written, except that "Good" is "good"."""
     return GOOD if text.strip().lower() == GOOD else text.strip()
+
+
+def label_of_folder(name: str) -> str:
+    """The label of images in a folder of tests: "good" in any spelling and language, or its name.
+
+    A type of defect is never called "ok" or "normal".
+    """
+    return GOOD if is_good_name(name) else name.strip()

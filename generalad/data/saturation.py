@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from generalad.data.named_files import read_json_file
 from generalad.data.samples import Sample, Saturation
 from generalad.errors import DataError
-from generalad.preprocess import read_bytes
+from generalad.preprocess import decode_mask_values, read_bytes
 
 SATURATION_FILE = "defects_config.json"
 
@@ -91,8 +90,7 @@ def saturated_regions(sample: Sample, table: Sequence[Saturation]) -> tuple[Satu
 
 def _read_values(path: Path) -> NDArray[np.uint8]:
     """(H, W) uint8, the values as they stand in the file."""
-    data = np.frombuffer(read_bytes(path), np.uint8)
-    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if values is None or values.ndim != 2 or values.dtype != np.uint8:
+    values = decode_mask_values(read_bytes(path), name=str(path))
+    if values.dtype != np.uint8:
         raise DataError(f"{path}: expected a grey mask of 8 bits", remedy="download the set again")
     return np.asarray(values, np.uint8)

@@ -67,7 +67,7 @@ def find_class_tree(root: Path) -> Classes | None:
         if not all(os.path.isdir(folder) for folder in folders):
             continue
         train, test = (list_folders(folder) for folder in folders)
-        if len(train) < 2 or GOOD in (*train, *test):
+        if len(train) < 2 or GOOD in map(str.lower, (*train, *test)):
             continue
         if train != test:
             odd = sorted(set(train) ^ set(test))

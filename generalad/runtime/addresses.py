@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from generalad.errors import DataError
-from generalad.preprocess import IMAGE_SUFFIXES
+from generalad.image_formats.accept import IMAGE_SUFFIXES, READ_SUFFIXES
 from generalad.runtime.sources import (
     VIDEO_SUFFIXES,
     WATCH,
@@ -62,8 +62,9 @@ class Listed:
 
     def __iter__(self) -> Iterator[Frame]:
         index = 0
-        for line in self._lines:
+        for number, line in enumerate(self._lines):
             text = line.rstrip("\r\n")
+            text = text.removeprefix("\ufeff") if number == 0 else text
             if not text:
                 continue
             for frame in self._frames(text):
@@ -75,7 +76,7 @@ class Listed:
     def _frames(self, text: str) -> Iterator[Frame]:
         path = Path(text)
         try:
-            if not path.is_file():
+            if not path.exists():
                 raise DataError(f"{text}: no such file")
             yield from _open_file(path, text)
         except DataError as failure:
@@ -90,7 +91,7 @@ def _listed(name: str, text: str) -> str:
 
 def _open(address: str) -> list[Source]:
     if address == STDIN:
-        return [Listed(sys.stdin)]
+        return [Listed(_lines_of_stdin())]
     if is_live_address(address):
         # Loaded for live sources only: a run over files starts without it.
         from generalad.runtime.cameras.open import open_live
@@ -106,20 +107,39 @@ def _open(address: str) -> list[Source]:
     return _open_pattern(address)
 
 
+def _lines_of_stdin() -> Iterator[str]:
+    """Lines of any encoding that a file name may have; PowerShell's UTF-16 is told by its mark."""
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:  # a test, or a program that put something else in its place
+        yield from sys.stdin
+        return
+    for number, line in enumerate(stream):
+        if number == 0 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise DataError(
+                "the list on stdin is in UTF-16, expected UTF-8",
+                remedy="in PowerShell: | Out-File -Encoding utf8, or pass the folder itself",
+            )
+        yield os.fsdecode(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line)
+
+
 def _open_file(path: Path, address: str) -> Source:
     suffix = path.suffix.lower()
+    if not path.is_file():  # a reader of videos would wait at a pipe for ever
+        raise DataError(
+            f"{address}: a folder, a pipe or a device, expected a file", remedy="check the path"
+        )
     if suffix in VIDEO_SUFFIXES:
         return VideoFile(path)
     if suffix in IMAGE_SUFFIXES:
         return ImageFiles(address, [path], path.parent)
-    known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
+    known = ", ".join(sorted(READ_SUFFIXES | VIDEO_SUFFIXES))
     raise DataError(f"{address}: not an image or video by its suffix", remedy=f"known: {known}")
 
 
 def _open_pattern(address: str) -> list[Source]:
     matches = sorted(Path(match) for match in glob.glob(address, recursive=True))
     images = [path for path in matches if path.suffix.lower() in IMAGE_SUFFIXES]
-    videos = [path for path in matches if path.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [path for path in matches if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
     if not images and not videos:
         raise DataError(f"{address}: no image or video matches", remedy="check the pattern")
     sources: list[Source] = []

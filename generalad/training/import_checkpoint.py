@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
+from generalad.data.dataset import as_dataset
 from generalad.errors import ArtifactError, ConfigError, UsageError, WeightsError
 from generalad.files import atomic_write, make_folder, sha256_of_file, storage_error
 from generalad.model.detector import Detector
@@ -33,6 +34,7 @@ def import_detector(
     *,
     false_alarm_rate: float | None = None,
     skip_bad: bool = False,
+    all_good: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
     """Make a detector of a checkpoint, on the CPU; `out` appears whole or not at all.
@@ -43,6 +45,7 @@ def import_detector(
         out: folder of the detector; must not exist, or be empty.
         false_alarm_rate: that the thresholds are set for; None for the usual one.
         skip_bad: leave out unreadable images instead of stopping.
+        all_good: all images of a plain folder show good parts, see `open_dataset`.
         progress: told how far each stage is.
 
     Raises:
@@ -58,7 +61,8 @@ def import_detector(
     if false_alarm_rate is not None:
         changed = foreign.config.replaced({"false_alarm_rate": false_alarm_rate})
         foreign = dataclasses.replace(foreign, config=changed)
-    split = all_for_calibration(data, skip_bad=skip_bad, progress=progress)
+    dataset = as_dataset(data, all_good=all_good)
+    split = all_for_calibration(dataset, skip_bad=skip_bad, progress=progress)
     with _appearing(out) as folder:
         detector, weights_hash = _detector(checkpoint, foreign, folder / WEIGHTS_FILE)
         spec, images = calibrated_spec(

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.files import atomic_write, make_folder, storage_error
-from generalad.preprocess import IMAGE_SUFFIXES, decode_image
+from generalad.image_formats.accept import IMAGE_SUFFIXES
+from generalad.preprocess import decode_image, read_bytes
 from generalad.runtime.notification import Notification
 from generalad.runtime.sources import Frame, LiveSourceMixin, State, Status
 
@@ -191,7 +192,7 @@ class WatchedFolder(LiveSourceMixin):
         """The image if it is complete; `final` makes a failure an error."""
         data, image, error = b"", None, None
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
             image = decode_image(data, name=str(path))
         except DataError as failure:
             error = failure.message

@@ -17,7 +17,6 @@ from generalad import files
 from generalad.decision import Result
 from generalad.errors import GadError, StorageError
 from generalad.overlay import draw
-from generalad.preprocess import IMAGE_SUFFIXES
 from generalad.progress import Log
 from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
@@ -26,8 +25,13 @@ from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
+<<<<<<< HEAD
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.\w+)?")
 _LEFT_AFTER = 60.0  # seconds; an overlay is written in much less
+=======
+_WRITTEN = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"))
+"""Suffixes of images that overlays keep; the others become PNG."""
+>>>>>>> main
 
 LIVE_KEPT = 1000
 """Overlays of each live source that are kept, the newest ones."""
@@ -107,7 +111,7 @@ class Overlays:
             self._live[frame.source].add(_live_name(frame), lambda place: _save(place, data))
             return
         path = self._folder / self._places[frame.source] / frame.name
-        if path.suffix.lower() not in IMAGE_SUFFIXES - {".pgm"}:
+        if path.suffix.lower() not in _WRITTEN:
             path = path.with_name(path.name + ".png")
         with files.atomic_write(path) as temporary:
             temporary.write_bytes(encode(image, path.suffix))

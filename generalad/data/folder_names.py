@@ -1,0 +1,119 @@
+"""What people call folders of good parts, of defects, of masks, and of nothing in particular."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_GOOD = """
+    good goods ok okay normal normals nominal pass passed clean fine intact perfect flawless
+    healthy undamaged accept accepted conforming conform regular defectfree nodefect nodefects
+    nondefective notdefective undefective noanomaly nonanomalous nodamage noerror
+    io gut gute gutteil gutteile fehlerfrei inordnung einwandfrei
+    bon bons bonne bonnes conforme conformes
+    sansdefaut bien bueno buenos buena buenas correcto sindefecto buono buoni buona buone
+    senzadifetti bom boa bons semdefeito goed goedgekeurd bra godkand godkjent hyva dobry dobre
+    dobra dobrze dobri poprawny jo iyi saglam khoroshie
+    良品 合格 合格品 正常 良好 好 好品 正常品 良 無欠陥 无缺陷 양품 정상 합격 годный годные норма
+    хороший хорошие нормальные
+"""
+_DEFECTIVE = """
+    bad faulty fault faults ng nok ko fail failed failure reject rejects rejected abnormal anomaly
+    anomalies anomalous anomal defect defects defective defected damage damaged broken break notgood
+    notok notokay nogood scrap waste error errors outlier outliers
+    scratch scratches scratched crack cracks cracked dent dents dented rust rusty rusted nick nicks
+    hole holes stain stains stained bent missing cut cuts contamination contaminated dirty dirt
+    chip chips chipped tear torn burr burrs blister corrosion corroded squeeze poke misprint
+    nio nichtio schlecht schlechte ausschuss fehler fehlerhaft defekt defekte kratzer riss risse
+    delle beschaedigt mauvais mauvaise defaut defauts defectueux rayure rebut malo malos mala
+    defecto defectos defectuoso rayado rechazado cattivo cattivi difetto difetti difettoso scarto
+    graffio ruim defeito defeitos defeituoso refugo slecht afgekeurd fel vika zly zle wada wady
+    vadny kotu hatali
+    不良 不良品 不合格 欠陥 欠陥品 异常 異常 缺陷 瑕疵 坏 次品 불량 불량품 결함 брак дефект дефекты
+    дефектные
+"""
+_MASKS = """
+    mask masks label labels gt groundtruth seg segs segmentation segmentations segmask annotation
+    annotations annotated anno annos annot labelmask maske masken etikett masque masques mascara
+    mascaras maschera maschere マスク 掩码 标签 마스크
+"""
+_WHEN_AND_WHERE = """
+    monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun
+    montag dienstag mittwoch donnerstag freitag samstag sonntag lundi mardi mercredi jeudi vendredi
+    january february march april may june july august september october november december
+    jan feb mar apr jun jul aug sep sept oct nov dec januar februar märz maerz mai juni juli oktober
+    dezember morning noon afternoon evening night early late day days today yesterday week month
+    year date shift schicht session run series serie batch lot los charge line linie station cell
+    camera cam kamera view side top bottom left right front back rear inner outer upper lower
+    ch channel roll tray box crate pallet nest cavity machine press site plant
+"""
+_FILLING = """
+    part parts image images img imgs picture pictures pic pics photo photos foto fotos frame frames
+    sample samples example examples piece pieces item items product products component components
+    unit units teile teil bild bilder pieza piezas pezzi data dataset only all the of und and src
+    input original originals raw shot shots capture captures new old more set
+"""
+
+
+def words_in(name: str) -> list[str]:
+    """The words of a name in lower case, without accents and the numbers around them."""
+    spread = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
+    plain = "".join(
+        letter
+        for letter in unicodedata.normalize("NFKD", spread.casefold())
+        if not unicodedata.combining(letter)
+    )
+    plain = unicodedata.normalize("NFKC", plain)
+    return [word for word in re.split(r"[\W\d_]+", plain) if word]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset("".join(words_in(word)) for word in text.split())
+
+
+_GOOD_WORDS, _DEFECT_WORDS = _words(_GOOD), _words(_DEFECTIVE)
+_FILLERS = _words(_FILLING)
+_PLAIN = _words(_WHEN_AND_WHERE) | _FILLERS
+MASK_WORDS = _words(_MASKS)
+"""Words by which files and folders of masks are called."""
+
+_CLASS_WORDS = _words("class classes cls category cat type typ kind label klasse classe sort group")
+
+
+def _meant(name: str) -> set[str]:
+    """A name as one word, with and without words that say nothing: "i.O.", "Good parts 2"."""
+    words = words_in(name)
+    return {"".join(words), "".join(word for word in words if word not in _FILLERS)} - {""}
+
+
+def is_good_name(name: str) -> bool:
+    """Whether a folder or label is called by a word for good, in some language and spelling."""
+    return bool(_meant(name) & _GOOD_WORDS)
+
+
+def is_defect_name(name: str) -> bool:
+    """Whether a folder is called by a word for defects."""
+    return bool(_meant(name) & _DEFECT_WORDS) or (
+        not is_good_name(name) and bool(set(words_in(name)) & _DEFECT_WORDS)
+    )
+
+
+def is_mask_name(name: str) -> bool:
+    """Whether a folder is called by a word for masks."""
+    return bool((_meant(name) | set(words_in(name))) & MASK_WORDS)
+
+
+def is_series(names: Iterable[str]) -> bool:
+    """Whether names say when and where, or number one thing: no classes of parts."""
+    names = list(names)
+    if sorted(names) == [str(number) for number in range(len(names))]:
+        return False  # 0/ and 1/, as programs number classes
+    words = [{word for word in words_in(name) if len(word) > 1} for name in names]
+    if set.union(*words) & _CLASS_WORDS:
+        return False
+    stems = {re.sub(r"\d+", "0", name.casefold()) for name in names}
+    return 1 == len(stems) < len(names) or all(
+        found <= _PLAIN and (found or re.search(r"\d", name))
+        for name, found in zip(names, words, strict=True)
+    )

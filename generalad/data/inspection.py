@@ -1,0 +1,95 @@
+"""What one reading of an image or mask shows, for the check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.data.masks import doubt_about, is_lossy
+from generalad.data.near_copies import signature
+from generalad.errors import DataError
+from generalad.files import sha256_of_bytes
+from generalad.image_formats.accept import read_header
+from generalad.preprocess import decode_image, decode_mask_values, read_bytes
+
+
+@dataclass(frozen=True)
+class InspectedFile:
+    """An image or mask.
+
+    Attributes:
+        path: of the file.
+        error: why it cannot be read; empty where it can.
+        sha256: of its content; empty where that cannot be had.
+        shape: height and width in pixels.
+        grey: whether all colours of an image are equal.
+        narrow: whether an image has 16 bits and no value of more than 14.
+        deep: whether it has 16 bits.
+        marked: whether a mask marks anything.
+        doubt: a kind of doubt about a mask, see `masks`.
+        signature: of a good image, to find near-copies.
+    """
+
+    path: Path
+    error: str = ""
+    sha256: str = ""
+    shape: tuple[int, int] = (0, 0)
+    grey: bool = False
+    narrow: bool = False
+    deep: bool = False
+    marked: bool = False
+    doubt: str = ""
+    signature: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class InspectionTask:
+    """A file to be read: an image, with or without signature, or a mask."""
+
+    path: Path
+    mask: bool = False
+    signed: bool = False
+
+
+def inspect_file(task: InspectionTask) -> InspectedFile:
+    """Read a file once; nothing is raised for its faults."""
+    path, content = task.path, ""
+    try:
+        data = read_bytes(path)
+        content = sha256_of_bytes(data)
+        if task.mask:
+            return _inspect_mask(path, content, data)
+        image = decode_image(data, name=str(path))
+    except DataError as error:
+        return InspectedFile(path, error.message.removeprefix(f"{path}: "), content)
+    header = read_header(data)
+    deep = header is not None and header.bits == 16
+    return InspectedFile(
+        path,
+        "",
+        content,
+        (image.shape[0], image.shape[1]),
+        grey=bool(np.array_equal(image[..., 0], image[..., 1]))
+        and bool(np.array_equal(image[..., 1], image[..., 2])),
+        narrow=deep and int(image.max()) <= _FOURTEEN_BITS,
+        deep=deep,
+        signature=signature(image) if task.signed else None,
+    )
+
+
+_FOURTEEN_BITS = (2**14 - 1 + 128) // 257  # what is left of them in 8 bits
+
+
+def _inspect_mask(path: Path, content: str, data: bytes) -> InspectedFile:
+    values = decode_mask_values(data, name=str(path))
+    return InspectedFile(
+        path,
+        "",
+        content,
+        (values.shape[0], values.shape[1]),
+        marked=bool(values.any()),
+        doubt=doubt_about(values, lossy=is_lossy(data)),
+    )

@@ -1,0 +1,194 @@
+"""Label images that lie beside the images they belong to, told by their names and their content.
+
+`Part0.jpg` and `Part0_label.bmp`, `x.png` and `mask_x.png`, `images/7.png` and `labels/7.png`: the
+name of a label image is that of its image but for a word, a folder or the suffix. As `a_left.png`
+and `a_right.png` differ no more than that, the content decides: a label image has few values, is
+mostly of one of them, and has the size of its image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.data.folder_names import MASK_WORDS, words_in
+from generalad.data.plainly_good import CONFIRM
+from generalad.errors import DataError
+from generalad.parallel import map_threads
+from generalad.preprocess import decode_mask_values, read_bytes
+
+_PROBES = 3
+"""Images of each kind of name that are looked at first."""
+
+_MOST_KINDS = 40
+"""Kinds of names that are looked at; those with a word for masks come first."""
+
+_Key = tuple[str, str]
+_Kind = tuple[str, str, str]
+"""What the name of a file has more than that of another: a folder, a word, a suffix."""
+
+
+def label_images(root: Path, paths: Sequence[Path]) -> dict[Path, Path]:
+    """Find the label images among images.
+
+    Args:
+        root: a folder.
+        paths: of images, relative to it.
+
+    Returns:
+        For each label image the image that it belongs to, both as in `paths`.
+    """
+    related: dict[_Key, dict[Path, _Kind]] = defaultdict(dict)
+    for path in paths:
+        for key, kind in _names(path):
+            related[key].setdefault(path, kind)
+    # Small groups first: an image in the same folder is nearer than one of the same name elsewhere.
+    groups = sorted((group for group in related.values() if len(group) > 1), key=len)
+    if not groups:
+        return {}
+    looks = _Looks(root)
+    suspects = _suspects(groups, looks)
+    pairs: dict[Path, Path] = {}
+    for group in groups:
+        labels = [path for path in group if path in suspects and looks.like_labels(path)]
+        if not labels:
+            continue
+        images = [path for path in group if not looks.like_labels(path)]
+        for label in labels:
+            fitting = [path for path in images if looks.size(path) == looks.size(label)]
+            if fitting:
+                pairs.setdefault(label, min(fitting, key=lambda path: len(str(path))))
+    return pairs
+
+
+def refuse_label_images(root: Path, paths: Sequence[Path], *, remedy: str) -> None:
+    """Refuse to learn from label images.
+
+    Raises:
+        DataError: it names the pairs.
+    """
+    pairs = sorted(label_images(root, paths).items())
+    if pairs:
+        named = ", ".join(f"{label} of {image}" for label, image in pairs[:3])
+        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+        raise DataError(
+            f"{root}: {len(pairs)} of {len(paths)} images look like label images of others:"
+            f" {named}{more}",
+            remedy=f"{remedy}; or, if they do show good parts, confirm it with {CONFIRM}",
+        )
+
+
+def _suspects(groups: Iterable[Mapping[Path, _Kind]], looks: _Looks) -> set[Path]:
+    """Files of the kinds of names that label images have here."""
+    kinds: dict[_Kind, set[Path]] = defaultdict(set)
+    for group in groups:
+        for path, kind in group.items():
+            kinds[kind].add(path)
+
+    def named_so(kind: _Kind) -> bool:
+        return bool({word for part in kind for word in words_in(part)} & MASK_WORDS)
+
+    order = sorted(kinds, key=lambda kind: (not named_so(kind), -len(kinds[kind]), kind))
+    suspects: set[Path] = set()
+    for kind in order[:_MOST_KINDS]:
+        files = sorted(kinds[kind])
+        probes = {files[len(files) * number // _PROBES] for number in range(_PROBES)}
+        if sum(map(looks.like_labels, probes)) * 2 > len(probes):
+            suspects |= kinds[kind]
+    looks.read_ahead(suspects)
+    return suspects
+
+
+class _Looks:
+    """What images look like; each is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._seen: dict[Path, tuple[bool, tuple[int, int]]] = {}
+
+    def read_ahead(self, paths: Iterable[Path]) -> None:
+        """Read several at once."""
+        missing = [path for path in paths if path not in self._seen]
+        self._seen.update(zip(missing, map_threads(self._look, missing), strict=True))
+
+    def like_labels(self, path: Path) -> bool:
+        """Whether it has few values and mostly one."""
+        return self._of(path)[0]
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width."""
+        return self._of(path)[1]
+
+    def _of(self, path: Path) -> tuple[bool, tuple[int, int]]:
+        if path not in self._seen:
+            self._seen[path] = self._look(path)
+        return self._seen[path]
+
+    def _look(self, path: Path) -> tuple[bool, tuple[int, int]]:
+        try:
+            values = decode_mask_values(read_bytes(self._root / path), name=str(path))
+        except DataError:  # the check says what is wrong with it
+            return False, (0, 0)
+        return looks_like_labels(values), (values.shape[0], values.shape[1])
+
+
+def looks_like_labels(values: NDArray[Any]) -> bool:
+    """Whether an image has few values, and mostly the darkest or the brightest of them.
+
+    Args:
+        values: (H, W) uint8 or uint16. Values that a lossy format has moved a little are the same.
+            A label image of one value only is black: of a good part.
+    """
+    if values.min() == values.max():
+        return not values.any()
+    shift = 0 if values.dtype == np.uint8 else 8
+    count = np.bincount((values >> shift).ravel(), minlength=256).astype(np.float64)
+    share = count / count.sum()
+    for ground in (slice(0, 24), slice(232, 256)):
+        rest = share.copy()
+        rest[ground] = 0
+        if rest.sum() > 0.5:
+            continue
+        # The three best places of eight neighbouring values.
+        places = sorted(np.add.reduceat(rest, range(0, 256, 8)))[-3:]
+        if rest.sum() == 0 or sum(places) >= 0.85 * rest.sum():
+            return True
+    return False
+
+
+_SEPARATOR = r"[\s_.\-()\[\]]+"
+_WORD = r"[^\s_.\-()\[\]]*[^\W\d_][^\s_.\-()\[\]]*"
+_LAST = re.compile(rf"(.+?){_SEPARATOR}({_WORD})(?:{_SEPARATOR})?$")
+_FIRST = re.compile(rf"({_WORD}){_SEPARATOR}(.+)$")
+_GLUED = "|".join(sorted(MASK_WORDS, key=len, reverse=True))
+_GLUED_LAST = re.compile(rf"(.+?)({_GLUED})$")
+_GLUED_FIRST = re.compile(rf"({_GLUED})(.+)$")
+
+
+def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
+    """The names that a path has without a word, without a folder, or without both."""
+    name, suffix = os.path.splitext(path.name)
+    name = unicodedata.normalize("NFC", name).casefold()
+    stems = {name: ""}
+    for pattern, rest, extra in (
+        *((_LAST, 1, 2), (_FIRST, 2, 1)),
+        *((_GLUED_LAST, 1, 2), (_GLUED_FIRST, 2, 1)),
+    ):
+        if found := pattern.match(name):
+            stems.setdefault(found[rest], found[extra])
+    folders = {path.parent.as_posix(): ""}
+    for depth, part in enumerate(path.parent.parts):
+        without = (*path.parent.parts[:depth], *path.parent.parts[depth + 1 :])
+        folders.setdefault("/".join(without) or ".", part)
+    for folder, part in folders.items():
+        for stem, word in stems.items():
+            kind = (re.sub(r"\d+", "0", part), re.sub(r"\d+", "0", word), suffix.lower())
+            yield (folder, stem), kind

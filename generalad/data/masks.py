@@ -1,0 +1,97 @@
+"""Whether masks say what they seem to: found by the check, and said beside figures made of them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.data.samples import Dataset, Sample
+from generalad.errors import DataError
+from generalad.image_formats.accept import read_header
+from generalad.parallel import map_threads
+from generalad.preprocess import decode_mask_values, read_bytes
+
+INVERTED, LOSSY, SHARED = "inverted mask", "lossy mask", "shared mask"
+"""Kinds of doubts about a mask."""
+
+REMEDIES = {
+    INVERTED: "draw defects white on black; if they do fill the images, this may stay",
+    LOSSY: "save masks as PNG in black and white, best from the originals",
+    SHARED: "give images of one name different ones, and each a mask of its own",
+}
+
+_WORDS = {
+    INVERTED: "marked along the edge and over more than half of the image, as if inverted",
+    LOSSY: "with grey noise, as JPEG leaves it, which counts as more defects",
+    SHARED: "used for several images",
+}
+
+_MOST_LABELS = 16
+"""Different values in a mask whose values are meant, such as numbers of defects."""
+
+
+def doubt_about(values: NDArray[Any], *, lossy: bool) -> str:
+    """What is odd about a mask; empty for nothing.
+
+    Args:
+        values: (H, W) uint8 or uint16, as in the file; 0 is not defective.
+        lossy: whether its format may have changed them.
+    """
+    largest = int(values.max())
+    if not largest:
+        return ""
+    strong = values > largest / 2 if len(np.unique(values)) > _MOST_LABELS else values > 0
+    edge = np.concatenate([strong[0], strong[-1], strong[:, 0], strong[:, -1]])
+    if strong.mean() > 0.5 and edge.mean() > 0.6:
+        return INVERTED
+    marked = values > 0
+    if lossy and (marked & (values < largest / 8)).any():
+        return LOSSY
+    near = cv2.dilate(strong.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # soft edges
+    return LOSSY if (marked & ~near).any() else ""
+
+
+def shared_masks(samples: Iterable[Sample]) -> list[Path]:
+    """Masks that belong to more than one image."""
+    count = Counter(mask for sample in samples for mask in set(sample.masks))
+    return sorted(mask for mask, images in count.items() if images > 1)
+
+
+def in_words(kind: str, number: int, total: int) -> str:
+    """A sentence about doubtful masks."""
+    return f"{number} of {total} masks {_WORDS[kind]}"
+
+
+def doubtful_masks(dataset: Dataset) -> str:
+    """What is odd about the masks of a test, in one line; empty for nothing.
+
+    Masks that cannot be read are not spoken of: who uses them hears of it.
+    """
+    masks = sorted({mask for sample in dataset.test for mask in sample.masks})
+    kinds: dict[str, int] = defaultdict(int)
+    for doubt in map_threads(_doubt, masks):
+        kinds[doubt] += 1
+    kinds[SHARED] = len(shared_masks(dataset.test))
+    found = [in_words(kind, kinds[kind], len(masks)) for kind in REMEDIES if kinds[kind]]
+    return "; ".join(found)
+
+
+def _doubt(path: Path) -> str:
+    try:
+        data = read_bytes(path)
+        values = decode_mask_values(data, name=str(path))
+    except DataError:
+        return ""
+    return doubt_about(values, lossy=is_lossy(data))
+
+
+def is_lossy(data: bytes) -> bool:
+    """Whether the format of a file that was accepted may have changed its pixels."""
+    header = read_header(data)
+    return header is not None and header.lossy

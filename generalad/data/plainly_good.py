@@ -1,0 +1,85 @@
+"""Whether all images of a plain folder are meant as good parts, told by what folders are called.
+
+A folder for each class looks like folders for each day. To learn from defective parts spoils a
+detector without a sign, so what is not plainly good is an error until somebody confirms it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from generalad.data.folder_names import is_defect_name, is_good_name, is_mask_name, is_series
+from generalad.data.listing import printable
+from generalad.errors import DataError
+
+CONFIRM = "--all-good (in Python: all_good=True)"
+"""How somebody says that all images show good parts."""
+
+_MOST_NAMED = 8
+
+
+def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
+    """Refuse images whose folders may hold something else than good parts.
+
+    Args:
+        root: the plain folder.
+        paths: of the images to learn from, relative to it.
+
+    Raises:
+        DataError: folders that are called by a word for defects or masks, lie beside one for good
+            parts, or could be one a class.
+    """
+    below: dict[Path, set[str]] = defaultdict(set)  # folders with images, by what they lie in
+    for folder in {path.parent for path in paths}:
+        if any(_not_good(part) for part in folder.parts):
+            raise DataError(
+                f"{root / folder}: looks like no folder of good images",
+                remedy=f"rename it, move defective images into {root / 'bad'}, or confirm with"
+                f" {CONFIRM} that all images show good parts",
+            )
+        for depth, name in enumerate(folder.parts):
+            below[Path(*folder.parts[:depth])].add(name)
+    loose = {path.parent for path in paths}
+    for parent, names in sorted(below.items()):
+        good = sorted(name for name in names if is_good_name(name))
+        beside = sorted(names - set(good)) + ["the folder itself"] * (parent in loose)
+        if good and beside:
+            raise beside_good(root / parent, good[0], beside)
+        if not good and len(beside) > 1 and not is_series(names):
+            raise DataError(
+                f"{root / parent}: its folders {_some(sorted(names))} could be one a class, and"
+                " only good parts are to be learned from",
+                remedy=f"keep good images, with defective ones in {root / 'bad'}/<type>/; or, if"
+                f" all show good parts, confirm it with {CONFIRM}",
+            )
+
+
+def beside_good(folder: Path, good: str, beside: Sequence[str]) -> DataError:
+    """Images lie beside a folder that is called by a word for good."""
+    return DataError(
+        f"{folder}: images beside {good}/, in {_some(beside)}",
+        remedy=f"move good ones into {good}/ and defective ones into bad/<type>/; or, if all show"
+        f" good parts, confirm it with {CONFIRM}",
+    )
+
+
+def taken_as_good(paths: Sequence[Path]) -> str:
+    """Which folders good images were found in, in a sentence; empty where there are none."""
+    count = Counter(path.parent.as_posix() for path in paths)
+    folders = {f"{name}/" if name != "." else "no folder": number for name, number in count.items()}
+    if set(folders) <= {"no folder"}:
+        return ""
+    named = [f"{number} in {printable(name)}" for name, number in sorted(folders.items())]
+    return f"all {len(paths)} images are taken as good parts: {_some(named)}"
+
+
+def _not_good(name: str) -> bool:
+    return is_defect_name(name) or is_mask_name(name) or name.lower() in ("test", "testing")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    shown = ", ".join(printable(name) for name in names[:_MOST_NAMED])
+    return shown + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""Image files: which are read, what their headers say, and the decoder of the PNM formats."""

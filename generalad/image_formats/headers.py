@@ -1,0 +1,233 @@
+"""Headers of PNG, JPEG, BMP, WebP, GIF, JPEG 2000 and AVIF.
+
+Each function takes the bytes of a file, and raises ValueError, LookupError or struct.error where
+they are no whole header.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+from generalad.image_formats.header import Header, refused, several
+
+_AS_RGB = "convert it to RGB"
+_DEFLATE = 1100  # of zlib: 1032 bytes out of one
+_A_BIT_A_BLOCK = 1100  # of JPEG: a block has 64 pixels, and up to four in a unit of thin colours
+_MOST_SCANS = 100  # encoders make about ten; thousands only keep a decoder busy
+
+
+def png(data: bytes) -> Header:
+    """Of PNG: https://www.w3.org/TR/png-3/."""
+    if data[12:16] != b"IHDR":
+        raise ValueError("no IHDR")
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    transparent, position = colour in (4, 6), 8
+    while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if kind == b"acTL":
+            [frames] = struct.unpack_from(">I", data, position + 8)
+            if frames > 1:
+                return several("animated PNG", frames)
+        transparent |= kind == b"tRNS"
+        position += size + 12
+    memory, packing = 6 if bits > 8 else 3, 8 / max(bits, 1) * _DEFLATE
+    return Header("PNG", width, height, max(bits, 8), memory, packing, alpha=transparent)
+
+
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])")
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huffman's code
+
+
+def jpeg(data: bytes) -> Header:
+    """Of JPEG: ITU-T T.81, appendix B."""
+    position, frame, progressive, adobe = 2, None, False, False
+    while True:
+        found = _JPEG_MARKER.search(data, position)
+        if found is None:
+            raise ValueError("no scan")
+        marker, start = found[1][0], found.end()
+        if marker == 0xDA:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if marker not in _FRAMES:
+                return refused("JPEG", "lossless, hierarchical or arithmetic JPEG")
+            frame, progressive = start, marker == 0xC2
+        # How inks are stored, 0 or 255 for none, is certain where Adobe's segment stands.
+        adobe |= marker == 0xEE and data[start + 2 : start + 7] == b"Adobe"
+        position = start + int.from_bytes(data[start : start + 2], "big")
+    if frame is None:
+        raise ValueError("no frame")
+    bits, height, width, colours = struct.unpack_from(">BHHB", data, frame + 2)
+    if bits != 8:
+        return refused("JPEG", f"JPEG of {bits} bits")
+    if colours not in (1, 3) and not (colours == 4 and adobe):
+        return refused("JPEG", f"JPEG of {colours} colours that do not say which", _AS_RGB)
+    memory = 3.0
+    if progressive or data[start + 2] < colours:  # all coefficients are kept, of 16 bits
+        memory += 2 * _share_of_samples(data[frame + 8 : frame + 8 + 3 * colours])
+        if data.count(b"\xff\xda") > _MOST_SCANS:
+            return refused("JPEG", f"JPEG of more than {_MOST_SCANS} scans", "save it again")
+    return Header("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK, lossy=True)
+
+
+def _share_of_samples(components: bytes) -> float:
+    """Samples for each pixel, by the sampling factors of the components."""
+    across, down = [x >> 4 for x in components[1::3]], [x & 15 for x in components[1::3]]
+    most = max(across) * max(down)
+    return sum(x * y for x, y in zip(across, down, strict=True)) / max(most, 1)
+
+
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+_BGR = (0xFF0000, 0xFF00, 0xFF)
+
+
+def bmp(data: bytes) -> Header:
+    """Of BMP, also that of OS/2 and upside down."""
+    [size] = struct.unpack_from("<I", data, 14)
+    if size not in _BMP_HEADERS:
+        raise ValueError("unknown header")
+    if size == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        return Header("BMP", width, height) if bits in (1, 4, 8, 24) else _odd_bmp(bits)
+    width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
+    if packed == 3 and bits == 32 and struct.unpack_from("<III", data, 54) == _BGR:
+        packed = 0
+    if packed or bits not in (1, 4, 8, 24, 32):
+        return _odd_bmp(bits)
+    return Header("BMP", width, abs(height))
+
+
+def _odd_bmp(bits: int) -> Header:
+    return refused("BMP", f"BMP of {bits} bits, compressed or with its own order of colours")
+
+
+def webp(data: bytes) -> Header:
+    """Of WebP: https://developers.google.com/speed/webp/docs/riff_container."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        flags = data[20]
+        if flags & 0x02:
+            return several("animated WebP", "several")
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return Header("WebP", width, height, memory=7, lossy=b"VP8 " in data, alpha=flags & 16 > 0)
+    if kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+        return Header("WebP", width, height, memory=5, lossy=True)
+    if kind != b"VP8L" or data[20] != 0x2F:
+        raise ValueError("no WebP")
+    packed = int.from_bytes(data[21:25], "little")
+    width, height = (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    return Header("WebP", width, height, memory=7, alpha=packed >> 28 & 1 > 0)
+
+
+def gif(data: bytes) -> Header:
+    """Of GIF: https://www.w3.org/Graphics/GIF/spec-gif89a.txt."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position, images, transparent = 13 + _colour_table(flags), [], False
+    while (kind := data[position]) != 0x3B:
+        if kind == 0x2C:
+            images.append(struct.unpack_from("<HHHH", data, position + 1))
+            position += 11 + _colour_table(data[position + 9])
+        elif kind == 0x21:
+            if data[position + 1] == 0xF9:
+                transparent |= bool(data[position + 3] & 1)
+            position += 2
+        else:
+            raise ValueError("unknown block")
+        while size := data[position]:
+            position += size + 1
+        position += 1
+    if len(images) != 1:
+        return several("GIF", len(images))
+    if images[0] != (0, 0, width, height):
+        return refused("GIF", "GIF whose image does not fill it")
+    return Header("GIF", width, height, memory=8, alpha=transparent)
+
+
+def _colour_table(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+_LONGEST = 32767  # longer rows take many times the memory of their pixels
+
+
+def jpeg2000(data: bytes) -> Header:
+    """Of JPEG 2000: ITU-T T.800, appendices A and I."""
+    start, end, palette = 0, len(data), False
+    if not data.startswith(b"\xff\x4f"):
+        boxes = {kind: (first, last) for kind, first, last in _boxes(data, 0, len(data))}
+        start, end = boxes.get(b"jp2c", (0, 0))
+        first, last = boxes.get(b"jp2h", (0, 0))
+        palette = b"pclr" in data[first:last]
+    if data[start : start + 4] != b"\xff\x4f\xff\x51" or data[end - 2 : end] != b"\xff\xd9":
+        raise ValueError("no codestream, or one without an end")
+    right, lower, left, upper = struct.unpack_from(">IIII", data, start + 8)
+    [colours] = struct.unpack_from(">H", data, start + 40)
+    depths = data[start + 42 : start + 42 + 3 * colours : 3]
+    steps = {data[start + 42 + at] for at in range(3 * colours) if at % 3}
+    if colours not in (1, 3) or steps != {1} or palette or len(set(depths)) != 1:
+        return refused(
+            "JPEG 2000", "JPEG 2000 that is neither grey nor RGB of equal parts", _AS_RGB
+        )
+    if depths[0] not in (7, 15):
+        return refused("JPEG 2000", f"JPEG 2000 of {(depths[0] & 127) + 1} bits or with a sign")
+    if max(right - left, lower - upper) > _LONGEST:
+        return refused("JPEG 2000", f"JPEG 2000 with a side of more than {_LONGEST} pixels")
+    memory = (6 if depths[0] == 15 else 3) + 4 * colours
+    return Header(
+        "JPEG 2000", right - left, lower - upper, depths[0] + 1, memory=memory, lossy=True
+    )
+
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def avif(data: bytes) -> Header | None:
+    """Of AVIF, ISO/IEC 23000-22; None where it is another file of boxes, such as a video."""
+    boxes = list(_boxes(data, 0, len(data)))
+    _, first, last = boxes[0]
+    brands = {data[at : at + 4] for at in (first, *range(first + 8, last, 4))}
+    if data[first : first + 4] == b"crx ":
+        return refused("camera raw", "camera raw, a format that is not read")
+    if b"avis" in brands:
+        return several("AVIF", "several")
+    if b"avif" not in brands:
+        heif = brands & set(_HEIF_BRANDS)
+        return refused("HEIC", "HEIC, a format that is not read") if heif else None
+    found: dict[bytes, list[bytes]] = {}
+    for kind, begin, end in _properties(data, boxes):
+        found.setdefault(kind, []).append(data[begin:end])
+    width, height = max(struct.unpack(">II", size[4:12]) for size in found[b"ispe"])
+    depths = {depth for entry in found.get(b"pixi", []) for depth in entry[5:]}
+    if depths - {8} or not depths:
+        return refused("AVIF", "AVIF of 10 or 12 bits, or of unknown depth")
+    if b"irot" in found or b"imir" in found:
+        return refused("AVIF", "AVIF that is to be turned for display", "save it upright")
+    return Header("AVIF", width, height, memory=9, lossy=True, alpha=b"auxC" in found)
+
+
+def _properties(
+    data: bytes, boxes: list[tuple[bytes, int, int]]
+) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of meta/iprp/ipco."""
+    for names in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
+        start, end = {kind: (begin, end) for kind, begin, end in reversed(boxes)}[names[0]]
+        boxes = list(_boxes(data, start + names[1], end))
+    yield from boxes
+
+
+def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of the content of each box; ValueError where one is cut off."""
+    while position < end:
+        size, kind = struct.unpack_from(">I4s", data, position)
+        head = 8
+        if size == 1:
+            [size] = struct.unpack_from(">Q", data, position + 8)
+            head = 16
+        size = size or end - position
+        if size < head or position + size > end:
+            raise ValueError("a box is cut off")
+        yield kind, position + head, position + size
+        position += size

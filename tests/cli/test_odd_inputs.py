@@ -1,0 +1,235 @@
+"""Inputs that people do have: odd paths, files with byte-order marks, images of other formats."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_helpers import Capture, gad, one_line
+from encoders import pillow
+from import_helpers import import_all
+from numpy.typing import NDArray
+from tiny_artifacts import tiny_artifact
+
+from generalad.config import load_config
+from generalad.data.dataset import open_dataset
+from generalad.errors import ConfigError
+from generalad.preprocess import read_image
+
+
+def image(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+
+
+def put(path: Path, data: bytes | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pillow(image(len(str(path))), "PNG") if data is None else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["[/", "[/bold]", "[red]x", "a[b]c", "[link=x]"])
+def test_brackets_in_a_path_are_no_style(name: str, tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / name.replace("/", os.sep)
+    put(folder / "0.png")
+    put(folder / "1.png", b"")
+    code, _, err = gad(capsys, "data", "check", folder)
+    assert code == 1
+    assert f"{folder}: 2 train; 1 errors" in err
+
+
+def test_brackets_in_a_kind_of_defect(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(tmp_path / "parts/train/good/0.png")
+    put(tmp_path / "parts/test/ok/1.png")
+    put(tmp_path / "parts/test/a[red]b/2.png")
+    code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json")
+    assert code == 0
+    assert "a[red]b" in err
+    found = json.loads(out)
+    assert (found["good"], found["defective"], found["doubtful_masks"]) == (1, 1, None)
+
+
+@pytest.mark.parametrize("kind", ["ok", "scratch"])
+def test_a_test_of_one_kind_has_no_best_f1(kind: str, tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(tmp_path / "parts/train/good/0.png")
+    put(tmp_path / f"parts/test/{kind}/1.png")
+    code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json")
+    assert code == 0
+    assert "nan" not in err.lower()
+    assert "Best F1" not in err
+    assert json.loads(out)["best_f1"]["value"] is None
+
+
+def test_doubtful_masks_are_said_beside_the_figures(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(tmp_path / "parts/train/good/0.png")
+    for number in range(3):
+        put(tmp_path / f"parts/test/cut/{number}.png", pillow(image(number), "PNG"))
+        mask = np.full((24, 32), 255, np.uint8)
+        mask[5:9, 6:12] = 0
+        put(tmp_path / f"parts/ground_truth/cut/{number}_mask.png", pillow(mask, "PNG"))
+    report = tmp_path / "report.html"
+    code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json", "--html", report)
+    assert code == 0
+    assert "warning: 3 of 3 masks marked along the edge" in err
+    assert "3 of 3 masks" in json.loads(out)["doubtful_masks"]
+    assert "3 of 3 masks" in report.read_text(encoding="utf-8")
+    assert gad(capsys, "data", "check", tmp_path / "parts")[0] == 1
+
+
+def test_images_of_other_formats_are_counted_and_named(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    folder = tmp_path / "parts"
+    put(folder / "a.jfif", pillow(image(1), "JPEG"))
+    put(folder / "b.gif", pillow(image(2), "GIF"))
+    put(folder / "c.tga", pillow(image(3), "TGA"))
+    put(folder / "d.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    code, out, err = gad(capsys, "infer", artifact, folder)
+    assert code == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["a.jfif", "b.gif", "c.tga", "d.heic"]
+    assert [row["error"] is None for row in rows] == [True, True, False, False]
+    assert "c.tga: TGA, a format that is not read" in err
+    assert "d.heic: HEIC, a format that is not read" in err
+    assert "2 failed" in err
+    code, _, err = gad(capsys, "data", "check", folder)
+    assert code == 1
+    assert "c.tga" in err and "d.heic" in err and "4 train" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", ["x.png", "x.mp4"])
+def test_a_pipe_does_not_hang(name: str, tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(tmp_path / "parts/a.png")
+    os.mkfifo(tmp_path / "parts" / name)
+    code, out, err = gad(capsys, "infer", artifact, tmp_path / "parts")
+    assert (code, len(out.splitlines())) == ((1, 2) if name == "x.png" else (0, 1))
+    for address in (tmp_path / "parts" / name, f"{tmp_path}/parts/x.*"):
+        code, _, err = gad(capsys, "infer", artifact, address)
+        assert code == 1
+        assert "pipe" in err or "no image or video matches" in err
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+def test_a_list_on_stdin_may_begin_with_a_mark(
+    mark: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    names = ["first.png", "zweité.png"]
+    lines = f"{mark}" + "".join(f"{put(tmp_path / name)}\r\n" for name in names)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    code, out, _ = gad(capsys, "infer", artifact, "-")
+    assert code == 0
+    assert [Path(json.loads(line)["path"]).name for line in out.splitlines()] == names
+
+
+def test_a_list_in_utf_16_says_so(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("a.png\r\n".encode("utf-16"))))
+    code, _, err = gad(capsys, "infer", artifact, "-")
+    assert code == 1
+    assert "UTF-16, expected UTF-8" in err
+
+
+def test_settings_may_begin_with_a_mark(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('preset = "embedded"\nepochs = 3\n', encoding="utf-8-sig")
+    assert load_config(file=file).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        *(("learning_rate", "lr"), ("learning-rate", "lr"), ("batch", "batch_size")),
+        *(("resolution", "image_size"), ("num_epochs", "epochs"), ("encoder", "backbone")),
+        *(("random_seed", "seed"), ("epoch", "epochs"), ("false_alarm", "false_alarm_rate")),
+    ],
+)
+def test_settings_by_the_names_of_others(key: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config().replaced({key: 1})
+    assert raised.value.remedy == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_tables_as_programs_write_them(separator: str, slash: str, tmp_path: Path) -> None:
+    put(tmp_path / "images/1.png")
+    put(tmp_path / "images/2.png", pillow(image(7), "PNG"))
+    put(tmp_path / "masks/2.png", pillow(image(8) // 255, "PNG"))
+    rows = [
+        ["path", "label", "mask"],
+        [f"images{slash}1.png", "good", ""],
+        [f"images{slash}2.png", "cut", f"masks{slash}2.png"],
+    ]
+    table = tmp_path / "parts.csv"
+    table.write_text("".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8-sig")
+    dataset = open_dataset(table)
+    assert [sample.path for sample in dataset.train] == [tmp_path / "images/1.png"]
+    assert dataset.test[0].masks == (tmp_path / "masks/2.png",)
+
+
+def test_all_good_is_an_option(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("normal/0.png", "scratched/1.png"):
+        put(tmp_path / "parts" / name)
+    code, _, err = gad(capsys, "data", "check", tmp_path / "parts")
+    assert code == 1
+    assert "scratched" in one_line(err) and "--all-good" in err
+    code, _, err = gad(capsys, "data", "check", tmp_path / "parts", "--all-good")
+    assert code == 0
+    assert "taken as good parts: 1 in normal/, 1 in scratched/" in err
+
+
+def test_a_limit_that_is_no_number(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "parts/0.png")
+    monkeypatch.setenv("GAD_MAX_MEGAPIXELS", "lots")
+    code, _, err = gad(capsys, "data", "check", tmp_path / "parts")
+    assert code == 2
+    assert "GAD_MAX_MEGAPIXELS" in err
+
+
+def test_formats_are_known_without_a_decoder() -> None:
+    loaded = import_all(["generalad.image_formats.accept"], ("cv2", "onnxruntime", "rich"))
+    assert "generalad.image_formats.accept" in loaded
+
+
+def test_golden_samples_are_bounded(tmp_path: Path) -> None:
+    import base64
+    import dataclasses
+
+    from encoders import empty_png
+
+    from generalad.errors import ArtifactError
+    from generalad.runtime.backends.fake import fake_spec
+    from generalad.runtime.selftest import selftest
+    from generalad.spec import GoldenSample
+
+    fields: dict[str, Any] = {
+        field.name: 0.0 for field in dataclasses.fields(GoldenSample) if field.name != "png"
+    }
+    golden = GoldenSample(**fields, png=base64.b64encode(empty_png(30000, 30000)).decode())
+    spec = dataclasses.replace(fake_spec(), golden=(golden,))
+    with pytest.raises(ArtifactError, match="30000 x 30000 pixels are 900 megapixels"):
+        selftest(tiny_artifact(tmp_path / "model.onnx", spec))
+
+
+def test_overlays_of_formats_that_are_only_read(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(tmp_path / "in/a.gif", pillow(image(1), "GIF"))
+    put(tmp_path / "in/b.jfif", pillow(image(1), "JPEG"))
+    code, *_ = gad(capsys, "infer", artifact, tmp_path / "in", "--overlays", tmp_path / "out")
+    assert code == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.gif.png", "b.jfif.png"]
+    assert all(read_image(tmp_path / "out" / name).shape == (24, 32, 3) for name in names)
