@@ -25,13 +25,11 @@ from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
-<<<<<<< HEAD
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.\w+)?")
 _LEFT_AFTER = 60.0  # seconds; an overlay is written in much less
-=======
+
 _WRITTEN = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"))
 """Suffixes of images that overlays keep; the others become PNG."""
->>>>>>> main
 
 LIVE_KEPT = 1000
 """Overlays of each live source that are kept, the newest ones."""

@@ -14,12 +14,8 @@ from typing import Protocol
 
 from generalad import files
 from generalad.errors import UsageError
-<<<<<<< HEAD
-from generalad.preprocess import IMAGE_SUFFIXES
-from generalad.printable import json_printable
-=======
 from generalad.image_formats.accept import IMAGE_SUFFIXES
->>>>>>> main
+from generalad.printable import json_printable
 from generalad.progress import Log, no_log
 from generalad.runtime.names import utc_stamp
 from generalad.runtime.sources import VIDEO_SUFFIXES
