@@ -44,7 +44,8 @@ def mutated_json(value: Any, rng: random.Random) -> tuple[str, str]:
         place = rng.randrange(len(text))
         new = rng.choice(("", "{", "}", '"', "\\u0000", "NaN", "1e999", "-"))
         return text[:place] + new + text[place + rng.randrange(3) :], f"text at {place}"
-    changed, said = copy.deepcopy(value), []
+    changed = copy.deepcopy(value)
+    said: list[str] = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = [path for path in _paths(changed) if path]
         if not places:

@@ -13,7 +13,6 @@ import socket
 import ssl
 import time
 import urllib.request
-from email.message import Message
 from typing import IO, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -98,7 +97,9 @@ class SameHost(urllib.request.HTTPRedirectHandler):
         self, request: urllib.request.Request, response: http.client.HTTPResponse
     ) -> http.client.HTTPResponse:
         """See `urllib`: every response, before anything is made of it."""
-        self._responses.append(response)
+        for old in self._responses:  # such as the one that asked for the password
+            old.close()
+        self._responses = [response]
         return response
 
     https_response = http_response
@@ -109,15 +110,14 @@ class SameHost(urllib.request.HTTPRedirectHandler):
         fp: IO[bytes],
         code: int,
         msg: str,
-        headers: Message,  # type: ignore[override]
+        headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
         """See `urllib`."""
         try:
             target_of(req.full_url, newurl)
         except CameraLost:
-            for response in self._responses:  # the one that asked for the password too
-                response.close()
+            fp.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
