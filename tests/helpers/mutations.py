@@ -61,7 +61,7 @@ def mutated_json(value: Any, rng: random.Random) -> tuple[str, str]:
             holder[place[-1]] = "@@DEEP@@"
         else:
             holder[place[-1]] = copy.deepcopy(rng.choice(EVIL))
-        said.append(".".join(map(str, place)))
+        said.append(".".join(f"{step}" for step in place))
     depth = rng.choice((100, 2000, 200_000))
     text = json.dumps(changed).replace('"@@DEEP@@"', "[" * depth + "]" * depth)
     return text, f"values at {', '.join(said)}"

@@ -13,6 +13,7 @@ import socket
 import ssl
 import time
 import urllib.request
+import weakref
 from typing import IO, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -91,15 +92,13 @@ class SameHost(urllib.request.HTTPRedirectHandler):
     """Follows redirects of HTTP on the same host; raises CameraLost at others."""
 
     def __init__(self) -> None:
-        self._responses: list[http.client.HTTPResponse] = []
+        self._responses: list[weakref.ref[http.client.HTTPResponse]] = []
 
     def http_response(
         self, request: urllib.request.Request, response: http.client.HTTPResponse
     ) -> http.client.HTTPResponse:
         """See `urllib`: every response, before anything is made of it."""
-        for old in self._responses:  # such as the one that asked for the password
-            old.close()
-        self._responses = [response]
+        self._responses.append(weakref.ref(response))  # not to keep what others let go of
         return response
 
     https_response = http_response
@@ -117,7 +116,9 @@ class SameHost(urllib.request.HTTPRedirectHandler):
         try:
             target_of(req.full_url, newurl)
         except CameraLost:
-            fp.close()
+            for found in self._responses:  # the one that asked for the password too
+                if (response := found()) is not None:
+                    response.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
