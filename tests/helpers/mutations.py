@@ -41,9 +41,9 @@ def mutated_json(value: Any, rng: random.Random) -> tuple[str, str]:
     """JSON text with values replaced, removed or nested deeply, or with a character changed."""
     if rng.random() < 0.15:
         text = json.dumps(value)
-        place = rng.randrange(len(text))
+        at = rng.randrange(len(text))
         new = rng.choice(("", "{", "}", '"', "\\u0000", "NaN", "1e999", "-"))
-        return text[:place] + new + text[place + rng.randrange(3) :], f"text at {place}"
+        return text[:at] + new + text[at + rng.randrange(3) :], f"text at {at}"
     changed = copy.deepcopy(value)
     said: list[str] = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
