@@ -17,9 +17,14 @@ A name is loaded when it is first used: what runs exported models needs no torch
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from generalad.version import __version__
+
+# Before anybody imports OpenCV: it would write between our lines.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 if TYPE_CHECKING:
     from generalad.bench.measure import bench

@@ -59,10 +59,12 @@ class Milliseconds:
 
 @dataclass(frozen=True)
 class Result:
-    """One frame's outcome: either `error`, or `fault`, or `score`, `normalised` and `anomalous`.
+    """One frame's outcome: `error`, or `score`, `normalised` and `anomalous`, or `fault` without.
 
-    `source`, `index`, `time` and `path` are those of `Frame`. `fault` names what is wrong with the
-    camera, whose image was not scored then.
+    `source`, `index`, `time` and `path` are those of `Frame`. `fault` says how the image lies
+    beyond what the camera showed at calibration. Without a score it was refused as a fault of the
+    camera; with one it is a strange part. Where refused images are to be rejected, `anomalous` is
+    true for all images with a fault or an error.
     """
 
     source: str
@@ -132,6 +134,7 @@ def decide(
     *,
     rule: Rule,
     image_size: tuple[int, int],
+    lower: float = 0.0,
 ) -> Decision | None:
     """Decide on one image; None when the network returned a number that is not finite.
 
@@ -141,10 +144,11 @@ def decide(
         spec: gives the thresholds and the scale of the normalised score.
         rule: of the stream that the image is from.
         image_size: (height, width) of the original image.
+        lower: how much lower both thresholds are, raw: where a hysteresis lets go.
     """
     if not is_finite(score, anomaly_map):
         return None
-    level, pixel = rule.level(spec), spec.thresholds.pixel
+    level, pixel = rule.level(spec) - lower, spec.thresholds.pixel - lower
     if rule.areas is not None:
         inside = rule.areas.mask((anomaly_map.shape[0], anomaly_map.shape[1]))
         anomaly_map = np.where(inside, anomaly_map, -np.inf).astype(np.float32, copy=False)

@@ -6,11 +6,13 @@ import contextlib
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from generalad.errors import ArtifactError, StorageError
+from generalad.errors import ArtifactError, StorageError, UsageError
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
@@ -54,6 +56,49 @@ def check_writable(path: Path) -> None:
         raise storage_error(error, path) from error
 
 
+def claim(file: IO[Any], path: Path, *, remedy: str) -> None:
+    """Hold an open file for this process as long as it stays open, also against a kill.
+
+    Raises:
+        UsageError: another process holds it; the message names `path`.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            raise UsageError(f"{path} is written by another process", remedy=remedy) from error
+        # Some network file systems know no locks.
+
+
+def open_claimed(path: Path) -> FileIO:
+    """Open a file for appending, without a buffer, and hold it, see `claim`.
+
+    Raises:
+        OSError: it cannot be opened.
+        UsageError: another process holds it.
+    """
+    while True:
+        file = FileIO(path, "a+")
+        try:
+            claim(file, path, remedy="wait for its end, or choose another name")
+            # Between the two the other process may have given it its final name.
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed over `path`.
@@ -87,7 +132,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that this project wrote."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested too deeply
         raise ArtifactError(f"cannot read {path}: {error}") from error
 
 

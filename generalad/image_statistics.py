@@ -24,7 +24,12 @@ SATURATED = 250
 QUANTILES = 21
 """Quantiles kept of each quantity: minimum, every 5 %, maximum."""
 
+NEUTRAL = 127.5
+"""Middle of the two opponent colours."""
+
 _HALVINGS = 5
+_COLOUR_STEP = 4
+"""Saturation is a mean over every fourth pixel each way: that is enough for a camera."""
 
 
 class Statistics(NamedTuple):
@@ -37,6 +42,9 @@ class Statistics(NamedTuple):
         detail: standard deviation of structures of 2 pixels.
         structure: standard deviation of structures of 8 and 16 pixels.
         sharpness: `detail` over `structure`; unlike them, it does not change with the exposure.
+        red_green: mean of red less green, 0 (all green) to 255 (all red); `NEUTRAL` is neither.
+        yellow_blue: mean of yellow (red and green) less blue, in the same way.
+        saturation: mean distance between the greatest and the least of the three channels, 0...255.
     """
 
     brightness: float
@@ -45,6 +53,10 @@ class Statistics(NamedTuple):
     detail: float
     structure: float
     sharpness: float
+    # Statistics of six numbers, as older versions took them, say nothing of colour.
+    red_green: float = 0.0
+    yellow_blue: float = 0.0
+    saturation: float = 0.0
 
 
 def statistics(pixels: NDArray[np.uint8]) -> Statistics:
@@ -73,7 +85,20 @@ def statistics(pixels: NDArray[np.uint8]) -> Statistics:
         detail=detail,
         structure=structure,
         sharpness=detail / max(structure, 0.1),
+        **_colour(pixels),
     )
+
+
+def _colour(pixels: NDArray[np.uint8]) -> dict[str, float]:
+    red, green, blue, _ = cv2.mean(pixels)
+    red_plane, green_plane, blue_plane = cv2.split(pixels[::_COLOUR_STEP, ::_COLOUR_STEP])
+    greatest = cv2.max(cv2.max(red_plane, green_plane), blue_plane)
+    least = cv2.min(cv2.min(red_plane, green_plane), blue_plane)
+    return {
+        "red_green": NEUTRAL + (red - green) / 2,
+        "yellow_blue": NEUTRAL + ((red + green) / 2 - blue) / 2,
+        "saturation": cv2.mean(greatest)[0] - cv2.mean(least)[0],
+    }
 
 
 def reference(

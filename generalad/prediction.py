@@ -125,7 +125,7 @@ class Prediction:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with the camera, whose image was not scored then; else None."""
+        """How the image lies beyond those of calibration, else None; a refused one has no score."""
         return self._found.fault if isinstance(self._found, Result) else None
 
     @property

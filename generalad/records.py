@@ -25,6 +25,9 @@ T = TypeVar("T")
 Place = tuple[str | int, ...]
 """The keys, and the numbers within lists from 0, that lead to a value."""
 
+NO_UNICODE = "a text that is no Unicode"
+"""Half of a pair of surrogates, where another value belongs."""
+
 SHOWN = 40
 """Characters of a wrong value in a message."""
 
@@ -84,7 +87,12 @@ def convert(value: Any, type_: type[T]) -> T:
         _refuse_infinite(value, ())
         return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        raise _explained(error, value, type_) from error
+        try:
+            raise _explained(error, value, type_) from error
+        except UnicodeEncodeError:
+            raise RecordError((), NO_UNICODE) from error
+    except UnicodeEncodeError as error:
+        raise RecordError((), NO_UNICODE) from error
     except RecursionError as error:
         raise RecordError((), "nested too deeply") from error
 

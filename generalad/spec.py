@@ -24,6 +24,9 @@ METADATA_KEY = "generalad.spec"
 DETECTOR_FILE = "detector.json"
 """The file that makes a folder a detector; holds the spec under the key "spec"."""
 
+MOST_PIXELS = 1 << 23
+"""Of a network's input, and of its maps: 2896 x 2896. One that wants more wants the memory."""
+
 RESIZE_RULE = "stretch-area-linear-v1"
 """How `generalad.preprocess` makes images; in every artifact, and part of every cache key."""
 
@@ -147,11 +150,20 @@ class Backbone:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What the detector learned from; `fingerprint` is a hash over the contents of all images."""
+    """What the detector learned from.
+
+    Attributes:
+        fingerprint: a hash over the contents of all images.
+        images: number of images.
+        skipped: paths of images that could not be read.
+        digests: first 12 digits of the SHA-256 of each file that was learned from, so that it is
+            known again; empty in artifacts of older versions and where there were very many.
+    """
 
     fingerprint: str
     images: int
     skipped: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +179,10 @@ class GoldenSample:
     map_peak: float
 
 
-STATISTICS = ("brightness", "contrast", "saturated", "detail", "structure", "sharpness")
+_WITHOUT_COLOUR = ("brightness", "contrast", "saturated", "detail", "structure", "sharpness")
+"""All that references of older versions have."""
+
+STATISTICS = (*_WITHOUT_COLOUR, "red_green", "yellow_blue", "saturation")
 """What is known of each calibration image; `generalad.image_statistics` defines them."""
 
 
@@ -179,7 +194,7 @@ class Reference:
         images: number of images.
         scores: quantiles of their raw scores in this artifact's precision: minimum, every 5 %,
             maximum.
-        statistics: the same of each of `STATISTICS`.
+        statistics: the same of each of `STATISTICS`; older versions knew nothing of colour.
         smallest: least height and least width of the original images.
         largest: greatest height and greatest width.
         aspect_ratios: least and greatest width / height.
@@ -196,7 +211,7 @@ class Reference:
         for values in (self.scores, *self.statistics.values()):
             if len(values) < 2 or any(a > b for a, b in itertools.pairwise(values)):
                 raise ValueError("quantiles of the reference must be at least two that rise")
-        if missing := set(STATISTICS) - set(self.statistics):
+        if missing := set(_WITHOUT_COLOUR) - set(self.statistics):
             raise ValueError(f"the reference lacks {', '.join(sorted(missing))}")
         if min(self.images, *self.smallest) < 1 or not self.aspect_ratios[0] > 0:
             raise ValueError("number, sizes and aspect ratios of the reference must be positive")
@@ -236,6 +251,10 @@ class Spec:
     def __post_init__(self) -> None:
         if min(*self.image_size, *self.map_size, self.top_k) < 1:
             raise ValueError("image_size, map_size and top_k must be positive")
+        for name in ("image_size", "map_size"):
+            height, width = getattr(self, name)
+            if height * width > MOST_PIXELS:
+                raise ValueError(f"{name} is {height} x {width}, more than {MOST_PIXELS} pixels")
 
     def is_anomalous(self, score: float) -> bool:
         """The decision on one raw image score."""

@@ -274,6 +274,7 @@ def calibrate(
     images: StrPath | Sequence[StrPath],
     out: StrPath | None = None,
     *,
+    defects: StrPath | Sequence[StrPath] = (),
     target: float | None = None,
     threads: int | None = None,
     device: str | None = None,
@@ -289,6 +290,7 @@ def calibrate(
         artifact: made by `gad export`; it stays as it is.
         images: files, folders, videos or patterns; one or several.
         out: the new artifact; must not exist.
+        defects: images of known defects, to see what the new thresholds miss; they set nothing.
         target: wished false-alarm rate, 0...1; None for the artifact's.
         threads: see `load`.
         device: see `load`.
@@ -304,11 +306,13 @@ def calibrate(
     from generalad.runtime.recalibrate import recalibrate
 
     given = [images] if isinstance(images, (str, os.PathLike)) else images
+    bad = [defects] if isinstance(defects, (str, os.PathLike)) else defects
     if out is not None and Path(artifact).is_file():  # what else there may be, opening it says
         check_copy(Path(artifact), Path(out))
     proposal = recalibrate(
         Path(artifact),
         [os.fspath(one) for one in given],
+        defects=[os.fspath(one) for one in bad],
         target=target,
         threads=threads,
         device=device,

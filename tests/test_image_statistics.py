@@ -154,3 +154,30 @@ def test_a_damaged_reference_is_refused(make_spec: MakeSpec, change: dict[str, o
     record["reference"] = {**dataclasses.asdict(known), **change}
     with pytest.raises(ArtifactError, match="damaged"):
         Spec.from_dict(record)
+
+
+@pytest.mark.parametrize(
+    ("colour", "expected"),
+    [
+        ((0, 0, 0), (127.5, 127.5, 0)),
+        ((90, 90, 90), (127.5, 127.5, 0)),
+        ((255, 0, 0), (255, 191.25, 255)),
+        ((0, 255, 0), (0, 191.25, 255)),
+        ((0, 0, 255), (127.5, 0, 255)),
+        ((200, 100, 50), (177.5, 177.5, 150)),
+    ],
+)
+def test_colour_is_two_opponents_and_saturation(
+    colour: tuple[int, int, int], expected: tuple[float, float, float]
+) -> None:
+    found = statistics(np.full((9, 13, 3), colour, np.uint8))
+    assert (found.red_green, found.yellow_blue, found.saturation) == pytest.approx(expected)
+
+
+def test_a_reference_of_an_older_version_has_no_colour(make_spec: MakeSpec) -> None:
+    known = reference_of([part(np.random.default_rng(0))])
+    record = make_spec(reference=known).to_dict()
+    for name in ("red_green", "yellow_blue", "saturation"):
+        del record["reference"]["statistics"][name]
+    found = Spec.from_dict(record).reference
+    assert found is not None and "saturation" not in found.statistics

@@ -13,7 +13,7 @@ import numpy as np
 
 from generalad.errors import DataError, UsageError
 from generalad.runtime.addresses import is_live_address, open_sources
-from generalad.runtime.sources import VideoFile
+from generalad.runtime.videos.video_file import VideoFile
 
 PARTS = 8
 SIDE = 640

@@ -28,6 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # a service may be started with them closed
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    try:
+        _main(arguments)
+    except KeyboardInterrupt:  # while even this is being loaded
+        sys.stderr.write("gad: interrupted\n")
+        sys.exit(130)
+
+
+def _main(arguments: Sequence[str] | None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words[:1] or bool(os.environ.get("GAD_DEBUG"))
     if words[:1] == ["--debug"]:

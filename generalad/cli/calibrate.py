@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from generalad.cli.options import Argument, Device, Json, Option, Threads
 
 if TYPE_CHECKING:
+    from generalad.runtime.confirmed_images import Scored
     from generalad.runtime.recalibrate import Proposal
+    from generalad.runtime.threshold_cost import Misses
 
 SHOWN = 10
 """Images with the highest scores that the operator is to look at."""
@@ -18,10 +21,16 @@ SHOWN = 10
 def calibrate(
     artifact: Annotated[Path, Argument("Exported file, such as model.onnx.")],
     images: Annotated[
-        list[str],
+        list[str] | None,
         Argument("Recent images of good parts: files, folders, videos, patterns."),
-    ],
+    ] = None,
+    *,
     out: Annotated[Path, Option("The new artifact; must not exist.", metavar="FILE")],
+    defects: Annotated[
+        list[str] | None,
+        Option("Images of known defects, to see what is missed; may be repeated.", metavar="PATH"),
+    ] = None,
+    back: Annotated[bool, Option("Instead, back to the thresholds of before.")] = False,
     target: Annotated[
         float | None,
         Option("Wished false-alarm rate.", default="the artifact's"),
@@ -35,12 +44,21 @@ def calibrate(
 
     Scores the images, shows what would change and the highest scores, asks whether all show good
     parts, and writes a new artifact. The old one stays as it is.
+
+    Examples:
+        gad calibrate model.onnx recent/ --out model-2026-03.onnx
+        gad calibrate model.onnx recent/ --defects scratched/ --out new.onnx
+        gad calibrate model-2026-03.onnx --back --out model-again.onnx
     """
     from generalad.cli.console import confirm, console, plain, print_json, progress
     from generalad.errors import UsageError
     from generalad.runtime.artifact_copy import check_copy
     from generalad.runtime.recalibrate import recalibrate
 
+    if back:
+        return _back(artifact, images, out, json=json)
+    if not images:
+        raise UsageError("calibrate: IMAGES is missing", remedy="gad calibrate --help")
     if not yes and not sys.stdin.isatty():
         raise UsageError(
             "somebody must confirm that all images show good parts, and this is no terminal",
@@ -53,6 +71,7 @@ def calibrate(
         proposal = recalibrate(
             artifact,
             images,
+            defects=defects or (),
             target=target,
             threads=threads,
             device=device,
@@ -68,6 +87,30 @@ def calibrate(
     return 0
 
 
+def _back(artifact: Path, images: list[str] | None, out: Path, *, json: bool) -> int:
+    """Write a copy with the thresholds of before the last calibration."""
+    from generalad.cli.console import console, print_json
+    from generalad.errors import UsageError
+    from generalad.runtime.earlier_thresholds import write_earlier
+
+    if images:
+        raise UsageError("--back takes no images", remedy="give them without --back")
+    now, before = (spec.thresholds for spec in write_earlier(artifact, out))
+    found = {
+        "artifact": str(artifact),
+        "out": str(out),
+        "old": {"image": now.image, "pixel": now.pixel},
+        "new": {"image": before.image, "pixel": before.pixel},
+    }
+    print_json(found, wanted=json)
+    console().print(
+        f"{out}: written, image threshold {now.image:.6g} → {before.image:.6g} as before;"
+        f" {artifact} is as it was",
+        markup=False,
+    )
+    return 0
+
+
 def in_words(proposal: Proposal) -> str:
     """What would change, and what to look at."""
     old, new, count = proposal.old, proposal.new, len(proposal.images)
@@ -75,13 +118,16 @@ def in_words(proposal: Proposal) -> str:
     before, after = (
         f"{found} ({found / count:.1%})" for found in map(proposal.anomalous, (old, new))
     )
+    shift = proposal.shift
     rows = [
         ("", "old", "new"),
         ("image threshold", f"{old.thresholds.image:.6g}", f"{new.thresholds.image:.6g}"),
         ("pixel threshold", f"{old.thresholds.pixel:.6g}", f"{new.thresholds.pixel:.6g}"),
         ("calibrated on", f"{old.calibration.images}", f"{count}"),
-        *([("median score moved by", "", f"{proposal.shift:+.3g}")] * (proposal.shift is not None)),
+        *([] if shift is None else [("median score moved by", "", f"{shift:+.3g}")]),
         ("of these anomalous", before, after),
+        _missed("drawn", proposal.drawn),
+        *([_missed("known", proposal.known)] if proposal.known is not None else []),
     ]
     lines = [f"{count} images{copies}, {proposal.backend}"]
     lines += [f"  {name:<20} {left:>14} {right:>14}".rstrip() for name, left, right in rows]
@@ -90,7 +136,45 @@ def in_words(proposal: Proposal) -> str:
         f"  {scored.score:>10.6g} ({old.normalised(scored.score):.2f})  {scored.name}"
         for scored in proposal.images[:SHOWN]
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *warnings(proposal)])
+
+
+def _missed(kind: str, found: Misses) -> tuple[str, str, str]:
+    """A row: how many defects both thresholds call good."""
+    of = f"of {found.defects}"
+    return f"{kind} defects missed", f"{found.old} {of}", f"{found.new} {of}"
+
+
+def warnings(proposal: Proposal) -> list[str]:
+    """What speaks against these images, a line each; first of all look at them."""
+    said = []
+    if proposal.apart:
+        said.append(
+            f"warning: {_names(proposal.apart)} with scores far above the others, as defects"
+            " have; without,"
+            f" the image threshold would be {proposal.without_apart:.6g}"
+        )
+    if proposal.learned:
+        said.append(
+            f"warning: {_names(proposal.learned)} that the detector learned from; such score"
+            " lower than others, and the promise does not hold"
+        )
+    elif proposal.learned is None:
+        said.append(
+            "whether the detector learned from any of these is not known: its artifact is of an"
+            " older version or of very many images"
+        )
+    for kind, found in (("drawn", proposal.drawn), ("known", proposal.known)):
+        if found is not None and found.new > found.old:
+            more = found.new - found.old
+            said.append(f"warning: {more} more of {found.defects} {kind} defects would be missed")
+    return said
+
+
+def _names(images: Sequence[Scored]) -> str:
+    """How many, and the first of them."""
+    names = ", ".join(one.name for one in images[:3]) + (", ..." if len(images) > 3 else "")
+    return f"{len(images)} image{'s' * (len(images) > 1)} ({names})"
 
 
 def promise(proposal: Proposal) -> str:

@@ -6,9 +6,10 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from generalad.printable import json_printable, one_line, printable
 from generalad.progress import Log, Progress, in_words
 
 if TYPE_CHECKING:
@@ -22,8 +23,18 @@ SILENCE = 10.0
 def console() -> Console:
     """A console on stderr; stdout is for machines."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    class SafeConsole(Console):
+        """Writes out control characters of texts; those of styles and of the cursor stay."""
+
+        def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+            return super()._render_buffer(
+                part if part.control else Segment(printable(part.text), part.style)
+                for part in buffer
+            )
+
+    return SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def plain(value: object) -> str:
@@ -36,7 +47,8 @@ def plain(value: object) -> str:
 def print_json(value: Any, *, wanted: bool) -> None:
     """Write JSON to stdout if it was asked for, or if stdout leads to a file or another program."""
     if wanted or not sys.stdout.isatty():
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(json_printable(text) + "\n")
 
 
 def confirm(question: str) -> bool:
@@ -129,7 +141,7 @@ class ProgressLines:
 
 
 def _to_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(one_line(line) + "\n")
 
 
 def _so_far(done: int, total: int) -> str:

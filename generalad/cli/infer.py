@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from generalad.cli.console import ProgressLines
 from generalad.cli.infer_options import Options, Plan, plan
 from generalad.cli.process import collect_garbage
+from generalad.printable import one_line
 
 if TYPE_CHECKING:
     from generalad.cli.live_table import LiveTable, LogLines
@@ -139,7 +140,7 @@ def _telemetry(wanted: Plan) -> list[Observer]:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"gad: {text}\n")
+    sys.stderr.write(f"gad: {one_line(text)}\n")
 
 
 def _rebuild(artifact: Path) -> None:
@@ -153,7 +154,7 @@ def _rebuild(artifact: Path) -> None:
     with progress(console()) as shown:
         why = rebuild(artifact, progress=shown)
     if why is not None:
-        sys.stderr.write(f"gad: built again, because {why}\n")
+        sys.stderr.write(f"gad: built again, because {one_line(why)}\n")
 
 
 class _Images:

@@ -34,7 +34,8 @@ def read_spec(artifact: Path) -> Any:
 
     if (artifact / DETECTOR_FILE).is_file():
         record = read_json(artifact / DETECTOR_FILE)
-        return Spec.from_dict(record.get("spec"), name=str(artifact))
+        spec = record.get("spec") if isinstance(record, dict) else None
+        return Spec.from_dict(spec, name=str(artifact))
     from generalad.runtime import open_session
 
     with open_session(artifact) as session:

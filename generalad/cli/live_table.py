@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from generalad.cli.console import console
+from generalad.printable import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,7 +86,7 @@ class LogLines:
 
     def say(self, text: str) -> None:
         """Print a line with the time."""
-        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {one_line(text)}\n")
         sys.stderr.flush()
 
     def _regularly(self) -> None:
@@ -133,7 +134,10 @@ def in_words(notification: Notification) -> str:
     if notification.kind == "fault":
         if data["state"] == "raised":
             return f"{stream}: camera fault: {data['fault']}: {data['reason']}"
-        return f"{stream}: camera fault is over: {data['fault']}, {data['seconds']:.0f} s"
+        if data["state"] == "cleared":
+            return f"{stream}: camera fault is over: {data['fault']}, {data['seconds']:.0f} s"
+        what = "an image was not scored" if data["state"] == "refused" else "a strange image"
+        return f"{stream}: {what}: {data['fault']}: {data['reason']}"
     if notification.kind == "drift":
         suggestion = data.get("suggestion") or "as at calibration again"
         return f"{stream}: {data['state']}: {suggestion}"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from generalad.errors import GadError
+from generalad.printable import indented
+from generalad.runtime import interrupt
 from generalad.runtime.malloc import keep_freed_memory
 
 FAILED, INTERRUPTED = 1, 130
@@ -36,13 +38,29 @@ def exit_code_of(command: Callable[[], int], *, debug: bool) -> int:
         # more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except MemoryError:
+    except Exception as error:
+        if _by_interrupt(error):
+            return _failed("interrupted", INTERRUPTED, debug=False)
+        return _other_failure(error, debug=debug)
+
+
+def _other_failure(error: Exception, *, debug: bool) -> int:
+    """The exit code of a failure that is no `GadError`, after its line; raises what is no such."""
+    if isinstance(error, MemoryError):
         return _failed("out of memory → use fewer or smaller images", FAILED, debug=debug)
-    except OSError as error:
-        if error.errno not in _EXPECTED:
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        return _failed(f"{error.strerror}:{where}", FAILED, debug=debug)
+    if not isinstance(error, OSError) or error.errno not in _EXPECTED:
+        raise error
+    where = f" {error.filename}" if error.filename else ""
+    return _failed(f"{error.strerror}:{where}", FAILED, debug=debug)
+
+
+def _by_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries that are being loaded make one of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def start_fast() -> None:
@@ -51,6 +69,7 @@ def start_fast() -> None:
     # for the first 0.1 s, while the network is loaded there.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     keep_freed_memory()
+    interrupt.END_AFTER = 3.0
     gc.disable()  # modules are no garbage; until `collect_garbage`
 
 
@@ -78,5 +97,5 @@ def _failed(text: str, code: int, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    sys.stderr.write(f"gad: {text}\n")
+    sys.stderr.write(f"gad: {indented(text)}\n")
     return code

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from generalad.cli.options import Argument, Device, Json, Threads
+from generalad.printable import printable
 
 
 def selftest(
@@ -27,4 +28,4 @@ def selftest(
     print_json(found.to_dict(), wanted=json)
     sys.stdout.flush()
     found.check()
-    sys.stderr.write(found.in_words() + "\n")
+    sys.stderr.write(printable(found.in_words()) + "\n")

@@ -17,8 +17,8 @@ from generalad.runtime.sources import (
     Frame,
     ImageFiles,
     Source,
-    VideoFile,
 )
+from generalad.runtime.videos.video_file import VideoFile
 
 STDIN = "-"
 """The address of a list of images and videos on standard input."""
@@ -50,6 +50,8 @@ class Listed:
 
     address = STDIN
     folder: Path | None = None
+    waits = True
+    """For whoever writes the list, however long that takes."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = lines

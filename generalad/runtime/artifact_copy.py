@@ -8,6 +8,7 @@ lies in a file of its own.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import mmap
 import os
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
-from generalad.files import atomic_write, sha256_of_file
+from generalad.files import atomic_write, check_writable, sha256_of_file, storage_error
 from generalad.runtime.backends.engine_record import read_record, record_path
 from generalad.runtime.backends.onnx_hash import check_unchanged, weights_apart
 from generalad.spec import METADATA_KEY, Spec
@@ -33,6 +34,7 @@ def check_copy(old: Path, new: Path) -> None:
     """Refuse a place for a copy before any work is done.
 
     Raises:
+        StorageError: nothing can be written there, or the disk has no room for it.
         UsageError: another kind of file, or one of its files is there already.
     """
     if new.suffix.lower() != old.suffix.lower():
@@ -43,6 +45,10 @@ def check_copy(old: Path, new: Path) -> None:
                 f"{path} exists already, and no artifact is overwritten",
                 remedy="choose another name, such as one with the date",
             )
+    check_writable(new)
+    needed = sum(path.stat().st_size for path in (old, *_companions(old)) if path.is_file())
+    if shutil.disk_usage(new.parent).free < needed:
+        raise storage_error(OSError(errno.ENOSPC, ""), new)
 
 
 def copy_with_spec(old: Path, new: Path, spec: Spec) -> None:

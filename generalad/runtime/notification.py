@@ -9,6 +9,15 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+CLOSED = "closed"
+"""Reason of a camera that ended because it was asked to."""
+
+SHUT_DOWN = "shut down"
+"""Why an event ended with the run."""
+
+KILLED = "gad was killed"
+"""The same where the process ended without a word; what is told is of the beginning."""
+
 NotificationKind = Literal["event", "camera", "fault", "drift"]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,44 +19,18 @@ from generalad import image_statistics
 from generalad.calibration import Calibrated, calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
-from generalad.preprocess import resize
 from generalad.progress import Progress, no_progress
 from generalad.runtime.addresses import open_sources
 from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.open import open_session
-from generalad.runtime.backends.session import Session
-from generalad.runtime.line.faults import Limits
-from generalad.runtime.sources import Frame, Source
+from generalad.runtime.confirmed_images import Scored, score, score_all, score_defects
+from generalad.runtime.threshold_cost import Misses, Sample, apart, missed, missed_drawn
 from generalad.spec import Normalisation, Spec, Thresholds
 
 SOURCE = "recent images that an operator confirmed as good"
 MOVED = "; too few for the rate, so not below the old threshold moved by the shift of the median"
 LEAST = 8
 """Images; the median of fewer says little."""
-
-MOST_LISTED = 20
-"""Problems that are named one by one."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An image that was given.
-
-    Attributes:
-        name: its file, or its video and number.
-        digest: of its pixels after the resize, hexadecimal.
-        score: raw.
-        peak: largest raw map value.
-        statistics: after the resize.
-        image_size: (height, width) before it.
-    """
-
-    name: str
-    digest: str
-    score: float
-    peak: float
-    statistics: image_statistics.Statistics
-    image_size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -72,6 +46,11 @@ class Proposal:
         copies: images left out because their pixels were given before.
         shift: median score of the images less that of the old calibration; None where that is
             not known.
+        apart: images whose scores stand above those of the others, as defects among them would.
+        without_apart: the image threshold that the others would give; None where there are none.
+        learned: images that the detector was trained on; None where the artifact cannot tell.
+        drawn: what the thresholds miss of defects drawn on the images.
+        known: what they miss of defects that were given; None where none were.
     """
 
     artifact: Path
@@ -81,6 +60,11 @@ class Proposal:
     images: tuple[Scored, ...]
     copies: int
     shift: float | None
+    apart: tuple[Scored, ...]
+    without_apart: float | None
+    learned: tuple[Scored, ...] | None
+    drawn: Misses
+    known: Misses | None
 
     def anomalous(self, spec: Spec) -> int:
         """How many of the images the thresholds of `spec` call anomalous."""
@@ -106,18 +90,28 @@ class Proposal:
             "target": self.new.calibration.target,
             "reached": self.new.calibration.reached,
             "shift": self.shift,
+            "apart": _named(self.apart),
+            "threshold_without_apart": self.without_apart,
+            "learned": None if self.learned is None else _named(self.learned),
+            "drawn_defects": self.drawn._asdict(),
+            "known_defects": None if self.known is None else self.known._asdict(),
             **{
                 name: {**dataclasses.asdict(spec.thresholds), "anomalous": self.anomalous(spec)}
                 for name, spec in (("old", self.old), ("new", self.new))
             },
-            "scores": [{"picture": one.name, "score": one.score} for one in self.images],
+            "scores": _named(self.images),
         }
+
+
+def _named(images: Sequence[Scored]) -> list[dict[str, Any]]:
+    return [{"picture": one.name, "score": one.score} for one in images]
 
 
 def recalibrate(
     artifact: str | Path,
     addresses: Sequence[str],
     *,
+    defects: Sequence[str] = (),
     target: float | None = None,
     threads: int | None = None,
     device: str | None = None,
@@ -128,6 +122,8 @@ def recalibrate(
     Args:
         artifact: made by `gad export`.
         addresses: files, folders, patterns and videos that show good parts only.
+        defects: files, folders, patterns and videos that show defects, to see what the new
+            thresholds miss of them; they set nothing.
         target: wished false-alarm rate, 0...1; None for that of the artifact.
         threads: see `open_session`.
         device: see `open_session`.
@@ -141,21 +137,53 @@ def recalibrate(
     """
     if target is not None and not 0 < target < 1:
         raise UsageError(f"the target must lie between 0 and 1, found {target:g}")
-    sources = open_sources(addresses)
+    sources, progress = open_sources(addresses), progress or no_progress
+    bad = open_sources(defects) if defects else ()
     with open_session(artifact, threads=threads, device=device) as session:
-        old, backend = session.spec, session.backend
-        images, copies = _score_all(session, sources, progress or no_progress)
+        old, backend, sample = session.spec, session.backend, Sample()
+        images, copies = score_all(session, sources, progress, sample)
+        _check_number(images, copies)
+        goal = old.calibration.target if target is None else target
+        shift = _median_shift(old, images)
+        new = _proposed(old, images, goal, backend, shift)
+        drawn = missed_drawn(lambda image: score(session, image)[0], sample.images, old, new)
+        known = score_defects(session, bad, progress)
+    by_score = tuple(sorted(images, key=lambda scored: -scored.score))
+    standing_out = apart([scored.score for scored in by_score])
+    rest = by_score[len(standing_out) :]
+    return Proposal(
+        Path(artifact),
+        backend,
+        old,
+        new,
+        by_score,
+        copies,
+        shift,
+        apart=by_score[: len(standing_out)],
+        without_apart=(
+            _proposed(old, rest, goal, backend, _median_shift(old, rest)).thresholds.image
+            if standing_out
+            else None
+        ),
+        learned=_learned(old, by_score),
+        drawn=drawn,
+        known=missed(known, old, new) if bad else None,
+    )
+
+
+def _check_number(images: Sequence[Scored], copies: int) -> None:
     if len(images) < LEAST:
         left_out = f" and {copies} copies of them" if copies else ""
         raise DataError(
             f"expected at least {LEAST} different images, found {len(images)}{left_out}",
             remedy="give more good images; 99 promise a false-alarm rate of 1 %",
         )
-    goal = old.calibration.target if target is None else target
-    shift = _median_shift(old, images)
-    new = _proposed(old, images, goal, backend, shift)
-    by_score = tuple(sorted(images, key=lambda scored: -scored.score))
-    return Proposal(Path(artifact), backend, old, new, by_score, copies, shift)
+
+
+def _learned(old: Spec, images: Sequence[Scored]) -> tuple[Scored, ...] | None:
+    """The images that the detector was trained on; None where its artifact does not say."""
+    digests = frozenset(old.training_set.digests)
+    return tuple(one for one in images if one.file in digests) if digests else None
 
 
 def _median_shift(old: Spec, images: Sequence[Scored]) -> float | None:
@@ -164,64 +192,6 @@ def _median_shift(old: Spec, images: Sequence[Scored]) -> float | None:
         return None
     before = old.reference.scores[len(old.reference.scores) // 2]
     return float(np.median([scored.score for scored in images])) - before
-
-
-def _score_all(
-    session: Session, sources: Sequence[Source], progress: Progress
-) -> tuple[list[Scored], int]:
-    total = sum(source.count() or 0 for source in sources)
-    limits = Limits(session.spec.reference)
-    images: list[Scored] = []
-    seen: set[str] = set()
-    problems: list[str] = []
-    done = copies = 0
-    for frame in _frames(sources):
-        done += 1
-        if done < total:
-            progress("scoring", done, total)
-        name = frame.path if frame.rate is None else f"{frame.path}, frame {frame.index}"
-        if frame.image is None:
-            problems.append(frame.error or f"{name}: no image")
-            continue
-        pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
-        digest = sha256_of_bytes(pixels.tobytes())
-        if digest in seen:
-            copies += 1
-            continue
-        seen.add(digest)
-        # One by one, as a camera sends them.
-        scores, maps = session.run(pixels[None])
-        size = (frame.image.shape[0], frame.image.shape[1])
-        scored = Scored(
-            name,
-            digest,
-            float(scores[0]),
-            float(maps.max()),
-            image_statistics.statistics(pixels),
-            size,
-        )
-        if fault := limits.fault(scored.statistics, scored.image_size):
-            problems.append(f"{name}: {fault}")
-        images.append(scored)
-    progress("scoring", done, done)
-    if problems:
-        _refuse(problems)
-    return images, copies
-
-
-def _frames(sources: Sequence[Source]) -> Iterator[Frame]:
-    for source in sources:
-        yield from source
-
-
-def _refuse(problems: list[str]) -> None:
-    more = len(problems) - MOST_LISTED
-    lines = problems[:MOST_LISTED] + ([f"and {more} more"] if more > 0 else [])
-    raise DataError(
-        f"{len(problems)} images cannot be calibrated on:\n"
-        + "\n".join(f"  {line}" for line in lines),
-        remedy="remove them; after a change of the camera or its place, train again",
-    )
 
 
 def _proposed(
@@ -243,6 +213,8 @@ def _proposed(
         "before": {
             "thresholds": dataclasses.asdict(old.thresholds),
             "calibration": dataclasses.asdict(old.calibration),
+            "normalisation": dataclasses.asdict(old.normalisation),
+            "reference": None if old.reference is None else dataclasses.asdict(old.reference),
             "anomalous": sum(old.is_anomalous(scored.score) for scored in images),
         },
     }

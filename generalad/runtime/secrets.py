@@ -17,6 +17,12 @@ from generalad.errors import UsageError
 
 HIDDEN = "***"
 
+ESCAPES = (
+    "write special characters of a password as %40 for @, %2F for /, %3A for :, %3F for ?,"
+    " %23 for #, %25 for %"
+)
+"""What to do about a password that takes an address apart."""
+
 _REFERENCE = re.compile(r"\$\{(?P<file>file:)?(?P<name>[^{}]*)\}")
 
 # Some cameras take their password in the query, others in the path, joined by other characters.
@@ -101,13 +107,20 @@ def split_user(url: str) -> tuple[str, str, str]:
     try:
         parts = urlsplit(url)
         _ = parts.port
+        # The path of a camera may hold "@"; a host that ends at "#" or "?" was cut off a password.
+        after = url.partition(parts.netloc)[2]
+        if ":" in parts.netloc and "@" in after and (parts.fragment or not parts.path):
+            raise ValueError
     except ValueError:
-        raise UsageError(
-            "the host or port in the address is wrong",
-            remedy="write special characters of a password as %40 for @, %2F for /, %3A for :",
-        ) from None
+        raise UsageError("the host or port in the address is wrong", remedy=ESCAPES) from None
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return bare, unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def hint_of(address: str) -> str:
+    """What to try where a host is not found, because a password may have been taken for it."""
+    _, *after = re.split(r"[/?#]", address.partition("://")[2], maxsplit=1)
+    return f" ({ESCAPES})" if "@" in "".join(after) else ""
 
 
 def _value(reference: re.Match[str]) -> str:

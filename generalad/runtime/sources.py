@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -215,66 +214,3 @@ class ImagesInMemory:
             except DataError as failure:
                 error = failure.message
             yield Frame(self.address, index, 0.0, "", f"{index:06d}.png", image, error)
-
-
-class VideoFile:
-    """A video file; each frame is upright and RGB."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = str(path)
-        self.folder = path.parent
-        self._path = path
-
-    def count(self) -> int | None:
-        """What the container says, if anything."""
-        capture = cv2.VideoCapture(self.address)
-        try:
-            return _frame_count(capture) or None
-        finally:
-            capture.release()
-
-    def __iter__(self) -> Iterator[Frame]:
-        capture = cv2.VideoCapture(self.address)
-        try:
-            yield from self._frames(capture)
-        finally:
-            capture.release()
-
-    def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
-        expected = _frame_count(capture)
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        rate = rate if 0 < rate < 1000 else 25.0  # containers without a rate say 0 or a time base
-        index, time = 0, 0.0
-        while True:
-            read, image = capture.read()
-            if not read:
-                break
-            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield self._frame(index, time, _to_rgb(image), None, rate)
-            index += 1
-        # Some containers hold an estimate, hence the tolerance.
-        if index == 0:
-            error = f"{self._path}: empty, cut off or not a video in a known format"
-            yield self._frame(0, 0.0, None, error, rate)
-        elif index < expected - max(2, expected // 100):
-            error = f"{self._path}: ends after {index} of {expected} frames, cut off or damaged"
-            yield self._frame(index, time, None, error, rate)
-
-    def _frame(
-        self,
-        index: int,
-        time: float,
-        image: NDArray[np.uint8] | None,
-        error: str | None,
-        rate: float,
-    ) -> Frame:
-        name = f"{self._path.name}/{index:06d}.jpg"
-        return Frame(self.address, index, time, str(self._path), name, image, error, rate)
-
-
-def _frame_count(capture: cv2.VideoCapture) -> int:
-    return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-
-
-def _to_rgb(image: cv2.typing.MatLike) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 LIVE, GIVEN_UP = "live", "failed"
@@ -80,6 +81,7 @@ class View(NamedTuple):
         seconds: since the run began.
         busy: seconds that the network has been at its present batch, 0 when it waits.
         backend: what the session runs on.
+        stages: of readers and the writer, seconds that each has been at its present item.
     """
 
     streams: tuple[StreamView, ...]
@@ -88,6 +90,7 @@ class View(NamedTuple):
     seconds: float
     busy: float
     backend: str
+    stages: Mapping[str, float] = MappingProxyType({})
 
 
 class Look(Protocol):

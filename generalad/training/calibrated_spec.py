@@ -182,7 +182,9 @@ def describe(
             mean=detector.backbone.mean,
             std=detector.backbone.std,
         ),
-        training_set=TrainingSet(split.fingerprint(), len(split.train), split.skipped),
+        training_set=TrainingSet(
+            split.fingerprint(), len(split.train), split.skipped, split.digests()
+        ),
         calibration=dataclasses.replace(calibrated.calibration, drawn_misses=misses),
         thresholds=calibrated.thresholds,
         normalisation=calibrated.normalisation,

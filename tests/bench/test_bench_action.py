@@ -349,3 +349,43 @@ def test_the_page_names_only_options_and_inputs_that_there_are() -> None:
     for used in (job["uses"], action[0]["uses"]):
         place = used.removeprefix("OWNER/generalad/").removesuffix("@v1")
         assert (GITHUB.parent / place).exists()
+
+
+def steps_of(path: Path) -> list[dict[str, Any]]:
+    document = load(path)
+    found = document.get("runs", document.get("jobs", {}).get("bench"))["steps"]
+    assert isinstance(found, list)
+    return found
+
+
+FILES = (ACTION / "action.yml", GITHUB / "workflows" / "bench.yml")
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    used = [step["uses"] for path in FILES for step in steps_of(path) if "uses" in step]
+    others = [one for one in used if not one.startswith("./")]
+    assert others and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one) for one in others)
+
+
+def test_the_workflow_says_what_it_may_do() -> None:
+    found = load(GITHUB / "workflows" / "bench.yml")["permissions"]
+    assert found == {"contents": "read", "pull-requests": "write"}
+
+
+def test_python_is_isolated_from_the_checkout() -> None:
+    texts = [step.get("run", "") for path in FILES for step in steps_of(path)]
+    texts += [path.read_text(encoding="utf-8") for path in ACTION.glob("*.sh")]
+    calls = re.findall(r"\bpython3? +(\S+)", "\n".join(texts))
+    assert calls and set(calls) == {"-I"}
+
+
+@pytest.mark.parametrize("name", ["json.py", "sys.py", "encodings/__init__.py"])
+def test_modules_of_a_checkout_do_not_run(machine: Machine, tmp_path: Path, name: str) -> None:
+    """As a pull request would bring them."""
+    planted = tmp_path / name
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    with_gad(machine)
+    done = machine.run("bench.sh", **inputs())
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import MakeArtifact, WriteImage, WriteVideo
+from conftest import MakeArtifact, MakeSpec, WriteImage, WriteVideo
 from image_helpers import Image, part, pixels, reference_of
 from training_helpers import start
 
 from generalad.calibration import conformal_rank
-from generalad.errors import DataError, UsageError
+from generalad.errors import DataError, StorageError, UsageError
 from generalad.files import sha256_of_file
 from generalad.preprocess import read_image
 from generalad.runtime import open_session
+from generalad.runtime.artifact_copy import check_copy
 from generalad.runtime.recalibrate import LEAST, SOURCE, recalibrate
 
 SIZE = (64, 64)
@@ -277,3 +280,109 @@ def test_wrong_usage(
     assert (found, "Traceback" in err) == (code, False), err
     assert message in err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def with_spots(images: list[Image], level: int = 250) -> list[Image]:
+    """Defects that the artifact, whose score is the brightest spot, sees."""
+    for image in images:
+        image[20:30, 20:30] = level
+    return images
+
+
+def test_defects_among_the_confirmed_are_warned_of(
+    tmp_path: Path, folder: Path, artifact: Path, write_image: WriteImage
+) -> None:
+    put(tmp_path / "defects", with_spots(good(3, seed=8)), write_image)
+    clean = recalibrate(artifact, [str(folder)], target=0.1)
+    assert clean.apart == () and clean.without_apart is None
+    proposal = recalibrate(artifact, [str(folder), str(tmp_path / "defects")], target=0.1)
+    assert {Path(one.name).parent.name for one in proposal.apart} == {"defects"}
+    assert len(proposal.apart) == 3
+    assert proposal.without_apart == pytest.approx(clean.new.thresholds.image)
+    words = ("calibrate", artifact, folder, tmp_path / "defects", "--out", tmp_path / "n.onnx")
+    code, out, err = gad(*words, "--yes")
+    assert code == 0 and "warning: 3 images (" in err and "far above the others" in err
+    assert len(json.loads(out)["apart"]) == 3
+
+
+def test_images_that_were_learned_from_are_known_again(
+    tmp_path: Path, folder: Path, make_artifact: MakeArtifact, make_spec: MakeSpec
+) -> None:
+    known = sorted(folder.iterdir())[:4]
+    old = make_spec().training_set
+    learned = dataclasses.replace(old, digests=tuple(sha256_of_file(p)[:12] for p in known))
+    artifact = make_artifact(tmp_path, training_set=learned)
+    proposal = recalibrate(artifact, [str(folder)])
+    assert proposal.learned is not None
+    assert sorted(one.name for one in proposal.learned) == [str(path) for path in known]
+    _, out, err = gad("calibrate", artifact, folder, "--out", tmp_path / "n.onnx", "--yes")
+    assert "warning: 4 images (" in err and "learned from" in err
+    assert len(json.loads(out)["learned"]) == 4
+
+
+def test_an_older_artifact_cannot_tell(tmp_path: Path, folder: Path, artifact: Path) -> None:
+    assert recalibrate(artifact, [str(folder)]).learned is None
+    _, _, err = gad("calibrate", artifact, folder, "--out", tmp_path / "n.onnx", "--yes")
+    assert "is not known" in err
+
+
+def test_it_shows_what_the_new_threshold_misses(
+    tmp_path: Path, folder: Path, artifact: Path, write_image: WriteImage
+) -> None:
+    faint = put(tmp_path / "faint", with_spots(good(5, seed=8), level=150), write_image)
+    plain = put(tmp_path / "plain", with_spots(good(4, seed=9)), write_image)
+    words = ("calibrate", artifact, folder, "--out", tmp_path / "n.onnx", "--yes")
+    code, out, err = gad(*words, "--defects", faint, "--defects", plain)
+    assert code == 0, err
+    found = json.loads(out)
+    high = found["new"]["image"]
+    with open_session(artifact) as session:
+        missed = sum(
+            float(session.run(read_image(path)[None]).scores[0]) < high
+            for path in (*faint.iterdir(), *plain.iterdir())
+        )
+    assert found["known_defects"] == {"defects": 9, "old": 0, "new": missed} and missed >= 5
+    assert f"{missed} of 9" in err and "more of 9 known defects would be missed" in err
+    assert found["drawn_defects"]["defects"] == 30
+    assert found["drawn_defects"]["old"] == 0 < found["drawn_defects"]["new"]
+
+
+def test_the_way_back(tmp_path: Path, folder: Path, artifact: Path) -> None:
+    first = recalibrate(artifact, [str(folder)]).write(tmp_path / "1.onnx")
+    second = recalibrate(first, [str(folder)], target=0.2).write(tmp_path / "2.onnx")
+    specs = []
+    for old, new in ((second, "b1.onnx"), (tmp_path / "b1.onnx", "b2.onnx")):
+        code, out, err = gad("calibrate", old, "--back", "--out", tmp_path / new)
+        assert code == 0, err
+        with open_session(tmp_path / new) as session:
+            specs.append(session.spec)
+        assert json.loads(out)["new"]["image"] == specs[-1].thresholds.image
+    with open_session(first) as one, open_session(artifact) as zero:
+        for was, again in zip((one.spec, zero.spec), specs, strict=True):
+            assert again.thresholds == was.thresholds
+            assert again.calibration == was.calibration
+            assert again.normalisation == was.normalisation
+            assert again.reference == was.reference
+    assert len(specs[1].provenance["undone"]) == 2 and not specs[1].provenance["recalibrations"]
+    code, _, err = gad("calibrate", tmp_path / "b2.onnx", "--back", "--out", tmp_path / "b3.onnx")
+    assert code == 2 and "there are no earlier ones" in err
+    assert not (tmp_path / "b3.onnx").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
+def test_what_cannot_be_written_is_said_before_scoring(
+    tmp_path: Path, folder: Path, artifact: Path
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    code, _, err = gad("calibrate", artifact, folder, "--out", closed / "n.onnx", "--yes")
+    assert code == 1 and "no permission" in err and "scoring" not in err
+
+
+def test_a_full_disk_is_said_before_scoring(
+    tmp_path: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=artifact.stat().st_size - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    with pytest.raises(StorageError, match="disk is full"):
+        check_copy(artifact, tmp_path / "new.onnx")

@@ -37,7 +37,8 @@ code=0
     echo "folder=$folder"
 } >> "$GITHUB_OUTPUT"
 if [[ -f "$folder/bench.json" ]]; then
-    verdict=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["verdict"] or "")' \
+    # Isolated, or a json.py of the checkout would run here.
+    verdict=$(python -I -c 'import json, sys; print(json.load(open(sys.argv[1]))["verdict"] or "")' \
         "$folder/bench.json")
     {
         echo "report=$folder/bench.json"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
 from generalad.runtime.backends import ort_providers
+from generalad.runtime.backends.onnx_graph import refuse_loops
 from generalad.runtime.backends.session import (
     EXPORT_AGAIN,
     STAGES,
@@ -156,6 +157,7 @@ def _load(ort: Any, path: Path, threads: int | None, device: str | None, spinnin
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ort_providers.wanted(ort, path, device)
+    refuse_loops(path)
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # the library's errors share no other base class
@@ -172,7 +174,14 @@ def _reason(error: Exception) -> str:
 
 
 def _read_spec(session: Any, path: Path) -> Spec:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        # Names that are no UTF-8 would come up whenever they are used.
+        _ = [tensor.name for tensor in (*session.get_inputs(), *session.get_outputs())]
+    except UnicodeDecodeError as error:
+        raise ArtifactError(
+            f"{path}: damaged, its metadata are no UTF-8", remedy="copy the file again"
+        ) from error
     if text is None:
         raise ArtifactError(
             f"{path}: an ONNX file, but not one made by generalad (no {METADATA_KEY} in it)",

@@ -204,7 +204,8 @@ def check_spec(spec: Spec, *, name: str) -> None:
     """Refuse an artifact whose images this version cannot prepare as its training did."""
     if spec.resize != RESIZE_RULE:
         raise ArtifactError(
-            f"{name}: its images are resized by {spec.resize!r}, this version does {RESIZE_RULE!r}",
+            f"{name}: its images are resized by {spec.resize[:40]!r}, this version does"
+            f" {RESIZE_RULE!r}",
             remedy=EXPORT_AGAIN,
         )
 

@@ -65,4 +65,4 @@ def parse_address(text: str) -> Address:
     if not rest or rest.startswith(("/", "?")):
         missing = "category" if kind == "test" else "host"
         raise UsageError(f"{redacted(text)}: the {missing} is missing", remedy=_KNOWN)
-    return Address(text, kind)
+    return Address(f"{scheme.lower()}://{rest}", kind)

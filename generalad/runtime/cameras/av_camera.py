@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import re
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -28,7 +29,10 @@ from numpy.typing import NDArray
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
 from generalad.runtime.cameras.h264 import MissingFrames
-from generalad.runtime.secrets import split_user
+from generalad.runtime.cameras.redirects import rtsp_address
+from generalad.runtime.secrets import hint_of, split_user
+from generalad.runtime.videos.av_reader import upright_rgb
+from generalad.runtime.videos.presentation import FrameTimes
 
 # TCP first, because it loses nothing; UDP where the camera offers nothing else. What an RTSP
 # server announces is enough to begin: looking into the stream before would cost two seconds.
@@ -38,6 +42,9 @@ _RTSP = {
     "analyzeduration": "0",
     "probesize": "32",
 }
+# Redirects were followed before, see `redirects`.
+_HTTP = {"max_redirects": "0"}
+_ASK = 5.0  # seconds in which a camera must say whether it redirects
 _STATUS = re.compile(r"Server returned (\d\w\w) ([^,(]+)")
 
 
@@ -54,14 +61,17 @@ class AvCamera:
         self._missing: MissingFrames | None = None
         self._whole = True  # what the next frame builds on; decoders begin with a key frame
         self._rgb = VideoReformatter()
+        self._finite: _Finite | None = None
 
     def open(self) -> None:
         """Connect; raises CameraLost with the server's reason, UsageError for a wrong host."""
         split_user(self._address.text)
-        options = _RTSP if self._address.kind == "rtsp" else {}
+        text, options = self._address.text, _HTTP
+        if self._address.kind == "rtsp":
+            text, options = rtsp_address(text, timeout=min(_ASK, self._timeout[0] / 3)), _RTSP
         # From None: the library's error carries the address with its password.
         try:
-            self._container = av.open(self._address.text, options=options, timeout=self._timeout)
+            self._container = av.open(text, options=options, timeout=self._timeout)
         except (OSError, av.FFmpegError) as error:
             raise CameraLost(f"cannot be opened: {self._reason(error)}") from None
         if not self._container.streams.video:
@@ -74,11 +84,19 @@ class AvCamera:
         else:  # the other decoders flag nothing; refusing is all they can
             stream.codec_context.options = {"err_detect": "explode"}
         self._packets = self._container.demux(stream)
+        if self._container.duration:
+            self._finite = _Finite(self._container.duration / av.time_base, stream)
 
-    def read(self) -> NDArray[np.uint8]:
-        """The next frame, (H, W, 3) uint8 RGB; raises CameraLost or DamagedFrame."""
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame, (H, W, 3) uint8 RGB; raises CameraLost or DamagedFrame.
+
+        Of an address that is a finite video, frames when they are due, and None at its end.
+        """
         while not self._frames:
-            self._decode(self._next_packet())
+            packet = self._next_packet()
+            if packet is None:
+                return None
+            self._decode(packet)
         frame = self._frames.popleft()
         if frame.is_corrupt:
             self._whole = False
@@ -86,8 +104,9 @@ class AvCamera:
             self._whole = True
         if not self._whole:
             raise DamagedFrame("it, or a frame that it builds on, is not whole")
-        rgb = self._rgb.reformat(frame, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(rgb, dtype=np.uint8)
+        if self._finite is not None:
+            self._finite.wait_for(frame)
+        return upright_rgb(frame, self._rgb)
 
     def close(self) -> None:
         """Disconnect."""
@@ -95,10 +114,12 @@ class AvCamera:
         if self._container is not None:
             self._container.close()
 
-    def _next_packet(self) -> Packet[VideoStream]:
+    def _next_packet(self) -> Packet[VideoStream] | None:
         try:
             return next(self._packets)
         except StopIteration:
+            if self._finite is not None and self._finite.at_its_end:
+                return None
             raise CameraLost("the connection was lost: the server ended it") from None
         except (OSError, av.FFmpegError) as error:
             raise CameraLost(f"the connection was lost: {self._reason(error)}") from None
@@ -129,5 +150,31 @@ class AvCamera:
         if isinstance(error, av.InvalidDataError):
             return "no answer in time, or no video in it"
         if error.errno == errno.EIO:  # also for names that are not known
-            return "no connection; are host and port right?"
+            return f"no connection; are host and port right?{hint_of(self._address.text)}"
         return error.strerror or type(error).__name__
+
+
+class _Finite:
+    """The time of a stream that has an end, such as a video file on a web server."""
+
+    def __init__(self, duration: float, stream: VideoStream) -> None:
+        """`duration` in seconds, as the container says."""
+        self._duration = duration
+        self._times = FrameTimes(float(stream.average_rate or 25))
+        self._began: float | None = None
+
+    def wait_for(self, frame: VideoFrame) -> None:
+        """Until a frame is due; late ones are at once."""
+        stamp, base = frame.pts, frame.time_base
+        due = self._times.next(None if stamp is None or base is None else float(stamp * base))
+        if self._began is None:
+            self._began = time.monotonic() - due
+        wait = self._began + due - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+
+    @property
+    def at_its_end(self) -> bool:
+        """Whether what was shown reaches to the end."""
+        least = max(1.0, 0.05 * self._duration, 2 * self._times.largest_gap)
+        return self._duration - self._times.last <= least

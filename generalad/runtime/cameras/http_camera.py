@@ -21,6 +21,7 @@ from generalad.errors import DataError, require_extra
 from generalad.preprocess import decode_image
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
+from generalad.runtime.cameras.redirects import SameHost, target_of
 from generalad.runtime.secrets import split_user
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 _LARGEST = 64 << 20  # bytes of one frame; more is not a frame
 _CHUNK = 1 << 16
+_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
+
+SNAPSHOT_EVERY = 1.0
+"""Seconds between requests to an address that gives one image each."""
 
 
 class Stream(Protocol):
@@ -48,6 +53,9 @@ class HttpCamera:
         self._response: http.client.HTTPResponse | None = None
         self._parts: MultipartReader | None = None
         self._other: AvCamera | None = None
+        self._snapshots = False
+        self._head = b""  # what was read to know whether it is an image
+        self._due = 0.0
 
     def open(self) -> None:
         """Connect; raises CameraLost with the server's reason, MissingExtraError without FFmpeg."""
@@ -56,14 +64,30 @@ class HttpCamera:
         if response.headers.get_content_maintype() == "multipart":
             self._parts = MultipartReader(response, boundary_of(response.headers))
             return
+        if self._is_image(response):
+            self._snapshots = True
+            return
         response.close()
         require_extra("an HTTP stream other than Motion JPEG", "streams", "av")
         from generalad.runtime.cameras.av_camera import AvCamera
 
+        # As redirects on the same host have left it, so that FFmpeg need not follow any.
+        final = Address(target_of(self._address.text, response.url), self._address.kind)
         self._other = AvCamera(
-            self._address, open_timeout=self._open_timeout, read_timeout=self._read_timeout
+            final, open_timeout=self._open_timeout, read_timeout=self._read_timeout
         )
         self._other.open()
+
+    def _is_image(self, response: http.client.HTTPResponse) -> bool:
+        """Whether it is one image; many servers of such call it application/octet-stream."""
+        kind = response.headers.get_content_maintype()
+        if kind != "image" and response.headers.get_content_type() != "application/octet-stream":
+            return False
+        try:
+            self._head = response.read1(_CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise CameraLost(f"cannot be opened: {_reason(error)}") from None
+        return kind == "image" or self._head.startswith(_HEADS)
 
     def _request(self) -> http.client.HTTPResponse:
         url, user, password = split_user(self._address.text)
@@ -71,6 +95,7 @@ class HttpCamera:
         if user:
             passwords.add_password(None, url, user, password)
         opener = urllib.request.build_opener(
+            SameHost(),
             urllib.request.HTTPBasicAuthHandler(passwords),
             urllib.request.HTTPDigestAuthHandler(passwords),
         )
@@ -89,10 +114,12 @@ class HttpCamera:
             raise CameraLost(f"cannot be opened: {_reason(error)}") from None
         return response
 
-    def read(self) -> NDArray[np.uint8]:
+    def read(self) -> NDArray[np.uint8] | None:
         """The next frame, (H, W, 3) uint8 RGB; raises CameraLost or DamagedFrame."""
         if self._other is not None:
             return self._other.read()
+        if self._snapshots:
+            return self._snapshot()
         assert self._parts is not None, "not open"
         try:
             data = self._parts.next_part(time.monotonic() + self._read_timeout)
@@ -103,12 +130,44 @@ class HttpCamera:
         except DataError as error:
             raise DamagedFrame(error.message) from None
 
+    def _snapshot(self) -> NDArray[np.uint8]:
+        """The image of an address that gives one at each request, asked for once a second."""
+        wait = self._due - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        self._due = time.monotonic() + SNAPSHOT_EVERY
+        response = self._response or self._request()
+        self._response = None
+        try:
+            with response:
+                data = _all_of(response, time.monotonic() + self._read_timeout)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CameraLost(f"the connection was lost: {_reason(error)}") from None
+        try:
+            return decode_image(self._head + data, name="frame")
+        except DataError as error:
+            raise DamagedFrame(error.message) from None
+        finally:
+            self._head = b""
+
     def close(self) -> None:
         """Disconnect."""
         if self._other is not None:
             self._other.close()
         if self._response is not None:
             self._response.close()
+
+
+def _all_of(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """The content of one image."""
+    found = bytearray()
+    while data := response.read1(_CHUNK):
+        found += data
+        if len(found) > _LARGEST:
+            raise ConnectionError("not a frame: it is too large")
+        if time.monotonic() > deadline:
+            raise TimeoutError("a frame took too long")
+    return bytes(found)
 
 
 def _reason(error: object) -> str:

@@ -15,6 +15,7 @@ from generalad.runtime.cameras.camera import CameraFactory
 from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.latest_frame import LatestFrame
 from generalad.runtime.cameras.supervisor import OnChange, Supervisor
+from generalad.runtime.notification import CLOSED
 from generalad.runtime.sources import Frame, Status
 
 
@@ -166,7 +167,7 @@ class Reader:
             The threads that hang in a driver call, see `stuck`. They end when the call returns, or
             with the process.
         """
-        threads = self._supervisor.stop("closed")
+        threads = self._supervisor.stop(CLOSED)
         if not drain:
             self._frames.drop_waiting("closed")
         until = time.monotonic() + timeout

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import UsageError
-from generalad.runtime.sources import Frame, VideoFile
+from generalad.runtime.cameras.camera import DamagedFrame
+from generalad.runtime.sources import Frame
+from generalad.runtime.videos.video_file import VideoFile
 
 
 class VideoCamera:
@@ -26,6 +28,7 @@ class VideoCamera:
         self._clock = clock
         self._sleep = sleep
         self._began: float | None = None
+        self._next: Frame | None = None
 
     def open(self) -> None:
         """Begin to play."""
@@ -35,12 +38,17 @@ class VideoCamera:
         """The next frame, (H, W, 3) uint8 RGB; None at the end.
 
         Raises:
+            DamagedFrame: this one is, and others follow.
             UsageError: not a video, or cut off; another attempt would end at the same place.
         """
-        frame = next(self._frames, None)
+        frame = self._next or next(self._frames, None)
+        self._next = None
         if frame is None:
             return None
         if frame.image is None:
+            self._next = next(self._frames, None)
+            if self._next is not None:
+                raise DamagedFrame(frame.error)
             raise UsageError(frame.error or "no image")
         now = self._clock()
         if self._began is None:

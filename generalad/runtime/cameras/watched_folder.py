@@ -81,6 +81,7 @@ class WatchedFolder(LiveSourceMixin):
         if journal is not None and journal.exists():
             self._content = _load(journal)
             _compact(journal, self._content, folder)
+        self._busy_since: float | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._state, self._reason, self._since = State.CONNECTING, "", clock()
@@ -104,6 +105,12 @@ class WatchedFolder(LiveSourceMixin):
             self._stop.wait(_POLL_EVERY)
         yield from self._enter(State.ENDED, "closed")
 
+    @property
+    def busy(self) -> float:
+        """Seconds that it has been at one file."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def poll(self) -> Iterator[Frame]:
         """What has become complete since the last poll, by name.
 
@@ -117,7 +124,10 @@ class WatchedFolder(LiveSourceMixin):
             del self._seen[gone]
             self._content.pop(gone, None)  # the same name later is another image
         for name in names:
-            if (frame := self._check(name)) is not None:
+            self._busy_since = time.monotonic()
+            frame = self._check(name)
+            self._busy_since = None
+            if frame is not None:
                 yield frame
 
     def done(self, frame: Frame, *, dropped: str | None = None) -> None:
@@ -242,7 +252,7 @@ def _load(journal: Path) -> dict[str, str]:
     lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     try:
         return {str(name): str(sha256) for name, sha256 in map(json.loads, lines)}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"{journal}: does not remember a watched folder", remedy="name another file"
         ) from error

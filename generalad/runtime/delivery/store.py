@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from generalad.errors import StorageError, UsageError
 from generalad.files import make_folder, storage_error
-from generalad.runtime.delivery.message import Message, MessageKind
+from generalad.runtime.delivery.message import IMPORTANCE, Message, MessageKind
 
 _APPLICATION = 0x67616471  # tells our files from other databases
 _VERSION = 2
@@ -32,6 +32,9 @@ CREATE TABLE wills (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
 );
 """
+
+_COLUMNS = {"messages": "number, id, topic, length(payload)", "wills": "rowid, id, topic"}
+"""What is read of each row."""
 
 
 class Stored(NamedTuple):
@@ -64,7 +67,15 @@ class Store:
             self.start_anew()
 
     def _open(self) -> None:
-        self._db = _connect(self.path)
+        try:
+            self._db = _connect(self.path)
+        except UnicodeDecodeError as error:  # even the message about it
+            raise sqlite3.DatabaseError("damaged") from error
+        try:
+            _check_rows(self._db)
+        except (sqlite3.OperationalError, UnicodeDecodeError) as error:
+            # Not the disk's: text that is none, or a table that is not there.
+            raise sqlite3.DatabaseError("damaged") from error
         self.name: str = self._db.execute("SELECT value FROM facts WHERE name='name'").fetchone()[0]
 
     def start_anew(self) -> None:
@@ -179,6 +190,24 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _check_rows(db: sqlite3.Connection) -> None:
+    """Refuse content that no version has written, though the file itself is whole."""
+    kinds = ", ".join(f"'{kind}'" for kind in IMPORTANCE)
+    for table in ("messages", "wills"):
+        wrong = db.execute(
+            f"SELECT count(*) FROM {table} WHERE kind NOT IN ({kinds}) OR typeof(id) != 'text'"
+            " OR typeof(topic) != 'text' OR typeof(payload) != 'blob'"
+        ).fetchone()[0]
+        for _ in db.execute(f"SELECT {_COLUMNS[table]} FROM {table}"):
+            pass  # each text is decoded
+        if wrong:
+            raise sqlite3.DatabaseError("damaged")
+    counts = db.execute("SELECT name, value FROM counts").fetchall()
+    name = db.execute("SELECT value FROM facts WHERE name='name'").fetchone()
+    if name is None or not all(type(value) is int and value >= 0 for _, value in counts):
+        raise sqlite3.DatabaseError("damaged")
 
 
 def _is_new(db: sqlite3.Connection, path: Path) -> bool:

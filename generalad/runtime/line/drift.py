@@ -5,7 +5,9 @@ the latest images with those and says when they differ, in what, and what to loo
 
 Frames of a camera are not independent, so a test of significance would find a drift in anything.
 What counts here is the size of the effect: the Kolmogorov-Smirnov distance, which is the largest
-difference between two cumulative distributions (0: equal, 1: apart), and the shift of the median.
+difference between two cumulative distributions (0: equal, 1: apart), and that the median lies
+beyond what the calibration images span. Their average is no measure: where products come in lots,
+each lot differs from the mix of all, and is no drift.
 """
 
 from __future__ import annotations
@@ -51,8 +53,18 @@ _LEAST_CHANGE = {"brightness": 0.05, "contrast": 0.1, "sharpness": 0.15}
 """Least shift relative to the median. Where all calibration images are alike, any change is far
 from them."""
 
-_LEAST_SATURATED = 0.01
-"""Least shift of the saturated share."""
+_LEAST_SHIFT = {"saturated": 0.01, "red_green": 1.0, "yellow_blue": 1.0, "saturation": 2.0}
+"""Least shift of quantities that may be near 0, or whose 0 means nothing."""
+
+_SPAN, _INNER_SPAN = (0.05, 0.95), (0.1, 0.9)
+"""Quantiles of the calibration between which a median is no drift, and back between which one ends.
+The ends of few images show less than what there is; then they reach up to the extremes."""
+
+_FEW = 20
+"""So few images span from the least to the greatest."""
+
+_BEYOND = 0.1
+"""How far beyond the span appearance must lie, as a share of the calibration's range."""
 
 _ADVICE = {
     ("brightness", "lower"): "check the lighting, the exposure and the lens",
@@ -62,6 +74,12 @@ _ADVICE = {
     ("saturated", "higher"): "check the exposure",
     ("sharpness", "lower"): "check the focus, the lens and the compression of the stream",
     ("sharpness", "higher"): "check the gain and the camera's settings",
+    ("saturation", "lower"): "check the camera's colour, day and night mode and white balance",
+    ("saturation", "higher"): "check the camera's colour settings",
+    ("red_green", "lower"): "check the white balance and the colour of the light",
+    ("red_green", "higher"): "check the white balance and the colour of the light",
+    ("yellow_blue", "lower"): "check the white balance and whether red and blue are swapped",
+    ("yellow_blue", "higher"): "check the white balance and whether red and blue are swapped",
     (_SCORE, "higher"): "look at the images; if the parts are good, gad calibrate",
     (_SCORE, "lower"): "look at the images; defects may be missed until gad calibrate",
 }
@@ -99,6 +117,7 @@ class DriftMonitor:
     def __init__(self, reference: Reference, *, window: int = WINDOW) -> None:
         """Watch a stream against `reference`, over the latest `window` images that count."""
         self._reference = {_SCORE: reference.scores, **reference.statistics}
+        self._images = reference.images
         self._names = [name for name in self._reference if name in {key for key, _ in _ADVICE}]
         self._columns = [Statistics._fields.index(n) for n in self._names if n != _SCORE]
         self._appearance = [self._names.index(name) for name in _APPEARANCE]
@@ -146,7 +165,7 @@ class DriftMonitor:
 
     def _judge(self) -> dict[str, Any] | None:
         drifting = self._state == "drifting"
-        self._changes = self._compare(ending=drifting)
+        self._changes = self._compare()
         self._state = "drifting" if self._changes else "stable"
         if bool(self._changes) == drifting:
             return None
@@ -156,19 +175,35 @@ class DriftMonitor:
             "suggestion": "; ".join(map(str, self._changes)),
         }
 
-    def _compare(self, *, ending: bool) -> tuple[Change, ...]:
-        """What has moved; less is enough when it is whether a drift ends."""
-        least, share = (CLEARED_BELOW, _CLEARED_SHARE) if ending else (RAISED_FROM, 1.0)
+    def _compare(self) -> tuple[Change, ...]:
+        """What has moved; less is enough for what drifts already."""
+        drifting = {change.quantity for change in self._changes}
         table = np.sort(np.array(self._window), axis=0)
         found = {}
         for name, column in zip(self._names, table.T, strict=True):
+            ending = name in drifting
+            least, share = (CLEARED_BELOW, _CLEARED_SHARE) if ending else (RAISED_FROM, 1.0)
             reference = np.array(self._reference[name])
             now, then = float(np.median(column)), float(np.median(reference))
             distance = ks_distance(column, reference)
-            if distance >= least and abs(now - then) >= share * _least_shift(name, reference):
+            far = abs(now - then) >= share * _least_shift(name, reference)
+            if distance >= least and far and self._beyond(now, name, reference, ending=ending):
                 direction: Literal["lower", "higher"] = "lower" if now < then else "higher"
                 found[name, direction] = Change(name, direction, now, then, distance)
         return tuple(found[key] for key in _ADVICE if key in found)
+
+    def _beyond(
+        self, now: float, name: str, reference: NDArray[np.float64], *, ending: bool
+    ) -> bool:
+        """Whether a median lies beyond what the calibration images span."""
+        low, high = np.quantile(reference, _INNER_SPAN if ending else _SPAN)
+        if ending:
+            return name == _SCORE or not low <= now <= high
+        reach = min(1.0, _FEW / self._images)
+        low += reach * (reference[0] - low)
+        high += reach * (reference[-1] - high)
+        margin = 0.0 if name == _SCORE else _BEYOND * _range(reference)
+        return not low - margin <= now <= high + margin
 
 
 def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -180,7 +215,7 @@ def ks_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
 
 def _least_shift(name: str, reference: NDArray[np.float64]) -> float:
     median = abs(float(np.median(reference)))
-    least = _LEAST_SATURATED if name == "saturated" else _LEAST_CHANGE.get(name, 0.0) * median
+    least = _LEAST_SHIFT.get(name, _LEAST_CHANGE.get(name, 0.0) * median)
     return max(least, _LEAST_OF_RANGE * _range(reference))
 
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import time as wall_clock
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,14 +25,11 @@ from numpy.typing import NDArray
 from generalad.decision import Region, Result
 from generalad.errors import UsageError
 from generalad.runtime.names import utc_stamp
-from generalad.runtime.notification import Evidence, Notification
+from generalad.runtime.notification import KILLED, Evidence, Notification
 from generalad.runtime.sources import Frame
 
 NORMAL = "normal"
 """`Event.ended_by` where the images became normal again."""
-
-KILLED = "gad was killed"
-"""`Event.ended_by` where the process ended without a word; what is told is of the beginning."""
 
 _MOST_FRAMES = 1000
 
@@ -80,6 +79,8 @@ class Peak:
 @dataclass(frozen=True)
 class Event:
     """Anomalies on a stream that belong together; times as in `Frame.time`.
+
+    Times of a video's events count from its start; their ids say when they were found.
 
     Attributes:
         id: sorts by `begin` and is unique, also across restarts: UTC time and a random number.
@@ -133,14 +134,26 @@ class EventTracker:
     may write into them.
     """
 
-    def __init__(self, stream: str, rule: EventRule | None = None) -> None:
-        """`stream` is the name that notifications carry; without a rule `EventRule()` holds."""
+    def __init__(
+        self,
+        stream: str,
+        rule: EventRule | None = None,
+        *,
+        clock: Callable[[], float] = wall_clock,
+    ) -> None:
+        """`stream` is the name that notifications carry; without a rule `EventRule()` holds.
+
+        `clock` gives seconds since 1970, for the events of videos.
+        """
+        self._clock = clock
+        self._is_video = False
         self.stream = stream
         self.count = 0
         """Events so far, with the one that goes on."""
         self._rule = rule or EventRule()
         self._number = 0
         self._time = 0.0
+        self._offset: float | None = None  # of the wall clock to the one that runs evenly
         self._window: deque[_Scored] = deque(maxlen=self._rule.of)
         self._candidates: deque[_Candidate] = deque()  # by falling score, rising number
         self._event: Event | None = None
@@ -154,7 +167,12 @@ class EventTracker:
         return self._event
 
     def add(
-        self, frame: Frame, result: Result, anomaly_map: NDArray[np.float32] | None
+        self,
+        frame: Frame,
+        result: Result,
+        anomaly_map: NDArray[np.float32] | None,
+        *,
+        holds: bool | None = None,
     ) -> list[Notification]:
         """Take the next frame of the stream.
 
@@ -162,6 +180,8 @@ class EventTracker:
             frame: its image becomes evidence, if it has one.
             result: the decision on it; one without a score is left out.
             anomaly_map: (h, w), raw; None where there is no score.
+            holds: whether the frame is to hold an event; None: an anomalous one does, and one whose
+                score lies between the release level and the threshold.
 
         Returns:
             One notification where an event begins or ends, else none. That of the end has image
@@ -169,14 +189,16 @@ class EventTracker:
         """
         if result.score is None or result.normalised is None:
             return []
+        self._is_video = frame.rate is not None and frame.captured_at is None
         self._number += 1
-        self._time = result.time
+        self._time = time = self._time_of(frame, result)
         anomalous = bool(result.anomalous)
-        holds = anomalous or self._rule.release <= result.normalised < 0.5
-        self._window.append(_Scored(self._number, result.time, anomalous, holds))
+        if holds is None:
+            holds = anomalous or self._rule.release <= result.normalised < 0.5
+        self._window.append(_Scored(self._number, time, anomalous, holds))
         candidate = None
         if anomalous:
-            peak = Peak(result.time, result.index, result.score, result.normalised, result.regions)
+            peak = Peak(time, result.index, result.score, result.normalised, result.regions)
             candidate = _Candidate(self._number, peak, _evidence(frame, anomaly_map))
         if self._event is None:
             return self._before(candidate)
@@ -197,6 +219,15 @@ class EventTracker:
         self._candidates.clear()
         return notifications
 
+    def _time_of(self, frame: Frame, result: Result) -> float:
+        """When a frame was taken, on a clock that nobody sets while an event begins or goes on."""
+        if frame.captured_at is None:
+            return result.time
+        idle = self._event is None and not any(scored.anomalous for scored in self._window)
+        if idle or self._offset is None:
+            self._offset = result.time - frame.captured_at
+        return frame.captured_at + self._offset
+
     def _before(self, candidate: _Candidate | None) -> list[Notification]:
         queue = self._candidates
         while queue and queue[0].number <= self._number - self._rule.of:
@@ -214,7 +245,7 @@ class EventTracker:
         self.count += 1
         self._first, self._evidence = first.number, strongest.evidence
         self._event = Event(
-            id=f"{utc_stamp(first.time)}-{os.urandom(4).hex()}",
+            id=f"{utc_stamp(self._begun(first.time))}-{os.urandom(4).hex()}",
             stream=self.stream,
             begin=first.time,
             end=None,
@@ -228,6 +259,10 @@ class EventTracker:
         begin = self._notification(self._event, "begin", self._time)
         killed = dataclasses.replace(self._event, end=self._held_at, ended_by=KILLED)
         return [dataclasses.replace(begin, if_killed=self._notification(killed, "end", self._time))]
+
+    def _begun(self, time: float) -> float:
+        """The time in the id: a video counts from its start, which is no date."""
+        return self._clock() if self._is_video else time
 
     def _during(
         self, event: Event, candidate: _Candidate | None, holds: bool
@@ -263,6 +298,7 @@ class EventTracker:
         evidence: Evidence | None = None,
     ) -> Notification:
         data = {"phase": phase, **event.to_dict()}
+        time = self._clock() if self._is_video else time
         return Notification("event", self.stream, time, data, evidence, id=f"{event.id}-{phase}")
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -57,6 +57,7 @@ class StreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ignore: tuple[Any, ...] = ()
     event: EventTable | None = None
     camera_faults: bool | None = None
+    refused: Literal["tell", "reject"] = "tell"
     frozen_after: float | None = None
     drift: bool | None = None
 
@@ -126,6 +127,7 @@ def _streams(table: StreamTable, where: str, here: Path, state: Path | None) -> 
             rule,
             events=events,
             camera_faults=live if table.camera_faults is None else table.camera_faults,
+            refused=table.refused,
             frozen_after=FROZEN_AFTER if table.frozen_after is None else table.frozen_after,
             drift=live if table.drift is None else table.drift,
         )

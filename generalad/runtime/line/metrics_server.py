@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,9 +26,12 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
 _HANGS_AFTER = 60.0
-"""Seconds at one batch after which the pipeline is said to hang."""
+"""Seconds at one batch or image after which the pipeline is said to hang."""
 
 _SECONDS_OF_A_CLIENT = 10.0
+
+_MOST_CLIENTS = 16
+"""At a time; Prometheus and a health check are two."""
 
 
 class Telemetry:
@@ -73,6 +79,43 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     look: Look
 
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        super().__init__(address, handler)
+        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own, unless there are too many."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer; one that takes too long, byte by byte, is hung up on."""
+        late = threading.Timer(_SECONDS_OF_A_CLIENT, _hang_up, [request])
+        late.daemon = True
+        late.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            late.cancel()
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no news; another error is one line."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            sys.stderr.write(f"gad: metrics could not be served: {error!r}\n")
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = _SECONDS_OF_A_CLIENT
@@ -106,9 +149,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 def hanging(view: View) -> list[str]:
     """Why the process should be started anew."""
-    if view.busy < _HANGS_AFTER:
-        return []
-    return [f"the network has been at one batch for {view.busy:.0f} s"]
+    problems = []
+    if view.busy >= _HANGS_AFTER:
+        problems.append(f"the network has been at one batch for {view.busy:.0f} s")
+    return problems + [
+        f"{stage} has been at one image for {seconds:.0f} s"
+        for stage, seconds in view.stages.items()
+        if seconds >= _HANGS_AFTER
+    ]
 
 
 def not_ready(view: View) -> list[str]:

@@ -5,16 +5,17 @@ A monitor is a source tracker that also finds events, camera faults and drift.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from generalad.decision import Result, Rule
+from generalad.decision import Result, Rule, decide
 from generalad.image_statistics import statistics
 from generalad.runtime.line.drift import DriftMonitor
 from generalad.runtime.line.events import EventRule, EventTracker
 from generalad.runtime.line.faults import FROZEN_AFTER, FaultDetector
-from generalad.runtime.notification import Notification
+from generalad.runtime.notification import CLOSED, SHUT_DOWN, Notification
 from generalad.runtime.pipeline.tracker import Item, SourceTracker
 from generalad.runtime.sources import LiveSource, Source
 from generalad.runtime.view import StreamView
@@ -31,8 +32,10 @@ class Stream:
         source: where the images come from.
         rule: when an image is anomalous.
         events: when anomalous images make an event; None finds no events.
-        camera_faults: whether images that show a fault of the camera are recognised, reported and
-            not scored.
+        camera_faults: whether images beyond what calibration images look like are reported, and
+            not scored where that can only be a fault of the camera.
+        refused: what becomes of images that are not scored or look strange: "tell" notifies, and
+            "reject" also makes them anomalous, where each image is a part that must be inspected.
         frozen_after: seconds of exactly equal images that are a camera fault.
         drift: whether slow changes against the calibration are watched for.
     """
@@ -41,6 +44,7 @@ class Stream:
     rule: Rule = field(default_factory=Rule)
     events: EventRule | None = None
     camera_faults: bool = False
+    refused: Literal["tell", "reject"] = "tell"
     frozen_after: float = FROZEN_AFTER
     drift: bool = False
 
@@ -77,6 +81,8 @@ class StreamMonitor(SourceTracker):
         self._drift = (
             DriftMonitor(spec.reference) if stream.drift and spec.reference is not None else None
         )
+        self._stream = stream
+        self._reject = stream.refused == "reject"
         self.needs_images = self._events is not None
 
     def check(self, item: Item) -> Notification | None:
@@ -89,7 +95,9 @@ class StreamMonitor(SourceTracker):
         checked = self._faults.check(item.pixels, item.image_size, item.began)
         item.statistics = checked.statistics
         if checked.fault is not None:
-            item.fault, item.pixels = str(checked.fault), None
+            item.fault = str(checked.fault)
+        if checked.refused:
+            item.pixels = None
         if checked.change is None:
             return None
         return Notification("fault", self.name, item.frame.time, checked.change)
@@ -98,12 +106,39 @@ class StreamMonitor(SourceTracker):
         """Decide on a frame; events that begin or end with it, and drift that it completes."""
         result, found = super().decide(item)
         if self._events is not None:
-            found += self._events.add(item.frame, result, item.map)
+            found += self._events.add(item.frame, result, item.map, holds=self._holds(item, result))
         if self._drift is not None and result.score is not None and item.statistics is not None:
             change = self._drift.add(item.score, item.statistics)
             if change is not None:
                 found.append(Notification("drift", self.name, result.time, change))
         return result, found
+
+    def _holds(self, item: Item, result: Result) -> bool | None:
+        """Whether a frame holds an event where regions must be large enough; None: its score says.
+
+        Asked at the release level: a region that grows and shrinks around `min_area` there is one
+        event, and one that is small there too holds none.
+        """
+        if not self._rule.min_area or self._stream.events is None or item.map is None:
+            return None
+        if result.anomalous or result.score is None:
+            return result.anomalous
+        release = self._stream.events.release
+        lower = decide(
+            item.score,
+            item.map,
+            self._spec,
+            rule=self._rule,
+            image_size=item.image_size,
+            lower=self._spec.normalisation.scale * math.log((1 - release) / release),
+        )
+        return lower is not None and lower.anomalous
+
+    def _result(self, item: Item) -> Result:
+        result = super()._result(item)
+        if self._reject and (result.score is None or result.fault is not None):
+            return replace(result, anomalous=True)
+        return result
 
     def after(self, notification: Notification) -> Sequence[Notification]:
         """An event ends when nothing more is seen."""
@@ -133,7 +168,8 @@ class StreamMonitor(SourceTracker):
 def _blinding(kind: str, data: dict[str, Any]) -> str | None:
     """Why nothing more is seen from a notification on, or None."""
     if kind == "camera" and data["state"] in _LOST:
-        return f"camera {data['state']}"
-    if kind == "fault" and data["state"] == "raised":
+        asked = data["state"] == "ended" and data["reason"] == CLOSED
+        return SHUT_DOWN if asked else f"camera {data['state']}"
+    if kind == "fault" and data["state"] == "raised" and "share" not in data:
         return f"camera fault: {data['fault']}"
     return None

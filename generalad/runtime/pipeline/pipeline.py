@@ -24,6 +24,8 @@ from generalad.errors import UsageError
 from generalad.progress import Log
 from generalad.runtime.backends.session import Session
 from generalad.runtime.interrupt import on_interrupt
+from generalad.runtime.notification import SHUT_DOWN
+from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.queues import BoundedQueue, BrokenOff, FairBatcher
 from generalad.runtime.pipeline.reader_thread import ReaderThread
 from generalad.runtime.pipeline.summary import Summary, Tally
@@ -67,14 +69,14 @@ class Pipeline:
         self._sinks = tuple(sinks)
         # Fewer would be padded to the fixed size anyway.
         self._batch_size = max(batch_size, session.fixed_batch or 1)
-        self._tally = Tally()
-        self._readers = self._make_readers()
         live = any(tracker.live for tracker in trackers)
+        self._tally = Tally(pauses=live)
+        self._readers = self._make_readers()
         self._max_wait = max_wait if live else None
         capacities = [1 if reader.live else max(2, self._batch_size) for reader in self._readers]
         self._batcher: FairBatcher[Item | Message] = FairBatcher(capacities, takes_a_place)
         self._scored: BoundedQueue[Item | Message] = BoundedQueue(2)
-        self._busy_since: float | None = None
+        self._running, self._writing = Busy(), Busy()
         self._stopping = False
         self._signal: int | None = None
         self._error: BaseException | None = None
@@ -143,8 +145,12 @@ class Pipeline:
             sinks=tuple(view for sink in self._sinks for view in sink_views(sink)),
             not_written=self._writer.not_written,
             seconds=self._tally.seconds,
-            busy=0.0 if self._busy_since is None else time.monotonic() - self._busy_since,
+            busy=self._running.seconds,
             backend=self._session.backend,
+            stages={
+                **{f"reading {reader.name}": reader.busy for reader in self._readers},
+                "writing": self._writing.seconds,
+            },
         )
 
     def _work(self, stop: threading.Event) -> None:
@@ -213,11 +219,10 @@ class Pipeline:
         if not usable:
             return
         began = time.perf_counter()
-        self._busy_since = time.monotonic()
         # One image needs no copy.
         pixels = usable[0][1][None] if len(usable) == 1 else np.stack([p for _, p in usable])
-        scores, maps = self._session.run(np.ascontiguousarray(pixels))
-        self._busy_since = None
+        with self._running:
+            scores, maps = self._session.run(np.ascontiguousarray(pixels))
         share = (time.perf_counter() - began) * 1000 / len(usable)
         for (item, _), score, anomaly_map in zip(usable, scores, maps, strict=True):
             item.score, item.map, item.infer = float(score), anomaly_map, share
@@ -227,8 +232,9 @@ class Pipeline:
 
     def _write(self) -> None:
         for thing in self._scored:
-            self._writer.take(thing)
-        self._writer.finish(self._trackers, "shut down" if self._stopping else "source ended")
+            with self._writing:
+                self._writer.take(thing)
+        self._writer.finish(self._trackers, SHUT_DOWN if self._stopping else "source ended")
 
 
 def _bind(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from generalad.preprocess import resize
+from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.queues import FairBatcher
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sources import Frame, LiveSource, Source
@@ -40,6 +41,7 @@ class ReaderThread:
         self._image_size = image_size
         self._keep_images = keep_images
         self._on_frame = on_frame
+        self._busy = Busy()
         self.stopping = False
         """Whether files are to be read no further; may be set in a signal handler."""
 
@@ -47,6 +49,12 @@ class ReaderThread:
     def name(self) -> str:
         """For its thread."""
         return self.trackers[0].name if self.live else "files"
+
+    @property
+    def busy(self) -> float:
+        """Seconds that it has been at one image, without waiting for one."""
+        sources = [getattr(tracker.source, "busy", 0.0) for tracker in self.trackers]
+        return max(self._busy.seconds, *sources)
 
     def stop(self) -> None:
         """Read no further; what a camera has given already is still handed on."""
@@ -60,7 +68,7 @@ class ReaderThread:
             if self.stopping and not self.live:
                 break
             tracker.began()
-            with contextlib.closing(_timed(tracker.source)) as things:
+            with contextlib.closing(_timed(tracker.source, self._busy)) as things:
                 for thing, began, read in things:
                     for ready in self._ready(tracker, thing, began, read):
                         batcher.put(number, ready)
@@ -96,26 +104,33 @@ class ReaderThread:
         except cv2.error as error:
             item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
             return None
-        notification = item.tracker.check(item)
+        with self._busy:
+            notification = item.tracker.check(item)
         if not self._keep_images:
             item.frame = replace(frame, image=None)
         item.preprocess = (time.perf_counter() - start) * 1000
         return notification
 
 
-def _timed(source: Source) -> Generator[tuple[Frame | Notification, float, float], None, None]:
+def _timed(
+    source: Source, busy: Busy
+) -> Generator[tuple[Frame | Notification, float, float], None, None]:
     """What a source gives, when its reading began, and how many milliseconds it took.
 
-    For a camera reading begins when the image is there. Frees the source when closed.
+    For a camera reading begins when the image is there. Frees the source when closed. `busy` is
+    for reading that should come to an end soon; waiting for a camera, or for whoever writes a list,
+    need not.
     """
     live = isinstance(source, LiveSource)
+    waits = live or getattr(source, "waits", False)
     things: Iterator[Frame | Notification] = (
         source.read() if isinstance(source, LiveSource) else iter(source)
     )
     try:
         while True:
             began = time.perf_counter()
-            thing = next(things, None)
+            with contextlib.nullcontext() if waits else busy:
+                thing = next(things, None)
             if thing is None:
                 return
             now = time.perf_counter()

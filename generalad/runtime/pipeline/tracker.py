@@ -41,7 +41,7 @@ class Item:
         read, preprocess, infer: milliseconds.
         image_size: (height, width) of the original.
         error: why it cannot be scored.
-        fault: what is wrong with the camera; it is not scored then.
+        fault: how it lies beyond what the camera is to show; without pixels it is not scored.
         statistics: of the resized image, where somebody watches them.
         pixels: (H, W, 3) uint8 RGB, the network's input; None before and after the network.
         score: raw, once it is scored.
@@ -223,7 +223,7 @@ class SourceTracker:
 
 def why_not_scored(result: Result) -> str | None:
     """The reason under which a frame is counted as dropped; None for one that was scored."""
-    if result.fault is not None:
+    if result.fault is not None and result.score is None:
         return f"camera fault: {result.fault.split(':')[0]}"
     return None if result.error is None else "failed"
 

@@ -9,7 +9,6 @@ and said once, every further entry tries again, and that it works again is said 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from generalad.errors import StorageError, UsageError
-from generalad.files import make_folder, storage_error
+from generalad.files import claim, make_folder, storage_error
 from generalad.progress import Log, no_log
 
 _LOOK_AGAIN = 60.0  # seconds between looks for entries that have become too old
@@ -251,24 +250,13 @@ class BoundedFolder:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Hold a file as long as it stays open; the system lets go of it when a process dies."""
+    """Hold a folder by a file in it."""
     file = path.open("a", encoding="utf-8")
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            file.close()
-            raise UsageError(
-                f"{path.parent} is written by another process", remedy="choose another folder"
-            ) from error
-        # Some network file systems know no locks.
+        claim(file, path.parent, remedy="choose another folder")
+    except UsageError:
+        file.close()
+        raise
     return file
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from generalad.decision import Result
 from generalad.progress import Log
-from generalad.runtime.notification import Notification
+from generalad.runtime.notification import KILLED, Notification
 from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sinks.text_files import Lines, LogFile, PartFile, StandardOutput
 from generalad.runtime.sources import Frame, LiveSource, Source
@@ -18,6 +20,9 @@ CSV_COLUMNS = (
     "source", "index", "time", "path", "score", "normalised", "anomalous", "regions", "error",
     "fault",
 )  # fmt: skip
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins with one of these is a formula in a spreadsheet."""
 
 
 class _TextFile:
@@ -53,15 +58,19 @@ class JsonLines(_TextFile):
         if self._target == "-":
             self._lines = StandardOutput()
         else:
+            killed = list(_ends_of_killed(Path(self._target)))
             self._lines = _open(self._target, sources, None, self._log)
+            if isinstance(self._lines, LogFile):
+                for end in killed:
+                    self._lines.append(_json_line(end))
 
     def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
         """Append one line, visible at once."""
-        self._lines.append(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False))
+        self._lines.append(_json_line(result.to_dict()))
 
     def notification(self, notification: Notification) -> None:
         """Append one line, visible at once."""
-        self._lines.append(json.dumps(notification.to_dict(), ensure_ascii=False, allow_nan=False))
+        self._lines.append(_json_line(notification.to_dict()))
 
 
 class Csv(_TextFile):
@@ -84,11 +93,39 @@ def _open(target: str, sources: Sequence[Source], header: str | None, log: Log |
     return PartFile(target, header)
 
 
+def _json_line(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+def _ends_of_killed(path: Path) -> Iterator[dict[str, Any]]:
+    """Ends of the events that a killed process left open in a file, as receivers are told them."""
+    open_events: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError), path.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"notice": "event"') and line.endswith(b"}\n"):
+                found = json.loads(line)
+                open_events[found["event"]] = found
+                if found["phase"] == "end":
+                    del open_events[found["event"]]
+    for event, begin in open_events.items():
+        # The last frame that is known of is the one that made it an event.
+        last = {"phase": "end", "end": begin["time"], "ended_by": KILLED}
+        yield {**begin, "id": f"{event}-end", **last}
+
+
 def _csv_line(values: Sequence[object]) -> str:
     import csv
     import io
 
     text = io.StringIO()
-    words = [str(value).lower() if isinstance(value, bool) else value for value in values]
-    csv.writer(text, lineterminator="").writerow(words)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(map(_cell, values))  # quotes both in names
+    return text.getvalue().removesuffix("\r\n")
+
+
+def _cell(value: object) -> object:
+    """What a spreadsheet takes for what it is: a text, however it begins, and no formula."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value

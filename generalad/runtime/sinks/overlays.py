@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +24,9 @@ from generalad.runtime.sinks.output_paths import places_of, refuse_sources
 from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.\w+)?")
+_LEFT_AFTER = 60.0  # seconds; an overlay is written in much less
 
 _WRITTEN = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"))
 """Suffixes of images that overlays keep; the others become PNG."""
@@ -68,6 +74,8 @@ class Overlays:
         for place in self._places.values():
             refuse_sources(self._folder / place, sources)
         files.make_folder(self._folder)
+        if finite:
+            _remove_leftovers(self._folder)
         self._live = {}
         try:
             for source in sources:
@@ -110,6 +118,18 @@ class Overlays:
         """Leave the folders to others; every image is whole already."""
         for folder in self._live.values():
             folder.close()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half-written, unless it is so new that a run may be at it."""
+    old = time.time() - _LEFT_AFTER
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if _LEFTOVER.fullmatch(name):
+                path = Path(parent, name)
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < old:
+                        path.unlink()
 
 
 def encode(image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = ()) -> bytes:

@@ -98,7 +98,8 @@ class Samples:
     def write(self, frame: Frame, result: Result, anomaly_map: NDArray[np.float32] | None) -> None:
         """Keep the image if one is due."""
         image, last = frame.image, self._last.get(frame.source)
-        if image is None or result.score is None:
+        # What lies beyond all calibration images cannot be calibrated on.
+        if image is None or result.score is None or result.fault is not None:
             return
         # A clock that was set back must not stop the samples until it has caught up.
         if last is not None and 0 <= frame.time - last < self._every:

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from generalad import files
 from generalad.errors import UsageError
 from generalad.image_formats.accept import IMAGE_SUFFIXES
+from generalad.printable import json_printable
 from generalad.progress import Log, no_log
 from generalad.runtime.names import utc_stamp
 from generalad.runtime.sources import VIDEO_SUFFIXES
@@ -52,11 +53,18 @@ class PartFile:
     lost = 0
 
     def __init__(self, target: str, header: str | None = None) -> None:
-        """Create the part; raises StorageError, or UsageError for a name that is not for text."""
+        """Create the part.
+
+        Raises:
+            StorageError: it cannot be written.
+            UsageError: the name is not for text, or another process writes it.
+        """
         self._path = _text_path(target)
         self._part = part_of(self._path)
         try:
-            self._file: IO[str] = self._part.open("w", encoding="utf-8", errors=_ODD, newline="\n")
+            self._file = files.open_claimed(self._part)
+            if self._file.seek(0, os.SEEK_END):  # of an earlier run; a device has no size
+                self._file.truncate(0)
         except OSError as error:
             raise files.storage_error(error, self._path) from error
         if header is not None:
@@ -65,19 +73,19 @@ class PartFile:
     def append(self, line: str) -> None:
         """Write one line through to the operating system."""
         try:
-            self._file.write(line + "\n")
-            self._file.flush()
+            _write_all(self._file, (line + "\n").encode(errors=_ODD))
         except OSError as error:
             raise files.storage_error(error, self._part) from error
 
     def close(self, *, complete: bool) -> None:
-        """Close, and take the final name if the run is complete."""
-        try:
+        """Take the final name if the run is complete, and close; in between nobody else has it."""
+        if sys.platform == "win32":  # open files keep their names there
             self._file.close()
-        except OSError as error:
-            raise files.storage_error(error, self._part) from error
-        if complete:
-            rename_part(self._path)
+        try:
+            if complete:
+                rename_part(self._path)
+        finally:
+            self._file.close()
 
 
 class LogFile:
@@ -107,7 +115,7 @@ class LogFile:
 
         Raises:
             StorageError: it cannot be written.
-            UsageError: the name is not for text.
+            UsageError: the name is not for text, or another process writes it.
         """
         self._path = _text_path(target)
         self._header = b"" if header is None else header.encode() + b"\n"
@@ -126,11 +134,14 @@ class LogFile:
         """Write one line through to the operating system, or count it as lost."""
         try:
             self._write((line + "\n").encode(errors=_ODD))
-        except OSError as error:
+        except (OSError, UsageError) as error:
             self.lost += 1
             if not self._in_trouble:
                 self._in_trouble = True
-                message = files.storage_error(error, self._path).message
+                known = (
+                    files.storage_error(error, self._path) if isinstance(error, OSError) else error
+                )
+                message = known.message
                 self._log(f"{message}; lines are lost until it can be written")
             return
         if self._in_trouble:
@@ -162,7 +173,7 @@ class LogFile:
                     found.close()
                     self._put_aside()
         # Without a buffer: what is written is in the hands of the system, or an error.
-        file = FileIO(self._path, "a")
+        file = files.open_claimed(self._path)
         try:
             if file.seek(0, os.SEEK_END) == 0:
                 _write_all(file, self._header)
@@ -208,7 +219,7 @@ class StandardOutput:
     def append(self, line: str) -> None:
         """Write one line through to whoever listens."""
         try:
-            sys.stdout.write(line.encode(errors=_ODD).decode() + "\n")
+            sys.stdout.write(json_printable(line.encode(errors=_ODD).decode()) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             raise  # the reader went away, as `| head` does: no failure of a disk

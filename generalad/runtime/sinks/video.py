@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 import cv2
@@ -57,6 +59,7 @@ class AnnotatedVideo:
         self._writer: cv2.VideoWriter | None = None
         self._frames = 0
         self._done = False
+        self._claim: FileIO | None = None
         self._last: cv2.typing.MatLike = np.empty(0)
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
@@ -79,6 +82,10 @@ class AnnotatedVideo:
                 "a video of a live source needs a rate", remedy="state the frames a second"
             )
         files.make_folder(self._path.parent)
+        try:
+            self._claim = files.open_claimed(part_of(self._path))
+        except OSError as error:
+            raise files.storage_error(error, self._path) from error
         self._spec = spec
 
     def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
@@ -146,6 +153,12 @@ class AnnotatedVideo:
             self._finish()
         elif self._writer is not None:
             self._writer.release()
+        if self._claim is None:
+            return
+        if not self._frames:  # nothing was written but the claim
+            with contextlib.suppress(OSError):
+                part_of(self._path).unlink()
+        self._claim.close()
 
     def _finish(self) -> None:
         if self._writer is None:

@@ -198,3 +198,56 @@ def test_failure_in_the_library_is_one_line(
     monkeypatch.setattr(session, "_session", Failing())
     with pytest.raises(GadError, match=r"could not run 2 images \(no memory\)"):
         session.run(random_images(2))
+
+
+def test_a_graph_that_loops_is_refused(tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    path = make_artifact(tmp_path)
+    model = onnx.load(path)
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"])],
+        "for ever",
+        [
+            helper.make_tensor_value_info("turn", onnx.TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("go_on", onnx.TensorProto.BOOL, [])],
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "true"))
+    model.graph.node.append(helper.make_node("Loop", ["", "true"], [], body=body))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match="Loop, which no export has"):
+        open_session(path)
+
+
+@pytest.mark.parametrize("field", ["image_size", "map_size"])
+@pytest.mark.parametrize("size", [[20_000, 20_000], [30_000, 30_000], [1, 10**9], [4096, 4096]])
+def test_sizes_that_want_all_memory_are_refused(
+    tmp_path: Path, make_artifact: MakeArtifact, make_spec: MakeSpec, field: str, size: list[int]
+) -> None:
+    record = {**make_spec().to_dict(), field: size}
+    path = make_artifact(tmp_path, metadata=json.dumps(record))
+    with pytest.raises(ArtifactError, match=f"{field} is .* more than 8388608 pixels"):
+        open_session(path)
+
+
+def test_a_graph_may_not_leave_the_size_of_its_maps_open(
+    tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = make_artifact(tmp_path)
+    model = onnx.load(path)
+    for length in model.graph.output[1].type.tensor_type.shape.dim[1:]:
+        length.Clear()
+        length.dim_param = "any"
+    model.graph.node.append(onnx.helper.make_node("Identity", ["images"], ["unused"]))
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+    try:
+        session = open_session(path)
+    except ArtifactError as error:
+        assert "its spec says" in str(error)
+        return
+    with session:  # the library knew better
+        assert session.run(random_images(1)).maps.shape == (1, *session.spec.map_size)

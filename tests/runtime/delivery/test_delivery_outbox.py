@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -616,3 +617,47 @@ class OutboxMachine(RuleBasedStateMachine):
 
 TestOutboxMachine = OutboxMachine.TestCase
 TestOutboxMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE messages SET kind='evend'",
+        "UPDATE messages SET kind=7",
+        "UPDATE messages SET topic=cast(x'ff41' AS text)",
+        "UPDATE messages SET id=cast(x'c3' AS text)",
+        "UPDATE messages SET payload='text'",
+        "UPDATE messages SET payload=NULL, id=NULL",
+        "UPDATE wills SET kind='?'",
+        "UPDATE wills SET topic=cast(x'80' AS text)",
+        "UPDATE counts SET value='many'",
+        "UPDATE counts SET value=-1",
+        "UPDATE counts SET value=NULL",
+        "DELETE FROM facts",
+        "UPDATE facts SET value=cast(x'ff' AS text)",
+        "DROP TABLE counts",
+        "ALTER TABLE messages RENAME COLUMN topic TO subject",
+    ],
+)
+def test_content_that_nobody_wrote_is_moved_aside_and_the_queue_works(
+    tmp_path: Path, change: str
+) -> None:
+    path = tmp_path / "q"
+    outbox = Outbox(path)
+    outbox.put(message(1), if_killed=message(2))
+    outbox.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA ignore_check_constraints=1")
+        try:
+            db.execute(change)
+        except sqlite3.IntegrityError:
+            return  # the file itself refuses it
+        db.commit()
+    outbox = Outbox(path)
+    assert outbox.moved_aside is not None and outbox.tally.waiting == 0
+    outbox.put(message(3))
+    assert drain(outbox) == ["m3"]
+    outbox.close()
+    outbox = Outbox(path)
+    assert outbox.moved_aside is None
+    outbox.close()

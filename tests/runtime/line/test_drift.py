@@ -154,7 +154,7 @@ def test_one_score_within_the_range_is_no_drift() -> None:
 
 
 def test_what_does_not_begin_a_drift_does_not_end_one() -> None:
-    between = many(4 * WINDOW, 2, score=0.115)
+    between = many(4 * WINDOW, 2, score=0.135)
     monitor = DriftMonitor(known(), window=WINDOW)
     assert feed(monitor, between) == []
     assert [one["state"] for one in feed(monitor, many(2 * WINDOW, 3, score=1.0))] == ["drifting"]
@@ -178,3 +178,70 @@ def test_the_distance_is_one_of_distributions(
     slow = max(abs(float((first <= p).mean()) - float((second <= p).mean())) for p in points)
     assert distance == pytest.approx(slow)
     assert ks_distance(first, second + 300) == 1
+
+
+FINISHES = {"brightness": (0.7, 1.0, 1.3), "saturation": (0.4, 1.0, 1.6), "contrast": (0.8, 1, 1.2)}
+
+
+def in_lots(rng: np.random.Generator, finish: int) -> Seen:
+    """A part of one finish; its score differs with it too."""
+    score, looks = seen(rng)
+    looks = looks._replace(saturation=float(rng.normal(40, 1)), red_green=float(rng.normal(130, 1)))
+    changed = {name: getattr(looks, name) * by[finish] for name, by in FINISHES.items()}
+    return score + 0.3 * finish, looks._replace(**changed)
+
+
+def mixed(shares: tuple[int, ...], seed: int = 0) -> Reference:
+    rng = np.random.default_rng(seed)
+    images = [in_lots(rng, finish) for finish, n in enumerate(shares) for _ in range(n)]
+    scores, looks = zip(*images, strict=True)
+    return reference(np.array(scores, np.float32), looks, [(10, 10)] * len(looks))
+
+
+@pytest.mark.parametrize("shares", [(20, 20, 20), (7, 7, 6), (60, 20, 20), (20, 60, 20)])
+@pytest.mark.parametrize("seed", range(4))
+def test_lots_of_known_products_are_no_drift(shares: tuple[int, ...], seed: int) -> None:
+    monitor, rng = DriftMonitor(mixed(shares, seed), window=WINDOW), np.random.default_rng(seed)
+    lots = [0, 2, 1, 2, 0, 1]
+    images = [in_lots(rng, finish) for finish in lots for _ in range(3 * WINDOW)]
+    assert feed(monitor, images) == []
+
+
+def test_what_no_lot_shows_is_a_drift_and_ends_in_any_lot() -> None:
+    monitor, rng = DriftMonitor(mixed((20, 20, 20)), window=WINDOW), np.random.default_rng(9)
+    usual = [in_lots(rng, 0) for _ in range(2 * WINDOW)]
+    dim = [
+        (score, looks._replace(brightness=looks.brightness * 0.8))
+        for score, looks in (in_lots(rng, 0) for _ in range(2 * WINDOW))
+    ]
+    (report,) = feed(monitor, usual + dim)
+    assert [one["quantity"] for one in report["changes"]] == ["brightness"]
+    back = [in_lots(rng, 0) for _ in range(3 * WINDOW)]
+    assert [one["state"] for one in feed(monitor, back)] == ["stable"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"saturation": 0.0}, "saturation is lower"),
+        ({"yellow_blue": 120.0}, "yellow_blue is lower"),
+        ({"red_green": 140.0}, "red_green is higher"),
+    ],
+)
+def test_colours_drift(change: dict[str, float], words: str) -> None:
+    def coloured(rng: np.random.Generator) -> Seen:
+        score, looks = seen(rng)
+        colour = rng.normal((128, 132, 30), (0.3, 0.3, 1))
+        return score, looks._replace(
+            red_green=float(colour[0]), yellow_blue=float(colour[1]), saturation=float(colour[2])
+        )
+
+    rng = np.random.default_rng(2)
+    usual = [coloured(rng) for _ in range(2 * WINDOW)]
+    scores, looks = zip(*usual[:50], strict=True)
+    monitor = DriftMonitor(
+        reference(np.array(scores, np.float32), looks, [(10, 10)] * 50), window=WINDOW
+    )
+    after = [(score, looks._replace(**change)) for score, looks in usual]
+    (report,) = feed(monitor, usual + after)
+    assert words in report["suggestion"]

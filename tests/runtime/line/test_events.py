@@ -230,3 +230,41 @@ def test_evidence_does_not_keep_a_batch_of_maps() -> None:
 def test_rule_refuses(frames: int, of: int, release: float) -> None:
     with pytest.raises(UsageError, match="expected"):
         EventRule(frames, of, release)
+
+
+def live(index: int, wall: float, captured_at: float, level: float) -> tuple[Frame, Result]:
+    frame = Frame(
+        "line", index, wall, "", "n", np.zeros((4, 6, 3), np.uint8), captured_at=captured_at
+    )
+    result = Result("line", index, wall, "", level, level, level >= 0.5, (), Milliseconds())
+    return frame, result
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0, -3.0])
+def test_a_clock_that_is_set_during_an_event_does_not_change_its_length(jump: float) -> None:
+    tracker = EventTracker("line", EventRule(frames=2, of=3))
+    found = []
+    for index, level in enumerate((0.1, 0.9, 0.8, 0.9, 0.1, 0.1, 0.1)):
+        wall = START + index + (jump if index >= 3 else 0.0)
+        frame, result = live(index, wall, 50.0 + index, level)
+        found += tracker.add(frame, result, np.zeros((2, 3), np.float32))
+    data = found[-1].data
+    assert (data["begin"], data["end"]) == (START + 1, START + 3)
+    frame, result = live(9, START + 100, 59.0, 0.9)
+    tracker.add(frame, result, None)
+    frame, result = live(10, START + 101, 60.0, 0.9)
+    (begin,) = tracker.add(frame, result, None)
+    assert begin.data["begin"] == START + 100, "between events the clock counts again"
+
+
+def test_events_of_a_video_are_named_by_today_and_count_from_its_start() -> None:
+    tracker = EventTracker("clip.mp4", EventRule(), clock=lambda: START)
+    image = np.zeros((4, 6, 3), np.uint8)
+    found = []
+    for index, level in enumerate((0.1, 0.9, 0.9, 0.1)):
+        frame = Frame("clip.mp4", index, index / 10, "", "n", image, rate=10.0)
+        result = Result("", index, index / 10, "", level, level, level >= 0.5, (), Milliseconds())
+        found += tracker.add(frame, result, None)
+    begin, end = found
+    assert begin.data["event"].startswith("2025") and begin.time == end.time == START
+    assert (end.data["begin"], end.data["end"]) == (0.1, 0.2)

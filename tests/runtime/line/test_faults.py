@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from generalad.image_statistics import statistics
 from generalad.runtime.line.faults import (
     CLEARED_AFTER,
     RAISED_AFTER,
+    RATE_WINDOW,
     FaultDetector,
     FaultKind,
     Limits,
@@ -136,6 +137,10 @@ def test_reasons_say_what_was_found_and_expected() -> None:
     assert str(fault) == "size: 640 x 480, width / height is 1.33, at calibration 1.00 to 1.00"
 
 
+def raised(changes: Sequence[dict[str, object] | None]) -> list[object]:
+    return [change["fault"] for change in changes if change and change["state"] == "raised"]
+
+
 class Camera:
     """A detector that is shown images at 10 a second."""
 
@@ -158,7 +163,7 @@ def test_faulty_images_are_known_at_once_and_reported_after_several() -> None:
     black = np.zeros((*SIZE, 3), np.uint8)
     shown = [camera.show(black) for _ in range(RAISED_AFTER)]
     assert [kind for kind, _ in shown] == ["black"] * RAISED_AFTER
-    assert [change for _, change in shown[:-1]] == [None] * (RAISED_AFTER - 1)
+    assert [change and change["state"] for _, change in shown[:-1]] == ["refused"] * 2
     assert shown[-1][1] is not None
     assert {**shown[-1][1], "reason": ""} == {"state": "raised", "fault": "black", "reason": ""}
     assert camera.detector.state == "black"
@@ -167,7 +172,8 @@ def test_faulty_images_are_known_at_once_and_reported_after_several() -> None:
     last = cleared[-1]
     assert last is not None
     assert (last["state"], last["fault"]) == ("cleared", "black")
-    assert last["seconds"] == pytest.approx(CLEARED_AFTER / 10)
+    from_the_first_bad_image = RAISED_AFTER - 1 + CLEARED_AFTER
+    assert last["seconds"] == pytest.approx(from_the_first_bad_image / 10)
     assert camera.detector.state is None
 
 
@@ -177,11 +183,16 @@ def test_reports_take_turns_and_follow_the_rule(bad: list[bool]) -> None:
     black, good = np.zeros((*SIZE, 3), np.uint8), GOOD[:2]
     for index, is_bad in enumerate(bad):
         image = black if is_bad else good[index % 2]
+        raised = detector.state is not None
         change = detector.check(image, SIZE, index / 10).change
+        if change and change["state"] == "refused":
+            assert is_bad and not raised, "each is told, until the fault is"
+            continue
+        assert not (is_bad and not raised and change is None), "none is refused in silence"
         if change:
             reports.append(change["state"])
             recent = bad[: index + 1][-(RAISED_AFTER if is_bad else CLEARED_AFTER) :]
-            assert set(recent) == {is_bad}
+            assert set(recent) == {is_bad} or "share" in change
     assert reports == ["raised", "cleared"] * (len(reports) // 2) + ["raised"] * (len(reports) % 2)
 
 
@@ -189,9 +200,9 @@ def test_faults_that_take_turns_are_one_report_until_one_stays() -> None:
     camera = Camera()
     kinds = [np.zeros((*SIZE, 3), np.uint8), blurred(GOOD[0], 4)]
     changes = [camera.show(kinds[index % 2])[1] for index in range(20)]
-    assert [change["fault"] for change in changes if change] == ["black"]
+    assert raised(changes) == ["black"]
     changes = [camera.show(blurred(part(RNG), 4))[1] for _ in range(5)]
-    assert [change["fault"] for change in changes if change] == ["defocused"]
+    assert raised(changes) == ["defocused"]
     assert camera.detector.state == "defocused"
 
 
@@ -235,3 +246,115 @@ def test_a_camera_that_is_black_is_not_called_frozen() -> None:
     camera = Camera(frozen_after=0.5)
     black = np.zeros((*SIZE, 3), np.uint8)
     assert {camera.show(black)[0] for _ in range(20)} == {"black"}
+
+
+def with_gross_defect(kind: str, image: Image) -> Image:
+    """What fills a large part of the image, as a white label, a dark disc or an empty nest do."""
+    height, width = SIZE
+    changed = image.copy()
+    if kind == "white label":
+        changed[height // 6 : -height // 6, width // 6 : -width // 6] = 255
+    elif kind == "dark part":
+        changed[height // 8 : -height // 8, width // 8 : -width // 8] = 10
+    elif kind == "bright part":
+        changed[height // 5 :] = 255
+    else:
+        changed[:] = image[:8, :8].mean(axis=(0, 1)).astype(np.uint8)
+    return changed
+
+
+@pytest.mark.parametrize("kind", ["white label", "dark part", "bright part", "empty nest"])
+@pytest.mark.parametrize("every", [2, 7, 20])
+def test_a_gross_defect_is_scored_and_said(kind: str, every: int) -> None:
+    detector, rng = FaultDetector(KNOWN), np.random.default_rng(5)
+    strange = 0
+    for index in range(120):
+        image = part(rng)
+        bad = index % every == every - 1
+        image = with_gross_defect(kind, image) if bad else image
+        was_raised = detector.state is not None
+        checked = detector.check(image, SIZE, index / 10)
+        assert not checked.refused, "one strange image among good ones is a strange part"
+        strange += checked.fault is not None
+        assert checked.fault is None or bad
+        if checked.fault is not None and not was_raised:
+            assert checked.change is not None and checked.change["fault"] == checked.fault.kind
+    assert strange == 120 // every
+
+
+def test_strange_images_in_a_row_are_the_camera() -> None:
+    detector = FaultDetector(KNOWN)
+    checks = [detector.check(blurred(image, 4), SIZE, n / 10) for n, image in enumerate(GOOD[:5])]
+    assert [checked.refused for checked in checks] == [False, False, True, True, True]
+    states = [checked.change and checked.change["state"] for checked in checks]
+    assert states == ["strange", "strange", "raised", None, None]
+
+
+@pytest.mark.parametrize(("bad", "of"), [(2, 3), (1, 2), (1, 3), (2, 5), (1, 8)])
+def test_an_intermittent_fault_is_reported_and_ends(bad: int, of: int) -> None:
+    detector, black = FaultDetector(KNOWN), np.zeros((*SIZE, 3), np.uint8)
+    changes, refused = [], 0
+    for index in range(200):
+        checked = detector.check(black if index % of < bad else part(RNG), SIZE, index / 20)
+        refused += checked.refused
+        changes.append(checked.change)
+    assert refused == sum(index % of < bad for index in range(200))
+    assert raised(changes) == ["black"] and detector.state == "black"
+    (change,) = [one for one in changes if one and one["state"] == "raised"]
+    assert "of the last" in str(change["reason"]) and change["share"] == pytest.approx(
+        bad / of, abs=0.15
+    )
+    ended = [detector.check(part(RNG), SIZE, 10 + n / 20).change for n in range(RATE_WINDOW)]
+    (end,) = [one for one in ended if one]
+    assert end["state"] == "cleared" and end["seconds"] > 9
+
+
+def test_a_rare_fault_is_no_rate_but_each_is_told() -> None:
+    detector, black = FaultDetector(KNOWN), np.zeros((*SIZE, 3), np.uint8)
+    found = [
+        detector.check(part(RNG) if n % 20 else black, SIZE, n / 10).change for n in range(400)
+    ]
+    assert [one["state"] for one in found if one] == ["refused"] * 20
+
+
+def rusty(rng: np.random.Generator) -> Image:
+    """A part with a colour of its own."""
+    tinted = part(rng) * np.array([1.0, 0.75, 0.5])
+    return pixels(tinted)
+
+
+COLOURED = reference_of([rusty(RNG) for _ in range(20)])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: image.mean(axis=2, keepdims=True).repeat(3, axis=2), "saturation"),
+        (lambda image: image[..., ::-1], "red and blue look swapped"),
+    ],
+)
+def test_a_camera_with_wrong_colours(change: Callable[[Image], Image], words: str) -> None:
+    for _ in range(10):
+        image = pixels(change(rusty(RNG)).astype(float))
+        fault = Limits(COLOURED).fault(statistics(image), SIZE)
+        assert fault is not None and fault.kind == "colour" and words in fault.reason
+        assert Limits(COLOURED).fault(statistics(rusty(RNG)), SIZE) is None
+
+
+def test_grey_parts_have_no_colour_to_lose() -> None:
+    grey = [one.mean(axis=2, keepdims=True).repeat(3, axis=2) for one in GOOD]
+    known = reference_of([pixels(one) for one in grey])
+    assert [kind_of(pixels(one), known) for one in grey] == [None] * len(grey)
+    assert kind_of(pixels(grey[0][..., ::-1]), known) is None
+
+
+def test_a_reference_without_colour_says_nothing_of_it() -> None:
+    old = dataclasses.replace(
+        COLOURED,
+        statistics={
+            name: values
+            for name, values in COLOURED.statistics.items()
+            if name not in ("red_green", "yellow_blue", "saturation")
+        },
+    )
+    assert kind_of(rusty(RNG)[..., ::-1], old) is None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +15,7 @@ import pytest
 from stream_helpers import STREAM
 
 from generalad.errors import UsageError
+from generalad.runtime.line import metrics_server
 from generalad.runtime.line.metrics_server import Telemetry, exposition, hanging, not_ready
 from generalad.runtime.view import SinkView, View
 
@@ -129,3 +134,55 @@ def test_a_port_that_is_taken_is_told(served: tuple[str, list[View]]) -> None:
 def test_what_is_no_port_is_told(address: str) -> None:
     with pytest.raises(UsageError, match=r"expected PORT or HOST:PORT"):
         Telemetry(address)
+
+
+@pytest.mark.parametrize("stage", ["reading files", "reading line-1", "writing"])
+def test_a_stage_that_has_been_at_one_image_for_a_minute_hangs(stage: str) -> None:
+    assert hanging(VIEW._replace(stages={stage: 59.0})) == []
+    (problem,) = hanging(VIEW._replace(stages={stage: 61.0}))
+    assert problem == f"{stage} has been at one image for 61 s"
+    assert problem in not_ready(VIEW._replace(stages={stage: 61.0}))
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    found = Telemetry("0")
+    found.begin(lambda: VIEW)
+    yield found
+    found.end()
+
+
+def test_a_client_that_resets_is_no_news(
+    telemetry: Telemetry, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for request in (b"", b"GET /met", b"GET /metrics HTTP/1.0\r\n\r\n"):
+        client = socket.create_connection(("127.0.0.1", telemetry.port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(request)
+        client.close()
+    assert answer(telemetry.port) == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def answer(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as found:
+        return int(found.status)
+
+
+def test_slow_clients_are_few_and_hung_up_on(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server, "_SECONDS_OF_A_CLIENT", 1.0)
+    clients = [socket.create_connection(("127.0.0.1", telemetry.port)) for _ in range(60)]
+    for client in clients:
+        with contextlib.suppress(OSError):
+            client.sendall(b"GET /")  # and no more
+    most = sum("process_request_thread" in thread.name for thread in threading.enumerate())
+    assert most <= metrics_server._MOST_CLIENTS
+    for client in clients:
+        client.settimeout(20)
+        with contextlib.suppress(ConnectionError):
+            while client.recv(4096):
+                pass
+        client.close()
+    assert answer(telemetry.port) == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -116,7 +117,8 @@ def test_black_images_are_faults_and_not_anomalies() -> None:
     sink = run_stepwise("gakkkkgggggg")
     assert story(sink) == [
         "normal", "anomalous", "event begin",
-        "fault", "fault", "event end", "fault raised", "fault", "fault",
+        "fault refused", "fault", "fault refused", "fault",
+        "event end", "fault raised", "fault", "fault",
         *["normal"] * 4, "fault cleared", "normal", "normal",
     ]  # fmt: skip
     faulty = [result for result in sink.results if result.fault]
@@ -318,3 +320,28 @@ def test_a_black_camera_at_the_start_is_a_fault() -> None:
     sink = Recorder()
     infer(FakeSession(), [stream("line", [None, BLACK, None])], sinks=[sink])
     assert [bool(result.fault) for result in sink.results] == [True]
+
+
+def test_stopping_in_an_event_says_so() -> None:
+    def at(result: Result) -> None:
+        if result.index >= 1:
+            stop.set()
+
+    stop, hang, sink = threading.Event(), threading.Event(), Recorder(at)
+    line = Stream(camera("line", [*parts("a" * 200), hang]), events=EventRule())
+    infer(FakeSession(), [line], sinks=[sink], stop=stop)
+    hang.set()
+    (end,) = [n.data for n in sink.notifications if n.data.get("phase") == "end"]
+    assert end["ended_by"] == "shut down"
+
+
+def test_what_is_not_inspected_can_be_rejected() -> None:
+    steps = Stepwise()
+    sink = Recorder(steps.done)
+    line = dataclasses.replace(steps.camera("line", "gkgag"), refused="reject")
+    summary = infer(FakeSession(), [line], sinks=[sink])
+    assert [(r.anomalous, r.score is None) for r in sink.results] == [
+        (False, False), (True, True), (False, False), (True, False), (False, False),
+    ]  # fmt: skip
+    assert (summary.processed, summary.faulty) == (4, 1)
+    assert [n.data["state"] for n in sink.notifications if n.kind == "fault"] == ["refused"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,11 +14,22 @@ import numpy as np
 import pytest
 from conftest import MakeImage, WriteImage, WriteVideo
 from numpy.typing import NDArray
+from sink_helpers import small_disk
 
 from generalad.errors import DataError, StorageError, UsageError
 from generalad.preprocess import read_image
-from generalad.runtime import AnnotatedVideo, Csv, JsonLines, Outputs, Overlays, Sink, infer
-from generalad.runtime.backends.fake import FakeSession
+from generalad.runtime import (
+    AnnotatedVideo,
+    Csv,
+    JsonLines,
+    Outputs,
+    Overlays,
+    Sink,
+    infer,
+    open_sources,
+)
+from generalad.runtime.backends.fake import FakeSession, fake_spec
+from generalad.runtime.sinks.text_files import PartFile
 
 
 @pytest.fixture
@@ -180,3 +194,122 @@ def test_place_that_is_a_file(folder: Path, tmp_path: Path) -> None:
     for sink in (Overlays(tmp_path / "file"), JsonLines(tmp_path / "file/out.jsonl")):
         with pytest.raises(StorageError, match="cannot write"):
             run(folder, sinks=[sink])
+
+
+@pytest.mark.parametrize("make", [JsonLines, Csv])
+def test_two_runs_on_one_file(folder: Path, tmp_path: Path, make: type[JsonLines]) -> None:
+    target = tmp_path / "out.jsonl"
+    first = make(target)
+    first.open([], fake_spec())
+    with pytest.raises(UsageError, match=r"out\.part\.jsonl is written by another process"):
+        run(folder, sinks=[make(target)])
+    first.close(complete=True)
+    run(folder, sinks=[make(target)])
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["out.jsonl"]
+
+
+def test_two_runs_on_one_video(
+    tmp_path: Path, make_image: MakeImage, write_video: WriteVideo
+) -> None:
+    clip = write_video(tmp_path / "clip.avi", [make_image(20 * n) for n in range(4)])
+    (source,) = open_sources([str(clip)])
+    first = AnnotatedVideo(tmp_path / "out.avi")
+    first.open([source], fake_spec())
+    with pytest.raises(UsageError, match=r"out\.part\.avi is written by another process"):
+        run(clip, sinks=[AnnotatedVideo(tmp_path / "out.avi")])
+    first.close(complete=False)
+    run(clip, sinks=[AnnotatedVideo(tmp_path / "out.avi")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.avi", "out.avi"]
+
+
+RACE = """
+import sys
+from pathlib import Path
+from generalad.runtime.sinks.text_files import PartFile
+from generalad.errors import UsageError
+name, target = sys.argv[1:]
+for turn in range(60):
+    try:
+        file = PartFile(target)
+    except UsageError:
+        continue
+    for number in range(20):
+        file.append(f"{name} {turn} {number} " + name * 200)
+    file.close(complete=True)
+    lines = Path(target).read_text().splitlines()
+"""
+
+
+def test_runs_that_race_for_a_file_leave_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "out.txt"
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, name, str(target)]) for name in ("a", "bb")
+    ]
+    assert [racer.wait(timeout=60) for racer in racers] == [0, 0]
+    lines = target.read_text().splitlines()
+    assert len(lines) == 20 and len({line.split()[0] for line in lines}) == 1
+    assert [int(line.split()[2]) for line in lines] == list(range(20))
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as place:
+        file = PartFile(str(place / "out.txt"))
+        with pytest.raises(StorageError, match="disk is full"):
+            for number in range(10_000):
+                file.append(f"{number:>5} " + "x" * 993)
+        file.close(complete=False)
+        text = (place / "out.part.txt").read_text()
+    lines = text.split("\n")
+    assert lines[-1] == "" and len(lines) > 100
+    assert all(len(line) == 999 for line in lines[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("=1+1.png", "'=1+1.png"),
+        ("+1.png", "'+1.png"),
+        ("-1.png", "'-1.png"),
+        ("@x.png", "'@x.png"),
+        ("a\nb.png", "a\nb.png"),
+        ("a\rb.png", "a\rb.png"),
+        ('a",b.png', 'a",b.png'),
+        ("a.png", "a.png"),
+    ],
+)
+def test_names_in_csv(
+    tmp_path: Path, name: str, shown: str, monkeypatch: pytest.MonkeyPatch,
+    make_image: MakeImage, write_image: WriteImage,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    write_image(Path("a.png"), make_image(30))
+    Path("a.png").rename(name)
+    run(Path(name), sinks=[Csv("out.csv")])
+    with Path("out.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["source"] == row["path"] == shown
+    assert float(row["score"]) >= 0
+
+
+def test_overlays_remove_what_a_killed_run_left(folder: Path, tmp_path: Path) -> None:
+    left = tmp_path / "out/a/.x.0123abcd.part.png"
+    new, other = left.with_name(".y.0123abcd.part.png"), left.with_name(".hidden.png")
+    left.parent.mkdir(parents=True)
+    for path in (left, new, other):
+        path.write_bytes(b"half")
+    os.utime(left, (1, 1))
+    os.utime(other, (1, 1))
+    run(folder, sinks=[Overlays(tmp_path / "out")])
+    assert [path.exists() for path in (left, new, other)] == [False, True, True]
+
+
+def test_json_on_a_terminal_holds_no_commands(
+    tmp_path: Path, make_image: MakeImage, write_image: WriteImage,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in/a.png", make_image(30)).rename(tmp_path / "in/\x9b31m\x1b[2J.png")
+    run(tmp_path / "in", sinks=[JsonLines("-")])
+    out = capsys.readouterr().out
+    assert not set(out) & {"\x1b", "\x9b"}
+    assert json.loads(out)["path"].endswith("\x9b31m\x1b[2J.png")

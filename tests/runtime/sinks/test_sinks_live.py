@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from sink_helpers import LiveSource, close_opened, faulty, names, opened, scored
 
 from generalad.errors import UsageError
 from generalad.preprocess import read_image
-from generalad.runtime import AnnotatedVideo, Overlays, open_sources
+from generalad.runtime import AnnotatedVideo, JsonLines, Overlays, open_sources
+from generalad.runtime.line.events import EventRule, EventTracker
 from generalad.runtime.sinks import overlays, video
 from generalad.runtime.sinks.event_folder import EventFolder
 from generalad.runtime.sinks.samples import Samples
@@ -183,3 +186,37 @@ def test_an_older_video_of_a_live_stream_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "out.avi").read_bytes() == b"old"
     sink.close(complete=True)
     assert len(frames_of(tmp_path / "out.avi")) == 1
+
+
+def test_json_lines_of_a_killed_run_get_the_end_that_receivers_get(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    rule, begun = EventRule(), []
+    for stream in ("line-1", "line-2"):
+        tracker = EventTracker(stream, rule)
+        for index in (1, 2):
+            frame, result, anomaly_map = scored(index, stream=stream, anomalous=True)
+            begun += tracker.add(frame, result, anomaly_map)
+        if stream == "line-2":
+            begun += tracker.close("normal")
+    sink = JsonLines(target)
+    opened(sink)
+    for notification in begun:
+        sink.notification(notification)
+    # Killed: the file is not closed in any way that matters.
+    sink.close(complete=False)
+    for _ in range(2):
+        opened(JsonLines(target)).close(complete=True)
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    told = begun[0].if_killed
+    assert told is not None and len(lines) == 4, "once, however often it is started"
+    assert lines[-1] == json.loads(json.dumps(told.to_dict()))
+    assert lines[-1]["ended_by"] == "gad was killed"
+
+
+def test_strange_images_are_no_samples(tmp_path: Path) -> None:
+    sink = opened(Samples(tmp_path, every=0))
+    frame, result, anomaly_map = scored(1)
+    sink.write(frame, dataclasses.replace(result, fault="over-exposed: 40 %"), anomaly_map)
+    assert tree(tmp_path) == []
+    sink.write(frame, result, anomaly_map)
+    assert len(tree(tmp_path)) == 1

@@ -1,0 +1,1 @@
+"""Videos, from files and addresses: in order, upright, with times that only rise."""

@@ -1,0 +1,119 @@
+"""A video file through PyAV, which knows presentation stamps and display matrices."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from generalad.runtime.videos.presentation import Matrix, parse_matrix, upright
+
+Stamped = tuple[float | None, NDArray[np.uint8] | None]
+"""Presentation stamp in seconds, and an upright image (H, W, 3) RGB; None: it is damaged."""
+
+
+class AvReader:
+    """One pass over a video. Raises OSError where it is none."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._container = av.open(str(path))
+        except av.FFmpegError as error:
+            raise OSError(str(error)) from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise OSError("no video in it")
+        self._stream = self._container.streams.video[0]
+        self.shown = 0.0
+        """Seconds for which the last frame is shown, as far as the container says."""
+        # AVI numbers the packets in the order of decoding, as many before the first frame as
+        # B-frames delay it; from there on the frames take these times in order.
+        self._slots: deque[int] | None = deque() if "avi" in self._container.format.name else None
+        self._begun = False
+        self.exact = "mp4" in self._container.format.name
+        """Whether `count` is that of the frames; AVI counts places that may be empty."""
+        if self._slots is None:
+            self._stream.thread_type = "AUTO"  # threads would delay frames too
+        self._rgb = VideoReformatter()
+
+    @property
+    def rate(self) -> float:
+        """Frames a second on average; 0 where the container does not say."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or 0)
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the container says, 0 where it does not."""
+        stream = self._stream
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        return (self._container.duration or 0) / av.time_base
+
+    @property
+    def count(self) -> int:
+        """Frames that the container says, 0 where it does not."""
+        return self._stream.frames
+
+    def frames(self) -> Iterator[Stamped]:
+        """Frames in the order in which they are shown."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (OSError, av.FFmpegError):
+                yield None, None
+                return
+            if packet is None:
+                return
+            yield from self._decoded(packet)
+
+    def close(self) -> None:
+        """Free the file."""
+        self._container.close()
+
+    def _decoded(self, packet: Packet[VideoStream]) -> Iterator[Stamped]:
+        if packet.is_corrupt:
+            yield None, None
+            return
+        if packet.duration and packet.time_base:
+            self.shown = float(packet.duration * packet.time_base)
+        if self._slots is not None and packet.size and packet.dts is not None:
+            self._slots.append(packet.dts)
+        try:
+            frames = packet.decode()
+        except (OSError, av.FFmpegError):
+            yield None, None
+            return
+        for frame in frames:
+            if isinstance(frame, VideoFrame):
+                yield self._stamp(frame), upright_rgb(frame, self._rgb)
+
+    def _stamp(self, frame: VideoFrame) -> float | None:
+        stamp, base = frame.pts, frame.time_base
+        if self._slots is not None:
+            while not self._begun and len(self._slots) > 1:
+                self._slots.popleft()
+            self._begun = True
+            stamp, base = (self._slots.popleft() if self._slots else None), self._stream.time_base
+        return None if stamp is None or base is None else float(stamp * base)
+
+
+def upright_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
+    """A decoded frame as it is to be shown, (H, W, 3) uint8 RGB."""
+    rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()
+    return upright(np.ascontiguousarray(rgb, dtype=np.uint8), matrix_of(frame))
+
+
+def matrix_of(frame: VideoFrame) -> Matrix | None:
+    """The display matrix that travels with a frame."""
+    found: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if found is None else parse_matrix(bytes(found))

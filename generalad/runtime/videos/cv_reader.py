@@ -1,0 +1,53 @@
+"""A video file through OpenCV, where PyAV is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+class CvReader:
+    """One pass over a video, turned upright by OpenCV, which does not know of mirrored ones.
+
+    Raises OSError where it is none.
+    """
+
+    shown = 0.0
+    exact = False
+
+    def __init__(self, path: Path) -> None:
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise OSError("no video in it")
+
+    @property
+    def rate(self) -> float:
+        """Frames a second on average; 0 where the container does not say."""
+        return float(self._capture.get(cv2.CAP_PROP_FPS))
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the container says, 0 where it does not."""
+        return self.count / self.rate if self.rate > 0 else 0.0
+
+    @property
+    def count(self) -> int:
+        """Frames that the container says, or their number by its duration."""
+        return max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def frames(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | None]]:
+        """Presentation stamps in seconds, and images (H, W, 3) RGB in the order of showing."""
+        while True:
+            read, image = self._capture.read()
+            if not read:
+                return
+            stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield stamp, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def close(self) -> None:
+        """Free the file."""
+        self._capture.release()
