@@ -28,7 +28,7 @@ from generalad.preprocess import resize
 from generalad.runtime import Result, Session, infer, open_session
 from generalad.runtime.cameras import open_live
 from generalad.runtime.malloc import keep_freed_memory
-from generalad.runtime.sources import VideoFile
+from generalad.runtime.videos.video_file import VideoFile
 from generalad.runtime.view import Look, View
 from generalad.statistics import quantile
 from generalad.synth import render_part

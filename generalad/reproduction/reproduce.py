@@ -172,8 +172,7 @@ def _plan(
         )
     runs = []
     for name in chosen:
-        which = {"anomalous": name} if one_anomalous else {"class_name": name}
-        dataset = open_dataset(data, **which)
+        dataset = open_dataset(data, anomalous=name) if one_anomalous else open_dataset(data, name)
         place = folder / re.sub(r"[^\w.-]+", "-", name)
         runs += [Run(name, seed, place / f"seed{seed}", dataset) for seed in dict.fromkeys(seeds)]
     return runs

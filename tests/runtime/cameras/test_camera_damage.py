@@ -119,9 +119,13 @@ def read_all(url: str) -> tuple[list[Image], int]:
         camera.open()
         while True:
             try:
-                frames.append(camera.read())
+                frame = camera.read()
             except DamagedFrame:
                 count += 1
+                continue
+            if frame is None:
+                break
+            frames.append(frame)
     except CameraLost as error:
         assert "the server ended it" in str(error)
     finally:
