@@ -183,8 +183,10 @@ def promise(proposal: Proposal) -> str:
     if found.reached <= found.target + 1e-12:
         return f"false alarms on good parts: at most {found.target:.2%} (conformal)"
     moved = proposal.shift is not None
+    largest = found.reached <= 1 / (found.images + 1) + 1e-12
+    can, best = ("can promise", " at best") if largest else ("promise", "")
     return (
-        f"false alarms on good parts: {found.images} images can promise {found.reached:.2%} at"
-        f" best, not the {found.target:.2%} asked for"
+        f"false alarms on good parts: {found.images} images {can} {found.reached:.2%}"
+        f"{best}, not the {found.target:.2%} asked for"
         + ("; the old threshold, moved along with the median, is kept as the lower bound" * moved)
     )

@@ -29,6 +29,10 @@ from generalad.spec import Normalisation, Spec, Thresholds
 
 SOURCE = "recent images that an operator confirmed as good"
 MOVED = "; too few for the rate, so not below the old threshold moved by the shift of the median"
+FEW_RATE = 0.05
+"""Of confirmed images, where they are too few for the wished rate: they allow for one odd image in
+twenty, and the old threshold moved along stands for the rest."""
+
 LEAST = 8
 """Images; the median of fewer says little."""
 
@@ -203,7 +207,8 @@ def _proposed(
     peaks = np.array([scored.peak for scored in images], np.float32)
     again = calibrate(scores, peaks, target=target, source=SOURCE)
     if shift is not None and again.calibration.reached > target + 1e-12:
-        again = _not_below(again, old.thresholds, shift, float(np.median(scores)))
+        again = calibrate(scores, peaks, target=max(target, FEW_RATE), source=SOURCE)
+        again = _not_below(again, old.thresholds, shift, float(np.median(scores)), target)
     entry = {
         "generalad": __version__,
         "backend": backend,
@@ -231,12 +236,14 @@ def _proposed(
     )
 
 
-def _not_below(again: Calibrated, old: Thresholds, shift: float, median: float) -> Calibrated:
-    """Thresholds of few images, where they lie below the old ones moved by `shift`.
+def _not_below(
+    again: Calibrated, old: Thresholds, shift: float, median: float, target: float
+) -> Calibrated:
+    """Thresholds of few images for `FEW_RATE`, where they lie below the old ones moved by `shift`.
 
-    The largest of few scores promises a rate of 1 / (n + 1). Where a new lamp or codec has moved
-    the scores of all images alike, the old threshold moved along keeps the old rate; never lower
-    than any score of an image that was confirmed as good.
+    Where a new lamp or codec has moved the scores of all images alike, the old threshold moved
+    along keeps the old rate. The largest of 50 scores would often be that of one odd image, and
+    miss most defects.
     """
     image = _higher(again.thresholds.image, old.image + shift)
     pixel = _higher(again.thresholds.pixel, old.pixel + shift)
@@ -244,7 +251,9 @@ def _not_below(again: Calibrated, old: Thresholds, shift: float, median: float) 
     return Calibrated(
         Thresholds(image=image, pixel=pixel),
         Normalisation(scale=scale),
-        dataclasses.replace(again.calibration, method=again.calibration.method + MOVED),
+        dataclasses.replace(
+            again.calibration, target=target, method=again.calibration.method + MOVED
+        ),
     )
 
 

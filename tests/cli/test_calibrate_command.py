@@ -136,6 +136,24 @@ def test_few_images_move_the_old_threshold_along(
     assert enough.new.thresholds.image == pytest.approx(scores[-1], rel=1e-6)
 
 
+def test_one_odd_image_of_forty_does_not_set_the_threshold(
+    tmp_path: Path, write_image: WriteImage, make_artifact: MakeArtifact
+) -> None:
+    """40 images are too few for 1 %; at 5 % the largest of them is left above."""
+    known = reference_of(good(20, seed=1), image_size=SIZE)
+    images = good(39, seed=6)
+    odd = images[0].copy()
+    odd[20:24, 20:24] = 255
+    many = put(tmp_path / "many", [*images, odd], write_image)
+    artifact = make_artifact(tmp_path, reference=known)
+    proposal = recalibrate(artifact, [str(many)], target=0.01)
+    assert proposal.anomalous(proposal.new) == 1
+    assert proposal.images[0].score > proposal.new.thresholds.image
+    found = proposal.new.calibration
+    assert found.reached == conformal_rank(40, 0.05)[1] > 1 / 41
+    assert found.target == 0.01
+
+
 def test_without_a_reference_only_the_images_count(
     tmp_path: Path, folder: Path, make_artifact: MakeArtifact
 ) -> None:
