@@ -1,7 +1,4 @@
-"""One line for every mutation of what gad reads: a fixed seed and a small budget.
-
-`benchmarks/fuzz_artifacts.py` does the same for longer, in processes of their own.
-"""
+"""One line for every mutation of what gad reads: a fixed seed and a small budget."""
 
 from __future__ import annotations
 

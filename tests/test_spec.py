@@ -28,7 +28,7 @@ PLAIN = st.recursive(
 @st.composite
 def specs(draw: Callable[..., Any]) -> Spec:
     spec = fake_spec()
-    sizes = st.tuples(st.integers(1, 4096), st.integers(1, 4096))
+    sizes = st.tuples(st.integers(1, 4096), st.integers(1, 2048))  # no more than MOST_PIXELS
     return dataclasses.replace(
         spec,
         class_name=draw(TEXT),

@@ -114,7 +114,7 @@ COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
     "evaluate": (evaluate, {}, {"min_image_auroc", "json", "references"}),
     "reproduce": (reproduce, {}, {"json"}),
     "figure": (figure, {}, set()),
-    "calibrate": (calibrate, {}, {"yes", "json"}),
+    "calibrate": (calibrate, {}, {"images", "back", "yes", "json"}),
     "selftest": (selftest, {}, {"json"}),
     "bench": (
         bench,
@@ -125,6 +125,7 @@ COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
 SAME: dict[tuple[str, object], object] = {
     ("seeds", "0"): (0,),
     ("classes", None): (),
+    ("defects", None): (),
     ("budget", "60s"): 60.0,
     ("batch", "1"): (1,),
     ("format", "onnx"): "onnx",

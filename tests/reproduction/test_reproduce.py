@@ -274,7 +274,7 @@ def test_ten_detectors_do_not_cost_ten_passes(
                 image = rng.integers(0, 256, (64, 64, 3), np.uint8)
                 write_image(data / part / name / f"{number}.png", image)
     monkeypatch.setattr(ViTBackbone, "forward", counting)
-    monkeypatch.setattr("generalad.training.train.drawn_misses", lambda *_, **__: ())
+    monkeypatch.setattr("generalad.training.calibrated_spec.drawn_misses", lambda *_, **__: ())
     options: dict[str, Any] = {"classes": names, "config": {"epoch_images": 4, "epochs": 2}}
     for one_anomalous in (False, True):
         passed.clear()

@@ -154,8 +154,7 @@ def _location(address: str, until: float) -> str | None:
     parts = urlsplit(bare)
     place = _place(parts.scheme, parts.hostname, parts.port)
     try:
-        with socket.create_connection((place.host, place.port), _rest(until)) as plain:
-            connection = _encrypted(plain, place) if place.scheme == "rtsps" else plain
+        with _connected(place, until) as connection:
             talk = _Talk(connection, bare, until)
             for method in _METHODS:
                 answer = talk.ask(method)
@@ -180,11 +179,18 @@ def _rest(until: float) -> float:
     return rest
 
 
-def _encrypted(plain: socket.socket, place: _Place) -> ssl.SSLSocket:
-    """As FFmpeg does it: certificates of cameras are not checked."""
+def _connected(place: _Place, until: float) -> socket.socket:
+    """Encrypted where the scheme says so, as FFmpeg does it: certificates are not checked."""
+    plain = socket.create_connection((place.host, place.port), _rest(until))
+    if place.scheme != "rtsps":
+        return plain
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(plain, server_hostname=place.host)
+    try:
+        return context.wrap_socket(plain, server_hostname=place.host)
+    except BaseException:
+        plain.close()
+        raise
 
 
 class _Answer(NamedTuple):

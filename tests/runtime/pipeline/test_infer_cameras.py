@@ -328,7 +328,7 @@ def test_stopping_in_an_event_says_so() -> None:
             stop.set()
 
     stop, hang, sink = threading.Event(), threading.Event(), Recorder(at)
-    line = Stream(camera("line", [*parts("a" * 200), hang]), events=EventRule())
+    line = Stream(camera("line", [*parts("a" * 200), hang, None]), events=EventRule())
     infer(FakeSession(), [line], sinks=[sink], stop=stop)
     hang.set()
     (end,) = [n.data for n in sink.notifications if n.data.get("phase") == "end"]
