@@ -236,7 +236,7 @@ def out_of_fold(
             " from",
             remedy="add good images of other groups",
         )
-    folds = min(count, FOLDS)
+    folds = fold_count(groups)
     dealt = np.random.default_rng([seed, 2]).permutation(count) % folds
     fold_of = dealt[numbers]
     order, measured = [], []
@@ -247,6 +247,11 @@ def out_of_fold(
         if progress is not None:
             progress("calibration", fold + 1, folds)
     return np.concatenate(measured)[np.argsort(np.concatenate(order))], folds
+
+
+def fold_count(groups: Sequence[int]) -> int:
+    """Folds that `out_of_fold` makes of (n,) group numbers."""
+    return min(len(set(groups)), FOLDS)
 
 
 def promise(calibration: Calibration) -> str:

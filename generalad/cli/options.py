@@ -143,6 +143,14 @@ Device = Annotated[
     Literal["cpu", "cuda", "tensorrt"] | None,
     Option("Used or refused.", default="the best there is"),
 ]
+TrainingDevice = Annotated[
+    str | None,
+    Option("cpu, cuda, …", default="a GPU if there is one", suggestions=("cpu", "cuda")),
+]
+Cache = Annotated[
+    Path | None,
+    Option("Folder of the feature cache.", metavar="DIR", default="the user's cache"),
+]
 ClassName = Annotated[
     str | None,
     Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from generalad.cli.options import Argument, Json, Option
+from generalad.cli.options import Argument, Cache, Json, Option, TrainingDevice
 from generalad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,14 +72,8 @@ def reproduce(
         Path | None,
         Option("Backbone weights, for machines that reach no model hub.", metavar="FILE"),
     ] = None,
-    device: Annotated[
-        str | None,
-        Option("cpu, cuda, …", default="a GPU if there is one", suggestions=("cpu", "cuda")),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        Option("Folder of the feature cache.", metavar="DIR", default="the user's cache"),
-    ] = None,
+    device: TrainingDevice = None,
+    cache: Cache = None,
     json: Json = False,
 ) -> None:
     """Train and measure all classes of a data set as the paper did, beside its numbers.

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Option
+from generalad.cli.options import (
+    AllGood,
+    Anomalous,
+    Argument,
+    Cache,
+    ClassName,
+    Option,
+    TrainingDevice,
+)
 
 if TYPE_CHECKING:
     from generalad.spec import Calibration
@@ -54,14 +62,8 @@ def train(
     ] = None,
     skip_bad: Annotated[bool, Option("Leave out unreadable images and record which.")] = False,
     all_good: AllGood = False,
-    device: Annotated[
-        str | None,
-        Option("cpu, cuda, …", default="a GPU if there is one", suggestions=("cpu", "cuda")),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        Option("Folder of the feature cache.", metavar="DIR", default="the user's cache"),
-    ] = None,
+    device: TrainingDevice = None,
+    cache: Cache = None,
     log_to: Annotated[
         Sequence[Literal["tensorboard", "wandb", "mlflow"]],
         Option("A logger, beside the log and plot in the folder; may be repeated.", default="none"),

@@ -33,10 +33,7 @@ class Memory(nn.Module):
 
     def squared_distances(self, features: Tensor) -> Tensor:
         """Squared distances (B, N) of features (B, N, D) to their nearest entries."""
-        # The order of |m|^2 / 2 - x·m is that of |x - m|^2; the distance itself is then taken from
-        # the difference, because the sum of three large numbers would lose its last digits.
-        nearest = self.vectors[self._closeness(features).argmax(dim=-1)]
-        return (features - nearest).square().sum(dim=-1)
+        return self._squared_distances(features, self._closeness(features))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances (B, N) of features (B, N, D) to the nearest, and means (B, N, D) of it.
@@ -46,13 +43,17 @@ class Memory(nn.Module):
         rounding to half precision already.
         """
         closeness = self._closeness(features)
-        nearest = self.vectors[closeness.argmax(dim=-1)]
-        squared = (features - nearest).square().sum(dim=-1)
-        return squared, (closeness / TEMPERATURE).softmax(dim=-1) @ self.vectors
+        mean = (closeness / TEMPERATURE).softmax(dim=-1) @ self.vectors
+        return self._squared_distances(features, closeness), mean
 
     def _closeness(self, features: Tensor) -> Tensor:
-        """x·m - |m|^2 / 2 for each entry: (B, N, M)."""
+        """x·m - |m|^2 / 2 for each entry, (B, N, M): in the order of -|x - m|^2."""
         return features @ self.vectors.t() - self.vectors.square().sum(dim=1) / 2
+
+    def _squared_distances(self, features: Tensor, closeness: Tensor) -> Tensor:
+        # From the difference itself: the sum of three large numbers would lose its last digits.
+        nearest = self.vectors[closeness.argmax(dim=-1)]
+        return (features - nearest).square().sum(dim=-1)
 
     @torch.no_grad()
     def fill(self, patches: Tensor, *, seed: int) -> None:

@@ -9,13 +9,14 @@ once for all of them; of a fold's images nothing is used, not even as a source o
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from generalad.calibration import FOLDS, Measure, out_of_fold
+from generalad.calibration import Measure, fold_count, out_of_fold
 from generalad.config import Config
 from generalad.model.detector import Detector
 from generalad.model.heads import Head, build_head
@@ -57,15 +58,12 @@ def fit_on_all(
     values = [material.held_out_good().values]
     if with_views:
         values.append(material.held_out_views().values)
-    count, progress = 0, material.progress
+    fold, count = itertools.count(), fold_count(groups)
 
     def fit(taught: NDArray[np.intp]) -> Measure:
-        nonlocal count
         head = _new_head(material, config, device)
-        folds = min(len(set(groups)), FOLDS)
-        telling = dataclasses.replace(material, progress=_part(progress, count, folds))
-        teach(head, telling, config, only=taught)
-        count += 1
+        told = _part(material.progress, next(fold), count)
+        teach(head, dataclasses.replace(material, progress=told), config, only=taught)
         return lambda left_out: np.stack(
             [judged(head, part[left_out]).cpu().numpy() for part in values], axis=1
         )
