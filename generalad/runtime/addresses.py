@@ -18,7 +18,6 @@ from generalad.runtime.sources import (
     ImageFiles,
     Source,
 )
-from generalad.runtime.videos.video_file import VideoFile
 
 STDIN = "-"
 """The address of a list of images and videos on standard input."""
@@ -129,7 +128,7 @@ def _open_file(path: Path, address: str) -> Source:
             f"{address}: a folder, a pipe or a device, expected a file", remedy="check the path"
         )
     if suffix in VIDEO_SUFFIXES:
-        return VideoFile(path)
+        return _video(path)
     if suffix in IMAGE_SUFFIXES:
         return ImageFiles(address, [path], path.parent)
     known = ", ".join(sorted(READ_SUFFIXES | VIDEO_SUFFIXES))
@@ -146,7 +145,7 @@ def _open_pattern(address: str) -> list[Source]:
     if images:
         folder = Path(os.path.commonpath([path.parent for path in images]))
         sources.append(ImageFiles(address, images, folder))
-    return [*sources, *map(VideoFile, videos)]
+    return [*sources, *map(_video, videos)]
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -164,3 +163,9 @@ def _images_in(folder: Path) -> list[Path]:
             remedy="name videos one by one or by a pattern such as folder/*.mp4",
         )
     return sorted(found)
+
+
+def _video(path: Path) -> Source:
+    from generalad.runtime.videos.video_file import VideoFile  # images start without it
+
+    return VideoFile(path)
