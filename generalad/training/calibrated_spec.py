@@ -35,6 +35,11 @@ from generalad.training.split import Split
 from generalad.version import __version__
 
 
+MOST_KEPT = 200
+"""Images kept with a detector that was calibrated out of fold, at random: an export compares its
+scores on them with the detector's, and finds no thresholds in them."""
+
+
 @dataclass(frozen=True)
 class CalibrationScores:
     """Scores of good images by heads that did not learn from them.
@@ -72,7 +77,8 @@ def calibrated_spec(
         progress: called with ("calibration", images done, images).
 
     Returns:
-        The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size.
+        The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size that an
+        export needs.
     """
     config = detector.config
     images, sizes = read_resized(split.calibration, config.image_size)
@@ -104,6 +110,9 @@ def calibrated_spec(
         source=source,
         weights_hash=weights_hash,
     )
+    if found.folds and len(images) > MOST_KEPT:
+        chosen = np.random.default_rng([config.seed, 8]).permutation(len(images))[:MOST_KEPT]
+        images = [images[index] for index in np.sort(chosen)]
     return spec, images
 
 

@@ -19,8 +19,9 @@ from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
 from generalad.progress import Progress
 
-FEW_GROUPS = 50
-"""With fewer groups of good images none is held out: a fifth of them says too little of a rate."""
+FEW_GROUPS = 1000
+"""With fewer groups of good images none is held out: of a fifth of them the largest or second score
+would be the threshold for 1 %, and one odd image among them would set it."""
 
 MOST_DIGESTS = 5000
 """Training images of which each is known again; 75 kB in the artifact."""
@@ -35,7 +36,7 @@ class Split:
         train: to train on.
         calibration: to calibrate with; of no group that is trained on, unless `out_of_fold`.
         out_of_fold: whether too few images are there to hold some out: all are trained on, and
-            calibrated with as `generalad.training.few_images` says.
+            calibrated with as `generalad.training.calibration_folds` says.
         hashes: of every file's content.
         skipped: names of unusable files.
         grouping: which images belong together.

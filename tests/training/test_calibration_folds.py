@@ -1,4 +1,4 @@
-"""Few good images: all teach the detector, and none is scored by a head that it taught."""
+"""All images teach the detector, and none is scored by a head that it taught."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from generalad.export.export import export_detector
 from generalad.model.storage import load_detector
 from generalad.preprocess import read_image, resize
 from generalad.runtime import open_session
-from generalad.training import few_images, methods
+from generalad.training import calibrated_spec, calibration_folds, methods
 from generalad.training import split as split_module
 from generalad.training.synthetic_defects import DrawnDefects
 from generalad.training.train import train_detector
@@ -54,7 +54,7 @@ def test_images_are_held_out_where_heads_take_long_or_shots_say_so(
     assert spec.training_set.images + spec.calibration.images == 16
 
 
-def test_from_fifty_groups_on_images_are_held_out(
+def test_images_of_many_groups_are_held_out(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(split_module, "FEW_GROUPS", 16)
@@ -111,13 +111,13 @@ def test_the_residual_head_is_scaled_by_all_folds_together(
 ) -> None:
     monkeypatch.setattr("generalad.training.residual.STEPS", 4)
     seen = []
-    scored = few_images._scored
+    scored = calibration_folds._scored
 
     def watched(*given: Any) -> Any:
         seen.append(given[1].shape)
         return scored(*given)
 
-    monkeypatch.setattr(few_images, "_scored", watched)
+    monkeypatch.setattr(calibration_folds, "_scored", watched)
     changes = {"image_size": [64, 64], "fit_aspect": False, "memory_size": 50, "members": 1}
     config = PRESETS["edge"].replaced({**changes, "drawn": 30})
     told: list[tuple[str, int, int]] = []
@@ -126,8 +126,8 @@ def test_the_residual_head_is_scaled_by_all_folds_together(
     )
     assert seen == [(16, 2, 3, 16)]  # images, with a view each, judges, patches
     assert trained.spec.calibration.folds == FOLDS
-    folds = [state for state in told if state[0] == few_images.STAGE]
-    assert folds[-1] == (few_images.STAGE, 4 * FOLDS, 4 * FOLDS)
+    folds = [state for state in told if state[0] == calibration_folds.STAGE]
+    assert folds[-1] == (calibration_folds.STAGE, 4 * FOLDS, 4 * FOLDS)
     assert [state[1] for state in folds] == sorted(state[1] for state in folds)
     exported = export_detector(trained)
     before, after = trained.spec.thresholds, exported.spec.thresholds
@@ -139,6 +139,19 @@ def test_the_residual_head_is_scaled_by_all_folds_together(
     with open_session(exported.path) as session:
         scores = session.run(images).scores
     assert (scores < after.image).all()
+
+
+def test_a_detector_keeps_some_of_its_images_for_exports(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrated_spec, "MOST_KEPT", 6)
+    trained = load_detector(train(tiny_config(method="gaussian")))
+    assert len(trained.calibration_images()) == 6
+    assert trained.spec.calibration.images == 16
+    assert trained.spec.reference is not None and trained.spec.reference.images == 16
+    done = export_detector(trained)
+    assert not done.refused
+    assert done.spec.thresholds.image == pytest.approx(trained.spec.thresholds.image, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["gaussian", "patchcore"])

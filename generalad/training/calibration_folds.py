@@ -1,9 +1,10 @@
-"""Few good images: none is held out, each is scored by a head that did not learn from it.
+"""Thresholds where few good images are there: none is held out, all teach and all calibrate.
 
-A fifth of ten images is two, and their larger score is no threshold. So the head of the detector
-learns from all images, and further heads, each from all folds but one, tell how images score that
-taught nothing (`generalad.calibration.out_of_fold`). Features, views and drawn defects are computed
-once for all of them; of a fold's images nothing is used, not even as a source of drawn defects.
+A fifth of ten images is two, and a fifth of 500 leaves the threshold for 1 % to its largest score,
+whatever odd image that is. So the head of the detector learns from all images, and further heads,
+each from all folds but one, tell how images score that taught nothing
+(`generalad.calibration.out_of_fold`). Features, views and drawn defects are computed once for all
+of them; of a fold's images nothing is used, not even as a source of drawn defects.
 """
 
 from __future__ import annotations
