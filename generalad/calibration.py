@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.progress import Progress
+from generalad.parallel import map_threads
 from generalad.spec import Calibration, Normalisation, Thresholds
 
 HELD_OUT = "held-out good images"
@@ -201,7 +201,7 @@ def out_of_fold(
     groups: Sequence[int],
     *,
     seed: int = 0,
-    progress: Progress | None = None,
+    workers: int = 1,
 ) -> tuple[NDArray[np.float32], int]:
     """Measure every image by a detector that learned from the images of other folds.
 
@@ -220,7 +220,7 @@ def out_of_fold(
         fit: learns from the images whose numbers it is given.
         groups: (n,) a number for the group of each image.
         seed: of the folds.
-        progress: called with ("calibration", folds done, folds).
+        workers: threads that each learn from another fold at a time.
 
     Returns:
         What was measured (n, ...), in the order of the images, and the number of folds.
@@ -239,14 +239,13 @@ def out_of_fold(
     folds = fold_count(groups)
     dealt = np.random.default_rng([seed, 2]).permutation(count) % folds
     fold_of = dealt[numbers]
-    order, measured = [], []
-    for fold in range(folds):
-        left_out = np.flatnonzero(fold_of == fold)
-        measured.append(fit(np.flatnonzero(fold_of != fold))(left_out))
-        order.append(left_out)
-        if progress is not None:
-            progress("calibration", fold + 1, folds)
-    return np.concatenate(measured)[np.argsort(np.concatenate(order))], folds
+    left_out = [np.flatnonzero(fold_of == fold) for fold in range(folds)]
+
+    def measure(fold: int) -> NDArray[np.float32]:
+        return fit(np.flatnonzero(fold_of != fold))(left_out[fold])
+
+    measured = list(map_threads(measure, range(folds), workers=workers))
+    return np.concatenate(measured)[np.argsort(np.concatenate(left_out))], folds
 
 
 def fold_count(groups: Sequence[int]) -> int:

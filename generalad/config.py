@@ -196,7 +196,7 @@ class Config:
 
     @property
     def learns_quickly(self) -> bool:
-        """Whether a head can be taught several times, see `generalad.training.calibration_folds`."""
+        """Whether a head can be taught several times: `generalad.training.calibration_folds`."""
         return self.method in ("residual", "gaussian", "patchcore")
 
     @property

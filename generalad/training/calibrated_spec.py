@@ -34,7 +34,6 @@ from generalad.training.drawn_misses import drawn_misses
 from generalad.training.split import Split
 from generalad.version import __version__
 
-
 MOST_KEPT = 200
 """Images kept with a detector that was calibrated out of fold, at random: an export compares its
 scores on them with the detector's, and finds no thresholds in them."""

@@ -10,7 +10,7 @@ of them; of a fold's images nothing is used, not even as a source of drawn defec
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,22 +54,31 @@ def fit_on_all(
     Raises:
         DataError: one group only.
     """
+    material = dataclasses.replace(material, kept={})
     losses = teach(detector.head, material, config, on_epoch=on_epoch)
     with_views = config.learns_from_views
     values = [material.held_out_good().values]
     if with_views:
         values.append(material.held_out_views().values)
-    fold, count = itertools.count(), fold_count(groups)
+    count = fold_count(groups)
+    heads = [_new_head(material, config, device) for _ in range(count)]
+    threads = torch.get_num_threads()
+    workers = min(threads, count) if device.type == "cpu" else 1
+    told = _Together(material.progress, count)
 
     def fit(taught: NDArray[np.intp]) -> Measure:
-        head = _new_head(material, config, device)
-        told = _part(material.progress, next(fold), count)
-        teach(head, dataclasses.replace(material, progress=told), config, only=taught)
+        torch.set_num_threads(threads // workers)  # of this worker; its small products gain by none
+        head = heads.pop()
+        own = dataclasses.replace(material, progress=told.of_one())
+        teach(head, own, config, only=taught)
         return lambda left_out: np.stack(
             [judged(head, part[left_out]).cpu().numpy() for part in values], axis=1
         )
 
-    found, folds = out_of_fold(fit, groups, seed=config.seed)
+    try:
+        found, folds = out_of_fold(fit, groups, seed=config.seed, workers=workers)
+    finally:
+        torch.set_num_threads(threads)
     return losses, _scored(detector, found, folds, device)
 
 
@@ -94,11 +103,25 @@ def _scored(
     return CalibrationScores(scores[:, 0], peaks[:, 0], views, folds)
 
 
-def _part(progress: Progress, fold: int, folds: int) -> Progress:
-    """Tells the training of one fold as a part of all."""
+class _Together:
+    """Tells trainings that run side by side as parts of one."""
 
-    def told(stage: str, done: int, total: int) -> None:
-        if stage == "training":
-            progress(STAGE, fold * total + done, folds * total)
+    def __init__(self, progress: Progress, folds: int) -> None:
+        self.progress, self.folds = progress, folds
+        self.done: list[int] = []
+        self.lock = threading.Lock()
 
-    return told
+    def of_one(self) -> Progress:
+        """For the training of one fold."""
+        with self.lock:
+            number = len(self.done)
+            self.done.append(0)
+
+        def told(stage: str, done: int, total: int) -> None:
+            if stage != "training":
+                return
+            with self.lock:
+                self.done[number] = done
+                self.progress(STAGE, sum(self.done), self.folds * total)
+
+        return told

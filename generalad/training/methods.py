@@ -63,6 +63,7 @@ class Material:
         budget: bytes of features that may be kept in memory, None for the usual number.
         progress: told how far each part is.
         processes: that compute features together.
+        kept: features by their stage, once they were asked for; None to read them anew each time.
     """
 
     train: Sequence[Sample]
@@ -76,6 +77,7 @@ class Material:
     budget: int | None
     progress: Progress
     processes: Processes = ALONE
+    kept: dict[str, Features] | None = None
 
     def good(self) -> Features:
         """Features of the training images, or of those that some epoch sees."""
@@ -154,7 +156,9 @@ class Material:
     def _features(
         self, samples: Sequence[Sample], stage: str, drawing: Drawing | None = None
     ) -> Features:
-        return cached_features(
+        if self.kept is not None and stage in self.kept:
+            return self.kept[stage]
+        found = cached_features(
             [sample.path for sample in samples],
             [self.hashes[sample.path] for sample in samples],
             self.backbone,
@@ -169,6 +173,9 @@ class Material:
             progress=self.progress,
             processes=self.processes,
         )
+        if self.kept is not None:
+            self.kept[stage] = found
+        return found
 
 
 def fit_head(

@@ -18,8 +18,8 @@ from generalad.model.weights import load_backbone
 from generalad.progress import Log, Progress, no_log, no_progress
 from generalad.spec import DETECTOR_FILE
 from generalad.training.calibrated_spec import calibrated_spec
-from generalad.training.duration import estimate
 from generalad.training.calibration_folds import fit_on_all
+from generalad.training.duration import estimate
 from generalad.training.input_size import in_shape_of_images
 from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.methods import Material, fit_head

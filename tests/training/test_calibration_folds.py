@@ -54,9 +54,7 @@ def test_images_are_held_out_where_heads_take_long_or_shots_say_so(
     assert spec.training_set.images + spec.calibration.images == 16
 
 
-def test_images_of_many_groups_are_held_out(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_of_many_groups_are_held_out(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(split_module, "FEW_GROUPS", 16)
     spec = load_detector(train(tiny_config(method="gaussian"))).spec
     assert (spec.training_set.images, spec.calibration.images) == (13, 3)
