@@ -140,7 +140,7 @@ def trade_off(calibration: Calibration) -> list[str]:
         return []
     noun = "groups" if calibration.grouping and calibration.group_of else "good images"
     lines = [
-        f"missed of {rows[0].drawn} defects drawn on the held-out images"
+        f"missed of {rows[0].drawn} defects drawn on good images"
         " (real ones need not resemble them):",
         "  false alarms    missed",
     ]

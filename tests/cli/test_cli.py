@@ -138,7 +138,7 @@ def test_train_speaks_to_people_only(
     assert (code, out) == (0, "")
     assert "trained on 13 images" in err
     assert "3 calibration images can promise 25.00% at best, not the 1.00% asked for" in err
-    assert "missed of 30 defects drawn on the held-out images" in err
+    assert "missed of 30 defects drawn on good images" in err
     assert "5.0%" in err and "cannot be promised with 3 good images, only 25.0%" in err
     assert f"next: gad export {tmp_path / 'run'}" in err.replace("\n", "")
     record = json.loads((tmp_path / "run" / "detector.json").read_text())
