@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.parallel import map_threads
-from generalad.spec import Calibration, Normalisation, Thresholds
+from generalad.spec import Calibration, Normalisation, Outlier, Thresholds
 
 HELD_OUT = "held-out good images"
 OUT_OF_FOLD = "good images, each scored by a detector that did not learn from it"
@@ -36,6 +36,13 @@ METHOD = (
 
 VIEWS_RATE = 0.05
 """Most false alarms on views of good images, see `calibrate`."""
+
+OUTLYING = 5.0
+"""Distances between the quartiles above the upper one from which a score is an outlier's. Of scores
+whose upper tail falls like an exponential one, or faster, 0.1 % lie there, or fewer."""
+
+MOST_OUTLIERS = 0.05
+"""Share of images; where more lie out there, such images belong to the process, and all count."""
 
 FOLDS = 5
 """Of `out_of_fold`, where there are as many groups."""
@@ -66,6 +73,7 @@ def calibrate(
     folds: int = 0,
     source: str = HELD_OUT,
     views: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    outliers: Sequence[Outlier] = (),
 ) -> Calibrated:
     """Set both thresholds for a target false-alarm rate.
 
@@ -84,6 +92,7 @@ def calibrate(
         views: scores (n,) and largest map values (n,) of the same images in another light or codec
             (`generalad.synth.views`). No threshold is so low that more than `VIEWS_RATE` of
             them would be false alarms.
+        outliers: among the images, see `outliers_of`. They and their views do not count.
 
     Raises:
         DataError: no scores, or scores that are not finite.
@@ -95,16 +104,18 @@ def calibrate(
         )
     if not (np.isfinite(scores).all() and np.isfinite(peaks).all()):
         raise DataError("calibration scores are not finite", remedy="check the weights")
-    on_views = (None, None) if views is None else views
+    given = _from_zero(groups, len(scores))
+    kept = np.setdiff1d(np.arange(len(scores)), [one.number for one in outliers])
+    scores, peaks, groups = scores[kept], peaks[kept], given[kept].tolist()
+    on_views = (None, None) if views is None else (views[0][kept], views[1][kept])
     highest, reached = highest_good(scores, target=target, groups=groups, views=on_views[0])
     highest_peak, _ = highest_good(peaks, target=target, groups=groups, views=on_views[1])
     image, pixel = _just_above(highest), _just_above(highest_peak)
     median = float(np.median(scores))
     # Equal scores leave no distance to scale by; any positive number keeps the mapping increasing.
     scale = max((image - median) / 2, 1e-6 * max(1.0, abs(image)))
-    numbers = _from_zero(groups, len(scores))
-    count = int(numbers.max()) + 1
-    alone = count == len(scores)
+    count = len(set(groups))
+    alone = len(set(given.tolist())) == len(given)
     return Calibrated(
         Thresholds(image=image, pixel=pixel),
         Normalisation(scale=scale),
@@ -115,11 +126,34 @@ def calibrate(
             reached=reached,
             groups=count,
             grouping=grouping,
-            group_of=() if alone else tuple(numbers.tolist()),
+            group_of=() if alone else tuple(given.tolist()),
             folds=folds,
             views_rate=None if views is None else _views_rate(target),
+            outliers=tuple(outliers),
         ),
     )
+
+
+def outliers_of(scores: NDArray[np.float32], names: Sequence[str]) -> tuple[Outlier, ...]:
+    """Good images that look like defects: dirt, a fibre, a defect in the wrong folder.
+
+    They would set the threshold, so that defects no worse than they are would pass. It is told by
+    the scores alone: beyond a fence far above their quartiles (Tukey 1977, "Exploratory Data
+    Analysis", whose far out is 3) where no usual tail reaches, see `OUTLYING`.
+
+    Args:
+        scores: (n,) of images that did not teach what scores them.
+        names: (n,) of the images.
+
+    Returns:
+        The highest first; empty where they are more than `MOST_OUTLIERS`.
+    """
+    lower, upper = np.quantile(scores, (0.25, 0.75))
+    far = np.flatnonzero(scores > upper + OUTLYING * (upper - lower))
+    if len(far) > MOST_OUTLIERS * len(scores):
+        return ()
+    order = far[np.argsort(-scores[far], kind="stable")]
+    return tuple(Outlier(int(i), names[i], float(scores[i])) for i in order)
 
 
 def highest_good(
@@ -251,6 +285,23 @@ def out_of_fold(
 def fold_count(groups: Sequence[int]) -> int:
     """Folds that `out_of_fold` makes of (n,) group numbers."""
     return min(len(set(groups)), FOLDS)
+
+
+def outliers_found(calibration: Calibration) -> str:
+    """Which good images look like defects, and what that means, in one sentence; or empty."""
+    found = calibration.outliers
+    if not found:
+        return ""
+    names = ", ".join(one.name for one in found[:NAMED]) + (", ..." if found[NAMED:] else "")
+    total = calibration.images + len(found)
+    return (
+        f"{len(found)} of {total} good images look like defects ({names}): they set no threshold"
+        " and such parts will be alarms → look at them, and take defects out of the good images"
+    )
+
+
+NAMED = 5
+"""Outliers that are named in a sentence."""
 
 
 def promise(calibration: Calibration) -> str:

@@ -109,15 +109,15 @@ def reference(
     """What calibration images look like, from at least one of them.
 
     Args:
-        scores: (n,) raw image scores.
-        images: their statistics, taken after the resize.
-        image_sizes: (height, width) of the originals.
+        scores: raw image scores, without outliers.
+        images: (n,) their statistics, taken after the resize.
+        image_sizes: (n,) (height, width) of the originals.
     """
     table = np.array(images, np.float64)
     sizes = np.array(image_sizes, np.int64)
     ratios = sizes[:, 1] / sizes[:, 0]
     return Reference(
-        images=len(scores),
+        images=len(images),
         scores=quantiles(scores),
         statistics={
             name: quantiles(column)

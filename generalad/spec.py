@@ -54,6 +54,21 @@ class DrawnMisses:
 
 
 @dataclass(frozen=True)
+class Outlier:
+    """A good image that scores like a defect, see `generalad.calibration.outliers_of`.
+
+    Attributes:
+        number: among the calibration images, from 0.
+        name: of the file, with that of its folder.
+        score: raw.
+    """
+
+    number: int
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How the thresholds were set, and what they promise.
 
@@ -66,12 +81,14 @@ class Calibration:
             where that is more. Where each image is its own group it may be a little less.
         groups: that the images come from; 0 in artifacts of older versions, each image its own.
         grouping: what makes a group, in words; empty where each image is its own.
-        group_of: a number for the group of each image, in order; empty where each is its own.
+        group_of: a number for the group of each image, in order and with outliers; empty where each
+            is its own.
         folds: that the scores come from, each fold scored by what the others taught; then `reached`
             is expected and not proven. 0 for images that were held out.
         drawn_misses: one for each rate, rising.
         views_rate: the thresholds also keep the false alarms on views of the same images, in
             another light or codec, at most at this rate; None where views were not looked at.
+        outliers: good images besides, which set no threshold: the promise is not about their like.
     """
 
     method: str
@@ -84,6 +101,7 @@ class Calibration:
     folds: int = 0
     drawn_misses: tuple[DrawnMisses, ...] = ()
     views_rate: float | None = None
+    outliers: tuple[Outlier, ...] = ()
 
 
 @dataclass(frozen=True)

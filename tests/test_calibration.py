@@ -22,6 +22,8 @@ from generalad.calibration import (
     conformal_rank,
     highest_good,
     out_of_fold,
+    outliers_found,
+    outliers_of,
     promise,
 )
 from generalad.data.samples import Sample
@@ -361,3 +363,58 @@ def test_what_is_promised_is_said() -> None:
         "about 9.09% expected, not proven (10 images, each scored without its fold of 10);"
         " 1.00% takes 99"
     )
+
+
+def good_scores(count: int = 100) -> NDArray[np.float32]:
+    return np.random.default_rng(0).exponential(size=count).astype(np.float32)
+
+
+def test_outliers_set_no_threshold_and_are_named() -> None:
+    scores, names = np.append(good_scores(), np.float32([30, 40])), [f"{n}.png" for n in range(102)]
+    found = outliers_of(scores, names)
+    assert [(one.number, one.name, one.score) for one in found] == [
+        (101, "101.png", 40.0),
+        (100, "100.png", 30.0),
+    ]
+    groups = [0, 0, *range(1, 101)]
+    views = (scores * 1.1, scores * 2.2)
+    with_them = calibrate(
+        scores, 2 * scores, target=0.01, groups=groups, views=views, outliers=found
+    )
+    without = calibrate(
+        scores[:100],
+        2 * scores[:100],
+        target=0.01,
+        groups=groups[:100],
+        views=(views[0][:100], views[1][:100]),
+    )
+    assert with_them.thresholds == without.thresholds
+    assert with_them.normalisation == without.normalisation
+    assert (with_them.calibration.images, with_them.calibration.groups) == (100, 99)
+    assert with_them.calibration.group_of == tuple(groups)
+    assert with_them.calibration.reached == without.calibration.reached
+    assert "2 of 102 good images look like defects (101.png, 100.png)" in outliers_found(
+        with_them.calibration
+    )
+    assert outliers_found(without.calibration) == ""
+
+
+@pytest.mark.parametrize("tail", ["normal", "exponential", "logistic", "gumbel", "uniform"])
+def test_usual_tails_have_next_to_no_outliers(tail: str) -> None:
+    rng = np.random.default_rng(0)
+    counts = []
+    for _ in range(200):
+        scores = getattr(rng, tail)(size=500).astype(np.float32)
+        counts.append(len(outliers_of(scores, [""] * 500)))
+    assert np.sum(counts) <= 0.0015 * 200 * 500
+
+
+def test_many_far_scores_belong_to_the_process() -> None:
+    scores = np.append(good_scores(90), np.full(10, 50, np.float32))
+    assert outliers_of(scores, [""] * 100) == ()
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 19])
+def test_few_images_have_no_outliers(count: int) -> None:
+    scores = np.append(np.ones(count - 1), 1e6).astype(np.float32)
+    assert outliers_of(scores, [""] * count) == ()

@@ -38,7 +38,7 @@ def import_checkpoint(
     Examples:
         gad import bottle.ckpt --data bottle/more-good --out runs/bottle
     """
-    from generalad.calibration import promise
+    from generalad.calibration import outliers_found, promise
     from generalad.cli.console import console, plain, progress
     from generalad.verbs import import_checkpoint as run
 
@@ -60,5 +60,7 @@ def import_checkpoint(
         f" {spec.calibration.images} good images"
     )
     screen.print(promise(spec.calibration))
+    if line := outliers_found(spec.calibration):
+        screen.print(f"warning: {line}", markup=False)
     screen.print("the promise holds if the checkpoint did not learn from these images")
     screen.print(f"next: gad export {trained.folder}", markup=False)

@@ -71,6 +71,7 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
                 f"at most {calibration['reached']:.2%}, target {calibration['target']:.2%},"
                 f" from {calibration['images']} good images"
             ),
+            "outliers": ", ".join(one["name"] for one in calibration["outliers"]) or "none",
             "method": calibration["method"],
         },
         "Origin": {

@@ -77,7 +77,7 @@ def train(
         gad train parts/good --out runs/parts
         gad train mvtec --class bottle --preset large
     """
-    from generalad.calibration import promise
+    from generalad.calibration import outliers_found, promise
     from generalad.cli.console import console, plain, progress
     from generalad.config import PRESET_USES, preset_of
     from generalad.verbs import train as run
@@ -112,7 +112,7 @@ def train(
     skipped = f", {len(spec.training_set.skipped)} skipped" if spec.training_set.skipped else ""
     screen.print(
         f"[bold]{plain(folder)}[/bold]: trained on {spec.training_set.images} images{skipped},"
-        f" threshold {spec.thresholds.image:.4g} from {calibration.images} held-out good images"
+        f" threshold {spec.thresholds.image:.4g} from {calibration.images} good images"
     )
     if config is None:
         chosen = preset or preset_of(method)
@@ -120,6 +120,8 @@ def train(
     if calibration.grouping:
         screen.print(f"groups: {calibration.grouping}; none is on both sides", markup=False)
     screen.print(promise(calibration), markup=False)
+    if line := outliers_found(calibration):
+        screen.print(f"warning: {line}", markup=False)
     if calibration.views_rate is not None:
         screen.print(
             "views of the same images in other light, focus or compression: at most"

@@ -225,10 +225,10 @@ def calibrated(spec: Spec, outputs: Outputs, views: Outputs | None = None) -> Sp
         groups=before.group_of,
         grouping=before.grouping,
         views=others,
+        outliers=before.outliers,
     )
-    reference = spec.reference and dataclasses.replace(
-        spec.reference, scores=quantiles(outputs.scores)
-    )
+    kept = np.delete(outputs.scores, [one.number for one in before.outliers])
+    reference = spec.reference and dataclasses.replace(spec.reference, scores=quantiles(kept))
     return dataclasses.replace(
         spec,
         reference=reference,

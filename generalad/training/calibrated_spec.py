@@ -13,7 +13,7 @@ import timm
 import torch
 from numpy.typing import NDArray
 
-from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate
+from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate, outliers_of
 from generalad.config import Config
 from generalad.data.dataset import Sample
 from generalad.image_statistics import reference, statistics
@@ -83,6 +83,8 @@ def calibrated_spec(
     images, sizes = read_resized(split.calibration, config.image_size)
     found = found or _held_out_scores(detector, images, config, progress)
     groups = split.grouping.numbers(split.calibration)
+    names = [f"{sample.path.parent.name}/{sample.path.name}" for sample in split.calibration]
+    outliers = outliers_of(found.scores, names)
     calibrated = calibrate(
         found.scores,
         found.peaks,
@@ -92,20 +94,22 @@ def calibrated_spec(
         folds=found.folds,
         source=OUT_OF_FOLD if found.folds else HELD_OUT,
         views=found.views,
+        outliers=outliers,
     )
+    far = [one.number for one in outliers]
     misses = drawn_misses(
         lambda drawn: score_images(detector, drawn)[0],
-        images,
-        found.scores,
-        groups,
-        views=None if found.views is None else found.views[0],
+        [image for number, image in enumerate(images) if number not in far],
+        np.delete(found.scores, far),
+        np.delete(groups, far).tolist(),
+        views=None if found.views is None else np.delete(found.views[0], far),
     )
     spec = describe(
         detector,
         split,
         calibrated,
         misses,
-        reference(found.scores, list(map(statistics, images)), sizes),
+        reference(np.delete(found.scores, far), list(map(statistics, images)), sizes),
         source=source,
         weights_hash=weights_hash,
     )

@@ -17,6 +17,7 @@ from generalad.export.export import export_detector
 from generalad.model.storage import load_detector
 from generalad.preprocess import read_image, resize
 from generalad.runtime import open_session
+from generalad.spec import Outlier
 from generalad.training import calibrated_spec, calibration_folds, methods
 from generalad.training import split as split_module
 from generalad.training.synthetic_defects import DrawnDefects
@@ -149,6 +150,26 @@ def test_a_detector_keeps_some_of_its_images_for_exports(
     assert trained.spec.reference is not None and trained.spec.reference.images == 16
     done = export_detector(trained)
     assert not done.refused
+    assert done.spec.thresholds.image == pytest.approx(trained.spec.thresholds.image, rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"method": "generalad", "epochs": 1}])
+def test_exports_leave_out_the_outliers_of_training(
+    train: Train, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    def first(scores: Any, names: list[str]) -> tuple[Outlier, ...]:
+        assert len(scores) == len(names) and all(name.startswith("good/") for name in names)
+        return (Outlier(int(np.argmax(scores)), names[0], float(np.max(scores))),)
+
+    monkeypatch.setattr(calibrated_spec, "outliers_of", first)
+    trained = load_detector(train(tiny_config(**{"method": "gaussian", **changes})))
+    found, reference = trained.spec.calibration, trained.spec.reference
+    assert reference is not None
+    assert found.images == reference.images - 1
+    assert trained.spec.thresholds.image > reference.scores[-1]
+    assert trained.spec.thresholds.image < found.outliers[0].score
+    done = export_detector(trained)
+    assert done.spec.calibration.outliers == found.outliers
     assert done.spec.thresholds.image == pytest.approx(trained.spec.thresholds.image, rel=1e-4)
 
 
