@@ -3,10 +3,11 @@
     python benchmarks/intervals.py [--quick] [--seed 0]
 
 Test sets are drawn from populations whose metrics are known. The coverage is the share of sets
-whose interval holds the true metric, the width is the mean. Three tables: metrics over images, by
+whose interval holds the true metric, the width is the mean. Four tables: metrics over images, by
 how many images there are and by the true AUROC, over five shapes of scores; metrics over pixels, by
-how defects differ; and what the intervals are made around, over random maps with ties, two far
-peaks or few images: the largest error of the statistic, how often the interval excludes its own
+how defects differ; the further ones of these, AU-sPRO of one type of defect and as the mean of two
+among them; and what the intervals are made around, over random maps with ties, two far peaks or few
+images: the largest error of the statistic, how often the interval excludes its own
 value, and how often it has no width.
 
 The bootstrap is what the intervals were up to 0.1: whole images are drawn again, good and defective
@@ -16,6 +17,7 @@ apart, and pixels are counted in bins whose edges lie on scores of anomalous pix
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +35,7 @@ from generalad.metrics.ranking import (
     average_precision,
     average_precision_from_counts,
 )
+from generalad.metrics.region_overlap import saturated_pixels, saturated_regions
 from generalad.statistics import Estimate
 
 Floats = NDArray[np.float64]
@@ -82,6 +85,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     print_images(rng, trials=600 // part, bootstrapped=120 // part)
     print_pixels(rng, trials=200 // part)
+    print_further(rng, trials=400 // part)
     print_centres(rng, cases=400 // part)
 
 
@@ -222,10 +226,19 @@ POPULATIONS = (
     Defects("1 of 10 unseen", 4, 0.3, missed=0.1),
 )
 METRICS = ("pixel AUROC", "pixel AP", "AUPRO")
+PIXEL_SIZES = ((10, 5), (20, 10), (50, 20), (100, 100))
+FURTHER = ("AUPRO to 0.05", "SegF1", "AU-sPRO, one type", "mean of two")
+PIXEL_THRESHOLD = 2.5
+SATURATION = 0.5
+KINDS = ("dent", "crack")
 
 
 def make_map(
-    rng: np.random.Generator, defects: Defects | None, *, levels: float | None = None
+    rng: np.random.Generator,
+    defects: Defects | None,
+    *,
+    levels: float | None = None,
+    label: str = "dent",
 ) -> LabelledMap:
     """A map whose level differs from image to image, with one to three round defects."""
     values = rng.normal(rng.normal(0, 0.3), 1, (SIDE, SIDE))
@@ -238,8 +251,9 @@ def make_map(
         values += mask * (rng.normal(defects.visibility, defects.differs) if seen else 0.0)
     if levels is not None:
         values = np.round(values * levels) / levels
-    label = GOOD if defects is None else "dent"
-    return LabelledMap(label, values.astype(np.float32), mask.astype(np.bool_))
+    found = () if defects is None else (saturated_pixels(mask, SATURATION),)
+    label = GOOD if defects is None else label
+    return LabelledMap(label, values.astype(np.float32), mask.astype(np.bool_), found)
 
 
 def draw_maps(
@@ -273,7 +287,7 @@ def print_pixels(rng: np.random.Generator, *, trials: int) -> None:
     print("\nPixels: coverage in %, and mean width")
     print(f"{'defects':<16} {'good/def.':>9} {'metric':<12} {'truth':>6}  bootstrap      now")
     for defects in POPULATIONS:
-        for sizes in ((10, 5), (20, 10), (50, 20), (100, 100)):
+        for sizes in PIXEL_SIZES:
             many = 30_000 // sum(sizes)
             truths = true_metrics(draw_maps(rng, (sizes[0] * many, sizes[1] * many), defects))
             old, new = [], []
@@ -290,6 +304,65 @@ def print_pixels(rng: np.random.Generator, *, trials: int) -> None:
                     f"  {words}",
                     flush=True,
                 )
+
+
+def print_further(rng: np.random.Generator, *, trials: int) -> None:
+    """Coverage and width of the pixel metrics that came later, without a bootstrap."""
+    print("\nFurther pixel metrics: coverage in %, and mean width; half of the defects are fainter")
+    print(f"{'defects':<16} {'good/def.':>9}", *(f"{name:>18}" for name in FURTHER), sep="  ")
+    for defects in POPULATIONS:
+        for sizes in PIXEL_SIZES:
+            many = 20_000 // sum(sizes)
+            truths = true_further(draw_two_types(rng, (sizes[0] * many, sizes[1] * many), defects))
+            rows = [measure_further(draw_two_types(rng, sizes, defects)) for _ in range(trials)]
+            cells = [
+                covered([row[column] for row in rows], truth) for column, truth in enumerate(truths)
+            ]
+            words = (f"{share:>12.1f} {width:.3f}" for share, width in cells)
+            print(f"{defects.name:<16} {sizes[0]:>5}/{sizes[1]:<3}", *words, sep="  ", flush=True)
+
+
+def draw_two_types(
+    rng: np.random.Generator, sizes: tuple[int, int], defects: Defects
+) -> list[LabelledMap]:
+    """So many good and defective images, every other one of a type that shows less."""
+    fainter = dataclasses.replace(defects, visibility=defects.visibility - 1)
+    good = [make_map(rng, None) for _ in range(sizes[0])]
+    return good + [
+        make_map(rng, (defects, fainter)[number % 2], label=KINDS[number % 2])
+        for number in range(sizes[1])
+    ]
+
+
+def measure_further(maps: Sequence[LabelledMap]) -> list[Estimate]:
+    """The metrics of `FURTHER` as the package gives them."""
+    size = maps[0].map.shape[:2]
+    all_types = tabulate_pixels(maps, size, threshold=PIXEL_THRESHOLD).measure(KINDS)
+    assert all_types.f1 is not None
+    table = tabulate_pixels(maps, size, saturated=True)
+    spros = table.measure(KINDS[:1]).metrics[2], table.measure_mean(KINDS).metrics[2]
+    return [all_types.low_aupro, all_types.f1, *spros]
+
+
+def true_further(maps: Sequence[LabelledMap]) -> list[float]:
+    """The same of very many images, without intervals."""
+    masks = np.stack([np.asarray(item.mask) for item in maps])
+    values = np.stack([item.map for item in maps])
+    labels = np.array([item.label for item in maps])
+    marked = values >= PIXEL_THRESHOLD
+    f1 = 2 * np.count_nonzero(marked & masks) / (np.count_nonzero(marked) + masks.sum())
+    regions = [find_regions(item.map, np.asarray(item.mask, np.uint8)) for item in maps]
+    low_aupro = pixel_metrics([np.sort(values[~masks])], merge(regions)).low_aupro
+    spros = []
+    for kind in KINDS:
+        rows = np.isin(labels, (GOOD, kind))
+        parts = [
+            saturated_regions(item.map, item.defects)
+            for item, row in zip(maps, rows, strict=True)
+            if row
+        ]
+        spros.append(pixel_metrics([np.sort(values[rows][~masks[rows]])], merge(parts)).aupro)
+    return [low_aupro, float(f1), spros[0], float(np.mean(spros))]
 
 
 def bootstrap_pixels(

@@ -64,7 +64,8 @@ class Config:
         smoothing_radius: where that Gaussian is cut, in pixels of the network's input.
         hidden: width of the discriminator's MLP, or of the student's.
         heads: attention heads of the discriminator or student.
-        blocks: attention blocks of the discriminator or student; hidden layers of "simplenet".
+        blocks: attention blocks of the discriminator or student; hidden layers of "simplenet". A
+            student of "kdad" with 0 is an MLP that sees each patch by itself.
         dropout: in the discriminator: on the attention, inside the MLP, and behind both.
         whitened: show the discriminator deviations from the mean training feature of each place, in
             units of the covariance there (`generalad.model.whitening`), with positions that start
@@ -143,7 +144,6 @@ class Config:
         for name in (
             "hidden",
             "heads",
-            "blocks",
             "epochs",
             "batch_size",
             "memory_size",
@@ -151,6 +151,8 @@ class Config:
             "drawn",
         ):
             _check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        least = 0 if self.method == "kdad" else 1
+        _check(self.blocks >= least, "blocks", f"at least {least}", self.blocks)
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if isinstance(value, float):

@@ -201,6 +201,9 @@ def export(
     precision: str = "fp32",
     batch: int | tuple[int, int] | None = None,
     verify_on: StrPath | Dataset | None = None,
+    class_name: str | None = None,
+    anomalous: str | None = None,
+    all_good: bool = False,
     version_compatible: bool = False,
     hardware_compatible: str | None = None,
     weights: StrPath | None = None,
@@ -215,7 +218,11 @@ def export(
         format: "onnx", "openvino" or "tensorrt".
         precision: "fp32", "fp16" or "int8".
         batch: images a run: a fixed size, or (smallest, largest); None for any.
-        verify_on: labelled test images to compare on as well; see `open_dataset`.
+        verify_on: labelled test images to compare on as well: a dataset as for `evaluate`, or what
+            `open_dataset` returned.
+        class_name: of `verify_on`, which of several classes.
+        anomalous: of `verify_on`, in its place, the class that is anomalous, see `open_dataset`.
+        all_good: all training images of `verify_on` show good parts, see `open_dataset`.
         version_compatible: an engine for other versions of TensorRT too.
         hardware_compatible: an engine for other GPUs too: "ampere_plus" or
             "same_compute_capability"; None for this GPU.
@@ -224,11 +231,12 @@ def export(
 
     Raises:
         ArtifactError: no detector, or its calibration images are missing.
+        DataError: `verify_on` has problems, or no test images.
         GadError: an engine cannot be built here.
         GateError: no candidate decides as the detector does; nothing was written.
         MissingExtraError: a library is not installed.
         StorageError: the artifact cannot be written; an older one is still there.
-        UsageError: unknown format, precision or batch.
+        UsageError: unknown format, precision or batch, or a class without `verify_on`.
     """
     if isinstance(detector, (str, os.PathLike)) and Path(detector).suffix.lower() == ".onnx":
         raise UsageError(
@@ -237,6 +245,18 @@ def export(
         )
     require_extra("export", "train", "torch", "timm", "onnx", "onnxscript")
     require_extra("verifying the export", "cpu", "onnxruntime")
+    if verify_on is not None:
+        verify_on = as_dataset(
+            verify_on if isinstance(verify_on, Dataset) else Path(verify_on),
+            class_name,
+            anomalous=anomalous,
+            all_good=all_good,
+        )
+    elif all_good or class_name is not None or anomalous is not None:
+        raise UsageError(
+            "--class, --anomalous and --all-good choose images of --verify-on, which is not given",
+            remedy="add --verify-on DATA, or leave them out",
+        )
     from generalad.export.export import export_detector
 
     sizes = (batch, batch) if isinstance(batch, int) else batch
@@ -246,7 +266,7 @@ def export(
         format=format,
         precision=precision,
         batch=batch,
-        verify_on=Path(verify_on) if isinstance(verify_on, (str, os.PathLike)) else verify_on,
+        verify_on=verify_on,
         engine=engine_options(sizes, version_compatible, hardware_compatible),
         weights=None if weights is None else Path(weights),
         progress=progress,

@@ -201,17 +201,10 @@ def _caption(done: Evaluated) -> str:
 
 
 def _more_about_pixels(done: Evaluated) -> list[str]:
-    """One line on the metrics that have no column; none without masks."""
-    found = done.evaluation
-    named = {
-        "AP": found.pixel_average_precision,
-        "AUPRO to 0.05": found.aupro_005,
-        "SegF1 at the pixel threshold": found.seg_f1,
-        "AU-sPRO to 0.05": found.au_spro_005,
-    }
-    known = [
-        f"{name} {one.value:.3f}"
-        for name, one in named.items()
-        if one is not None and not math.isnan(one.value)
+    """The metrics that have no column, a line each; none without masks."""
+    return [
+        f"{name[:1].upper()}{name[1:]} {one.value:.3f}"
+        + ("" if one.low is None else f" (95 %: {one.low:.3f} to {one.high:.3f})")
+        + "."
+        for name, one in done.evaluation.further_pixel_metrics().items()
     ]
-    return [f"Pixels: {', '.join(known)}."] if known else []

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from generalad.cli.options import Argument, Json, Option
+from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Json, Option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,9 @@ def export(
         Option("Images a run: 1, or a range such as 1..16.", default="any"),
     ] = None,
     verify_on: Annotated[Path | None, Option("Labelled test images to compare on as well.")] = None,
+    class_name: ClassName = None,
+    anomalous: Anomalous = None,
+    all_good: AllGood = False,
     out: Annotated[
         Path | None,
         Option("File to write.", short="-o", metavar="FILE", default="DETECTOR/model.onnx"),
@@ -63,7 +66,8 @@ def export(
         raise UsageError("--fp16 and --int8 exclude each other", remedy="give one of them")
     sizes = batch_sizes(batch)
     if detector.suffix.lower() == ".onnx":
-        if format != "tensorrt" or fp16 or int8 or verify_on is not None:
+        labelled = verify_on or class_name or anomalous or all_good
+        if format != "tensorrt" or fp16 or int8 or labelled:
             raise UsageError(
                 f"{detector} is exported already; it can only become a TensorRT engine of the same"
                 " precision",
@@ -85,6 +89,9 @@ def export(
             precision="fp16" if fp16 else "int8" if int8 else "fp32",
             batch=sizes,
             verify_on=verify_on,
+            class_name=class_name,
+            anomalous=anomalous,
+            all_good=all_good,
             version_compatible=version_compatible,
             hardware_compatible=hardware_compatible,
             weights=weights,

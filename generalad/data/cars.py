@@ -69,6 +69,8 @@ def _read(path: Path, key: str) -> Any:
     from scipy.io import loadmat
 
     where = public_set("stanford-cars").where()
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: missing", remedy=f"the set was downloaded in part; {where}")
     try:
         return np.atleast_1d(loadmat(path, squeeze_me=True)[key])
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,18 @@ from generalad.data.samples import Dataset
 from generalad.errors import DataError, UsageError
 
 _MOST_NAMED = 6
+
+
+class NoSuchClassError(DataError):
+    """A class is not among those below a folder.
+
+    Attributes:
+        names: of the classes that are there.
+    """
+
+    def __init__(self, message: str, *, remedy: str, names: Sequence[str]) -> None:
+        super().__init__(message, remedy=remedy)
+        self.names = tuple(names)
 
 
 @dataclass(frozen=True)
@@ -66,19 +79,21 @@ def open_class(found: Classes, class_name: str | None, anomalous: str | None) ->
     return found.open(wanted)
 
 
-def _no_such_class(found: Classes, wanted: str) -> DataError:
+def _no_such_class(found: Classes, wanted: str) -> NoSuchClassError:
     public = named_like(found.root)
+    title = f"{found.root}: no class {wanted!r}"
     if public is not None and wanted in public.class_names:
-        return DataError(
-            f"{found.root}: {public.title} has the class {wanted!r}, but it is not here",
-            remedy=f"the set was downloaded in part; {public.where()}",
-        )
-    lower = {name.lower(): name for name in found.names}
-    near = difflib.get_close_matches(wanted.lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[near[0]]}? " if near else ""
-    return DataError(
-        f"{found.root}: no class {wanted!r}", remedy=f"{hint}there are {', '.join(found.names)}"
-    )
+        title = f"{found.root}: {public.title} has the class {wanted!r}, but it is not here"
+        remedy = f"the set was downloaded in part; {public.where()}"
+    elif os.path.isdir(found.root / wanted):
+        title = f"{found.root / wanted}: a class without good images to train on"
+        remedy = f"add them, or choose of {_some(found.names)}"
+    else:
+        lower = {name.lower(): name for name in found.names}
+        near = difflib.get_close_matches(wanted.lower(), lower, n=1, cutoff=0.5)
+        hint = f"did you mean {lower[near[0]]}? " if near else ""
+        remedy = f"{hint}there are {', '.join(found.names)}"
+    return NoSuchClassError(title, remedy=remedy, names=found.names)
 
 
 def _some(names: Sequence[str]) -> str:

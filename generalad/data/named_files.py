@@ -31,7 +31,8 @@ def read_text(path: Path, remedy: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}", remedy=remedy) from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {reason}", remedy=remedy) from error
 
 
 def read_json_file(path: Path, remedy: str) -> Any:

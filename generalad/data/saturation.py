@@ -47,7 +47,7 @@ def read_saturation(root: Path) -> tuple[Saturation, ...]:
         return ()
     remedy = "take it from MVTec LOCO AD again, or remove it"
     try:
-        return tuple(
+        table = tuple(
             Saturation(
                 int(entry["pixel_value"]),
                 float(entry["saturation_threshold"]),
@@ -55,11 +55,14 @@ def read_saturation(root: Path) -> tuple[Saturation, ...]:
             )
             for entry in read_json_file(path, remedy)
         )
+        if not table:
+            raise ValueError("an empty list")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: expected a list of pixel_value, saturation_threshold and relative_saturation",
             remedy=remedy,
         ) from error
+    return table
 
 
 def saturated_regions(sample: Sample, table: Sequence[Saturation]) -> tuple[SaturatedRegion, ...]:

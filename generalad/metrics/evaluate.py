@@ -83,12 +83,23 @@ class Evaluation:
     aupro: Estimate
     aupro_005: Estimate
     seg_f1: Estimate | None  # at the pixel threshold
-    au_spro: Estimate | None  # mean over the defect types, without interval
+    au_spro: Estimate | None  # mean over the defect types
     au_spro_005: Estimate | None
     aupro_authors: Estimate | None  # without interval
     pixel_threshold: float | None
     defect_types: tuple[DefectType, ...]
     pro_curve: tuple[tuple[float, float], ...]  # false-positive rate, per-region overlap
+
+    def further_pixel_metrics(self) -> dict[str, Estimate]:
+        """Pixel metrics that have no column of their own in a table, by name; only known ones."""
+        named = {
+            "pixel AP": self.pixel_average_precision,
+            "AUPRO to 0.05": self.aupro_005,
+            "SegF1": self.seg_f1,
+            "AU-sPRO to 0.05": self.au_spro_005,
+            "the authors' AUPRO": self.aupro_authors,
+        }
+        return {name: x for name, x in named.items() if x is not None and not math.isnan(x.value)}
 
     def definition(self) -> dict[str, str]:
         """How each number was obtained, in sentences."""
@@ -174,7 +185,7 @@ def evaluate(
         if result.defective:
             by_type.setdefault(result.label, []).append(result)
     maps = [LabelledMap(r.label, r.map, r.mask, r.defects) for r in results]
-    spro = _saturated(maps, image_size, list(by_type))
+    spro, mean_spro = _saturated(maps, image_size, list(by_type))
     table = tabulate_pixels(maps, image_size, threshold=pixel_threshold)
 
     labels, scores = _labels_and_scores(results)
@@ -204,8 +215,8 @@ def evaluate(
         aupro=pixels.metrics[2],
         aupro_005=pixels.low_aupro,
         seg_f1=pixels.f1,
-        au_spro=_mean([kind.au_spro for kind in types]),
-        au_spro_005=_mean([kind.au_spro_005 for kind in types]),
+        au_spro=None if mean_spro is None else mean_spro.metrics[2],
+        au_spro_005=None if mean_spro is None else mean_spro.low_aupro,
         aupro_authors=(
             Estimate(table.authors_aupro(maps, image_size, patch)) if patch is not None else None
         ),
@@ -243,21 +254,15 @@ def _defect_type(
 
 def _saturated(
     maps: Sequence[LabelledMap], size: tuple[int, int], defect_types: Sequence[str]
-) -> dict[str, PixelEstimates]:
-    """Each defect type measured by sPRO; empty where no image says how much has to be found.
+) -> tuple[dict[str, PixelEstimates], PixelEstimates | None]:
+    """Each defect type measured by sPRO, and their mean; nothing where no image has saturations.
 
     The table is large, and gone before the next one is made.
     """
     if not any(item.defects for item in maps):
-        return {}
+        return {}, None
     table = tabulate_pixels(maps, size, saturated=True)
-    return {name: table.measure([name]) for name in defect_types}
-
-
-def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """Mean of values, without an interval: their images are partly the same."""
-    values = [one.value for one in estimates if one is not None]
-    return Estimate(float(np.mean(values))) if values else None
+    return {name: table.measure([name]) for name in defect_types}, table.measure_mean(defect_types)
 
 
 def _labels_and_scores(

@@ -76,31 +76,54 @@ class PixelTable:
         return sum(regions.count for regions in self.regions.values())
 
     def measure(self, defect_types: Sequence[str]) -> PixelEstimates:
-        """Measure the given defect types against all good images.
+        """Measure the given defect types together against all good images.
 
         One defective image says nothing of others: then there are no intervals.
         """
+        return self._estimates([defect_types])
+
+    def measure_mean(self, defect_types: Sequence[str]) -> PixelEstimates:
+        """Measure each defect type against all good images and take the mean over the types.
+
+        A good image moves all types at once, a defective one only its own.
+        """
+        return self._estimates([[name] for name in defect_types])
+
+    def _estimates(self, groups: Sequence[Sequence[str]]) -> PixelEstimates:
+        """The mean over groups of defect types; the curve is that of the first group."""
+        moves = [self._moves(group) for group in groups]
+        values = np.mean([one.values for one in moves], axis=0).tolist()
+        if np.isnan(values[0]):
+            found = [Estimate(value) for value in values]
+        else:
+            by_image = np.mean([one.by_image for one in moves], axis=0)
+            strata = self._strata(groups, by_image)
+            most = sum(one.most for one in moves)
+            found = [
+                interval(value, images, most=most)
+                for value, images in zip(values, strata, strict=True)
+            ]
+        auroc, precision, aupro, low_aupro, *f1s = found
+        metrics = (auroc, precision, aupro)
+        return PixelEstimates(metrics, moves[0].pro_curve, low_aupro, f1s[0] if f1s else None)
+
+    def _moves(self, defect_types: Sequence[str]) -> _Moves:
         groups = [GOOD, *defect_types]
         regions = merge([self.regions[name] for name in defect_types if name in self.regions])
         exact = pixel_metrics([self.pools[name] for name in groups if name in self.pools], regions)
+        values = [exact.auroc, exact.average_precision, exact.aupro, exact.low_aupro]
+        count = len(values) + (self.hits is not None)
+        by_image = np.zeros((count, len(self.labels)))
         if np.isnan(exact.auroc):
-            none = Estimate(exact.auroc)
-            f1 = None if self.hits is None else none
-            return PixelEstimates((none, none, none), exact.pro_curve, none, f1)
+            return _Moves([exact.auroc] * count, by_image, 0, exact.pro_curve)
         rows = np.isin(self.labels, groups)
         histograms = np.stack([part[rows] for part in (self.normal, self.anomalous, self.shares)])
-        values = [exact.auroc, exact.average_precision, exact.aupro, exact.low_aupro]
         moved = np.einsum("mkb,kib->mi", influences(*histograms.sum(axis=1)), histograms)
-        anomalous = histograms[1].sum(axis=1)
         if self.hits is not None:
-            value, by_image = f1_of_hits(self.hits[rows], anomalous)
-            values, moved = [*values, value], np.vstack([moved, by_image])
-        auroc, precision, aupro, low_aupro, *f1s = (
-            interval(value, images, most=regions.scores.size) if images else Estimate(value)
-            for value, images in zip(values, self._strata(rows, moved, anomalous), strict=True)
-        )
-        metrics = (auroc, precision, aupro)
-        return PixelEstimates(metrics, exact.pro_curve, low_aupro, f1s[0] if f1s else None)
+            value, of_f1 = f1_of_hits(self.hits[rows], histograms[1].sum(axis=1))
+            values, moved = [*values, value], np.vstack([moved, of_f1])
+        by_image[:, rows] = moved
+        return _Moves(values, by_image, regions.scores.size, exact.pro_curve)
 
     def authors_aupro(
         self, maps: Sequence[LabelledMap], size: tuple[int, int], patch: int
@@ -116,26 +139,48 @@ class PixelTable:
             return float("nan")
         return authors_aupro(pools, merge(dilated), *limits(pools, list(self.regions.values())))
 
-    def _strata(
-        self, rows: NDArray[np.bool_], moved: Floats, anomalous: Floats
-    ) -> list[list[Stratum]]:
+    def _strata(self, groups: Sequence[Sequence[str]], by_image: Floats) -> list[list[Stratum]]:
         """For each metric how the images of each class move it.
 
         Args:
-            rows: (B,), the n images that are measured.
-            moved: (metrics, n), by how much each image moves each metric.
-            anomalous: (n,), anomalous pixels of each image.
+            groups: of defect types; the images of each are a class of their own.
+            by_image: (metrics, B), by how much each image moves each metric.
         """
-        good = self.labels[rows] == GOOD
-        if np.count_nonzero(good) == 1 < np.count_nonzero(~good):
-            good[:] = False  # a class of its own would not vary
+        good = self.labels == GOOD
+        classes = [np.isin(self.labels, group) for group in groups]
+        if np.count_nonzero(good) == 1 < np.count_nonzero(classes[0]) and len(classes) == 1:
+            classes[0] |= good  # a class of its own would not vary
+            good[:] = False
+        anomalous = self.anomalous.sum(axis=1)
         # Large defects decide for all pixels; as many equal ones would leave as much to chance.
-        independent = float(anomalous.sum() ** 2 / np.sum(anomalous**2))
-        return [
-            [Stratum(metric[~good], independent)]
-            + ([Stratum(metric[good], float(good.sum()))] if good.any() else [])
-            for metric in moved
+        independent = [
+            float(anomalous[rows].sum() ** 2 / np.sum(anomalous[rows] ** 2)) for rows in classes
         ]
+        if good.any():
+            classes, independent = [*classes, good], [*independent, float(good.sum())]
+        return [
+            [
+                Stratum(metric[rows], images)
+                for rows, images in zip(classes, independent, strict=True)
+            ]
+            for metric in by_image
+        ]
+
+
+class _Moves(NamedTuple):
+    """Metrics of some defect types, and by how much each image of the table moves them.
+
+    Attributes:
+        values: AUROC, average precision, AUPRO, AUPRO to the lower limit, F1 where it is counted.
+        by_image: (metrics, B), 0 for images that take no part.
+        most: how many anomalous pixels there are.
+        pro_curve: (points, 2).
+    """
+
+    values: list[float]
+    by_image: Floats
+    most: int
+    pro_curve: Floats
 
 
 def f1_of_hits(hits: Floats, anomalous: Floats) -> tuple[float, Floats]:

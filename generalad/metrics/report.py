@@ -209,17 +209,9 @@ def _defect_types(evaluation: Evaluation) -> str:
 
 def _more_about_pixels(evaluation: Evaluation) -> str:
     """One line of metrics that have no column; empty without masks."""
-    named = {
-        "Pixel AP": evaluation.pixel_average_precision,
-        "AUPRO to 0.05": evaluation.aupro_005,
-        "SegF1": evaluation.seg_f1,
-        "AU-sPRO to 0.05": evaluation.au_spro_005,
-        "AUPRO as the authors compute it": evaluation.aupro_authors,
-    }
     known = [
-        f"{name} {_number(one.value)} ({_interval(one)})"
-        for name, one in named.items()
-        if one is not None and not math.isnan(one.value)
+        f"{html.escape(name)} {_number(one.value)} ({_interval(one)})"
+        for name, one in evaluation.further_pixel_metrics().items()
     ]
     return f'<p class="note">All types: {"; ".join(known)}.</p>' if known else ""
 

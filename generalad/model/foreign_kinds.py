@@ -128,8 +128,6 @@ def _simplenet(hyper: Hyper, _tensors: State) -> dict[str, Any]:
 
 
 def _kdad(hyper: Hyper, tensors: State) -> dict[str, Any]:
-    if hyper["model_type"] == "MLP":
-        raise ValueError("its student is an MLP; only the ViT of the published runs is known here")
     side = math.isqrt(int(hyper["num_patches"])) * int(hyper["patch_size"])
     blocks = [re.match(r"vit_pretrained\.blocks\.(\d+)\.", name) for name in tensors]
     depth = 1 + max((int(found.group(1)) for found in blocks if found), default=0)
@@ -140,7 +138,7 @@ def _kdad(hyper: Hyper, tensors: State) -> dict[str, Any]:
         "image_size": [side, side],
         "hidden": int(hyper["hidden_dim"]),
         "heads": int(hyper["num_heads"]),
-        "blocks": int(hyper["num_layers"]),
+        "blocks": 0 if hyper["model_type"] == "MLP" else int(hyper["num_layers"]),
         "dropout": float(hyper["dropout"]),
         "lr": float(hyper["lr"]),
     }
@@ -199,6 +197,8 @@ KINDS = (
             (r"\.linear\.", ".mlp."),
             ("cls_token", "class_token"),
             ("pos_embedding", "positions"),
+            (r"^student\.mlp\.0\.", "student.patch_embed."),
+            (r"^student\.mlp\.3\.", "student.blocks.2."),
         ),
         _kdad,
     ),

@@ -11,9 +11,10 @@ from typing import Any
 
 from generalad import records
 from generalad.config import Config
-from generalad.data.dataset import open_dataset
+from generalad.data.classes import NoSuchClassError
+from generalad.data.dataset import Dataset, open_dataset
 from generalad.data.public_sets import public_set
-from generalad.errors import UsageError, require_extra
+from generalad.errors import DataError, UsageError, require_extra
 from generalad.files import atomic_write, write_json
 from generalad.progress import Log, Progress, in_words, no_log, no_progress
 from generalad.reproduction.recipes import (
@@ -172,10 +173,30 @@ def _plan(
         )
     runs = []
     for name in chosen:
-        dataset = open_dataset(data, anomalous=name) if one_anomalous else open_dataset(data, name)
+        dataset = _opened(found, data, name, one_anomalous)
         place = folder / re.sub(r"[^\w.-]+", "-", name)
         runs += [Run(name, seed, place / f"seed{seed}", dataset) for seed in dict.fromkeys(seeds)]
     return runs
+
+
+def _opened(found: Recipe, data: Path, name: str, one_anomalous: bool) -> Dataset:
+    """One class; a class that is not there is missing, since it is of the data set."""
+    public = public_set(found.data_set)
+    try:
+        return open_dataset(data, anomalous=name) if one_anomalous else open_dataset(data, name)
+    except UsageError as error:
+        if one_anomalous:
+            raise
+        raise DataError(
+            f"{data}: not the folder of the classes of {public.title}", remedy=public.where()
+        ) from error
+    except NoSuchClassError as error:
+        here = [one for one in found.classes if one in error.names]
+        some = f"; --classes {','.join(here)} takes those that are here" if here else ""
+        raise DataError(
+            f"{data}: {public.title} has the class {name!r}, but it is not here",
+            remedy=f"the set was downloaded in part, or is another one; {public.where()}{some}",
+        ) from error
 
 
 def _all(

@@ -112,6 +112,12 @@ def notes(done: Reproduction) -> list[str]:
             f"{len(classes)} of {len(done.all_classes)} classes; published means are over all."
         )
     lines += dict.fromkeys(f"Not whole: {one.incomplete}." for one in results if one.incomplete)
+    other = [
+        *(["on all training images"] if done.config.shots else []),
+        *(["with one normal class at a time"] if done.one_anomalous else []),
+    ]
+    if done.published and other:
+        lines.append(f"Published means are {' and '.join(other)}: not the same measurement.")
     lines += dict.fromkeys(
         f"Published: {row.source}; those of GeneralAD are of the best epoch on the test set."
         for row in done.published

@@ -13,7 +13,7 @@ from training_helpers import tiny_config
 from generalad.evaluation import evaluate
 from generalad.export.export import Exported
 from generalad.training.split import split_dataset
-from generalad.verbs import train
+from generalad.verbs import export, train
 
 pytest_plugins = ["training_fixtures"]
 
@@ -94,10 +94,16 @@ def test_maps_without_masks_are_not_kept(exported: Exported, tmp_path: Path) -> 
 
 
 def test_wrong_classes_are_said_in_one_line(
-    exported: Exported, tmp_path: Path, capsys: Capture
+    exported: Exported, run_folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     root = tree("mvtec-ad", tmp_path)
-    for command in (("data", "check", root), ("train", root), ("eval", exported.path, root)):
+    to_onnx = ("export", run_folder, "-o", tmp_path / "model.onnx")
+    for command in (
+        ("data", "check", root),
+        ("train", root),
+        ("eval", exported.path, root),
+        (*to_onnx, "--verify-on", root),
+    ):
         code, _, err = gad(capsys, *command)
         assert code == 1
         assert "--class bottle" in one_line(err)
@@ -107,6 +113,25 @@ def test_wrong_classes_are_said_in_one_line(
         code, _, err = gad(capsys, *command, "--anomalous", "cable")
         assert code == 2
         assert "--class cable" in one_line(err)
+    code, _, err = gad(capsys, *to_onnx, "--class", "cable")
+    assert code == 2
+    assert "add --verify-on DATA" in one_line(err)
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_an_export_is_verified_on_one_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, asked = tree("view", tmp_path), []
+    monkeypatch.setattr(
+        "generalad.export.export.export_detector",
+        lambda *_, verify_on, **__: asked.append(verify_on),
+    )
+    export("runs/view", verify_on=root, class_name="sea")
+    export("runs/view", verify_on=root, anomalous="sea")
+    export("runs/view", verify_on=asked[0])
+    good = [sum(not sample.defective for sample in dataset.test) for dataset in asked]
+    assert good == [TEST, 2 * TEST, TEST]
 
 
 def test_an_incomplete_set_is_warned_of(

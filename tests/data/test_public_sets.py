@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,10 @@ def test_a_class_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no class 'xyz'") as raised:
         open_dataset(root, "xyz")
     assert raised.value.remedy == "there are bottle, cable"
+    shutil.rmtree(root / "bottle" / "train")
+    with pytest.raises(DataError, match="bottle: a class without good images") as raised:
+        open_dataset(root, "bottle")
+    assert raised.value.remedy == "add them, or choose of cable"
 
 
 def test_a_class_of_the_set_that_is_not_here(tmp_path: Path) -> None:
@@ -309,7 +314,7 @@ def test_cars_without_labels_of_the_test_images(tmp_path: Path) -> None:
     (root / "cars_test_annos_withlabels.mat").rename(root / "devkit/cars_test_annos_withlabels.mat")
     assert counts(open_dataset(root, "1")) == (TRAIN, 0, TEST, 2 * TEST)
     (root / "devkit/cars_test_annos_withlabels.mat").unlink()
-    with pytest.raises(DataError, match=r"cars_test_annos_withlabels.mat"):
+    with pytest.raises(DataError, match=r"cars_test_annos_withlabels.mat: missing"):
         open_dataset(root, "1")
     (root / "devkit/cars_meta.mat").write_bytes(b"no such file")
     with pytest.raises(DataError, match="no MATLAB file"):
@@ -352,6 +357,7 @@ def test_masks_and_thresholds_of_different_versions(tmp_path: Path) -> None:
     sample = next(one for one in dataset.test if one.label == "logical_anomalies")
     with pytest.raises(DataError, match="pixel values 254, expected one of those"):
         saturated_regions(sample, dataset.saturation)
-    path.write_text('[{"pixel_value": 254}]')
-    with pytest.raises(DataError, match="expected a list of pixel_value"):
-        open_dataset(root)
+    for content in ('[{"pixel_value": 254}]', "[]"):
+        path.write_text(content)
+        with pytest.raises(DataError, match="expected a list of pixel_value"):
+            open_dataset(root)

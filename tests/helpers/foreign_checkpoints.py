@@ -15,7 +15,7 @@ from torch import Tensor
 from training_helpers import TINY, body
 
 SIDE, GRID, DIM, HIDDEN, HEADS, TOP_K = 64, 4, 64, 24, 2, 3
-KINDS = ("generalad", "anomalib", "simplenet", "kdad")
+KINDS = ("generalad", "anomalib", "simplenet", "kdad", "kdad-mlp")
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 GENERALAD: dict[str, Any] = {
@@ -42,12 +42,16 @@ KDAD: dict[str, Any] = {
     "num_channels": 3, "num_patches": GRID * GRID, "dropout": 0.2, "lr": 1e-3, "hf_path": TINY,
     "milestones": [10, 20], "gamma": 0.5, "model_type": "ViT",
 }  # fmt: skip
-HYPER = {"generalad": GENERALAD, "anomalib": ANOMALIB, "simplenet": SIMPLENET, "kdad": KDAD}
+HYPER = {
+    "generalad": GENERALAD, "anomalib": ANOMALIB, "simplenet": SIMPLENET, "kdad": KDAD,
+    "kdad-mlp": {**KDAD, "model_type": "MLP"},
+}  # fmt: skip
 BACKBONE = {
     "generalad": "feature_extractor.pretrained_model.",
     "anomalib": "model.feature_extractor.pretrained_model.",
     "simplenet": "feature_extractor.pretrained_model.",
     "kdad": "vit_pretrained.",
+    "kdad-mlp": "vit_pretrained.",
 }
 
 
@@ -58,8 +62,11 @@ def teacher() -> torch.nn.Module:
 
 def state_of(kind: str) -> dict[str, Tensor]:
     """All tensors under their names, drawn."""
-    shapes = {"generalad": _generalad, "anomalib": _anomalib, "simplenet": _simplenet}
-    wanted = shapes[kind]() if kind in shapes else _kdad()
+    shapes = {
+        "generalad": _generalad, "anomalib": _anomalib, "simplenet": _simplenet, "kdad": _kdad,
+        "kdad-mlp": _kdad_mlp,
+    }  # fmt: skip
+    wanted = shapes[kind]()
     random = torch.Generator().manual_seed(0)
     state = {}
     for name, shape in wanted.items():
@@ -149,12 +156,21 @@ def _kdad() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _kdad_mlp() -> dict[str, tuple[int, ...]]:
+    return {
+        "model.linear.0.weight": (HIDDEN, 3 * 16 * 16),
+        "model.linear.0.bias": (HIDDEN,),
+        "model.linear.3.weight": (DIM, HIDDEN),
+        "model.linear.3.bias": (DIM,),
+    }
+
+
 @torch.no_grad()
 def scores_of(kind: str, images: Tensor) -> Tensor:
     """The image scores (B,) of a checkpoint, images (B, H, W, 3) uint8, read with torch alone."""
     state = state_of(kind)
     pixels = ((images.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2)
-    if kind == "kdad":
+    if kind.startswith("kdad"):
         return _kdad_scores(state, pixels)
     blocks = [1] if kind == "simplenet" else [1, 3]
     tokens: Any = teacher().forward_intermediates(  # type: ignore[operator]
@@ -188,6 +204,10 @@ def _simplenet_scores(state: dict[str, Tensor], features: Tensor) -> Tensor:
 def _kdad_scores(state: dict[str, Tensor], pixels: Tensor) -> Tensor:
     real: Any = teacher().forward_features(pixels)[:, 1:]  # type: ignore[operator]
     patches = F.unfold(pixels, 16, stride=16).transpose(1, 2)
+    if "model.linear.0.weight" in state:
+        x = patches @ state["model.linear.0.weight"].T + state["model.linear.0.bias"]
+        x = x.relu() @ state["model.linear.3.weight"].T + state["model.linear.3.bias"]
+        return _mean_difference(x, real)
     x = patches @ state["model.input_layer.weight"].T + state["model.input_layer.bias"]
     x = torch.cat([state["model.cls_token"].expand(len(x), -1, -1), x], dim=1)
     x = x + state["model.pos_embedding"]
@@ -195,7 +215,11 @@ def _kdad_scores(state: dict[str, Tensor], pixels: Tensor) -> Tensor:
         name = f"model.transformer.{index}"
         x = x + _attention(state, f"{name}.attn", _norm(state, f"{name}.layer_norm_1", x))
         x = x + _mlp(state, name, _norm(state, f"{name}.layer_norm_2", x))
-    difference = F.normalize(x[:, 1:], dim=2) - F.normalize(real, dim=2)
+    return _mean_difference(x[:, 1:], real)
+
+
+def _mean_difference(student: Tensor, real: Tensor) -> Tensor:
+    difference = F.normalize(student, dim=2) - F.normalize(real, dim=2)
     return torch.as_tensor(difference.square().mean(dim=(1, 2)))
 
 

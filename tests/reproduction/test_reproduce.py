@@ -14,6 +14,7 @@ import pytest
 import training_helpers
 from cli_helpers import Capture, gad, one_line
 from dataset_trees import TREES, cifar, class_folders, fashion_mnist, tree
+from killed_runs import kill_within_the_last_run
 from training_helpers import TINY_SETTINGS, environment, start_python, write_image, write_parts
 
 from generalad import reproduce
@@ -42,9 +43,14 @@ CLASSES = {
 def run(
     key: str, data: Path, out: Path, weights: Path, cache: Path, **options: Any
 ) -> Reproduction:
+    return reproduce(key, data, out, weights=weights, cache=cache, **small(key, **options))
+
+
+def small(key: str, **options: Any) -> dict[str, Any]:
+    """With the tiny network, one epoch and few classes, where `options` do not say otherwise."""
     changes = {**TINY, "epochs": 1, **options.pop("config", {})}
-    options.setdefault("classes", CLASSES.get(key, [TREES.get(key, ("", ""))[1]]))
-    return reproduce(key, data, out, config=changes, weights=weights, cache=cache, **options)
+    classes = CLASSES.get(key, [TREES.get(key, ("", ""))[1]])
+    return {"classes": classes, **options, "config": changes}
 
 
 @pytest.fixture
@@ -60,7 +66,9 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("key", [*TREES, "cifar-10", "cifar-100", "fashion-mnist"])
-def test_every_layout_becomes_a_table(key: str, tmp_path: Path, tiny_weights: Path) -> None:
+def test_every_layout_becomes_a_table_after_a_kill(
+    key: str, tmp_path: Path, tiny_weights: Path
+) -> None:
     if key in TREES:
         data = tree(key, tmp_path / "tree")
     else:
@@ -71,8 +79,23 @@ def test_every_layout_becomes_a_table(key: str, tmp_path: Path, tiny_weights: Pa
         else:
             cifar(original, coarse=key == "cifar-100")
         unpack(key, original, data)
-    done = run(key, data, tmp_path / "out", tiny_weights, tmp_path / "cache")
-    assert len(done.results) == len(CLASSES.get(key, [1]))
+    out, cache, two = tmp_path / "out", tmp_path / "cache", {"epochs": 2}
+    epochs: list[int] = []
+    if sys.platform != "win32":
+        options = {**small(key, config=two), "weights": tiny_weights, "cache": cache}
+        assert kill_within_the_last_run(key, data, out, **options) == -signal.SIGKILL
+        assert len([*out.rglob("checkpoint.safetensors")]) == 1
+        assert not (out / "table.json").exists()
+    said: list[str] = []
+    done = run(
+        key, data, out, tiny_weights, cache, config=two, log=said.append,
+        progress=lambda stage, number, _: epochs.append(number) if stage == "training" else None,
+    )  # fmt: skip
+    count = len(CLASSES.get(key, [1]))
+    if sys.platform != "win32":
+        assert epochs == [2]  # of the last run, from its checkpoint; the others are not run again
+        assert count == 1 or f"{count - 1} of {count} runs are finished already" in said
+    assert len(done.results) == count
     assert all(0 <= result.image_auroc <= 1 for result in done.results)
     has_masks = key in ("mvtec-ad", "mvtec-loco", "mvtec-ad-2", "visa", "mpdd", "real-iad")
     assert all((result.pixel_auroc is not None) == has_masks for result in done.results)
@@ -236,9 +259,9 @@ def test_one_class_normal_or_anomalous_and_few_shots(tmp_path: Path, tiny_weight
     (result,) = done.results
     assert (result.good, result.defective) == (4, 2)
     assert result.trained_on > 6
-    assert "Each class in turn is the anomalous one" in (tmp_path / "out/table.md").read_text(
-        "utf-8"
-    )
+    text = (tmp_path / "out" / "table.md").read_text("utf-8")
+    assert "Each class in turn is the anomalous one" in text
+    assert "Published means are with one normal class at a time: not the same" in text
     parts = class_folders(tmp_path / "mvtec", ("bottle",))
     done = run(
         "mvtec-ad",
@@ -251,6 +274,8 @@ def test_one_class_normal_or_anomalous_and_few_shots(tmp_path: Path, tiny_weight
     )
     assert done.results[0].trained_on == 4
     assert "4 shots" in done.title
+    text = (tmp_path / "few" / "table.md").read_text("utf-8")
+    assert "Published means are on all training images: not the same measurement." in text
 
 
 def test_ten_detectors_do_not_cost_ten_passes(
@@ -296,6 +321,7 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_trained(
     words = ["reproduce", "mvtec-ad", "--data", two_classes, "--out", tmp_path / "out"]
     for more, expected in (
         ([], "has the class 'capsule', but it is not here"),
+        ([], "--classes bottle,cable takes those that are here"),
         (["--classes", "botle"], "not of mvtec-ad"),
         (["--seeds", "0,x"], "whole numbers"),
         (["--method", "kdad", "--backbone", "small"], "has one backbone"),
@@ -303,6 +329,9 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_trained(
         code, _, err = gad(capsys, *words, *more)
         assert code in (1, 2)
         assert expected in one_line(err)
+    words[3] = two_classes / "bottle"
+    code, _, err = gad(capsys, *words)
+    assert code == 1 and "bottle: not the folder of the classes of MVTec AD" in one_line(err)
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="an option of its own"):
         reproduce("mvtec-ad", two_classes, tmp_path / "out", config={"seed": 3})

@@ -69,9 +69,11 @@ def test_what_is_recorded(kind: str, good: Path, tmp_path: Path) -> None:
     spec = generalad.import_checkpoint(path, good, tmp_path / "run", false_alarm_rate=0.2).spec
     assert spec.method == TITLES.get(kind, "KDAD")
     assert spec.image_size == (64, 64)
-    assert spec.top_k == {"simplenet": 1, "kdad": 16}.get(kind, 3)
+    assert spec.top_k == {"simplenet": 1, "kdad": 16, "kdad-mlp": 16}.get(kind, 3)
     assert spec.backbone.name == TINY
-    assert spec.backbone.layers == {"simplenet": (2,), "kdad": (6,)}.get(kind, (2, 4))
+    assert spec.backbone.layers == {
+        "simplenet": (2,), "kdad": (6,), "kdad-mlp": (6,)
+    }.get(kind, (2, 4))  # fmt: skip
     assert spec.backbone.mean == IMAGENET_MEAN
     assert spec.backbone.weights_sha256 == hash_of(teacher().state_dict())
     assert (spec.training_set.images, spec.calibration.images) == (0, 8)
@@ -104,10 +106,13 @@ def test_settings_of_the_baselines(tmp_path: Path) -> None:
     assert config.noise_std == pytest.approx(0.0165)
     config = read_foreign(write(tmp_path / "a.ckpt", checkpoint_of("kdad"))).config
     assert (config.blocks, config.heads, config.dropout, config.top_k) == (2, 2, 0.2, 0)
+    config = read_foreign(write(tmp_path / "a.ckpt", checkpoint_of("kdad-mlp"))).config
+    assert config.blocks == 0
 
 
-def test_it_is_exported_from_wherever_it_lies(good: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.ckpt", checkpoint_of("kdad"))
+@pytest.mark.parametrize("kind", ["kdad", "kdad-mlp"])
+def test_it_is_exported_from_wherever_it_lies(kind: str, good: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ckpt", checkpoint_of(kind))
     generalad.import_checkpoint(path, good, tmp_path / "run")
     shutil.move(tmp_path / "run", tmp_path / "elsewhere")
     path.unlink()
@@ -193,9 +198,9 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda: _broken(_setting("hf_path", "vit_of_nobody")),
         "timm knows no model 'vit_of_nobody'",
     ),
-    "an MLP as student": (
+    "an MLP as student that is none": (
         lambda: _broken(_setting("model_type", "MLP"), "kdad"),
-        "its student is an MLP",
+        "a.ckpt .*lacks",
     ),
 }  # fmt: skip
 

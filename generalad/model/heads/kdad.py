@@ -79,6 +79,19 @@ class Student(nn.Module):
         return torch.as_tensor(tokens[:, 1:])
 
 
+class PatchStudent(nn.Module):
+    """Like `Student`, but each patch passes an MLP by itself: no place, no neighbours."""
+
+    def __init__(self, patch: tuple[int, int], dim: int, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, hidden, patch, stride=patch)
+        self.blocks = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        return torch.as_tensor(self.blocks(self.patch_embed(images).flatten(2).transpose(1, 2)))
+
+
 class KDADHead(Head):
     """How far the student's features point from the teacher's.
 
@@ -100,6 +113,12 @@ class KDADHead(Head):
                 f"image_size: expected a multiple of the {grid[0]} x {grid[1]} patches of the"
                 f" features, found {height} x {width}"
             )
+        self.student: nn.Module
+        if not config.blocks:
+            self.student = PatchStudent(
+                patch, self.dim, hidden=config.hidden, dropout=config.dropout
+            )
+            return
         if self.dim % config.heads:
             raise ConfigError(
                 f"heads: expected a divisor of the feature width {self.dim}, found {config.heads}"
