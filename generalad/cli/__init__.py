@@ -68,7 +68,12 @@ def _run(words: list[str]) -> int:
         from generalad.cli.completion import complete
 
         return complete(words[1:])
-    if first in COMMANDS and COMMANDS[first].subcommands and words[1:2] in ([], ["-h"], ["--help"]):
+    asked = words[1:2] in (["-h"], ["--help"])
+    if (
+        first in COMMANDS
+        and COMMANDS[first].subcommands
+        and (asked or (not words[1:] and not COMMANDS[first].alone))
+    ):
         from generalad.cli.help import group_help, show
 
         show(lambda style: group_help(first, style))

@@ -10,12 +10,20 @@ from generalad.errors import UsageError, word_hint
 
 
 class Command(NamedTuple):
-    """A line of `gad --help`; `module` holds a function for the command, or one a subcommand."""
+    """A line of `gad --help`; `module` holds a function for the command, or one a subcommand.
+
+    With `alone`, a command that has subcommands does something without one too.
+    """
 
     group: str
     module: str
     help: str
     subcommands: tuple[str, ...] = ()
+    alone: bool = False
+
+    def stands_alone(self, rest: Sequence[str]) -> bool:
+        """Whether the words after the command call itself, not a subcommand."""
+        return not self.subcommands or (self.alone and (not rest or rest[0].startswith("-")))
 
 
 COMMANDS = {
@@ -43,6 +51,13 @@ COMMANDS = {
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),
     "infer": Command("Deploy", "infer", "Run an artifact on images, videos and cameras."),
+    "cameras": Command(
+        "Deploy",
+        "cameras",
+        "List the cameras that can be opened; try one (test).",
+        ("test",),
+        alone=True,
+    ),
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),
@@ -67,7 +82,7 @@ def find(words: Sequence[str]) -> tuple[str, Callable[..., Any], list[str]]:
         kind = "option" if first.startswith("-") else "command"
         raise UsageError(f"no {kind} {first!r}", remedy=word_hint(first, COMMANDS, "gad"))
     command = COMMANDS[first]
-    if not command.subcommands:
+    if command.stands_alone(rest):
         return first, load(first), rest
     if not rest or rest[0] not in command.subcommands:
         found = repr(rest[0]) if rest else "nothing"

@@ -76,11 +76,11 @@ def _after(before: list[str], current: str) -> Iterator[str]:
             yield from ("--debug\tShow tracebacks", "--version\tShow the version")
             yield "--help\tShow all commands"
         return
+    if len(before) == 1 and before[0] in COMMANDS and not current.startswith("-"):
+        yield from COMMANDS[before[0]].subcommands
     try:
         _, command, words = find(before)
     except UsageError:
-        if len(before) == 1 and before[0] in COMMANDS:
-            yield from COMMANDS[before[0]].subcommands
         return
     declared = parameters(command)
     options = {flag: one for one in declared for flag in one.flags}

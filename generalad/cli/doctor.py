@@ -24,11 +24,14 @@ PACKAGES = {
     "nncf": ("export int8 for OpenVINO", "int8"),
     "tensorrt": ("build and run TensorRT engines", "trt11"),
     "av": ("read network cameras", "streams"),
+    "genicam": ("read cameras through GenTL producers", "genicam"),
+    "pypylon": ("read Basler cameras", "basler"),
+    "gi": ("read GigE Vision cameras, with Aravis", "gige"),
     "paho": ("send to MQTT brokers", "streams"),
     "prometheus_client": ("serve --metrics", "streams"),
 }
 
-DISTRIBUTIONS = {"paho": "paho-mqtt", "prometheus_client": "prometheus-client"}
+DISTRIBUTIONS = {"gi": "PyGObject", "paho": "paho-mqtt", "prometheus_client": "prometheus-client"}
 """Where a module has another name than its distribution."""
 
 

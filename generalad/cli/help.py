@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from generalad.cli.commands import COMMANDS, load
@@ -82,15 +83,22 @@ def group_help(name: str, style: Style) -> str:
     command = COMMANDS[name]
     rows = [(sub, _paragraphs(load(name, sub))[0]) for sub in command.subcommands]
     sections = {"Commands": rows, "Options": [("-h, --help", "Show this.")]}
+    if command.alone:
+        return command_help(name, load(name), style, {"Commands": rows})
     return _page(style, [command.help], f"gad {name} COMMAND [OPTIONS]", sections)
 
 
-def command_help(name: str, command: Callable[..., Any], style: Style) -> str:
-    """`gad COMMAND --help`: its docstring, and what its parameters declare."""
+def command_help(
+    name: str,
+    command: Callable[..., Any],
+    style: Style,
+    before: Mapping[str, list[Row]] = MappingProxyType({}),
+) -> str:
+    """`gad COMMAND --help`: its docstring, and what its parameters declare after `before`."""
     from generalad.cli.options import Option, parameters  # not for `gad --help`, which is quick
 
     declared = parameters(command)
-    sections: dict[str, list[Row]] = {"Arguments": [], "Options": []}
+    sections: dict[str, list[Row]] = {**before, "Arguments": [], "Options": []}
     usage = [f"gad {name} [OPTIONS]"]
     for one in declared:
         if isinstance(one.declared, Option):

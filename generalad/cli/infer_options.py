@@ -30,7 +30,8 @@ class Options(NamedTuple):
         Sequence[str],
         Argument(
             "Images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras"
-            " (rtsp://, http://, usb:0), test://washer, - for a list on stdin."
+            " (rtsp://, http://, usb:0, and what gad cameras lists), test://washer, - for a list on"
+            " stdin."
         ),
     ] = ()
     config: Annotated[

@@ -41,7 +41,9 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
 
 def is_live_address(address: str) -> bool:
     """Whether an address is that of a camera or a watched folder."""
-    return "://" in address or address.startswith((WATCH, "usb:", "/dev/"))
+    return "://" in address or address.startswith(
+        (WATCH, "usb:", "/dev/", "genicam:", "basler:", "gige:")
+    )
 
 
 class Listed:

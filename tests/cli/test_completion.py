@@ -39,6 +39,8 @@ def test_every_option_of_every_command_is_offered(name: str) -> None:
         (("--debug", "tr"), ["train"]),
         (("--",), ["--debug", "--version", "--help"]),
         (("data", ""), ["check", "synth", "unpack"]),
+        (("cameras", ""), ["test", "--producer", "--json", "--help"]),
+        (("cameras", "--p"), ["--producer"]),
         (("data", "synth", "out", "--category", "w"), ["washer"]),
         (("completion", ""), ["bash", "zsh", "fish"]),
         (("train", ""), [":files"]),

@@ -138,7 +138,11 @@ def test_options_may_be_a_record() -> None:
 
 def functions() -> dict[str, Callable[..., Any]]:
     """All commands and subcommands."""
-    names = [(name, sub) for name, one in COMMANDS.items() for sub in one.subcommands or ("",)]
+    names = [
+        (name, sub)
+        for name, one in COMMANDS.items()
+        for sub in (*one.subcommands, *([""] if one.stands_alone([]) else []))
+    ]
     return {f"{name} {sub}".strip(): load(name, sub) for name, sub in names}
 
 

@@ -137,8 +137,8 @@ class Consumer:
 def watching(address: str, **settings: Any) -> Iterator[tuple[Reader, Consumer]]:
     recorders: list[Recorder] = []
 
-    def recorded(address: Address, **timeouts: float) -> Recorder:
-        recorders.append(Recorder(camera_factory(address, **timeouts)))
+    def recorded(address: Address, **given: Any) -> Recorder:
+        recorders.append(Recorder(camera_factory(address, **given)))
         return recorders[-1]
 
     with patch("generalad.runtime.cameras.reader.camera_factory", recorded):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from generalad.runtime.cameras.address import Address
-from generalad.runtime.cameras.camera import CameraFactory
+from generalad.runtime.cameras.camera import CameraFactory, Settings
 from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.reader import Reader
 from generalad.runtime.notification import Notification
@@ -28,6 +28,7 @@ class CameraSource(LiveSourceMixin):
         source: Address | CameraFactory,
         *,
         name: str | None = None,
+        settings: Settings | None = None,
         stall_after: float = 5.0,
     ) -> None:
         """Nothing is opened before `read`.
@@ -35,15 +36,21 @@ class CameraSource(LiveSourceMixin):
         Args:
             source: an address, or what makes a camera for each attempt.
             name: what results and notifications call it; None is the address without secrets.
+            settings: see `Reader`.
             stall_after: seconds without a frame after which the camera is opened again.
 
         Raises:
-            UsageError: an address with wrong settings, or a time out of range.
+            UsageError: an address with wrong settings, settings that a camera cannot have, or a
+                time out of range.
             MissingExtraError: the packages for this kind of address are not installed.
         """
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._reader = Reader(
-            source, name=name, stall_after=stall_after, on_change=self._changes.put
+            source,
+            name=name,
+            settings=settings,
+            stall_after=stall_after,
+            on_change=self._changes.put,
         )
         self.address = self._reader.name
 
@@ -58,6 +65,10 @@ class CameraSource(LiveSourceMixin):
                 elif reader.finished:
                     break
         yield from self._notifications()
+
+    def trigger(self, timeout: float = 1.0) -> Frame:
+        """See `Reader.trigger`; while another thread reads, which tells changes of the state."""
+        return self._reader.trigger(timeout)
 
     def done(self, frame: Frame, *, dropped: str | None = None) -> None:
         """See `LiveSource`."""

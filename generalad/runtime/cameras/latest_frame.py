@@ -50,11 +50,18 @@ class LatestFrame:
             self._waiting = frame
             self.changed.notify_all()
 
-    def refuse(self, reason: str) -> None:
-        """Count a frame that was captured but must not be handed out."""
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Count frames that were captured but must not be handed out."""
+        with self.changed:
+            self._captured += count
+            self._dropped[reason] += count
+            self.changed.notify_all()
+
+    def hand_out(self, frame: Frame) -> None:
+        """Count a frame that somebody waits for; it takes no other one's place."""
         with self.changed:
             self._captured += 1
-            self._dropped[reason] += 1
+            self._handed_out.add(frame.index)
             self.changed.notify_all()
 
     def take(self) -> Frame | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from generalad.errors import DataError, UsageError
-from generalad.runtime.cameras.address import parse_address
+from generalad.runtime.cameras.address import parse_address, refuse_settings
+from generalad.runtime.cameras.camera import Settings
 from generalad.runtime.cameras.camera_source import CameraSource
 from generalad.runtime.cameras.video_camera import VideoCamera
 from generalad.runtime.cameras.watched_folder import WatchedFolder
@@ -18,6 +19,7 @@ def open_live(
     address: str,
     *,
     name: str | None = None,
+    settings: Settings | None = None,
     stall_after: float = 5.0,
     state: Path | None = None,
 ) -> LiveSource:
@@ -26,6 +28,7 @@ def open_live(
     Args:
         address: see `parse_address`; with `${NAME}` or `${file:PATH}` for secrets.
         name: what results and notifications call it; None takes the address without its secrets.
+        settings: of an industrial camera by their GenICam names, made whenever it is opened.
         stall_after: seconds without a frame after which a camera is opened again.
         state: folder in which a watched folder remembers what is done; None forgets.
 
@@ -35,6 +38,7 @@ def open_live(
         MissingExtraError: the packages for this kind of address are not installed.
     """
     if address.startswith(WATCH):
+        refuse_settings(address, settings)
         folder = Path(address[len(WATCH) :])
         if not address[len(WATCH) :]:
             raise UsageError("watch: without a folder", remedy="write watch:FOLDER")
@@ -43,12 +47,15 @@ def open_live(
     if path.suffix.lower() in VIDEO_SUFFIXES and "://" not in address:
         if not path.is_file():
             raise DataError(f"{address}: no such file", remedy="check the path")
+        refuse_settings(address, settings)
         return CameraSource(
             lambda: VideoCamera(path), name=name or address, stall_after=stall_after
         )
     # The password is not in the name, whether it was written or referred to.
     expanded = expand(address, quote=True).reveal()
-    return CameraSource(parse_address(expanded), name=name, stall_after=stall_after)
+    return CameraSource(
+        parse_address(expanded), name=name, settings=settings, stall_after=stall_after
+    )
 
 
 def _journal(folder: Path, state: Path | None) -> Path | None:

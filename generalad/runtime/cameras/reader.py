@@ -10,8 +10,13 @@ from types import TracebackType
 
 from generalad.errors import UsageError, require_extra
 from generalad.runtime.backoff import Backoff, Clock, SystemClock
-from generalad.runtime.cameras.address import Address, parse_address
-from generalad.runtime.cameras.camera import CameraFactory
+from generalad.runtime.cameras.address import (
+    INDUSTRIAL,
+    Address,
+    parse_address,
+    refuse_settings,
+)
+from generalad.runtime.cameras.camera import CameraFactory, Settings
 from generalad.runtime.cameras.history import Change
 from generalad.runtime.cameras.latest_frame import LatestFrame
 from generalad.runtime.cameras.supervisor import OnChange, Supervisor
@@ -33,6 +38,7 @@ class Reader:
         source: str | Address | CameraFactory,
         *,
         name: str | None = None,
+        settings: Settings | None = None,
         stall_after: float = 5.0,
         open_timeout: float = 15.0,
         backoff: Backoff | None = None,
@@ -46,6 +52,7 @@ class Reader:
         Args:
             source: an address, or what makes a camera for each attempt.
             name: what frames and threads call it; None takes the address without its secrets.
+            settings: of an industrial camera by their GenICam names, made whenever it is opened.
             stall_after: seconds without a frame after which an attempt is given up.
             open_timeout: the same for opening.
             backoff: waiting times between attempts.
@@ -69,8 +76,13 @@ class Reader:
             name, clean = name or str(source), source.clean
             # Later than the watchdog, which then names the reason; its thread comes back soon.
             source = camera_factory(
-                source, open_timeout=open_timeout + 1, read_timeout=stall_after + 1
+                source,
+                settings=settings,
+                open_timeout=open_timeout + 1,
+                read_timeout=stall_after + 1,
             )
+        else:
+            refuse_settings(name or "camera", settings)
         self.name = name or "camera"
         self._clock = clock or SystemClock()
         self._frames = LatestFrame()
@@ -127,6 +139,24 @@ class Reader:
         while (frame := self.next()) is not None:
             yield frame
 
+    def trigger(self, timeout: float = 1.0) -> Frame:
+        """Tell the camera to take a picture, and wait for it; from any thread, one at a time.
+
+        The picture goes to nobody else: `next` gives none that a trigger asked for.
+
+        Args:
+            timeout: seconds from the trigger to the whole picture.
+
+        Returns:
+            Exactly one frame, which must be given back with `done`.
+
+        Raises:
+            TriggerFailed: there is no picture for this trigger, and none will come later: none in
+                time, a damaged one, the camera is down or not triggered by software, or the trigger
+                before is not answered yet.
+        """
+        return self._supervisor.trigger(timeout)
+
     def done(self, frame: Frame, *, dropped: str | None = None) -> bool:
         """Give a frame back as processed, or as dropped for a reason.
 
@@ -177,14 +207,26 @@ class Reader:
         return self.stuck
 
 
-def camera_factory(address: Address, *, open_timeout: float, read_timeout: float) -> CameraFactory:
+def camera_factory(
+    address: Address,
+    *,
+    settings: Settings | None = None,
+    open_timeout: float,
+    read_timeout: float,
+) -> CameraFactory:
     """What makes the cameras of an address, one for each attempt; timeouts in seconds.
 
     Raises:
-        UsageError: a `test://` address with unknown or wrong settings.
+        UsageError: a `test://` address with unknown or wrong settings, or settings for a camera
+            that has none.
         MissingExtraError: the packages for this kind of address are not installed.
     """
     # Each kind loads its own library, and only when it is asked for.
+    if address.kind in INDUSTRIAL:
+        from generalad.runtime.cameras.industrial.open import industrial_factory
+
+        return industrial_factory(address, settings or {})
+    refuse_settings(str(address), settings)
     if address.kind == "test":
         from generalad.runtime.cameras.simulated_camera import SimulatedSource
 

@@ -12,48 +12,32 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import GadError, UsageError
 from generalad.runtime.backoff import Backoff, Clock
-from generalad.runtime.cameras.camera import CameraFactory, CameraLost, DamagedFrame
+from generalad.runtime.cameras.attempt import Attempt, PendingTrigger
+from generalad.runtime.cameras.camera import (
+    DAMAGED,
+    CameraFactory,
+    CameraLost,
+    DamagedFrame,
+    NoPicture,
+    NothingYet,
+    TriggeredCamera,
+    TriggerFailed,
+)
 from generalad.runtime.cameras.history import Change, History
 from generalad.runtime.cameras.latest_frame import LatestFrame
 from generalad.runtime.sources import Frame, State, Status
 
 OnChange = Callable[[Change], None]
 
-_FPS_FRAMES = 100
-_FPS_SECONDS = 0.5  # shorter is no measure: after opening, drivers give what they had stored
-
-
-@dataclass(eq=False)
-class Attempt:
-    """One camera, opened once, and its thread; fields are guarded by the lock."""
-
-    number: int
-    waiting_since: float  # for the driver to open, read or close
-    doing: str = "open"
-    thread: threading.Thread | None = None
-    damaged: bool = False  # frames have come since the last whole one, none of them whole
-    first_frame: float | None = None
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=_FPS_FRAMES))
-
-    def fps(self) -> float:
-        """Frames a second over the last frames, 0 while there are too few."""
-        span = self.times[-1] - self.times[0] if self.times else 0.0
-        return (len(self.times) - 1) / span if span >= _FPS_SECONDS else 0.0
-
-    def why_given_up(self, limit: float) -> str:
-        """The reason, after `limit` seconds without an answer."""
-        read = "only damaged frames for" if self.damaged else "no frame for"
-        what = {"open": "opening takes", "read": read, "close": "closing takes"}[self.doing]
-        return f"{what} {limit:g} s"
+_TRIGGER_GRACE = 1.0
+"""Seconds beyond its timeout in which a driver must say what became of a trigger."""
 
 
 class Supervisor:
@@ -94,6 +78,7 @@ class Supervisor:
         self._attempts = self._failures = self._reconnects = 0
         self._ever_live = self._over = False
         self._resolution: tuple[int, int] | None = None
+        self._pending: PendingTrigger | None = None
         self._history = History(clock.now())
 
     def start(self) -> None:
@@ -113,6 +98,29 @@ class Supervisor:
             self._finish(State.ENDED, reason)
             threads = [self._watchdog, *(attempt.thread for attempt in self._left_behind)]
             return [thread for thread in threads if thread is not None]
+
+    def trigger(self, timeout: float) -> Frame:
+        """Take one picture; see `Reader.trigger`."""
+        with self._watch:
+            attempt, history = self._attempt, self._history
+            if self._pending is not None:
+                raise TriggerFailed("overrun: the trigger before this one waits for its picture")
+            if attempt is None or history.state is not State.LIVE:
+                raise TriggerFailed(f"the camera is {history.state.value}: {history.reason}")
+            if not isinstance(attempt.camera, TriggeredCamera):
+                raise TriggerFailed("this kind of camera cannot be triggered")
+            attempt.camera.trigger(timeout)
+            until = self._clock.now() + timeout + _TRIGGER_GRACE
+            pending = self._pending = PendingTrigger(attempt, until)
+            self._watch.notify_all()
+            try:
+                while pending.open:
+                    self._clock.wait(self._frames.changed, None)
+            finally:
+                self._pending = None
+            if pending.frame is None:
+                raise TriggerFailed(self._clean(pending.failure))
+            return pending.frame
 
     @property
     def over(self) -> bool:
@@ -165,6 +173,7 @@ class Supervisor:
         if not self._over:
             self._over = True
             if self._attempt is not None:
+                self._fail_trigger(self._attempt, reason)
                 self._left_behind.append(self._attempt)
                 self._attempt = None
             self._set(state, reason)
@@ -173,15 +182,31 @@ class Supervisor:
 
     def _lost(self, attempt: Attempt, state: State, reason: str) -> None:
         """The current attempt is over; the next one is scheduled."""
-        first = attempt.first_frame
-        if first is not None and attempt.times[-1] - first >= self._backoff.good_after:
+        since = attempt.works_since
+        if since is not None and attempt.worked_at - since >= self._backoff.good_after:
             self._failures = 0
+        self._fail_trigger(attempt, f"the camera was lost: {reason}")
         self._failures += 1
         delay = self._backoff.delay(self._failures, self._random())
         self._attempt, self._next_at = None, self._clock.now() + delay
         self._set(state, reason)
         self._watch.notify_all()
         self._frames.changed.notify_all()
+
+    def _works(self, attempt: Attempt, reason: str) -> None:
+        """A frame has come, or the camera waits for a trigger."""
+        attempt.worked_at = self._clock.now()
+        if attempt.works_since is None:
+            attempt.works_since = attempt.worked_at
+            self._reconnects += self._ever_live
+            self._ever_live = True
+        self._set(State.LIVE, f"{reason}; {attempt.note}" if attempt.note else reason)
+
+    def _fail_trigger(self, attempt: Attempt, reason: str) -> None:
+        """The picture that was asked of an attempt will not come."""
+        if self._pending is not None and self._pending.attempt is attempt and self._pending.open:
+            self._pending.failure = reason
+            self._frames.changed.notify_all()
 
     # The watchdog
 
@@ -206,11 +231,14 @@ class Supervisor:
         now, attempt = self._clock.now(), self._attempt
         if attempt is not None:
             limit = self._open_timeout if attempt.doing == "open" else self._stall_after
-            rest = attempt.waiting_since + limit - now
-            if rest > 0:
-                return rest
+            until, reason = attempt.waiting_since + limit, attempt.why_given_up(limit)
+            if self._pending is not None and self._pending.attempt is attempt:
+                until, reason = self._pending.until, "no answer to a trigger"
+            if until > now:
+                return until - now
+            # What it still brings belongs to nobody.
             self._left_behind.append(attempt)
-            self._lost(attempt, State.STALLED, attempt.why_given_up(limit))
+            self._lost(attempt, State.STALLED, reason)
         if self._next_at is None or self._next_at > now:
             return None if self._next_at is None else self._next_at - now
         if len(self._left_behind) >= self._max_stuck:
@@ -244,6 +272,8 @@ class Supervisor:
         try:
             camera = self._make()
             camera.open()
+            with self._watch:
+                attempt.camera, attempt.note = camera, getattr(camera, "note", "")
             if self._goes_on(attempt, "read"):
                 while (image := self._read(attempt, camera.read)) is not None:
                     if not self._deliver(attempt, image):
@@ -273,18 +303,40 @@ class Supervisor:
         while True:
             try:
                 image = read()
-            except DamagedFrame:
-                with self._watch:
-                    self._frames.refuse("damaged")
-                    attempt.damaged = True
-                    if attempt is not self._attempt:
-                        return None
+            except NothingYet as waiting:
+                if not self._waits(attempt, armed=waiting.armed):
+                    return None
+                continue
+            except (DamagedFrame, NoPicture) as lost:
+                if not self._misses(attempt, lost):
+                    return None
                 continue
             if image is not None and (
                 image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
             ):
                 raise CameraLost(f"expected (H, W, 3) uint8, found {image.shape} {image.dtype}")
             return image
+
+    def _waits(self, attempt: Attempt, *, armed: bool) -> bool:
+        """Nothing has come; False if nobody waits for this attempt any more."""
+        with self._watch:
+            if armed and attempt is self._attempt:
+                attempt.waiting_since = self._clock.now()
+                if self._history.state is not State.LIVE:
+                    self._works(attempt, "waits for triggers")
+                attempt.worked_at = attempt.waiting_since
+            return attempt is self._attempt
+
+    def _misses(self, attempt: Attempt, lost: DamagedFrame | NoPicture) -> bool:
+        """A frame cannot be used, or did not come; False if nobody waits any more."""
+        with self._watch:
+            if isinstance(lost, DamagedFrame):
+                self._frames.refuse(lost.dropped, lost.count)
+            # Other frames that are dropped are not the one that a trigger asked for.
+            if isinstance(lost, NoPicture) or lost.dropped == DAMAGED:
+                attempt.damaged = attempt.damaged or isinstance(lost, DamagedFrame)
+                self._fail_trigger(attempt, _reason(lost))
+            return attempt is self._attempt
 
     def _deliver(self, attempt: Attempt, image: NDArray[np.uint8]) -> bool:
         """Hand a frame over; False if nobody waits for this attempt any more."""
@@ -304,14 +356,14 @@ class Supervisor:
                 image=image,
                 captured_at=now,
             )
-            self._frames.put(frame)
+            if self._pending is not None and self._pending.open:
+                self._pending.frame = frame
+                self._frames.hand_out(frame)
+            else:
+                self._frames.put(frame)
             attempt.times.append(now)
-            if attempt.first_frame is None:
-                attempt.first_frame = now
-                self._reconnects += self._ever_live
-                self._ever_live = True
             self._resolution = height, width = image.shape[0], image.shape[1]
-            self._set(State.LIVE, f"{width} x {height}")
+            self._works(attempt, f"{width} x {height}")
             return self._goes_on(attempt, "read")
 
     def _came_back(self, attempt: Attempt, state: State, reason: str) -> None:

@@ -48,7 +48,7 @@ class VideoCamera:
         if frame.image is None:
             self._next = next(self._frames, None)
             if self._next is not None:
-                raise DamagedFrame(frame.error)
+                raise DamagedFrame(frame.error or "no image")
             raise UsageError(frame.error or "no image")
         now = self._clock()
         if self._began is None:

@@ -51,6 +51,7 @@ class StreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     real_time: bool = False
     stall_after: float | None = None
+    settings: dict[str, bool | int | float | str] = {}
     threshold: float | None = None
     min_area: float = 0.0
     inspect: tuple[Any, ...] = ()
@@ -138,8 +139,8 @@ def _streams(table: StreamTable, where: str, here: Path, state: Path | None) -> 
 def _sources(table: StreamTable, here: Path, state: Path | None) -> Sequence[Source]:
     address = table.source
     if not (table.real_time or is_live_address(address)):
-        if table.name is not None or table.stall_after is not None:
-            raise UsageError("name and stall_after are for live sources")
+        if table.name is not None or table.stall_after is not None or table.settings:
+            raise UsageError("name, stall_after and settings are for live sources")
         return open_sources([str(here / address)])
     from generalad.runtime.cameras.open import open_live
 
@@ -147,7 +148,14 @@ def _sources(table: StreamTable, here: Path, state: Path | None) -> Sequence[Sou
         address = WATCH + str(here / address[len(WATCH) :]) if address != WATCH else address
     elif table.real_time:
         address = str(here / address)
-    return [open_live(address, name=table.name, stall_after=table.stall_after or 5.0, state=state)]
+    source = open_live(
+        address,
+        name=table.name,
+        settings=table.settings,
+        stall_after=table.stall_after or 5.0,
+        state=state,
+    )
+    return [source]
 
 
 def _areas(table: StreamTable) -> Areas | None:

@@ -9,6 +9,7 @@ from conftest import MakeImage, WriteImage, WriteVideo
 
 from generalad.errors import ConfigError
 from generalad.runtime import AnnotatedVideo, Csv, EventRule, JsonLines, LiveSource, Overlays
+from generalad.runtime.cameras.industrial import open
 from generalad.runtime.line.line import Line
 from generalad.runtime.line.line_file import read_line
 from generalad.runtime.line.open_sinks import open_outputs
@@ -20,6 +21,43 @@ def written(folder: Path, text: str) -> Path:
     file = folder / "line.toml"
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def test_settings_of_an_industrial_camera_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[tuple[str, object]]] = []
+
+    def factory(address: object, settings: dict[str, object]) -> None:
+        seen.append(list(settings.items()))
+
+    monkeypatch.setattr(open, "industrial_factory", factory)
+    text = """
+        [[stream]]
+        source = "basler:40012345"
+        [stream.settings]
+        TriggerSelector = "FrameStart"
+        ExposureTime = 5000
+        Gain = 1.5
+        ReverseX = true
+        """
+    (stream,) = read_line(written(tmp_path, text)).streams
+    assert stream.name == "basler:40012345" and stream.camera_faults
+    expected = {
+        "TriggerSelector": "FrameStart",
+        "ExposureTime": 5000,
+        "Gain": 1.5,
+        "ReverseX": True,
+    }
+    assert seen == [list(expected.items())]
+
+
+@pytest.mark.parametrize("source", ["test://washer", "watch:in", "parts"])
+def test_settings_are_for_industrial_cameras(tmp_path: Path, source: str) -> None:
+    (tmp_path / "parts").mkdir()
+    text = f"[[stream]]\nsource = '{source}'\nsettings = {{ Gain = 1 }}"
+    with pytest.raises(ConfigError, match="settings are for"):
+        read_line(written(tmp_path, text))
 
 
 def test_all_that_a_line_can_say(
