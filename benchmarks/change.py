@@ -1,6 +1,6 @@
 """Whether a change of this project made its own export or pipeline slower; prints what it finds.
 
-    python benchmarks/change.py [--against REV] [--budget 6s]
+    python benchmarks/change.py [--against REV] [--budget 15s]
 
 REV is the last commit where the package has uncommitted changes, else the one before. A detector
 with the embedded backbone is trained in a few seconds and exported. The export is compared where
@@ -46,7 +46,7 @@ def main() -> None:
     """Train, export twice, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", metavar="REV", help="the older revision")
-    parser.add_argument("--budget", type=duration, default=6.0, help="of each comparison")
+    parser.add_argument("--budget", type=duration, default=15.0, help="of each comparison")
     options = parser.parse_args()
     screen = Console(highlight=False, soft_wrap=True)
     with contextlib.ExitStack() as stack:

@@ -19,12 +19,13 @@ from msgspec import Struct
 
 from generalad.bench.comparison import Compared
 from generalad.bench.gates import percent, verdict, verdict_text
+from generalad.bench.interleaved import Recording
 from generalad.bench.report import BenchReport, Comparison, Machine, Side
 from generalad.bench.worker_process import Facts
 from generalad.errors import ArtifactError, GadError
 from generalad.files import read_json, write_json
 from generalad.records import convert
-from generalad.statistics import Estimate, median_estimate, median_ratio
+from generalad.statistics import Estimate, median_estimate, nested_ratio
 
 SCHEMA = 1
 """Raised when the kernels or the meaning of a field change: older baselines are then refused."""
@@ -82,18 +83,22 @@ class Baseline(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def relative_times(
-    stages: Mapping[str, Sequence[float]], references: Sequence[Mapping[str, float]]
+    recording: Recording, references: Sequence[Mapping[str, float]]
 ) -> dict[str, Estimate]:
     """Each stage's time over the kernels', turn by turn, so that the machine's state cancels.
 
-    Stages are milliseconds an image without waiting, one median of a block for each turn, of which
-    `references` holds what `run_references` returned. The result is the median over the turns.
+    Times are without waiting; of each turn `references` holds what `run_references` returned.
     """
-    unit = np.log([sum(times.values()) for times in references])
-    for stage, times in stages.items():
-        if len(times) != len(unit):
-            raise ValueError(f"{len(times)} turns of {stage}, {len(unit)} of the kernels")
-    return {stage: median_ratio(np.log(times) - unit) for stage, times in stages.items()}
+    if len(recording.blocks) != len(references):
+        raise ValueError(f"{len(recording.blocks)} turns, {len(references)} of the kernels")
+    ends = np.cumsum([len(opening.blocks) for opening in recording.openings])
+    units = np.split(np.log([sum(times.values()) for times in references]), ends[:-1])
+    return {
+        stage: nested_ratio(
+            [np.log(t) - unit for t, unit in zip(recording.medians(stage), units, strict=True)]
+        )
+        for stage in recording.blocks[0].times
+    }
 
 
 def reference_times(references: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:

@@ -1,8 +1,9 @@
 """Two sides that ran interleaved: the ratios of their stages, and when enough is known of them.
 
-Ratios are medians over pairs of blocks, of times without the waiting for a core: on a busy machine
-most of the noise is that other programs have it. A side whose own threads take cores from each
-other would hide in that, so the ratio by the clock wins where the two exclude each other.
+Ratios are of pairs of blocks, of times without the waiting for a core: on a busy machine most of
+the noise is that other programs have it. A side whose own threads take cores from each other would
+hide in that, so the ratio by the clock wins where the two exclude each other. Processes of the same
+program differ, so an interval rests on the openings, each of which counts once.
 """
 
 from __future__ import annotations
@@ -12,22 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from generalad.bench.gates import LIMIT, Limits, verdict, verdict_text
 from generalad.bench.interleaved import Recording
 from generalad.bench.report import STAGES, Comparison, Verdict
-from generalad.bench.worker_process import Block, Subject
-from generalad.statistics import Estimate, clustered_quantile, median_ratio
+from generalad.bench.worker_process import Subject
+from generalad.statistics import Estimate, clustered_quantile, nested_ratio
 
 NARROW = 0.25  # half of the ratio's interval that is narrow enough, as a share of the limit
 NARROW_MEDIAN = 0.02  # the same of the median where nothing is compared, relative
 NARROW_P95 = 0.05  # the same of p95, where it has a limit
-LOOK_EVERY = 10  # pairs, because a look costs some milliseconds
-MIN_PAIRS = 60  # more than one round where starting is quick: two sets of processes are compared
-
-
-Floats = NDArray[np.float64]
+LOOKS = (10, 13, 17, 22, 29, 38, 50, 65, 85, 110, 145, 190, 250, 330, 430, 560, 730, 950)
+"""Openings after which it is asked whether the interval is narrow. Few, because each look is a
+chance to end on an interval that is narrow by luck."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,20 @@ class Compared:
 
 def compare(new: Recording, old: Recording, *, limit: float = LIMIT) -> Compared:
     """Judge the new side against the old one."""
-    own, by_clock = (ratio(new.blocks, old.blocks, "total", waiting=w) for w in (False, True))
+    own, by_clock = (ratio(new, old, "total", waiting=w) for w in (False, True))
     waiting = (own.low or 0.0) > (by_clock.high or math.inf)
     waiting |= (by_clock.low or 0.0) > (own.high or math.inf)
     found = {
-        stage: ratio(new.blocks, old.blocks, stage, waiting=waiting)
+        stage: ratio(new, old, stage, waiting=waiting)
         for stage in STAGES
         if stage in new.blocks[0].times and stage in old.blocks[0].times
     }
-    pairs = len(new.blocks)
+    pairs, openings = len(new.blocks), len(new.openings)
     text = verdict_text(
         found["total"],
         limit,
         sides=_names(new.subject, old.subject),
-        basis=f"{pairs} pairs",
+        basis=f"{pairs} pairs in {openings} openings",
         given="in the time given",
         cause=_cause(old, found),
     )
@@ -69,27 +67,26 @@ def compare(new: Recording, old: Recording, *, limit: float = LIMIT) -> Compared
     return Compared(tuple(comparisons), text, waiting)
 
 
-def ratio(
-    new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
-) -> Estimate:
+def ratio(new: Recording, old: Recording, stage: str, *, waiting: bool = False) -> Estimate:
     """New over old of one stage, over pairs of blocks that ran side by side."""
-    return median_ratio(log_ratios(new, old, stage, waiting=waiting))
+    return nested_ratio(log_ratios(new, old, stage, waiting=waiting))
 
 
 def log_ratios(
-    new: Sequence[Block], old: Sequence[Block], stage: str, *, waiting: bool = False
-) -> Floats:
-    """Of each pair, the logarithm of the ratio of the two blocks' medians."""
-    sides = ([block.median(stage, waiting=waiting) for block in side] for side in (new, old))
-    of_new, of_old = (np.log(np.maximum(medians, 1e-6)) for medians in sides)
-    return np.asarray(of_new - of_old)
+    new: Recording, old: Recording, stage: str, *, waiting: bool = False
+) -> list[list[float]]:
+    """By opening, of each pair the logarithm of the ratio of the two blocks' medians."""
+    sides = (side.medians(stage, waiting=waiting) for side in (new, old))
+    return [
+        [math.log(max(a, 1e-6) / max(b, 1e-6)) for a, b in zip(*pairs, strict=True)]
+        for pairs in zip(*sides, strict=True)
+    ]
 
 
 def _cause(old: Recording, found: dict[str, Estimate]) -> str:
     """The stage that makes most of the difference."""
-    medians = old.own_medians()
     gains = {
-        stage: (value.value - 1) * float(np.median(medians[stage]))
+        stage: (value.value - 1) * float(np.median(np.concatenate(old.medians(stage))))
         for stage, value in found.items()
     }
     total = gains.pop("total")
@@ -119,16 +116,16 @@ def narrow(ratio: Estimate, limit: float) -> bool:
 
 
 def narrow_enough(new: Recording, old: Recording, limit: float) -> bool:
-    """Whether more pairs are not needed, by the width of the total's interval alone."""
-    return _time_to_look(new) and narrow(ratio(new.blocks, old.blocks, "total"), limit)
+    """Whether no more openings are needed, by the width of the total's interval alone."""
+    return len(new.openings) in LOOKS and narrow(ratio(new, old, "total"), limit)
 
 
-def precise_enough(limits: Limits, soak_for: float | None) -> Callable[[Sequence[Recording]], bool]:
-    """The question that a bench asks after each pair; a soak runs to its end."""
+def precise_enough(limits: Limits) -> Callable[[Sequence[Recording]], bool]:
+    """The question that a bench asks after each opening."""
 
     def enough(recordings: Sequence[Recording]) -> bool:
         new = recordings[0]
-        if soak_for is not None or not _time_to_look(new):
+        if len(new.openings) not in LOOKS:
             return False
         if limits.p95 is not None and not _narrow_quantile(new, 0.95, NARROW_P95):
             return False
@@ -139,10 +136,13 @@ def precise_enough(limits: Limits, soak_for: float | None) -> Callable[[Sequence
     return enough
 
 
-def _time_to_look(recording: Recording) -> bool:
-    return len(recording.blocks) >= MIN_PAIRS and len(recording.blocks) % LOOK_EVERY == 0
-
-
 def _narrow_quantile(recording: Recording, q: float, width: float) -> bool:
-    found = clustered_quantile([block.times["total"] for block in recording.blocks], q)
+    found = clustered_quantile(runs(recording, "total"), q)
     return found is not None and found.half_width <= width
+
+
+def runs(recording: Recording, stage: str) -> list[list[float]]:
+    """All times of a stage, by opening; by block where there is one opening only."""
+    blocks = [opening.blocks for opening in recording.openings]
+    groups = blocks if len(blocks) > 1 else [[block] for block in recording.blocks]
+    return [[time for block in group for time in block.times[stage]] for group in groups]

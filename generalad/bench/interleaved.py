@@ -1,7 +1,7 @@
 """Interleaved measurement: in each turn every side runs a block, in random order, one at a time.
 
-Whatever the machine does meanwhile, it does to all sides. After a round of turns the processes are
-replaced, because two of the same program can differ a little for as long as they live.
+Whatever the machine does meanwhile, it does to all sides. After some turns the sides are opened
+anew: how fast a process runs is drawn when its memory is, and stays as long as it lives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from generalad.bench.machine import Sensors, read_sensors
@@ -20,8 +20,8 @@ from generalad.bench.worker_process import Block, Facts, RunOptions, Subject, Wo
 from generalad.errors import UsageError
 
 BLOCK = 50.0  # milliseconds of a block. Shorter ones cost switching, longer ones lie further apart
-ROUND_TURNS = 30  # turns with the same processes, or more where starting takes long
-STARTING_SHARE = 0.15  # of a round's time that starting the processes may take
+LEAST_TURNS = 4  # of an opening
+FEWEST_OPENINGS = 12  # that a budget has room for, if opening takes less than half of it
 WARM_UP = 3.0  # longest warm-up of a side, in seconds
 STEADY = 0.03  # a side is warm when its fastest run gains less than this on the block before
 
@@ -29,21 +29,35 @@ Clock = Callable[[], float]
 
 
 @dataclass
+class Opening:
+    """What was seen of one side between its opening and its end."""
+
+    load: float  # this and the next: milliseconds
+    cold: float
+    blocks: list[Block] = field(default_factory=list)
+
+
+@dataclass
 class Recording:
     """What was seen of one side; `moments` in seconds, of the ends of its blocks."""
 
     subject: Subject
-    facts: Facts  # of the first process
-    blocks: list[Block] = field(default_factory=list)
+    facts: Facts  # of the first opening
+    openings: list[Opening] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
-    load: list[float] = field(default_factory=list)  # this and the next: milliseconds, by process
-    cold: list[float] = field(default_factory=list)
-    sensors: Sensors | None = None  # when a process had done its work and was still there
+    sensors: Sensors | None = None  # when an opening had done its work and was still there
 
-    def own_medians(self) -> dict[str, list[float]]:
-        """By stage, the median of each block without the waiting."""
-        stages = self.blocks[0].times
-        return {stage: [block.median(stage) for block in self.blocks] for stage in stages}
+    @property
+    def blocks(self) -> list[Block]:
+        """Those of all openings."""
+        return [block for opening in self.openings for block in opening.blocks]
+
+    def medians(self, stage: str, *, waiting: bool = False) -> list[list[float]]:
+        """By opening, the median of each block, without the waiting or with it."""
+        return [
+            [block.median(stage, waiting=waiting) for block in opening.blocks]
+            for opening in self.openings
+        ]
 
 
 @dataclass(frozen=True)
@@ -51,11 +65,11 @@ class Plan:
     """How long and how. Blocks between those that are kept are not recorded, for runs of days."""
 
     budget: float  # seconds for everything, starting included
-    enough: Callable[[Sequence[Recording]], bool]  # asked after each turn; True ends the bench
+    enough: Callable[[Sequence[Recording]], bool]  # asked after each opening; True ends the bench
     between: Callable[[], None] = lambda: None  # called before each turn
     progress: Callable[[float], None] = lambda seconds: None  # told the seconds that have passed
     seed: int = 0  # of the order within turns
-    rounds: bool = True  # False keeps the first processes to the end
+    reopens: bool = True  # False keeps the first opening to the end
     spacing: float = 0.0  # seconds between blocks that are kept
 
 
@@ -70,64 +84,70 @@ def measure_interleaved(
         UsageError: the budget does not suffice for one turn, or the sides' inputs differ.
         GadError: a process died or hangs, or an artifact cannot be opened.
     """
-    run = _Interleaved(subjects, options, plan, clock)
-    while not run.round():
-        pass
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(WorkerProcess(one)) for one in subjects]
+        run = _Interleaved(workers, options, plan, clock)
+        while not run.opening():
+            pass
     return run.recordings
 
 
 class _Interleaved:
     def __init__(
-        self, subjects: Sequence[Subject], options: RunOptions, plan: Plan, clock: Clock
+        self, workers: Sequence[WorkerProcess], options: RunOptions, plan: Plan, clock: Clock
     ) -> None:
-        self._subjects, self._options, self._plan, self._clock = subjects, options, plan, clock
+        self._workers, self._options, self._plan, self._clock = workers, options, plan, clock
         self._random = random.Random(plan.seed)
         self._began, self._kept = clock(), -math.inf
-        self._runs = self._rounds = 0
+        self._runs = 0
         self.recordings: list[Recording] = []
 
-    def round(self) -> bool:
-        """Turns with one set of processes; returns whether it was the last."""
-        began = self._clock()
-        with contextlib.ExitStack() as stack:
-            workers = self._open(stack)
-            medians = [warm_up(worker, clock=self._clock) for worker in workers]
+    def opening(self) -> bool:
+        """Turns with one opening of each side; returns whether it was the last."""
+        began, plan = self._clock(), self._plan
+        with self._opened():
+            medians = [warm_up(worker, clock=self._clock) for worker in self._workers]
             self._runs = self._runs or max(1, round(BLOCK / max(medians)))
-            started, turns, over, old = self._clock(), 0, False, False
-            while not over and not (old and self._plan.rounds):
-                self._turn(workers)
+            started, turns, over, done = self._clock(), 0, False, False
+            while not over and not (done and plan.reopens):
+                self._turn()
                 turns += 1
-                seconds = self._clock() - self._began
-                self._plan.progress(min(seconds, self._plan.budget))
-                over = seconds >= self._plan.budget or self._plan.enough(self.recordings)
-                most = STARTING_SHARE * (self._clock() - started)
-                old = turns >= ROUND_TURNS and started - began < most
-            for recording, worker in zip(self.recordings, workers, strict=True):
-                recording.sensors = read_sensors(worker.pid, gpu=worker.facts.on_gpu)
-        return over
+                now = self._clock()
+                plan.progress(min(now - self._began, plan.budget))
+                over = now - self._began >= plan.budget
+                # As long as opening took, which is near the best whatever varies how much.
+                most = min(started - began, plan.budget / FEWEST_OPENINGS - (started - began))
+                done = turns >= LEAST_TURNS and now - started >= most
+            for recording, worker in zip(self.recordings, self._workers, strict=True):
+                recording.sensors = read_sensors(worker.facts.pid, gpu=worker.facts.on_gpu)
+        return over or plan.enough(self.recordings)
 
-    def _open(self, stack: contextlib.ExitStack) -> list[WorkerProcess]:
-        # The process that is opened first is 0.25 % slower, so the sides alternate in that too.
-        step = -1 if self._rounds % 2 else 1
-        workers = [
-            stack.enter_context(WorkerProcess(s, self._options)) for s in self._subjects[::step]
-        ][::step]
-        if len({worker.facts.timed for worker in workers}) > 1:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Open the sides, and in the end close them."""
+        # What is opened first is slower by a little, so the order is drawn too.
+        for worker in self._random.sample(self._workers, len(self._workers)):
+            worker.open(self._options)
+        if len({worker.facts.timed for worker in self._workers}) > 1:
             # One side is not told apart, as it runs on a CPU. Then none is: its whole run is called
             # infer, and is not to be compared with the network alone.
-            stack.close()
             self._options = dataclasses.replace(self._options, timed=False)
-            return self._open(stack)
-        self._rounds += 1
+            self._close()
+            for worker in self._workers:
+                worker.open(self._options)
         if not self.recordings:
-            _check_inputs(workers)
-            self.recordings = [Recording(worker.subject, worker.facts) for worker in workers]
-        for recording, worker in zip(self.recordings, workers, strict=True):
-            recording.load.append(worker.facts.load)
-            recording.cold.append(worker.facts.cold)
-        return workers
+            _check_inputs(self._workers)
+            self.recordings = [Recording(worker.subject, worker.facts) for worker in self._workers]
+        for recording, worker in zip(self.recordings, self._workers, strict=True):
+            recording.openings.append(Opening(worker.facts.load, worker.facts.cold))
+        yield
+        self._close()
 
-    def _turn(self, workers: Sequence[WorkerProcess]) -> None:
+    def _close(self) -> None:
+        for worker in self._workers:
+            worker.close_artifact()
+
+    def _turn(self) -> None:
         passed = self._clock() - self._began
         if passed > self._plan.budget and not self.recordings[0].blocks:
             raise UsageError(
@@ -136,13 +156,13 @@ class _Interleaved:
                 remedy="give more, such as --budget 60s",
             )
         while self._clock() - self._kept < self._plan.spacing:
-            for worker in workers:
+            for worker in self._workers:
                 worker.run(self._runs)
         self._kept = self._clock()
         self._plan.between()
-        for index in self._random.sample(range(len(workers)), len(workers)):
+        for index in self._random.sample(range(len(self._workers)), len(self._workers)):
             recording = self.recordings[index]
-            recording.blocks.append(workers[index].run(self._runs))
+            recording.openings[-1].blocks.append(self._workers[index].run(self._runs))
             recording.moments.append(self._clock() - self._began)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import math
 import signal
 import statistics
@@ -110,11 +111,11 @@ def bench(
     whole = math.ceil(settings["budget"])
     plan = Plan(
         budget=settings["budget"],
-        enough=precise_enough(limits, soak_for),
+        enough=precise_enough(limits),
         between=between,
         progress=lambda seconds: progress("measuring", int(seconds), whole),
         seed=seed,
-        rounds=soak_for is None,
+        reopens=soak_for is None,
         spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,
     )
     with contextlib.ExitStack() as stack:
@@ -135,7 +136,7 @@ def bench(
     if len(recordings) == 2:
         report = _compared(report, recordings)
     if references:
-        relative = baselines.relative_times(recordings[0].own_medians(), references)
+        relative = baselines.relative_times(recordings[0], references)
         report = _with_baseline(report, relative, stored, save_baseline)
     if soak_for is not None:
         report = replace(report, soak=summary.soak_of(recordings[0]))
@@ -245,7 +246,7 @@ def _with_roofline(report: BenchReport, recording: Recording, artifact: Path) ->
     """With what the machine could do at best; compared with times without the waiting."""
     found, words = roofline_of(
         artifact,
-        statistics.median(recording.own_medians()["infer"]),
+        statistics.median(itertools.chain(*recording.medians("infer"))),
         report.settings["threads"],
         batch=report.settings["batch"],
         device="cpu" if report.machine.gpu is None else "cuda",

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from generalad.bench.comparison import runs
 from generalad.bench.interleaved import Recording, warm_up
 from generalad.bench.machine import Sensors, energy_between, read_sensors
 from generalad.bench.report import STAGES, Side, Soak, Throughput, Times
@@ -67,9 +69,7 @@ def side_of(recording: Recording, saturated: Saturated | None = None) -> Side:
         backend=facts.backend,
         revision=subject.revision,
         stages={
-            stage: times_of([block.times[stage] for block in blocks])
-            for stage in STAGES
-            if stage in blocks[0].times
+            stage: times_of(runs(recording, stage)) for stage in STAGES if stage in blocks[0].times
         },
         throughput=rates.rates,
         gpu_memory=sensors.gpu_memory,
@@ -78,18 +78,18 @@ def side_of(recording: Recording, saturated: Saturated | None = None) -> Side:
         missing=tuple(
             line for line in sensors.missing if not (is_left_out and line.startswith("energy"))
         ),
-        load=median_estimate(recording.load),
-        cold=median_estimate(recording.cold),
+        load=median_estimate([opening.load for opening in recording.openings]),
+        cold=median_estimate([opening.cold for opening in recording.openings]),
         peak_rss=max(block.peak_rss or 0.0 for block in blocks),
         waiting=waiting(blocks),
     )
 
 
-def times_of(blocks: Sequence[Sequence[float]]) -> Times:
-    """Median and upper quantiles of all runs of some blocks."""
-    median = clustered_quantile(blocks, 0.5) or Estimate(float(np.median(np.concatenate(blocks))))
-    upper = (clustered_quantile(blocks, q) for q in (0.90, 0.95, 0.99))
-    return Times(sum(map(len, blocks)), median, *upper)
+def times_of(runs: Sequence[Sequence[float]]) -> Times:
+    """Median and upper quantiles of all runs of some openings."""
+    median = clustered_quantile(runs, 0.5) or Estimate(float(np.median(np.concatenate(runs))))
+    upper = (clustered_quantile(runs, q) for q in (0.90, 0.95, 0.99))
+    return Times(sum(map(len, runs)), median, *upper)
 
 
 def saturate(
@@ -150,11 +150,11 @@ def ticks(path: Path = Path("/proc/stat")) -> Ticks | None:
 
 def noise(recordings: Sequence[Recording]) -> float | None:
     """The largest over the sides; None where there are too few blocks."""
-    found = [neighbours_differ(recording.own_medians()["total"]) for recording in recordings]
+    found = [neighbours_differ(np.concatenate(r.medians("total"))) for r in recordings]
     return max((value for value in found if value is not None), default=None)
 
 
-def neighbours_differ(values: Sequence[float]) -> float | None:
+def neighbours_differ(values: Sequence[float] | NDArray[np.float64]) -> float | None:
     """Median relative difference of values that follow each other; None of fewer than two."""
     array = np.asarray(values, float)
     if len(array) < 2:

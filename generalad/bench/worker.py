@@ -8,6 +8,10 @@ one JSON object a line; stderr is for what libraries print.
      "threads": ..., "device": ..., "timed": true}          -> fields of `worker_process.Facts`
     {"do": "run", "runs": 12}                               -> fields of `worker_process.Block`
     {"do": "throughput", "sessions": 2, "seconds": 0.2}     -> images a second
+    {"do": "close"}                                         -> nothing
+
+Each opening has a process of its own, a fork of one that has imported the libraries: how fast a
+network runs depends on where its memory lies, and that is drawn anew with each process only.
 """
 
 # ruff: noqa: E402 - the path is set before anything else is imported
@@ -20,7 +24,9 @@ import sys
 # The folder of this file holds modules of generalad.bench, which must not hide others of that name.
 sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
 
+import contextlib
 import functools
+import importlib
 import itertools
 import json
 import time
@@ -29,6 +35,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+FORKS = sys.platform == "linux"
+"""Libraries of other systems may not be used in a fork; there an opening is a new process."""
 
 Answer = dict[str, Any]
 ByStage = dict[str, float]
@@ -69,6 +78,7 @@ class Worker:
             "cold": self._pipelines[0].run()[0]["total"],
             "timed": bool(getattr(session, "stages", {})),
             "package": str(Path(generalad.__file__).resolve().parent),
+            "pid": os.getpid(),
         }
 
     def _run(self, order: Answer) -> Answer:
@@ -253,18 +263,36 @@ def failure(error: Exception) -> Answer:
     }
 
 
+def import_libraries(artifact: str) -> None:
+    """What an opening would import first; what cannot be imported is said when it is opened."""
+    library = {".onnx": "onnxruntime", ".xml": "openvino"}.get(Path(artifact).suffix.lower())
+    for name in (library, "generalad.preprocess", "generalad.runtime"):
+        with contextlib.suppress(Exception):
+            importlib.import_module(name or "numpy")
+
+
 def main() -> None:
     """Answer until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries that print must not get between the answers
+    if len(sys.argv) > 1:
+        import_libraries(sys.argv[1])
     worker = Worker()
     for line in sys.stdin:
         try:
-            found = worker.answer(json.loads(line))
+            order = json.loads(line)
+            if order["do"] == "open" and FORKS and (child := os.fork()):
+                _, status = os.waitpid(child, 0)  # it answers until it is told to close
+                if status:
+                    os._exit(os.waitstatus_to_exitcode(status) % 256)
+                continue
+            found = {} if order["do"] == "close" else worker.answer(order)
         except Exception as error:
             found = failure(error)
         answers.write(json.dumps(found) + "\n")
         answers.flush()
+        if not found:
+            break
     os._exit(0)  # the libraries' own shutdown can take long, and nothing is left to be saved
 
 

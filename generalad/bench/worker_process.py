@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from generalad.bench.worker import FORKS
 from generalad.errors import GadError, MissingExtraError, UsageError
 from generalad.records import convert
 from generalad.runtime import malloc
@@ -69,6 +71,7 @@ class Facts:
     cold: float
     timed: bool = False  # runs are told apart, which needs a GPU
     package: str = ""  # the folder that was imported
+    pid: int = 0  # of the process that has it open
 
     @property
     def on_gpu(self) -> bool:
@@ -108,30 +111,44 @@ def may_use_gpu(subject: Subject, options: RunOptions) -> bool:
 
 
 class WorkerProcess(Closing):
-    """A process that has one artifact open and waits between commands; a context manager."""
+    """A process that opens an artifact and waits between commands; a context manager."""
+
+    facts: Facts  # of what is open
 
     def __init__(
-        self, subject: Subject, options: RunOptions, *, patience: float = PATIENCE
+        self,
+        subject: Subject,
+        options: RunOptions | None = None,
+        *,
+        patience: float = PATIENCE,
     ) -> None:
-        """Start the process and open the artifact; a first image has run afterwards.
+        """Start the process, which then imports libraries; with options the artifact is opened."""
+        self.subject, self.batch, self._patience = subject, 1, patience
+        self._start()
+        if options is not None:
+            self.open(options)
 
-        Raises:
-            UsageError: the checkout is too old.
-            GadError: the artifact cannot be opened, or the process died or hangs.
-        """
-        self.subject, self.batch, self._patience = subject, options.batch, patience
+    def _start(self) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - until close
-        paths = [str(subject.root), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(self.subject.root), *filter(None, [os.environ.get("PYTHONPATH")])]
         # Ctrl-C is for the bench, which then ends its workers.
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM)],
+            [sys.executable, str(PROGRAM), str(self.subject.artifact)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**MALLOC, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,
         )
-        self.pid = self._process.pid
+
+    def open(self, options: RunOptions) -> None:
+        """Open the artifact with memory of its own; a first image has run afterwards.
+
+        Raises:
+            UsageError: the checkout is too old.
+            GadError: the artifact cannot be opened, or the process died or hangs.
+        """
+        subject, self.batch = self.subject, options.batch
         asked = {**dataclasses.asdict(options), "videos": sorted(VIDEO_SUFFIXES)}
         try:
             found = self._ask(do="open", artifact=str(subject.artifact), **asked)
@@ -145,6 +162,13 @@ class WorkerProcess(Closing):
             self.close()
             raise
 
+    def close_artifact(self) -> None:
+        """Give up what is open, with all its memory."""
+        self._ask(do="close")
+        if not FORKS:
+            self.close()
+            self._start()
+
     def run(self, runs: int) -> Block:
         """Run so many batches."""
         return Block(**self._ask(do="run", runs=runs))
@@ -157,8 +181,15 @@ class WorkerProcess(Closing):
     def close(self) -> None:
         """End the process, whatever it does."""
         with contextlib.suppress(OSError), self._process:
-            self._process.kill()
+            self._kill()
         self._errors.close()
+
+    def _kill(self) -> None:
+        """With the fork that may be at work."""
+        if FORKS:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     def _ask(self, **order: Any) -> dict[str, Any]:
         hangs, process = threading.Event(), self._process
@@ -166,7 +197,7 @@ class WorkerProcess(Closing):
 
         def give_up() -> None:
             hangs.set()
-            process.kill()
+            self._kill()
 
         timer = threading.Timer(self._patience, give_up)
         timer.start()

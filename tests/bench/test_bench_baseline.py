@@ -27,14 +27,17 @@ from generalad.bench.baseline import (
     save_baseline,
 )
 from generalad.bench.gates import slowdown_gate
+from generalad.bench.interleaved import Opening, Recording
 from generalad.bench.machine import describe_machine
 from generalad.bench.report import BenchReport, Machine, Side, Times
+from generalad.bench.worker_process import Block, Facts, Subject
 from generalad.errors import ArtifactError, GadError
 from generalad.parallel import usable_cores
 from generalad.statistics import Estimate
 
 KERNELS = {"matmul": 2.0, "copy": 1.5, "convolution": 1.5}
 STAGES = ("infer", "total")
+TURNS = 5
 
 
 def run(
@@ -43,12 +46,12 @@ def run(
     speed: float = 1.0,
     kernels: dict[str, float] | None = None,
     spread: float = 0.05,
-    turns: int = 60,
+    openings: int = 12,
     seed: int = 0,
     **changes: Any,
 ) -> tuple[BenchReport, dict[str, Estimate]]:
     """A bench on a machine `speed` times as fast, whose every turn strays by `spread`."""
-    random = np.random.default_rng(seed)
+    random, turns = np.random.default_rng(seed), openings * TURNS
     state = np.exp(random.normal(0, 0.3, turns)) / speed  # which both feel alike
     references = [
         {name: value * factor for name, value in (kernels or KERNELS).items()} for factor in state
@@ -78,7 +81,16 @@ def run(
         new=side,
         seconds=1.0,
     )
-    return changed(report, **changes), relative_times(stages, references)
+    return changed(report, **changes), relative_times(recorded(stages), references)
+
+
+def recorded(stages: dict[str, list[float]]) -> Recording:
+    """Turns of the same length, some in each opening."""
+    turns = [dict(zip(stages, times, strict=True)) for times in zip(*stages.values(), strict=True)]
+    blocks = [Block({stage: [time] for stage, time in turn.items()}) for turn in turns]
+    openings = [Opening(1.0, 1.0, blocks[i : i + TURNS]) for i in range(0, len(blocks), TURNS)]
+    facts = Facts("onnxruntime 1.32.0, CPU", "fp32", (256, 256), None, 1.0, 1.0)
+    return Recording(Subject("model.onnx", Path("model.onnx")), facts, openings)
 
 
 def changed(report: BenchReport, **changes: Any) -> BenchReport:
@@ -195,17 +207,17 @@ def test_several_threads_need_a_quiet_machine(unrest: dict[str, Any]) -> None:
 
 def test_too_short_runs() -> None:
     with pytest.raises(GadError, match="too short"):
-        make_baseline(*run(turns=3))
-    found = compare_with_baseline(*run(turns=3, spread=1e-9), make_baseline(*run()), 0.05)
+        make_baseline(*run(openings=3))
+    found = compare_with_baseline(*run(openings=3, spread=1e-9), make_baseline(*run()), 0.05)
     assert found.verdict == "cannot tell"
-    with pytest.raises(ValueError, match="2 turns of infer, 1 of the kernels"):
-        relative_times({"infer": [1.0, 2.0]}, [KERNELS])
+    with pytest.raises(ValueError, match="2 turns, 1 of the kernels"):
+        relative_times(recorded({"infer": [1.0, 2.0]}), [KERNELS])
 
 
 def test_relative_times_are_turn_by_turn() -> None:
     unit = sum(KERNELS.values())
     references = [{name: value * f for name, value in KERNELS.items()} for f in (1, 2, 4)]
-    found = relative_times({"infer": [unit * 3, unit * 6, unit * 12]}, references)
+    found = relative_times(recorded({"infer": [unit * 3, unit * 6, unit * 12]}), references)
     assert found["infer"].value == pytest.approx(3.0)
     assert reference_times(references)["matmul"].value == 4.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import re
 import signal
@@ -19,12 +20,24 @@ from conftest import MakeArtifact, MakeImage, WriteImage
 from import_helpers import BLOCKED, import_all
 from tiny_artifacts import planted_artifact
 
-from generalad.bench import measure
+from generalad.bench import comparison, interleaved, measure
 from generalad.bench.machine import Sensors, describe_machine
 from generalad.bench.worker_process import OWN_ROOT
 
 Capture = pytest.CaptureFixture[str]
-QUICK = ("--budget", "3s", "--threads", "1")
+QUICK = ("--budget", "60s", "--threads", "1")
+
+
+@pytest.fixture(autouse=True)
+def few_openings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bench ends after the fewest openings that have an interval, however wide it is."""
+    monkeypatch.setattr(interleaved, "BLOCK", 10.0)
+    monkeypatch.setattr(interleaved, "WARM_UP", 0.1)
+    monkeypatch.setattr(interleaved, "LEAST_TURNS", 3)
+    monkeypatch.setattr(interleaved, "FEWEST_OPENINGS", 10_000)
+    monkeypatch.setattr(comparison, "LOOKS", (6,))
+    for name in ("NARROW", "NARROW_MEDIAN", "NARROW_P95"):
+        monkeypatch.setattr(comparison, name, math.inf)
 
 
 @pytest.fixture
@@ -97,7 +110,7 @@ def test_an_artifact_with_another_input_is_2(
 
 
 def test_limits_on_p95_and_memory(capsys: Capture, artifact: Path, source: Path) -> None:
-    words = ("bench", artifact, "--source", source, *QUICK)
+    words = ("bench", artifact, "--source", source, "--budget", "4s", "--threads", "1")
     code, out, err = gad(capsys, *words, "--max-p95", "100000", "--max-memory", "1")
     assert code == 3
     assert [gate["passed"] for gate in report(out)["gates"]] == [True, False]

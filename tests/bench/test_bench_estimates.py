@@ -15,7 +15,9 @@ from generalad.statistics import (
     Estimate,
     bootstrap,
     clustered_quantile,
+    nested_ratio,
     order_statistic_ranks,
+    signed_rank_estimate,
     slope,
 )
 
@@ -131,3 +133,29 @@ def test_a_slope_is_found_under_outliers(true: float) -> None:
 
 def test_a_slope_of_few_points_has_no_interval() -> None:
     assert slope([0.0, 1.0, 2.0], [0.0, 2.0, 4.0]) == Estimate(2.0)
+
+
+@pytest.mark.parametrize(("count", "cut"), [(5, 0), (6, 1), (7, 3), (8, 4), (10, 9), (20, 53)])
+def test_the_signed_rank_interval_is_that_of_the_tables(count: int, cut: int) -> None:
+    """Critical values of Wilcoxon's test at 5 %, two-sided: 0 at 6, 2 at 7, 3 at 8, 52 at 20."""
+    values = [float(2**i) for i in range(count)]
+    found = signed_rank_estimate(values)
+    means = sorted((a + b) / 2 for i, a in enumerate(values) for b in values[i:])
+    assert found.value == np.median(means)
+    ends = (means[cut - 1], means[-cut]) if cut else (None, None)
+    assert (found.low, found.high) == ends
+
+
+def test_a_group_counts_once_however_large() -> None:
+    groups = [[math.log(1 + i / 100)] * (1000 if i == 9 else 1) for i in range(10)]
+    assert nested_ratio(groups).value == pytest.approx(1.045, abs=0.001)
+
+
+@pytest.mark.parametrize("wild", [False, True])
+def test_signed_rank_intervals_cover(wild: bool) -> None:
+    random = np.random.default_rng(0)
+    shape = (400, 10)
+    draws = random.standard_cauchy(shape) if wild else random.normal(size=shape)
+    found = [signed_rank_estimate(row) for row in draws]
+    held = sum(one.low <= 0 <= one.high for one in found)  # type: ignore[operator]
+    assert held >= 0.92 * 400

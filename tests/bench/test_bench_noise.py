@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from generalad.bench.comparison import compare
-from generalad.bench.interleaved import Recording
+from generalad.bench.interleaved import Opening, Recording
 from generalad.bench.summary import Ticks, noise, notes, ticks, waiting
 from generalad.bench.worker_process import Block, Facts, Subject
 
@@ -16,13 +16,14 @@ FACTS = Facts("onnxruntime 1, CPU", "fp32", (64, 64), None, 1.0, 1.0)
 
 
 def side(*, noise: float = 0.01, wait: float | None = 0.0, seed: int = 0) -> Recording:
-    """A hundred blocks of about 10 ms a run; `wait` is the share of it without a core."""
+    """Ten openings of ten blocks of about 10 ms a run; `wait` is the share of it without a core."""
     random = np.random.default_rng(seed)
-    found = Recording(Subject("model.onnx", Path("model.onnx")), FACTS)
-    for value in 10 * np.exp(random.normal(0, noise, 100)):
+    subject = Subject("model.onnx", Path("model.onnx"))
+    found = Recording(subject, FACTS, [Opening(1.0, 1.0) for _ in range(10)])
+    for turn, value in enumerate(10 * np.exp(random.normal(0, noise, 100))):
         times = {stage: [float(value)] * 4 for stage in ("infer", "total")}
         waits = None if wait is None else {s: [wait * t for t in ts] for s, ts in times.items()}
-        found.blocks.append(Block(times, waits))
+        found.openings[turn // 10].blocks.append(Block(times, waits))
     return found
 
 

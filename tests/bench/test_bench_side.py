@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from generalad.bench import summary
-from generalad.bench.interleaved import Recording
+from generalad.bench.interleaved import Opening, Recording
 from generalad.bench.machine import Counter, Sensors
 from generalad.bench.summary import Saturated, saturate, side_of
 from generalad.bench.worker_process import Block, Facts, RunOptions, Subject
@@ -23,7 +23,8 @@ def recording(tmp_path: Path) -> Recording:
     times = {"upload": [0.1, 0.3], "infer": [2.0, 2.0], "download": [0.2, 0.2], "total": [3, 3.2]}
     seen = Sensors(0.0, gpu_memory=250.0, temperature=61.0, missing=MISSING)
     subject = Subject("model.engine", artifact)
-    return Recording(subject, facts, [Block(times, peak_rss=90.0)], [0.0], [1.0], [1.0], seen)
+    opening = Opening(1.0, 1.0, [Block(times, peak_rss=90.0)])
+    return Recording(subject, facts, [opening], [0.0], seen)
 
 
 def test_a_side_that_took_turns_has_memory_and_temperature(recording: Recording) -> None:

@@ -145,15 +145,40 @@ def test_its_heap_is_steady_unless_the_user_says_otherwise(
     monkeypatch.delenv(kept, raising=False)
     monkeypatch.setenv(own, "123456")
     with WorkerProcess(subject, options) as side:
-        entries = Path(f"/proc/{side.pid}/environ").read_bytes().decode().split("\0")
+        entries = Path(f"/proc/{side.facts.pid}/environ").read_bytes().decode().split("\0")
     assert f"{kept}={worker_process.MALLOC[kept]}" in entries and f"{own}=123456" in entries
 
 
 def test_a_worker_that_is_killed_between_commands(subject: Subject, options: RunOptions) -> None:
     with WorkerProcess(subject, options) as side:
-        os.kill(side.pid, 9)
+        os.kill(side.facts.pid, 9)
         with pytest.raises(GadError, match="process died"):
             side.run(1)
+
+
+def test_each_opening_has_memory_of_its_own(subject: Subject, options: RunOptions) -> None:
+    with WorkerProcess(subject) as side:
+        pids = []
+        for batch in (1, 2):
+            side.open(RunOptions(options.images, batch=batch))
+            pids.append(side.facts.pid)
+            assert len(side.run(3).times["total"]) == 3
+            side.close_artifact()
+    assert pids[0] != pids[1]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_nothing_is_left_of_a_side_that_is_closed_at_work(
+    subject: Subject, options: RunOptions
+) -> None:
+    with WorkerProcess(subject, options) as side:
+        pid = side.facts.pid
+    deadline = time.monotonic() + 20  # who adopts it takes a moment to see its end
+    while Path(f"/proc/{pid}/cmdline").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}/cmdline").exists()
 
 
 def test_a_worker_that_hangs(
