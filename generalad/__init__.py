@@ -9,7 +9,8 @@
     found.is_anomalous, found.score, found.anomaly_map
 
 `train`, `import_checkpoint`, `export`, `evaluate`, `reproduce`, `figure`, `infer`, `calibrate`,
-`selftest` and `bench` are the commands of `gad`, with their defaults. See docs/python.md.
+`selftest` and `bench` are the commands of `gad`, with their defaults; `verify_precision` is an
+option of `gad selftest`. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from generalad.runtime import infer
     from generalad.runtime.selftest import selftest
     from generalad.spec import Spec
-    from generalad.verbs import calibrate, export, import_checkpoint, train
+    from generalad.verbs import calibrate, export, import_checkpoint, train, verify_precision
 
 _HOMES = {
     "Config": "config",
@@ -65,6 +66,7 @@ _HOMES = {
     "resize": "preprocess",
     "selftest": "runtime.selftest",
     "train": "verbs",
+    "verify_precision": "verbs",
 }
 
 _CALLABLE_MODULES = ("bench", "export", "overlay")
@@ -94,6 +96,7 @@ __all__ = [
     "resize",
     "selftest",
     "train",
+    "verify_precision",
 ]
 
 

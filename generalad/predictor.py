@@ -100,6 +100,7 @@ class Predictor(Closing):
     Attributes:
         spec: the record of the model: input size, thresholds, class name, provenance.
         backend: library, version and device that run it.
+        precision: in which what is not quantised is computed: "fp32", "bf16" or "fp16".
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Predictor(Closing):
         """Take over an open session, which is closed here."""
         self.spec: Spec = session.spec
         self.backend: str = session.backend
+        self.precision: str = session.precision
         self._threshold = threshold
         self._level = Rule(threshold).level(self.spec)
         self._name = name

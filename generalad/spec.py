@@ -14,6 +14,7 @@ from typing import Any
 
 from generalad import records
 from generalad.errors import ArtifactError
+from generalad.half_precision import VerifiedPrecision
 
 FORMAT_VERSION = 1
 """Raised by one when an older reader would misunderstand a newer file."""
@@ -242,7 +243,9 @@ class Spec:
     `image_size` is (height, width) of the network's input, `map_size` that of its maps. `precision`
     is the precision of this very file. `parity` holds the comparison with the trained detector,
     `metrics` figures with the rule they were selected under, `provenance` versions and dates.
-    `reference` is None in artifacts that older versions made.
+    `reference` is None in artifacts that older versions made. `half_precisions` says what was
+    verified on processors that compute in half precision; all else holds for float32, unless a
+    session computes in one of them: then its spec has what holds there, see `computed_in`.
     """
 
     method: str
@@ -264,6 +267,7 @@ class Spec:
     provenance: dict[str, Any] = field(default_factory=dict)
     golden: tuple[GoldenSample, ...] = ()
     reference: Reference | None = None
+    half_precisions: tuple[VerifiedPrecision, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -273,6 +277,8 @@ class Spec:
             height, width = getattr(self, name)
             if height * width > MOST_PIXELS:
                 raise ValueError(f"{name} is {height} x {width}, more than {MOST_PIXELS} pixels")
+        if any(len(half.golden) != len(self.golden) for half in self.half_precisions):
+            raise ValueError("half_precisions must have a score for each golden sample")
 
     def is_anomalous(self, score: float) -> bool:
         """The decision on one raw image score."""
@@ -281,6 +287,30 @@ class Spec:
     def normalised(self, score: float) -> float:
         """A raw image score on the scale 0...1 whose middle is the threshold."""
         return self.normalisation(score, self.thresholds.image)
+
+    def computed_in(self, half: VerifiedPrecision) -> Spec:
+        """What holds where a session computes in half precision; see also `stored_as`."""
+        golden = [
+            dataclasses.replace(sample, score=score, map_peak=peak)
+            for sample, (score, peak) in zip(self.golden, half.golden, strict=True)
+        ]
+        return dataclasses.replace(
+            self._shifted(*half.shift), golden=tuple(golden), parity=half.parity
+        )
+
+    def stored_as(self, stored: Spec, half: VerifiedPrecision) -> Spec:
+        """The reverse: what to write of a spec that holds in half precision, beside `stored`."""
+        image, pixel = half.shift
+        return dataclasses.replace(
+            self._shifted(-image, -pixel), golden=stored.golden, parity=stored.parity
+        )
+
+    def _shifted(self, image: float, pixel: float) -> Spec:
+        thresholds = Thresholds(self.thresholds.image + image, self.thresholds.pixel + pixel)
+        reference = self.reference and dataclasses.replace(
+            self.reference, scores=tuple(score + image for score in self.reference.scores)
+        )
+        return dataclasses.replace(self, thresholds=thresholds, reference=reference)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain values."""

@@ -20,6 +20,7 @@ from generalad.errors import UsageError, require_extra
 if TYPE_CHECKING:
     from generalad.export.engine import EngineOptions
     from generalad.export.export import Exported
+    from generalad.half_precision import VerifiedPrecision
     from generalad.model.storage import Trained
     from generalad.progress import Log, Progress
     from generalad.runtime.recalibrate import Proposal
@@ -341,3 +342,28 @@ def calibrate(
     if out is not None:
         proposal.write(Path(out))
     return proposal
+
+
+def verify_precision(
+    artifact: StrPath, images: StrPath, *, progress: Progress | None = None
+) -> VerifiedPrecision:
+    """Verify an artifact in the half precision of this processor, as `gad selftest` can.
+
+    It is compared with itself in float32, by the limits of an export. What passes is recorded in
+    the file, and taken by every session on such a processor where it was faster.
+
+    Args:
+        artifact: an OpenVINO model; on ARM also an ONNX file. Network and thresholds stay.
+        images: a folder or pattern of good images, such as the folder `calibration` of a detector.
+        progress: told how far it is.
+
+    Raises:
+        ArtifactError: no artifact, or a damaged one.
+        DataError: too few images, or one cannot be read.
+        GateError: no half precision of this processor passes; nothing was changed.
+        StorageError: the artifact cannot be written.
+        UsageError: this processor has no units for half precision, or another process is at it.
+    """
+    from generalad.export.half_precision import verify_here
+
+    return verify_here(Path(artifact), os.fspath(images), progress=progress)

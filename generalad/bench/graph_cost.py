@@ -18,7 +18,7 @@ from generalad.errors import ArtifactError, require_extra
 if TYPE_CHECKING:
     import onnx
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 _FLOAT_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 _INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv")

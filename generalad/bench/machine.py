@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from generalad.bench.report import Machine
 from generalad.parallel import usable_cores
+from generalad.processor import CPUINFO, read_processor
 
 BUSY = 10.0  # percent of its time that a GPU may work for others before its times mean little
 
@@ -30,7 +30,7 @@ INSTRUCTION_SETS = (
 
 
 def describe_machine(
-    threads: int | None = None, gpu: str | None = None, *, cpuinfo: Path = Path("/proc/cpuinfo")
+    threads: int | None = None, gpu: str | None = None, *, cpuinfo: Path = CPUINFO
 ) -> Machine:
     """What decides how fast a network runs here; `reference` and `noise` are left to the bench.
 
@@ -38,21 +38,10 @@ def describe_machine(
     the system does not list these (not Linux), it is the processor's alone. Threads are those of
     the network, one for each core it may use by default.
     """
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    # The processor's name; a board's where ARM's list has no name for the processor.
-    named = [
-        re.search(rf"^{key}\s*:\s*(\S.*)$", text, re.M)
-        for key in ("model name", "Model", "Hardware")
-    ]
-    cpu = next((" ".join(match[1].split()) for match in named if match), None)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.M)
-    present = set(flags[1].split()) if flags else set()
-    sets = [name for name in INSTRUCTION_SETS if name in present]
+    processor = read_processor(cpuinfo)
+    sets = [name for name in INSTRUCTION_SETS if name in processor.flags]
     return Machine(
-        cpu=cpu or platform.processor() or platform.machine(),
+        cpu=processor.name,
         cores=usable_cores(),
         architecture=" ".join([platform.machine(), *sets]),
         system=platform.platform(terse=True),

@@ -251,6 +251,7 @@ def _with_roofline(report: BenchReport, recording: Recording, artifact: Path) ->
         batch=report.settings["batch"],
         device="cpu" if report.machine.gpu is None else "cuda",
         precision=recording.facts.precision,
+        computed=recording.facts.computed,
         image_size=recording.facts.image_size,
     )
     if found is None:

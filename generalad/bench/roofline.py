@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from generalad.errors import ArtifactError, MissingExtraError, require_extra
 from generalad.files import sha256_of_file
 from generalad.parallel import usable_cores
 from generalad.runtime.backends.engine_record import read_record
+from generalad.runtime.backends.ov import HINTS
 
 if TYPE_CHECKING:
     import onnx
@@ -56,6 +57,7 @@ class _Kernel(NamedTuple):
     model: onnx.ModelProto
     images: NDArray[Any]
     work: float
+    hint: str = "f32"  # in what OpenVINO computes it, as artifacts run, see `OvSession`
 
 
 def roofline_of(
@@ -66,19 +68,21 @@ def roofline_of(
     batch: int = 1,
     device: Device = "cpu",
     precision: str = "fp32",
+    computed: str = "fp32",
     image_size: tuple[int, int] = (0, 0),
 ) -> tuple[Roofline | None, str]:
     """Compare the milliseconds an image of `infer` with their lower bound here.
 
     Takes some seconds, in which nothing else must be measured. An .xml or .engine is counted from
-    the ONNX file of the same network beside it; precision and size are those of its spec.
+    the ONNX file of the same network beside it; precision and size are those of its spec,
+    `computed` is the precision of what is not in eight bits, see `Session.precision`.
 
     Returns:
         The roofline and a line on what it was counted and measured with; or None and the reason.
     """
     threads = threads or usable_cores()
     try:
-        cost = _cost(artifact, batch, precision, image_size)
+        cost = _cost(artifact, batch, precision, computed, image_size)
         flops_ceiling, words = _arithmetic(cost, threads, device)
         memory = bandwidth(round(cost.bytes * batch), threads, device)
     except (ArtifactError, MissingExtraError) as error:
@@ -112,7 +116,9 @@ def _arithmetic(cost: Cost, threads: int, device: Device) -> tuple[float, str]:
     return cost.total / seconds, "; ".join(words)
 
 
-def _cost(artifact: Path, batch: int, precision: str, image_size: tuple[int, int]) -> Cost:
+def _cost(
+    artifact: Path, batch: int, precision: str, computed: str, image_size: tuple[int, int]
+) -> Cost:
     """Counted from the ONNX file; an artifact of another format says what it does in which bits."""
     suffix, source = artifact.suffix.lower(), artifact.with_suffix(".onnx")
     missing = suffix == ".xml" and not source.is_file()
@@ -126,9 +132,9 @@ def _cost(artifact: Path, batch: int, precision: str, image_size: tuple[int, int
     cost = count(source, batch=batch)
     if suffix != ".xml":
         return cost
-    # Half-size weights are computed in float32 (see `OvSession`). Which products are in eight bits
-    # is not recorded: all of them is the bound that holds in any case.
-    kind: Precision = "int8" if "int8" in precision else "fp32"
+    # Half-size weights may be computed in float32 (see `OvSession`). Which products are in eight
+    # bits is not recorded: all of them is the bound that holds in any case.
+    kind = cast("Precision", "int8" if "int8" in precision else computed)
     weights = artifact.with_suffix(".bin").stat().st_size
     return Cost({kind: cost.total}, weights / batch + 3 * math.prod(image_size))
 
@@ -227,7 +233,8 @@ def _kernel(
     model = onnx.parser.parse_model(f"{head} {graph} {{ {nodes} }}")
     for key, array in stored.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), key))
-    return _Kernel(name, model, images, 2.0 * math.prod((*result, *weights)) / result[axis])
+    work = 2.0 * math.prod((*result, *weights)) / result[axis]
+    return _Kernel(name, model, images, work, HINTS.get(precision, "f32"))
 
 
 _Start = Callable[[_Kernel, int], Run]
@@ -265,7 +272,7 @@ def _openvino(kernel: _Kernel, threads: int) -> Run:
     openvino = library()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # as artifacts run, see `OvSession`
+        "INFERENCE_PRECISION_HINT": kernel.hint,
         "INFERENCE_NUM_THREADS": threads,
     }
     core = openvino.Core()

@@ -77,6 +77,7 @@ class Worker:
             "load": load,
             "cold": self._pipelines[0].run()[0]["total"],
             "timed": bool(getattr(session, "stages", {})),
+            "computed": getattr(session, "precision", "fp32"),
             "package": str(Path(generalad.__file__).resolve().parent),
             "pid": os.getpid(),
         }

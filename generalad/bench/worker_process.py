@@ -72,6 +72,7 @@ class Facts:
     timed: bool = False  # runs are told apart, which needs a GPU
     package: str = ""  # the folder that was imported
     pid: int = 0  # of the process that has it open
+    computed: str = "fp32"  # the precision of what is not quantised
 
     @property
     def on_gpu(self) -> bool:

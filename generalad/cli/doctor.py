@@ -68,6 +68,7 @@ def examine() -> list[Finding]:
         Finding("generalad", True, f"{__version__} on {platform.system()} {machine}"),
         *(_package(name, *PACKAGES[name]) for name in PACKAGES),
         _providers(),
+        _half_precision(),
         _cuda(),
         _video(),
         _cache(),
@@ -94,6 +95,15 @@ def _providers() -> Finding:
         return Finding("run on CPU or GPU", False, str(error), "pip install 'generalad[cpu]'")
     names = [n.removesuffix("ExecutionProvider") for n in onnxruntime.get_available_providers()]
     return Finding("providers", True, f"{', '.join(names)} offered by the installed onnxruntime")
+
+
+def _half_precision() -> Finding:
+    from generalad.half_precision import units_of
+    from generalad.processor import read_processor
+
+    processor = read_processor()
+    units = [name for kind in ("bf16", "fp16") if (name := units_of(processor, kind))]
+    return Finding("half precision on CPU", bool(units), ", ".join(units) or "no units for it")
 
 
 def _cuda() -> Finding:

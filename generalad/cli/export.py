@@ -25,7 +25,7 @@ def export(
     format: Annotated[
         Literal["onnx", "openvino", "tensorrt"], Option("Kind of artifact.")
     ] = "onnx",
-    fp16: Annotated[bool, Option("Half precision, in the graph itself.")] = False,
+    fp16: Annotated[bool, Option("Half precision: in the graph, or of the processor.")] = False,
     int8: Annotated[bool, Option("Eight bits, if that is faster and as good.")] = False,
     batch: Annotated[
         str | None,
@@ -99,7 +99,12 @@ def export(
         )
     show(screen, done)
     print_json(
-        {"artifact": str(done.path), "precision": done.spec.precision, **done.spec.parity},
+        {
+            "artifact": str(done.path),
+            "precision": done.spec.precision,
+            **done.spec.parity,
+            "half_precisions": done.spec.to_dict()["half_precisions"],
+        },
         wanted=json,
     )
 
@@ -149,6 +154,14 @@ def show(screen: Console, done: Exported) -> None:
     )
     if done.speed_up is not None:
         screen.print(f"{done.speed_up:.2f} times as fast as fp32 on one image")
+    if done.half is not None:
+        taken = "" if done.half.faster else ": not surely faster, so not taken"
+        screen.print(f"{done.half.in_words()}{taken}")
+    if done.not_verified:
+        screen.print(
+            "[yellow]half precision is not verified[/yellow], it is computed in float32:"
+            f" {done.not_verified}"
+        )
     screen.print(parity_table(done.parity))
     screen.print(f"[dim]{explanation(done.parity)}[/dim]")
 

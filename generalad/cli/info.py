@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from generalad.cli.options import Argument, Json
+
+if TYPE_CHECKING:
+    from generalad.spec import Spec
 
 
 def info(
@@ -15,34 +19,38 @@ def info(
     """Show what is inside a detector or artifact: what it expects, decides, promises, came from."""
     from generalad.cli.console import console, print_json
 
-    spec = read_spec(artifact)
+    spec, computed = read_spec(artifact)
     screen = console()
-    for heading, rows in sections(spec.to_dict()).items():
+    for heading, rows in sections(spec.to_dict(), computed).items():
         screen.print(f"\n[bold]{heading}[/bold]")
         for name, value in rows.items():
             screen.print(f"  {name:<20} {value}", markup=False)
     record = spec.to_dict()
     for sample in record["golden"]:
         sample["png"] = f"{len(sample['png'])} characters"
-    print_json(record, wanted=json)
+    print_json({**record, "computed_here": computed}, wanted=json)
 
 
-def read_spec(artifact: Path) -> Any:
-    """The spec of a detector's folder or of an exported file, without loading torch."""
+def read_spec(artifact: Path) -> tuple[Spec, str]:
+    """The spec of a detector's folder or of an exported file, without loading torch.
+
+    With it in what precision this device computes it, and on what; "" for a detector.
+    """
     from generalad.files import read_json
     from generalad.spec import DETECTOR_FILE, Spec
 
     if (artifact / DETECTOR_FILE).is_file():
         record = read_json(artifact / DETECTOR_FILE)
         spec = record.get("spec") if isinstance(record, dict) else None
-        return Spec.from_dict(spec, name=str(artifact))
+        return Spec.from_dict(spec, name=str(artifact)), ""
     from generalad.runtime import open_session
+    from generalad.runtime.backends.session import stored_spec
 
     with open_session(artifact) as session:
-        return session.spec
+        return stored_spec(session), f"{session.precision} ({session.backend})"
 
 
-def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
+def sections(spec: dict[str, Any], computed: str = "") -> dict[str, dict[str, str]]:
     """What people look for, under four headings."""
     calibration, backbone, training = spec["calibration"], spec["backbone"], spec["training_set"]
     height, width = spec["image_size"]
@@ -56,6 +64,8 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
             "licence of weights": _licence(backbone),
             "mean and std": f"{_list(backbone['mean'])} and {_list(backbone['std'])}",
             "precision": spec["precision"],
+            "half precision": _halves(spec["half_precisions"]),
+            "computed here in": computed or "not exported yet",
         },
         "Input and output": {
             spec["input_name"]: f"uint8 (B, {height}, {width}, 3) RGB, resized by {spec['resize']}",
@@ -87,6 +97,12 @@ def sections(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
         },
     }
     return rows
+
+
+def _halves(records: Sequence[dict[str, Any]]) -> str:
+    from generalad.half_precision import VerifiedPrecision
+
+    return "; ".join(VerifiedPrecision(**one).in_words() for one in records) or "not verified"
 
 
 def _list(values: Any) -> str:

@@ -6,7 +6,7 @@ mostly passes the gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from generalad.errors import UsageError, require_extra
 from generalad.export.activation_ranges import activation_ranges
 from generalad.export.engine import EngineOptions
 from generalad.export.parity import LIMITS
-from generalad.export.precision import ladder, lower, too_large
+from generalad.export.precision import ladder, lower, processor_ladder, too_large
 from generalad.export.quantise import Coverage, coverages, quantise
 from generalad.export.to_onnx import write_model
 from generalad.progress import Progress
@@ -48,6 +48,9 @@ class Candidate:
         write: writes it; called for the draft and for the artifact.
         reference: writes what it must be faster than; None where speed is not asked for.
         overflow: tensors that do not fit its type, so that it is not even tried.
+        half: the same with other nodes kept in float32 where a processor computes in half
+            precision, from none of the network to most; a name such as ", LayerNorm in fp32" and
+            what writes it.
     """
 
     precision: str
@@ -55,6 +58,7 @@ class Candidate:
     write: Write
     reference: Write | None = None
     overflow: tuple[str, ...] = ()
+    half: tuple[tuple[str, Write], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def lowered(material: Material) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
         graph = material.graph
         overflow = tuple(too_large(sizes, graph, rung))
         if rung.precision != "fp32" and not overflow:
-            graph = lower(graph, rung.precision, rung.keep)
+            graph = lower(graph, rung.precision, rung.keep, rung.bfloat16)
         yield Candidate(rung.precision, rung.name, _writer(graph), overflow=overflow), graph
 
 
@@ -144,29 +148,54 @@ def _writer(graph: onnx.ModelProto) -> Write:
 def _openvino(precision: str, material: Material) -> Iterator[Candidate]:
     from generalad.export.to_openvino import Validate, convert, quantise_ir
 
-    def converted() -> Any:
-        return convert(material.graph)
+    graph = material.graph
 
-    if precision == "fp16":
-        yield Candidate("fp16", "fp16 weights", _ir_writer(converted(), half=True))
-    if precision in ("fp16", "fp32"):
-        yield Candidate("fp32", "fp32", _ir_writer(converted(), half=False))
+    def converted() -> Any:
+        return convert(graph)
+
+    if precision == "fp32":
+        yield Candidate("fp32", "fp32", _ir_writer(converted()))
         return
-    reference = _ir_writer(converted(), half=False)
+    if precision == "fp16":
+        yield _with_half("fp16", "fp16 weights", converted(), graph, half=True)
+        yield _with_half("fp32", "fp32", converted(), graph)
+        return
+    reference = _ir_writer(converted())
     validation = (
         lambda model: material.validate(lambda images: model(images)["scores"]),
         LIMITS["int8"].auroc,
     )
-    first, *_ = found = coverages(material.graph)
+    first, *_ = found = coverages(graph)
     steps: list[tuple[Coverage, tuple[Validate, float] | None]] = [(step, None) for step in found]
     steps.append((replace(first, name="int8 with accuracy control"), validation))
     for step, measured in steps:
         material.progress(f"quantising: {step.name}", 0, 1)
-        model = quantise_ir(
-            converted(), material.graph, step.keep, material.images, validation=measured
-        )
+        model = quantise_ir(converted(), graph, step.keep, material.images, validation=measured)
         material.progress(f"quantising: {step.name}", 1, 1)
-        yield Candidate("int8", step.name, _ir_writer(model, half=False), reference)
+        yield _with_half("int8", step.name, model, graph, reference=reference)
+
+
+def _with_half(
+    precision: str,
+    name: str,
+    model: Any,
+    graph: onnx.ModelProto,
+    *,
+    half: bool = False,
+    reference: Write | None = None,
+) -> Candidate:
+    """A candidate of OpenVINO that processors may compute in half precision, with its rungs."""
+    from generalad.export.to_openvino import kept_in_float
+
+    rungs = tuple(
+        (
+            kept,
+            _ir_writer(model, half=half, kept=kept_in_float(model, graph, keep)),
+        )
+        for kept, keep in processor_ladder(graph)
+    )
+    # With the marks of the first, another device can verify it.
+    return Candidate(precision, name, rungs[0][1], reference, half=rungs)
 
 
 def _tensorrt(precision: str, material: Material) -> Iterator[Candidate]:
@@ -193,7 +222,7 @@ def _tensorrt(precision: str, material: Material) -> Iterator[Candidate]:
         yield Candidate("int8", coverage.name, writer(quantised), reference)
 
 
-def _ir_writer(model: Any, *, half: bool) -> Write:
+def _ir_writer(model: Any, *, half: bool = False, kept: Collection[str] = ()) -> Write:
     from generalad.export.to_openvino import write_ir
 
-    return lambda path, spec: write_ir(model, path, spec, half=half)
+    return lambda path, spec: write_ir(model, path, spec, half=half, kept=kept)

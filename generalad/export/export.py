@@ -24,11 +24,13 @@ from generalad.errors import GateError, UsageError
 from generalad.export.candidates import FORMATS, Candidate, Material, candidates, check
 from generalad.export.engine import EngineOptions
 from generalad.export.gate import Gate, Passed, Refused, run_sets
+from generalad.export.half_precision import first_rung
 from generalad.export.parity import Parity
 from generalad.export.precision import OPSET
 from generalad.export.to_onnx import fix_batch, to_onnx
 from generalad.export.verification_images import ImageSet, image_sets
 from generalad.files import check_writable
+from generalad.half_precision import VerifiedPrecision
 from generalad.metrics.ranking import auroc
 from generalad.model.session import TorchSession
 from generalad.model.storage import Trained, load_detector
@@ -50,7 +52,9 @@ class Exported:
         spec: as written.
         parity: how far it is from the detector.
         name: what was done to the graph, such as "fp16, LayerNorm in fp32".
-        refused: what was tried before it.
+        refused: what was tried before it, or beside it in half precision.
+        half: what a processor does with it in half precision, where it was verified here.
+        not_verified: why half precision was not verified though it was asked for; else "".
         speed_up: times faster than the reference on one image (median), where that was asked for.
     """
 
@@ -60,6 +64,8 @@ class Exported:
     name: str
     refused: tuple[Refused, ...] = ()
     speed_up: float | None = None
+    half: VerifiedPrecision | None = None
+    not_verified: str = ""
 
 
 def export_detector(
@@ -133,11 +139,10 @@ def export_detector(
 
 
 def _write(passed: Passed, candidate: Candidate, path: Path, gate: Gate) -> Exported:
-    refused = tuple(gate.refused)
     record = {
         **passed.parity.to_dict(),
         "candidate": candidate.name,
-        "refused": [dataclasses.asdict(one) for one in refused],
+        "refused": [dataclasses.asdict(one) for one in gate.refused],
         "speed_up": passed.speed_up,
     }
     spec = dataclasses.replace(
@@ -146,8 +151,14 @@ def _write(passed: Passed, candidate: Candidate, path: Path, gate: Gate) -> Expo
         golden=golden_samples(gate.sets[0].images, passed.calibration),
         provenance={**passed.spec.provenance, "export": _provenance()},
     )
-    candidate.write(path, spec)
-    return Exported(path, spec, passed.parity, candidate.name, refused, passed.speed_up)
+    half, write, why = None, candidate.write, ""
+    if candidate.half:
+        half, write, why = first_rung(candidate, spec, gate)
+        if half is not None:
+            spec = dataclasses.replace(spec, half_precisions=(half,))
+    write(path, spec)
+    found = (passed.parity, candidate.name, tuple(gate.refused), passed.speed_up)
+    return Exported(path, spec, *found, half=half, not_verified=why)
 
 
 def golden_samples(images: NDArray[np.uint8], outputs: Outputs) -> tuple[GoldenSample, ...]:

@@ -7,22 +7,26 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generalad.calibration import calibrate
 from generalad.errors import GadError, GateError, StorageError, UsageError
-from generalad.export.candidates import Candidate
 from generalad.export.parity import Parity, compare, refuse_infinite
 from generalad.export.verification_images import VIEWS, ImageSet
+from generalad.half_precision import FULL
 from generalad.image_statistics import quantiles
-from generalad.model.storage import Trained
 from generalad.progress import Progress
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Outputs, Session
 from generalad.spec import Spec
 from generalad.statistics import Estimate, quantile_estimate
+
+if TYPE_CHECKING:  # devices that verify half precision have no torch
+    from generalad.export.candidates import Candidate
+    from generalad.model.storage import Trained
 
 TIMED_PAIRS, TIMED_SECONDS = 24, 5.0
 """Least number and time of the runs of a quantised artifact and of its reference, in turns, that
@@ -97,16 +101,12 @@ class Gate:
             draft = Path(folder) / f"draft{self.suffix}"
             spec = dataclasses.replace(self.trained.spec, precision=candidate.precision)
             candidate.write(draft, spec)
-            with open_for_pipeline(draft) as session:
+            precision = None if self.suffix == ".engine" else FULL
+            with open_for_pipeline(draft, precision=precision) as session:
                 outputs = run_sets(session, self.sets, candidate.name, self.progress)
                 for part in outputs:
                     refuse_infinite(part)
-                views = [o for s, o in zip(self.sets, outputs, strict=True) if s.name == VIEWS]
-                spec = (
-                    shifted(spec, self.original[0], outputs[0])
-                    if spec.calibration.folds
-                    else calibrated(spec, outputs[0], *views)
-                )
+                spec = self.thresholded(spec, outputs)
                 parity = self._compare(outputs, spec, session.backend)
                 problems = parity.problems()
                 speed_up = None
@@ -114,6 +114,13 @@ class Gate:
                     found = self._speed_up(session, candidate.reference, Path(folder))
                     speed_up, problems = found.value, _too_slow(found)
         return Passed(spec, parity, outputs[0], speed_up), problems
+
+    def thresholded(self, spec: Spec, outputs: Sequence[Outputs]) -> Spec:
+        """The detector's spec, or a copy of it, with thresholds set through these outputs."""
+        if spec.calibration.folds:
+            return shifted(spec, self.original[0], outputs[0])
+        views = [o for s, o in zip(self.sets, outputs, strict=True) if s.name == VIEWS]
+        return calibrated(spec, outputs[0], *views)
 
     def _compare(self, outputs: Sequence[Outputs], spec: Spec, backend: str) -> Parity:
         return compare(
@@ -123,39 +130,43 @@ class Gate:
             thresholds=(self.trained.spec.thresholds.image, spec.thresholds.image),
             precision=spec.precision,
             backend=backend,
-            good_range=self._good_range(),
+            good_range=good_range(self.trained.spec),
         )
-
-    def _good_range(self) -> float:
-        """Of scores out of fold, where no image was held out; else 0, the images tell it."""
-        spec = self.trained.spec
-        if not spec.calibration.folds or spec.reference is None:
-            return 0.0
-        return spec.reference.scores[-1] - spec.reference.scores[0]
 
     def _speed_up(
         self, session: Session, reference: Callable[[Path, Spec], None], folder: Path
     ) -> Estimate:
-        """Times faster than the reference on one image: the median over pairs of runs.
+        """Times faster than the reference on one image.
 
         Both are opened as for production; threads that spin would take the cores from each other.
         """
         path = folder / f"reference{self.suffix}"
         reference(path, self.trained.spec)
-        image = self.sets[0].images[:1]
         with open_for_pipeline(path) as other:
-            for one in (session, other):
-                one.run(image)
-            ratios: list[float] = []
-            spent = 0.0
-            while len(ratios) < TIMED_PAIRS or spent < TIMED_SECONDS:
-                turns = (session, other) if len(ratios) % 2 else (other, session)
-                seconds = {one: _seconds(one, image) for one in turns}
-                ratios.append(seconds[other] / seconds[session])
-                spent += sum(seconds.values())
-        found = quantile_estimate(ratios, 0.5)
-        assert found is not None  # enough pairs for an interval
-        return found
+            return speed_up(session, other, self.sets[0].images[:1])
+
+
+def good_range(spec: Spec) -> float:
+    """Of scores out of fold, where no image was held out; else 0, the images tell it."""
+    if not spec.calibration.folds or spec.reference is None:
+        return 0.0
+    return spec.reference.scores[-1] - spec.reference.scores[0]
+
+
+def speed_up(session: Session, other: Session, image: NDArray[np.uint8]) -> Estimate:
+    """Times faster than another session on one image: the median over pairs of runs."""
+    for one in (session, other):
+        one.run(image)
+    ratios: list[float] = []
+    spent = 0.0
+    while len(ratios) < TIMED_PAIRS or spent < TIMED_SECONDS:
+        turns = (session, other) if len(ratios) % 2 else (other, session)
+        seconds = {one: _seconds(one, image) for one in turns}
+        ratios.append(seconds[other] / seconds[session])
+        spent += sum(seconds.values())
+    found = quantile_estimate(ratios, 0.5)
+    assert found is not None  # enough pairs for an interval
+    return found
 
 
 def _too_slow(found: Estimate) -> list[str]:

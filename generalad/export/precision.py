@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ml_dtypes
@@ -34,6 +35,11 @@ _NETWORKS = (
 )
 """Scopes of what is large; the rest makes scores of it."""
 
+_INPUT_LAYER = re.compile(
+    r"(backbone\.body|head\.student)\.(patch_embed|conv_stem|conv1|bn1|stem)\b"
+)
+"""Scopes of the first layer of ViTs, EfficientNets, ResNets and ConvNeXts."""
+
 _ALWAYS_FLOAT = {"Resize": (1, 2)}
 """Inputs that the standard fixes at 32 bits: region and scales."""
 
@@ -48,11 +54,13 @@ class Rung:
         precision: "fp16", "bf16" or "fp32".
         name: what is printed and recorded.
         keep: whether a node keeps 32 bits.
+        bfloat16: names of nodes that compute in bfloat16 where the rest is in float16.
     """
 
     precision: str
     name: str
     keep: Keep
+    bfloat16: frozenset[str] = frozenset()
 
 
 def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
@@ -62,6 +70,7 @@ def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
     the same nodes as the one before is left out, such as LayerNorm in a network without any.
     """
     last = last_block(model)
+    core = attention_core(model, lambda node: not is_head(node))
 
     def norms(node: NodeProto) -> bool:
         return is_head(node) or node.op_type == "LayerNormalization"
@@ -79,18 +88,73 @@ def ladder(model: onnx.ModelProto) -> tuple[Rung, ...]:
     rungs = (
         Rung("fp16", "fp16", is_head),
         Rung("fp16", "fp16, LayerNorm in fp32", norms),
+        # Engines fuse the core to one kernel, in which float16 may overflow; bfloat16 has the range
+        # of float32 and keeps it fused.
+        Rung("fp16", "fp16, LayerNorm in fp32, attention in bf16", norms, core),
         Rung("fp16", "fp16, LayerNorm and Softmax in fp32", softmax),
         Rung("fp16", "fp16, LayerNorm, Softmax and the last blocks in fp32", blocks),
         Rung("bf16", "bf16", without_bfloat16),
         Rung("fp32", "fp32", lambda node: True),
     )
     found: list[Rung] = []
-    kept: tuple[str, list[bool]] = ("", [])
+    seen: list[tuple[Any, ...]] = []
     for rung in rungs:
-        before, kept = kept, (rung.precision, [rung.keep(node) for node in model.graph.node])
-        if kept != before:
+        kept = [rung.keep(node) for node in model.graph.node]
+        this = (rung.precision, kept, rung.bfloat16)
+        if this not in seen:
             found.append(rung)
+            seen.append(this)
     return tuple(found)
+
+
+def attention_core(model: onnx.ModelProto, chosen: Keep) -> frozenset[str]:
+    """Names of the products of query and key, and of probabilities and value, and their Softmax.
+
+    Args:
+        model: float32, as made by `to_onnx`.
+        chosen: which Softmax is meant.
+    """
+    softmax = [n for n in model.graph.node if n.op_type == "Softmax" and chosen(n)]
+    inputs, outputs = ({tensors[0] for tensors in found} for found in (
+        [n.input for n in softmax], [n.output for n in softmax]))  # fmt: skip
+    products = [
+        node
+        for node in model.graph.node
+        if node.op_type == "MatMul" and (inputs & set(node.output) or outputs & set(node.input))
+    ]
+    return frozenset(node.name for node in (*softmax, *products))
+
+
+def processor_ladder(model: onnx.ModelProto) -> tuple[tuple[str, Keep], ...]:
+    """The rungs for processors that compute in half precision themselves, named by what they keep.
+
+    They are those of float16, with what bfloat16 needs: of eight bits of a pixel or of a sum over
+    many blocks it keeps eight, where neighbours that hardly differ drown.
+    """
+    weights = {item.name for item in model.graph.initializer}
+    sums = {
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Add" and not weights & set(node.input)
+    }
+
+    def inputs(node: NodeProto) -> bool:
+        return is_head(node) or bool(_INPUT_LAYER.match(scope_of(node)))
+
+    def residuals(node: NodeProto) -> bool:
+        return inputs(node) or node.name in sums
+
+    found: list[tuple[str, Keep]] = [("", is_head), (", input layer in fp32", inputs)]
+    rungs = [rung for rung in ladder(model) if rung.precision == "fp16" and not rung.bfloat16]
+    found.append((", input layer and sums in fp32", residuals))
+    for rung in rungs[1:]:
+        kept = rung.name.removeprefix("fp16, ")
+        found.append((f", input layer, sums, {kept}", partial(_either, residuals, rung.keep)))
+    return tuple(found)
+
+
+def _either(one: Keep, other: Keep, node: NodeProto) -> bool:
+    return one(node) or other(node)
 
 
 def scope_of(node: NodeProto) -> str:
@@ -125,7 +189,9 @@ def last_block(model: onnx.ModelProto) -> str:
     return f"backbone.body.blocks.{max(numbers)}." if numbers else "head."
 
 
-def lower(model: onnx.ModelProto, precision: str, keep: Keep) -> onnx.ModelProto:
+def lower(
+    model: onnx.ModelProto, precision: str, keep: Keep, bfloat16: Collection[str] = ()
+) -> onnx.ModelProto:
     """A copy whose nodes compute in 16 bits, except those that are kept.
 
     Every tensor has the type of the node that makes it and is cast once for all nodes that want the
@@ -135,18 +201,26 @@ def lower(model: onnx.ModelProto, precision: str, keep: Keep) -> onnx.ModelProto
         model: float32, as made by `to_onnx`.
         precision: "fp16" or "bf16".
         keep: whether a node stays in float32.
+        bfloat16: see `Rung`.
     """
     lowered = onnx.ModelProto()
     lowered.CopyFrom(model)
-    _Lowering(lowered.graph, TYPES[precision], keep).run()
+    low = TYPES[precision]
+
+    def type_of(node: NodeProto) -> int:
+        if keep(node):
+            return FLOAT
+        return TYPES["bf16"] if node.name in bfloat16 else low
+
+    _Lowering(lowered.graph, type_of).run()
     return lowered
 
 
 class _Lowering:
     """Rewrites one graph in place."""
 
-    def __init__(self, graph: onnx.GraphProto, low: int, keep: Keep) -> None:
-        self.graph, self.low, self.keep = graph, low, keep
+    def __init__(self, graph: onnx.GraphProto, type_of: Callable[[NodeProto], int]) -> None:
+        self.graph, self.type_of = graph, type_of
         self.weights = {item.name: item for item in graph.initializer}
         known = [*graph.value_info, *graph.input, *graph.output]
         self.types = {item.name: item.type.tensor_type.elem_type for item in known}
@@ -159,8 +233,7 @@ class _Lowering:
         """Rewrite all nodes, then the tables of weights and types."""
         outputs = {item.name for item in self.graph.output}
         for node in self.graph.node:
-            kept = self.keep(node) or bool(outputs & set(node.output))
-            self._rewrite(node, FLOAT if kept else self.low)
+            self._rewrite(node, FLOAT if outputs & set(node.output) else self.type_of(node))
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         used = {name for node in self.nodes for name in node.input}
@@ -184,7 +257,7 @@ class _Lowering:
         self.nodes.append(node)
 
     def _is_float(self, name: str) -> bool:
-        return self.types.get(name) in (FLOAT, self.low)
+        return self.types.get(name) in (FLOAT, *_NUMPY)
 
     def _as(self, name: str, wanted: int) -> str:
         """The name under which tensor `name` is found with the wanted type."""
@@ -212,8 +285,9 @@ def too_large(activation_ranges: dict[str, float], model: onnx.ModelProto, rung:
     """
     if rung.precision != "fp16":
         return []
-    low = {name for node in model.graph.node if not rung.keep(node) for name in node.output}
-    read = {name for node in model.graph.node if not rung.keep(node) for name in node.input}
+    halves = [n for n in model.graph.node if not rung.keep(n) and n.name not in rung.bfloat16]
+    low = {name for node in halves for name in node.output}
+    read = {name for node in halves for name in node.input}
     weights = {
         item.name: float(np.abs(numpy_helper.to_array(item)).max(initial=0))
         for item in model.graph.initializer

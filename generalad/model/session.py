@@ -30,6 +30,11 @@ class TorchSession(Closing):
         return f"torch {torch.__version__}, {self._device}"
 
     @property
+    def precision(self) -> str:
+        """Float32."""
+        return "fp32"
+
+    @property
     def fixed_batch(self) -> int | None:
         """None: any batch size."""
         return None

@@ -1,12 +1,13 @@
-"""A copy of an artifact with another spec: the network stays as it is, byte by byte.
+"""An artifact with another spec: the network stays as it is, byte by byte.
 
-The copy is written beside or elsewhere, never over an existing file, and needs no library of the
-format: an ONNX file is walked field by field, the XML of OpenVINO parsed, and the spec of an engine
-lies in a file of its own.
+A copy is written beside or elsewhere, never over an existing file; only what a device verified of
+an artifact is recorded in itself. Neither needs the library of the format: an ONNX file is walked
+field by field, the XML of OpenVINO parsed, and the spec of an engine lies in a file of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import mmap
@@ -16,7 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
-from generalad.files import atomic_write, check_writable, sha256_of_file, storage_error
+from generalad.files import (
+    atomic_write,
+    check_writable,
+    open_claimed,
+    sha256_of_file,
+    storage_error,
+)
 from generalad.runtime.backends.engine_record import read_record, record_path
 from generalad.runtime.backends.onnx_hash import check_unchanged, weights_apart
 from generalad.spec import METADATA_KEY, Spec
@@ -71,6 +78,47 @@ def copy_with_spec(old: Path, new: Path, spec: Spec) -> None:
     {".onnx": _onnx, ".xml": _openvino, ".engine": _engine}[old.suffix.lower()](old, new, spec)
 
 
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from recording something in an artifact meanwhile.
+
+    Raises:
+        ArtifactError: there is no such file.
+        StorageError: nothing can be written beside it.
+        UsageError: another process is at it, or it is an engine.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file", remedy="check the path")
+    if path.suffix.lower() not in _REWRITE:
+        raise UsageError(
+            f"{path.name}: expected {' or '.join(_REWRITE)}, an engine has its precision in its"
+            " graph"
+        )
+    check_writable(path)
+    claim = path.with_name(f".{path.name}.claim")
+    try:
+        file = open_claimed(claim)
+    except OSError as error:
+        raise storage_error(error, claim) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            claim.unlink()
+        file.close()
+
+
+def replace_spec(path: Path, spec: Spec) -> None:
+    """Give an artifact another spec, whole or not at all; hold it with `claimed` meanwhile.
+
+    Raises:
+        ArtifactError: the artifact is damaged.
+        StorageError: it cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        _REWRITE[path.suffix.lower()](path, temporary, spec)
+
+
 def _companions(path: Path) -> list[Path]:
     suffix = path.suffix.lower()
     if suffix == ".xml":
@@ -84,19 +132,27 @@ def _copy(old: Path, new: Path) -> None:
 
 
 def _onnx(old: Path, new: Path, spec: Spec) -> None:
+    if new.parent.resolve() != old.parent.resolve():
+        check_unchanged(old)
+        with old.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            apart = weights_apart(data)
+        for name in apart:
+            if not new.with_name(name).exists():  # named by its content
+                _copy(old.with_name(name), new.with_name(name))
+    with atomic_write(new) as temporary:
+        _rewrite_onnx(old, temporary, spec)
+
+
+def _rewrite_onnx(old: Path, new: Path, spec: Spec) -> None:
+    """One file with another spec; weights apart are found by their names."""
     check_unchanged(old)
     with old.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start, end = _spec_entry(data, old)
-        if new.parent.resolve() != old.parent.resolve():
-            for name in weights_apart(data):
-                if not new.with_name(name).exists():  # named by its content
-                    _copy(old.with_name(name), new.with_name(name))
-        with atomic_write(new) as temporary:
-            with temporary.open("wb") as out:
-                out.writelines(data[i : min(i + _BLOCK, start)] for i in range(0, start, _BLOCK))
-                out.write(_entry(METADATA_KEY, spec.to_json()))
-                out.write(data[end:])
-            check_unchanged(temporary)
+        with new.open("wb") as out:
+            out.writelines(data[i : min(i + _BLOCK, start)] for i in range(0, start, _BLOCK))
+            out.write(_entry(METADATA_KEY, spec.to_json()))
+            out.write(data[end:])
+    check_unchanged(new)
 
 
 def _spec_entry(data: mmap.mmap, path: Path) -> tuple[int, int]:
@@ -168,6 +224,12 @@ def _to_varint(value: int) -> bytes:
 
 
 def _openvino(old: Path, new: Path, spec: Spec) -> None:
+    with atomic_write(new) as temporary:
+        _rewrite_xml(old, temporary, spec)
+        _copy(old.with_suffix(".bin"), new.with_suffix(".bin"))
+
+
+def _rewrite_xml(old: Path, new: Path, spec: Spec) -> None:
     from xml.etree import ElementTree
 
     try:
@@ -180,9 +242,11 @@ def _openvino(old: Path, new: Path, spec: Spec) -> None:
     if entry is None:
         raise ArtifactError(f"{old}: holds no generalad spec", remedy="make one with gad export")
     entry.set("value", spec.to_json())
-    _copy(old.with_suffix(".bin"), new.with_suffix(".bin"))
-    with atomic_write(new) as temporary:
-        tree.write(temporary, encoding="utf-8", xml_declaration=True)
+    tree.write(new, encoding="utf-8", xml_declaration=True)
+
+
+_REWRITE = {".onnx": _rewrite_onnx, ".xml": _rewrite_xml}
+"""How to write one file with another spec, by its suffix."""
 
 
 def _engine(old: Path, new: Path, spec: Spec) -> None:

@@ -23,6 +23,7 @@ from generalad.progress import Progress, no_progress
 from generalad.runtime.addresses import open_sources
 from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.open import open_session
+from generalad.runtime.backends.session import as_stored
 from generalad.runtime.confirmed_images import Scored, score, score_all, score_defects
 from generalad.runtime.threshold_cost import Misses, Sample, apart, missed, missed_drawn
 from generalad.spec import Normalisation, Spec, Thresholds
@@ -44,8 +45,9 @@ class Proposal:
     Attributes:
         artifact: the one that the images were scored with.
         backend: what ran it.
-        old: its spec.
+        old: its spec, as it holds in the precision that the images were scored in.
         new: the proposed one.
+        stored: what is written of it; in other precisions the thresholds move alike.
         images: by falling score.
         copies: images left out because their pixels were given before.
         shift: median score of the images less that of the old calibration; None where that is
@@ -61,6 +63,7 @@ class Proposal:
     backend: str
     old: Spec
     new: Spec
+    stored: Spec
     images: tuple[Scored, ...]
     copies: int
     shift: float | None
@@ -81,7 +84,7 @@ class Proposal:
             StorageError: it cannot be written.
             UsageError: `out` exists, or has another suffix.
         """
-        copy_with_spec(self.artifact, Path(out), self.new)
+        copy_with_spec(self.artifact, Path(out), self.stored)
         return Path(out)
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,6 +153,7 @@ def recalibrate(
         goal = old.calibration.target if target is None else target
         shift = _median_shift(old, images)
         new = _proposed(old, images, goal, backend, shift)
+        stored = as_stored(session, new)
         drawn = missed_drawn(lambda image: score(session, image)[0], sample.images, old, new)
         known = score_defects(session, bad, progress)
     by_score = tuple(sorted(images, key=lambda scored: -scored.score))
@@ -160,6 +164,7 @@ def recalibrate(
         backend,
         old,
         new,
+        stored,
         by_score,
         copies,
         shift,

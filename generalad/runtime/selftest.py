@@ -21,7 +21,7 @@ from generalad.errors import ArtifactError, DataError, GateError
 from generalad.preprocess import decode_image
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.open import open_session
-from generalad.runtime.backends.session import EXPORT_AGAIN, Outputs, value_range
+from generalad.runtime.backends.session import EXPORT_AGAIN, Outputs, Session, value_range
 from generalad.spec import GoldenSample, Spec
 
 LIMIT = 1e-3
@@ -198,11 +198,8 @@ def selftest(
         check_unchanged(Path(artifact))
     with open_session(artifact, threads=threads, device=device) as session:
         spec = session.spec
-        images = _images(spec, str(artifact))
-        # One by one, as a camera sends them.
-        runs = [session.run(images[i : i + 1]) for i in range(len(images))]
+        found = run_golden(session, str(artifact))
         backend = session.backend
-    scores, maps = (np.concatenate(arrays) for arrays in zip(*runs, strict=True))
     recorded = _positive(spec.parity.get("spread"))
     unit_value = recorded or spec.normalisation.scale
     limits = spec.parity.get("limits")
@@ -213,12 +210,28 @@ def selftest(
         unit=RANGE if recorded else SCALE,
         unit_value=unit_value,
         limit=limit,
-        samples=_compare(spec, Outputs(scores, maps), unit_value),
+        samples=_compare(spec, found, unit_value),
     )
 
 
-def _images(spec: Spec, name: str) -> NDArray[np.uint8]:
-    """The golden images as (B, H, W, 3)."""
+def run_golden(session: Session, name: str) -> Outputs:
+    """What a session says of the golden images of its artifact, one by one, as a camera sends them.
+
+    Raises:
+        ArtifactError: there are none, or they cannot be read.
+    """
+    images = golden_images(session.spec, name)
+    runs = [session.run(images[i : i + 1]) for i in range(len(images))]
+    scores, maps = (np.concatenate(arrays) for arrays in zip(*runs, strict=True))
+    return Outputs(scores, maps)
+
+
+def golden_images(spec: Spec, name: str) -> NDArray[np.uint8]:
+    """The golden images as (B, H, W, 3) uint8 RGB.
+
+    Raises:
+        ArtifactError: there are none, or they cannot be read.
+    """
     if not spec.golden:
         raise ArtifactError(
             f"{name}: carries no golden samples, so there is nothing to compare with",
@@ -256,6 +269,7 @@ def _sample(
 ) -> SampleCheck:
     with np.errstate(over="ignore"):
         above = np.nextafter(np.float32(golden.score), np.float32(np.inf))
+        on_threshold = bool(above == np.float32(spec.thresholds.image))
     return SampleCheck(
         expected_score=golden.score,
         score=score,
@@ -265,7 +279,7 @@ def _sample(
         map_difference=abs(peak - golden.map_peak) / map_unit,
         expected_anomalous=spec.is_anomalous(golden.score),
         anomalous=spec.is_anomalous(score),
-        on_threshold=float(above) == spec.thresholds.image,
+        on_threshold=on_threshold,
     )
 
 

@@ -202,14 +202,16 @@ def test_an_engine_whose_onnx_file_was_changed(
 
     monkeypatch.setattr(roofline, "read_record", lambda engine: Record)
     with pytest.raises(ArtifactError, match="was changed"):
-        roofline._cost(tmp_path / "model.engine", 1, "fp16", (8, 8))
+        roofline._cost(tmp_path / "model.engine", 1, "fp16", "fp32", (8, 8))
 
 
-def test_an_ir_in_eight_bits_is_held_to_the_ceiling_of_eight_bits(
+def test_an_ir_is_held_to_the_ceiling_of_what_it_computes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, size in (("model.onnx", 1), ("model.bin", 400)):
         (tmp_path / name).write_bytes(np.zeros(size, np.uint8).tobytes())
     monkeypatch.setattr(roofline, "count", lambda path, batch: Cost({"fp32": 5.0}, 1.0))
-    found = roofline._cost(tmp_path / "model.xml", 4, "int8, discriminator in fp32", (8, 8))
-    assert found == Cost({"int8": 5.0}, 100.0 + 192.0)
+    kinds: list[tuple[str, Precision]] = [("int8", "int8"), ("fp16", "bf16"), ("fp32", "bf16")]
+    for precision, kind in kinds:
+        found = roofline._cost(tmp_path / "model.xml", 4, precision, "bf16", (8, 8))
+        assert found == Cost({kind: 5.0}, 100.0 + 192.0)

@@ -21,6 +21,7 @@ from generalad.export.quantise import coverages
 from generalad.export.to_onnx import to_onnx
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
+from generalad.runtime.backends import ov
 from generalad.runtime.selftest import selftest
 from generalad.statistics import Estimate
 from generalad.training.train import train_detector
@@ -58,6 +59,7 @@ def loose(monkeypatch: pytest.MonkeyPatch) -> None:
     free = dataclasses.replace(parity.LIMITS["int8"], flip_margin=1e9, auroc=1.0, aupro=1.0)
     monkeypatch.setitem(parity.LIMITS, "int8", free)
     monkeypatch.setattr(gate_module.Gate, "_speed_up", lambda *_: Estimate(1.5, 1.4, 1.6))
+    monkeypatch.setattr(ov, "half_units", lambda core: {})
 
 
 @pytest.mark.usefixtures("loose")

@@ -70,9 +70,9 @@ def test_every_rung_is_a_valid_graph_near_the_original(graph: onnx.ModelProto) -
     for rung in ladder(graph):
         if rung.precision == "fp32":
             continue
-        half = lower(graph, rung.precision, rung.keep)
+        half = lower(graph, rung.precision, rung.keep, rung.bfloat16)
         onnx.checker.check_model(half, full_check=True)
-        if rung.precision == "bf16":
+        if rung.precision == "bf16" or rung.bfloat16:
             continue  # the CPU has no kernels for it
         for found, wanted in zip(run(half, images), expected, strict=True):
             assert found.dtype == np.float32
@@ -101,7 +101,7 @@ def test_scores_are_not_rounded_to_sixteen_bits(graph: onnx.ModelProto) -> None:
 
 
 def test_a_tensor_is_cast_once_for_all_who_want_it(graph: onnx.ModelProto) -> None:
-    half = lower(graph, "fp16", ladder(graph)[2].keep)
+    half = lower(graph, "fp16", ladder(graph)[3].keep)
     casts = [node for node in half.graph.node if node.name.startswith("cast_")]
     assert casts and len({node.input[0] for node in casts}) == len(casts)
     made_by_cast = {node.output[0] for node in casts}
@@ -110,12 +110,30 @@ def test_a_tensor_is_cast_once_for_all_who_want_it(graph: onnx.ModelProto) -> No
 
 def test_the_ladder_keeps_more_and_more(graph: onnx.ModelProto) -> None:
     rungs = ladder(graph)
-    assert [rung.precision for rung in rungs] == ["fp16"] * 4 + ["bf16", "fp32"]
+    assert [rung.precision for rung in rungs] == ["fp16"] * 5 + ["bf16", "fp32"]
     kept = [{n.name for n in graph.graph.node if rung.keep(n)} for rung in rungs]
-    for before, after in itertools.pairwise(kept[:4]):
+    for before, after in itertools.pairwise(kept[:5]):
         assert before <= after
-    assert kept[0] < kept[3] < kept[5] == {node.name for node in graph.graph.node}
+    assert kept[0] < kept[4] < kept[6] == {node.name for node in graph.graph.node}
     assert any(scope_of(node).startswith("backbone") for node in graph.graph.node)
+
+
+def test_attention_alone_in_bfloat16(graph: onnx.ModelProto) -> None:
+    """Query, key and value come in bfloat16; what is made of them goes on in float16."""
+    (rung,) = [rung for rung in ladder(graph) if rung.bfloat16]
+    assert rung.name == "fp16, LayerNorm in fp32, attention in bf16"
+    half = lower(graph, rung.precision, rung.keep, rung.bfloat16)
+    types = {item.name: item.type.tensor_type.elem_type for item in half.graph.value_info}
+    core = [node for node in half.graph.node if node.name in rung.bfloat16]
+    softmax = [node for node in core if node.op_type == "Softmax"]
+    assert len(core) == 3 * len(softmax) > 0
+    assert {types[node.output[0]] for node in core} == {TensorProto.BFLOAT16}
+    others = [node for node in half.graph.node if node.op_type == "MatMul" and node not in core]
+    assert TensorProto.BFLOAT16 not in {types.get(node.output[0]) for node in others}
+    # Logits beyond float16 do not forbid it.
+    logits = softmax[0].input[0].removesuffix("_bfloat16")
+    assert too_large({logits: 7e4}, graph, ladder(graph)[1])
+    assert not too_large({logits: 7e4}, graph, rung)
 
 
 def small(largest: float) -> onnx.ModelProto:

@@ -20,6 +20,7 @@ class FakeSession(Closing):
     """
 
     backend = "fake"
+    precision = "fp32"
     fixed_batch = None
 
     def __init__(self, spec: Spec | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
+from generalad.half_precision import PRECISIONS
 from generalad.runtime.backends import ort
 from generalad.runtime.backends.session import Session
 
@@ -19,6 +20,7 @@ def open_session(
     *,
     threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     spinning: bool = True,
     timed: bool = False,
 ) -> Session:
@@ -30,6 +32,9 @@ def open_session(
         threads: CPU threads for one run; None leaves the choice to the backend.
         device: "cpu", "cuda", or "tensorrt" for ONNX Runtime's TensorRT provider; None for the best
             that is there. One that was named is used or refused.
+        precision: in which a processor computes what is not quantised: "fp32", or "bf16" or "fp16",
+            verified or not, where the device has units for it; None for what the artifact was
+            verified in on such units, else float32. An engine has its precision in its graph.
         spinning: whether ONNX Runtime's threads keep their cores busy while they wait. It makes
             one run after another faster, and takes the cores from whatever else there is to do.
         timed: whether a session on a GPU has `stages`: a dict with the milliseconds that its runs
@@ -40,12 +45,14 @@ def open_session(
         ArtifactError: missing, not an artifact, cut off, of a newer format, or made for another
             machine.
         MissingExtraError: the backend's library is not installed.
-        UsageError: the device cannot run this kind of artifact.
+        UsageError: the device cannot run this kind of artifact, or not in this precision.
     """
     path = Path(path)
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, found {threads}")
     suffix = _kind(path)
+    if precision not in (None, *PRECISIONS):
+        raise UsageError(f"unknown precision {precision!r}, expected {', '.join(PRECISIONS)}")
     if device is not None and device not in KINDS[suffix]:
         raise UsageError(
             f"{path.name} cannot run on {device!r}", remedy=f"choose {' or '.join(KINDS[suffix])}"
@@ -53,12 +60,16 @@ def open_session(
     if suffix == ".xml":
         from generalad.runtime.backends.ov import OvSession
 
-        return OvSession(path, threads=threads)
+        return OvSession(path, threads=threads, precision=precision)
     if suffix == ".engine":
+        if precision is not None:
+            raise UsageError(f"{path.name} is computed in the precision it was built in")
         from generalad.runtime.backends.trt import TrtSession
 
         return TrtSession(path, threads=threads, timed=timed)
-    return ort.OrtSession(path, threads=threads, device=device, spinning=spinning, timed=timed)
+    return ort.OrtSession(
+        path, threads=threads, device=device, precision=precision, spinning=spinning, timed=timed
+    )
 
 
 def _kind(path: Path) -> str:
@@ -80,11 +91,17 @@ def _kind(path: Path) -> str:
 
 
 def open_for_pipeline(
-    artifact: str | Path, *, threads: int | None = None, device: str | None = None
+    artifact: str | Path,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
 ) -> Session:
     """A session that shares its cores with decoding and drawing; see `open_session`."""
     # Spinning threads would take the cores from decoding: a third of a video's speed.
-    return open_session(artifact, threads=threads, device=device, spinning=False)
+    return open_session(
+        artifact, threads=threads, device=device, precision=precision, spinning=False
+    )
 
 
 def open_in_background(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
+from generalad.half_precision import Choice, choose, units_of
+from generalad.processor import read_processor
 from generalad.runtime.backends import ort_providers
 from generalad.runtime.backends.onnx_graph import refuse_loops
 from generalad.runtime.backends.session import (
@@ -20,6 +23,9 @@ from generalad.runtime.backends.session import (
     check_spec,
 )
 from generalad.spec import METADATA_KEY, Spec
+
+BFLOAT16 = "mlas.enable_gemm_fastmath_arm64_bf16"
+"""ONNX Runtime's switch of its bfloat16 products on ARM; off unless it is set."""
 
 Tensor = tuple[str, str, list[Any]]
 """Name, ONNX Runtime's name of the type, shape; a size that is no int is free."""
@@ -32,6 +38,7 @@ class OrtSession(LibrarySession):
         path: of the artifact.
         threads: CPU threads; None leaves the choice to ONNX Runtime.
         device: see `ort_providers.wanted`.
+        precision: see `open_session`.
         spinning: see `open_session`.
         timed: fill `stages`, see `open_session` and `_TimedBound`.
     """
@@ -42,19 +49,37 @@ class OrtSession(LibrarySession):
         *,
         threads: int | None = None,
         device: str | None = None,
+        precision: str | None = None,
         spinning: bool = True,
         timed: bool = False,
     ) -> None:
         ort = library()
-        self._session: Any = _load(ort, path, threads, device, spinning)
+        options = _options(ort, threads, spinning)
+        self._session: Any = _load(ort, path, options, device)
         self._spec = _read_spec(self._session, path)
         check_spec(self._spec, name=str(path))
         self._fixed_batch = _check_graph(self._session, self._spec, path)
         provider = ort_providers.in_use(self._session, device)
-        self._backend = f"onnxruntime {ort.__version__}, {provider}"
+        self._take(self._choose(provider, precision))
+        if self.choice.units:
+            # Known only now, because what was verified stands in the file.
+            options.add_session_config_entry(BFLOAT16, "1")
+            self._session = _load(ort, path, options, device)
+        computed = f", {self.choice.in_words()}" if self.choice != Choice() else ""
+        self._backend = f"onnxruntime {ort.__version__}, {provider}{computed}"
         kind = _TimedBound if timed else _Bound
         self._bound = None if provider == "CPU" else kind(ort, self._session, self._spec)
         self.stages = {} if self._bound is None else self._bound.stages
+
+    def _choose(self, provider: str, wanted: str | None) -> Choice:
+        offered = half_units() if provider == "CPU" else {}
+        return choose(self._spec.half_precisions, offered, wanted=wanted)
+
+    @property
+    def precision(self) -> str:
+        """That of the graph, if it is half; else see `Session.precision`."""
+        in_graph = self._spec.precision
+        return in_graph if in_graph in ("fp16", "bf16") else self.choice.precision
 
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
         if self._bound is not None:
@@ -148,7 +173,18 @@ def library() -> Any:
     return onnxruntime
 
 
-def _load(ort: Any, path: Path, threads: int | None, device: str | None, spinning: bool) -> Any:
+def half_units() -> dict[str, str]:
+    """The half precision that ONNX Runtime computes float32 products in here, with its units.
+
+    Its bfloat16 kernels for ARM; on other processors it has none.
+    """
+    if platform.machine().lower() not in ("aarch64", "arm64"):
+        return {}
+    units = units_of(read_processor(), "bf16")
+    return {} if units is None else {"bf16": units}
+
+
+def _options(ort: Any, threads: int | None, spinning: bool) -> Any:
     options = ort.SessionOptions()
     # What goes wrong arrives as an exception; the library's own log would repeat it.
     options.log_severity_level = 4
@@ -156,6 +192,10 @@ def _load(ort: Any, path: Path, threads: int | None, device: str | None, spinnin
         options.intra_op_num_threads = threads
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _load(ort: Any, path: Path, options: Any, device: str | None) -> Any:
     providers = ort_providers.wanted(ort, path, device)
     refuse_loops(path)
     try:

@@ -8,23 +8,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import ArtifactError, MissingExtraError
+from generalad.errors import ArtifactError, GadError, MissingExtraError
 from generalad.files import sha256_of_file
+from generalad.half_precision import FULL, choose, units_of
+from generalad.processor import read_processor
 from generalad.runtime.backends.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
 from generalad.spec import Spec
 
 INFO = "generalad"
 """Key of our part of the IR's `rt_info`; below it "spec" and "weights_sha256"."""
 
+HINTS = {FULL: "f32", "bf16": "bf16", "fp16": "f16"}
+"""OpenVINO's names of precisions."""
+
 
 class OvSession(LibrarySession):
     """A `Session` on OpenVINO's CPU plugin. Output arrays belong to the caller.
 
-    What is not quantised is computed in float32, half-size weights too: left to itself, the plugin
-    takes bfloat16 on processors that have it, and scores would not be those that were verified.
+    What is not quantised is computed in float32, half-size weights too, or in half precision where
+    that was verified: left to itself, the plugin takes bfloat16 on processors that have it, and
+    scores would not be those that were verified.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, threads: int | None = None, precision: str | None = None
+    ) -> None:
         openvino = library()
         core = openvino.Core()
         model = _read(core, path)
@@ -36,9 +44,17 @@ class OvSession(LibrarySession):
                 remedy=f"copy both files again, or {EXPORT_AGAIN}",
             )
         self._fixed_batch = _check_graph(model, self._spec, path)
+        stored = self._spec
+        choice = choose(
+            stored.half_precisions,
+            half_units(core) if precision != FULL else {},
+            expected=stored.precision == "fp16",
+            wanted=precision,
+        )
+        self._take(choice)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": HINTS[choice.precision],
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -46,7 +62,12 @@ class OvSession(LibrarySession):
         self._request: Any = compiled.create_infer_request()
         version = openvino.__version__.split("-")[0]
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        self._backend = f"openvino {version}, CPU, {used}"
+        if used != HINTS[choice.precision]:
+            raise GadError(
+                f"openvino {version} computes in {used} where {choice.in_words()} was asked for",
+                remedy="pip install --upgrade openvino",
+            )
+        self._backend = f"openvino {version}, CPU, {choice.in_words()}"
 
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
         self._request.infer({self._spec.input_name: images})
@@ -60,6 +81,24 @@ class OvSession(LibrarySession):
     @staticmethod
     def _reason(error: Exception) -> str:
         return _reason(error)
+
+
+def half_units(core: Any) -> dict[str, str]:
+    """The half precisions that OpenVINO computes in on this processor, with their units.
+
+    The faster one comes first. Asked for another, it would emulate it or take the other one.
+
+    Args:
+        core: of OpenVINO.
+    """
+    offered, found = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), {}
+    processor = read_processor()
+    for precision in ("bf16", "fp16"):
+        if precision.upper() in offered:
+            units = units_of(processor, precision)
+            if units is not None or not processor.flags:
+                found[precision] = units or precision
+    return found
 
 
 def library() -> Any:

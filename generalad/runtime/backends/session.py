@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, GadError, UsageError
+from generalad.half_precision import Choice
 from generalad.spec import RESIZE_RULE, Spec
 
 EXPORT_AGAIN = "export the detector again with gad export"
@@ -56,6 +57,10 @@ class Session(Protocol):
     @property
     def backend(self) -> str:
         """Library, version and device really in use, read back after loading."""
+
+    @property
+    def precision(self) -> str:
+        """In what it computes what is not quantised: "fp32", "bf16" or "fp16"."""
 
     @property
     def fixed_batch(self) -> int | None:
@@ -108,18 +113,37 @@ C = TypeVar("C", bound=Closing)
 class LibrarySession(Closing):
     """What sessions on ONNX Runtime and OpenVINO share: facts, checks, cutting into batches.
 
-    A subclass sets `_spec`, `_backend` and `_fixed_batch`, and gives `_run` and `_free`.
+    A subclass sets `_spec`, `_backend` and `_fixed_batch`, calls `_take`, and gives `_run` and
+    `_free`.
+
+    Attributes:
+        choice: in what it computes, and why.
+        stored_spec: as it stands in the artifact; `spec` is what holds in half precision, where
+            the session computes in that.
     """
 
     _spec: Spec
     _backend: str
     _fixed_batch: int | None
     _closed = False
+    choice: Choice
+    stored_spec: Spec
+
+    def _take(self, choice: Choice) -> None:
+        """Make `_spec`, as it was read, that of a precision."""
+        self.choice, self.stored_spec = choice, self._spec
+        if choice.verified is not None:
+            self._spec = self._spec.computed_in(choice.verified)
 
     @property
     def spec(self) -> Spec:
         """See `Session.spec`."""
         return self._spec
+
+    @property
+    def precision(self) -> str:
+        """See `Session.precision`."""
+        return self.choice.precision
 
     @property
     def backend(self) -> str:
@@ -176,7 +200,7 @@ class SharedSession(Closing):
     def __init__(self, session: Session, name: str) -> None:
         """Take over an open session; `name` is used in errors."""
         self.spec, self.backend = session.spec, session.backend
-        self.fixed_batch = session.fixed_batch
+        self.precision, self.fixed_batch = session.precision, session.fixed_batch
         self._session: Session | None = session
         self._name = name
         self._lock = threading.Lock()
@@ -198,6 +222,19 @@ class SharedSession(Closing):
             if self._session is not None:
                 self._session.close()
             self._session = None
+
+
+def stored_spec(session: Session) -> Spec:
+    """The spec as it stands in the artifact, see `LibrarySession`."""
+    return getattr(session, "stored_spec", session.spec)
+
+
+def as_stored(session: Session, spec: Spec) -> Spec:
+    """What to write of a changed copy of a session's spec."""
+    choice: Choice | None = getattr(session, "choice", None)
+    if choice is None or choice.verified is None:
+        return spec
+    return spec.stored_as(stored_spec(session), choice.verified)
 
 
 def check_spec(spec: Spec, *, name: str) -> None:

@@ -74,6 +74,11 @@ class TrtSession(Closing):
         return f"{self._name}, without CUDA graphs" if self._graphs_failed else self._name
 
     @property
+    def precision(self) -> str:
+        """That of the graph; where it is quantised, the rest is in float16."""
+        return "fp16" if self._spec.precision == "int8" else self._spec.precision
+
+    @property
     def fixed_batch(self) -> int | None:
         """The batch size of an engine that knows only one."""
         return self._high if self._low == self._high else None
