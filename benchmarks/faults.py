@@ -77,6 +77,9 @@ def measure(data: Path, folder: Path) -> None:
             print(row(fault, [change(image) for image in good[:MOST]], limits, size))
         print(few(data, good + defective, size))
         print(f"  frozen after: {frozen(known, resize(good[0], size))}")
+        for name, change in GROSS.items():
+            print(f"  one in 20 {name}: {told(known, good, size, change, lambda n: n % 20 == 10)}")
+        print(f"  black, two of three: {told(known, good, size, np.zeros_like, lambda n: n % 3)}")
         drift(known, session, good)
 
 
@@ -114,6 +117,28 @@ def frozen(known: Reference, pixels: Image) -> str:
         if change := detector.check(pixels, known.largest, frame / 10).change:
             return f"{frame / 10:.1f} s, {change['reason']}"
     return "never"
+
+
+def told(
+    known: Reference,
+    good: Sequence[Image],
+    size: tuple[int, int],
+    change: Change,
+    changed: Callable[[int], object],
+) -> str:
+    """What becomes of the changed ones of 200 images: scored or not, and said or not."""
+    detector, count, scored, silent, raised = FaultDetector(known), 0, 0, 0, ""
+    for number in range(200):
+        image = good[number % len(good)]
+        image = change(image) if changed(number) else image
+        found = detector.check(resize(image, size), image.shape[:2], number / 10)
+        state = found.change["state"] if found.change else ""
+        raised = raised or (f", raised at image {number}" if state == "raised" else "")
+        if changed(number):
+            count += 1
+            scored += not found.refused
+            silent += found.refused and not found.change and detector.state is None
+    return f"{count} images, {scored} scored, {silent} neither scored nor said{raised}"
 
 
 def drift(known: Reference, session: Session, good: Sequence[Image]) -> None:
@@ -209,7 +234,29 @@ def scaled(width: float, height: float) -> Change:
     return lambda image: np.asarray(cv2.resize(image, None, fx=width, fy=height), np.uint8)
 
 
+def covered(value: int, share: float = 0.4) -> Change:
+    """A label over a part of the image, or a part that is missing there."""
+
+    def change(image: Image) -> Image:
+        found, (height, width) = image.copy(), image.shape[:2]
+        top, left = (round(side * (1 - share**0.5) / 2) for side in (height, width))
+        found[top : height - top, left : width - left] = value
+        return found
+
+    return change
+
+
+GROSS: dict[str, Change] = {
+    "with a white label on 40 %": covered(255),
+    "with a black hole of 40 %": covered(0),
+    "with a grey label on 70 %": covered(128, 0.7),
+}
+
 FAULTS: dict[str, Change] = {
+    "grey camera": lambda image: np.repeat(image.mean(axis=2, keepdims=True), 3, 2).astype(
+        np.uint8
+    ),
+    "red and blue exchanged": lambda image: np.ascontiguousarray(image[..., ::-1]),
     "JPEG 50 (no fault)": compressed(50),
     "black": np.zeros_like,
     "cap with noise": lambda image: noise(np.full_like(image, 8), 5),

@@ -42,7 +42,6 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.image_formats.accept import DAMAGED, LIMIT_SETTING, check_header, limit_bytes
 from generalad.image_formats.header import Header
-from generalad.image_formats.netpbm import decode_netpbm
 
 _LARGE = 48 << 20
 """Bytes of an image that is not held twice: 16 megapixels."""
@@ -159,12 +158,17 @@ def _no_file(path: str | Path) -> DataError:
 def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
     """Decode to (H, W, 3) BGR in the depth of the file, and the value of full light."""
     if data[:2] in _NETPBM:
+        from generalad.image_formats.netpbm import decode_netpbm
+
         try:
             return decode_netpbm(data)
         except ValueError as error:
             raise DataError(f"{name}: damaged or cut off: {error}", remedy=DAMAGED) from error
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if header.width * header.height * 3 > _LARGE:
+            image = _decode_once(data, _AS_COLOUR)
+        else:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_COLOUR)
     except cv2.error as error:
         raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=DAMAGED) from error
     if image is None:
@@ -175,6 +179,28 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
     return image, 65535 if image.dtype == np.uint16 else 255
 
 
+def _decode_once(data: bytes, how: int) -> NDArray[Any] | None:
+    """As `cv2.imdecode`, whose result is copied once more: it needs twice the memory.
+
+    What is read from a file is not, so where the system has files in memory, it is one.
+    """
+    try:
+        descriptor = os.memfd_create("image")
+    except (AttributeError, OSError):
+        return cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        try:
+            image = cv2.imread(f"/proc/self/fd/{descriptor}", dst=None, flags=how)
+        except TypeError:  # OpenCV below 4.11
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    finally:
+        os.close(descriptor)
+    return image if image is not None and image.size else None
+
+
+_AS_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 _NETPBM = tuple(b"P%d" % number for number in range(1, 7))
 
 

@@ -137,6 +137,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}", remedy="check the path") from error
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deeply", remedy="correct the file") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: no TOML: {error}", remedy="correct the file") from error
 

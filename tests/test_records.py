@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from generalad.errors import ConfigError, UsageError
-from generalad.records import RecordError, convert, from_json, from_toml, parse_json, to_json
+from generalad.records import (
+    RecordError,
+    convert,
+    from_json,
+    from_toml,
+    parse_json,
+    read_toml,
+    to_json,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,3 +233,10 @@ def test_files_that_are_no_toml_are_told(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary\.toml: no TOML"):
         from_toml(tmp_path / "binary.toml", Config)
+
+
+def test_toml_that_is_nested_deeply(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("a = " + "[" * 100_000)
+    with pytest.raises(ConfigError):
+        read_toml(file)

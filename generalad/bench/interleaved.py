@@ -106,7 +106,7 @@ class _Interleaved:
         """Turns with one opening of each side; returns whether it was the last."""
         began, plan = self._clock(), self._plan
         with self._opened():
-            medians = [warm_up(worker, clock=self._clock) for worker in self._workers]
+            medians = [warm_up(worker, clock=self._clock) for worker in self._in_random_order()]
             self._runs = self._runs or max(1, round(BLOCK / max(medians)))
             started, turns, over, done = self._clock(), 0, False, False
             while not over and not (done and plan.reopens):
@@ -126,7 +126,7 @@ class _Interleaved:
     def _opened(self) -> Iterator[None]:
         """Open the sides, and in the end close them."""
         # What is opened first is slower by a little, so the order is drawn too.
-        for worker in self._random.sample(self._workers, len(self._workers)):
+        for worker in self._in_random_order():
             worker.open(self._options)
         if len({worker.facts.timed for worker in self._workers}) > 1:
             # One side is not told apart, as it runs on a CPU. Then none is: its whole run is called
@@ -142,6 +142,9 @@ class _Interleaved:
             recording.openings.append(Opening(worker.facts.load, worker.facts.cold))
         yield
         self._close()
+
+    def _in_random_order(self) -> list[WorkerProcess]:
+        return self._random.sample(self._workers, len(self._workers))
 
     def _close(self) -> None:
         for worker in self._workers:

@@ -9,13 +9,16 @@ machines on stdout, words for people on stderr. `process.py` turns errors into e
 
 from __future__ import annotations
 
+# Nothing else: until `main` is called, Ctrl-C would show a traceback.
 import os
 import sys
-from collections.abc import Sequence
 
-from generalad.cli.commands import COMMANDS
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["main"]
 
 HELP = ("--help", "-h", "help")
 
@@ -25,14 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     With `arguments` given, from within a program, by SystemExit.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # a service may be started with them closed
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # a service may be started with them closed
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if arguments is None:
+            sys.unraisablehook = _unraisable
         _main(arguments)
     except KeyboardInterrupt:  # while even this is being loaded
         sys.stderr.write("gad: interrupted\n")
         sys.exit(130)
+
+
+def _unraisable(found: Any) -> None:
+    """Ctrl-C within what may raise nothing, such as a lock of a module that is being loaded."""
+    if found.exc_type is not KeyboardInterrupt:
+        return sys.__unraisablehook__(found)
+    os.write(2, b"gad: interrupted\n")
+    os._exit(130)
 
 
 def _main(arguments: Sequence[str] | None) -> None:
@@ -40,9 +53,11 @@ def _main(arguments: Sequence[str] | None) -> None:
     debug = "--debug" in words[:1] or bool(os.environ.get("GAD_DEBUG"))
     if words[:1] == ["--debug"]:
         del words[0]
-    from generalad.cli.process import exit_at_once, exit_code_of, start_fast
+    from generalad.cli.process import exit_at_once, exit_code_of, own_process, start_fast
 
     fast = words[:1] == ["infer"] and arguments is None
+    if arguments is None:
+        own_process()
     if fast:
         start_fast()
     code = exit_code_of(lambda: _run(words), debug=debug)
@@ -68,6 +83,8 @@ def _run(words: list[str]) -> int:
         from generalad.cli.completion import complete
 
         return complete(words[1:])
+    from generalad.cli.commands import COMMANDS, find
+
     asked = words[1:2] in (["-h"], ["--help"])
     if (
         first in COMMANDS
@@ -78,7 +95,6 @@ def _run(words: list[str]) -> int:
 
         show(lambda style: group_help(first, style))
         return 0 if words[1:] else 2
-    from generalad.cli.commands import find
     from generalad.cli.parser import run
 
     return run(*find(words))

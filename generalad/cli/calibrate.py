@@ -147,7 +147,7 @@ def _missed(kind: str, found: Misses) -> tuple[str, str, str]:
 
 def warnings(proposal: Proposal) -> list[str]:
     """What speaks against these images, a line each; first of all look at them."""
-    said = []
+    said = [f"warning: {proposal.labels}"] if proposal.labels else []
     if proposal.apart:
         said.append(
             f"warning: {_names(proposal.apart)} with scores far above the others, as defects"

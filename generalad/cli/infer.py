@@ -48,6 +48,12 @@ def infer(given: Options) -> int:
     from generalad.runtime import Interrupted
 
     collect_garbage()
+    for item in wanted.sources:
+        source: Any = getattr(item, "source", item)
+        if getattr(source, "left_out", None):
+            from generalad.runtime.addresses import left_out_in_words
+
+            _complain(left_out_in_words(source))
     with contextlib.ExitStack() as stack:
         artifact = wanted.artifact if opening is None else stack.enter_context(opening())
         try:

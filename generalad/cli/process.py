@@ -63,13 +63,17 @@ def _by_interrupt(error: BaseException | None) -> bool:
     return False
 
 
+def own_process() -> None:
+    """The process is a command's alone: a second signal ends it, whatever it hangs in."""
+    interrupt.END_AFTER = 3.0
+
+
 def start_fast() -> None:
     """Prepare a process that should be ready soon and work fast; before NumPy is imported."""
     # Both bring a BLAS, which this command never calls. Its threads would keep the other cores busy
     # for the first 0.1 s, while the network is loaded there.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     keep_freed_memory()
-    interrupt.END_AFTER = 3.0
     gc.disable()  # modules are no garbage; until `collect_garbage`
 
 

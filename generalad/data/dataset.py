@@ -13,7 +13,6 @@ from pathlib import Path
 from generalad.data.cars import find_cars
 from generalad.data.classes import Classes, open_class
 from generalad.data.csv_table import open_table
-from generalad.data.folder_names import is_good_name
 from generalad.data.layouts import (
     EXPECTED,
     find_class_folders,
@@ -28,6 +27,7 @@ from generalad.data.samples import GOOD, Dataset, Sample, load_masks, without
 from generalad.data.semantic import find_aircraft, find_class_tree, find_dogs_and_cats
 from generalad.data.visa import find_visa, open_visa
 from generalad.errors import DataError, UsageError
+from generalad.folder_names import is_good_name
 
 __all__ = ["GOOD", "Dataset", "Sample", "as_dataset", "load_masks", "open_dataset", "without"]
 

@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from generalad.data.classes import Classes
-from generalad.data.folder_names import is_good_name
-from generalad.data.label_images import label_images, refuse_label_images
 from generalad.data.listing import (
     Listing,
     as_written,
@@ -17,12 +15,19 @@ from generalad.data.listing import (
     match_masks,
     printable,
 )
-from generalad.data.plainly_good import beside_good, check_plainly_good, taken_as_good
+from generalad.data.plainly_good import (
+    beside_good,
+    check_plainly_good,
+    refuse_label_images,
+    taken_as_good,
+)
 from generalad.data.samples import GOOD, Dataset, Sample, label_of_folder
 from generalad.data.saturation import SATURATION_FILE, read_saturation
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
+from generalad.folder_names import is_good_name
 from generalad.image_formats.accept import READ_SUFFIXES
+from generalad.label_images import label_images
 
 EXPECTED = (
     "give a folder of good images (optionally good/, bad/ and masks/), "

@@ -10,9 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from generalad.data.folder_names import is_defect_name, is_good_name, is_mask_name, is_series
 from generalad.data.listing import printable
 from generalad.errors import DataError
+from generalad.folder_names import is_defect_name, is_good_name, is_mask_name, is_series
+from generalad.label_images import label_images, some_pairs
 
 CONFIRM = "--all-good (in Python: all_good=True)"
 """How somebody says that all images show good parts."""
@@ -54,6 +55,21 @@ def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
                 remedy=f"keep good images, with defective ones in {root / 'bad'}/<type>/; or, if"
                 f" all show good parts, confirm it with {CONFIRM}",
             )
+
+
+def refuse_label_images(root: Path, paths: Sequence[Path], *, remedy: str) -> None:
+    """Refuse to learn from label images.
+
+    Raises:
+        DataError: it names the pairs.
+    """
+    pairs = label_images(root, paths)
+    if pairs:
+        raise DataError(
+            f"{root}: {len(pairs)} of {len(paths)} images look like label images of others:"
+            f" {some_pairs(pairs)}",
+            remedy=f"{remedy}; or, if they do show good parts, confirm it with {CONFIRM}",
+        )
 
 
 def beside_good(folder: Path, good: str, beside: Sequence[str]) -> DataError:

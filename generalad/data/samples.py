@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.folder_names import is_good_name
 from generalad.errors import DataError
+from generalad.folder_names import is_good_name
 from generalad.preprocess import read_mask
 
 GOOD = "good"

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 
 from generalad.errors import ConfigError, DataError
 from generalad.image_formats.ends import is_cut_off
 from generalad.image_formats.header import BYTES_A_PIXEL, Header, refused
 from generalad.image_formats.headers import avif, bmp, gif, jpeg, jpeg2000, png, webp
-from generalad.image_formats.netpbm import netpbm
-from generalad.image_formats.tiff import tiff
 
 READ_SUFFIXES = frozenset(
     {
@@ -40,15 +39,28 @@ DAMAGED = "replace or remove the file"
 # OpenCV holds a decoded image twice for a moment: 390 MB at 65 megapixels.
 _DEFAULT_MEGAPIXELS, _MOST_MEGAPIXELS = 65.0, 1000.0
 
-_READERS = (
+
+def _netpbm(data: bytes) -> Header:
+    from generalad.image_formats.netpbm import netpbm  # most runs see none of these two
+
+    return netpbm(data)
+
+
+def _tiff(data: bytes) -> Header:
+    from generalad.image_formats.tiff import tiff
+
+    return tiff(data)
+
+
+_READERS: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (
     (b"\x89PNG\r\n\x1a\n", png),
     (b"\xff\xd8", jpeg),
     (b"BM", bmp),
-    (b"II*\0", tiff),
-    (b"MM\0*", tiff),
-    (b"II+\0", tiff),
-    (b"MM\0+", tiff),
-    *((b"P%d" % number, netpbm) for number in range(1, 7)),
+    (b"II*\0", _tiff),
+    (b"MM\0*", _tiff),
+    (b"II+\0", _tiff),
+    (b"MM\0+", _tiff),
+    *((b"P%d" % number, _netpbm) for number in range(1, 7)),
     (b"GIF87a", gif),
     (b"GIF89a", gif),
     (b"\0\0\0\x0cjP  \r\n\x87\n", jpeg2000),
@@ -100,7 +112,7 @@ def check_header(data: bytes, name: str) -> Header:
             raise DataError(f"{name}: {reason}", remedy=DAMAGED)
     if header.refused:
         raise DataError(f"{name}: {header.refused}", remedy=header.remedy)
-    _check_size(header, name)
+    check_size(header, name)
     if header.width * header.height > header.packing * len(data):
         size = f"{header.width} x {header.height}"
         reason = f"{len(data)} bytes cannot hold {size} pixels, it is damaged or cut off"
@@ -133,8 +145,12 @@ def _by_name(name: str) -> str:
     return suffix[1:].upper() if suffix in IMAGE_SUFFIXES - READ_SUFFIXES else ""
 
 
-def _check_size(header: Header, name: str) -> None:
-    """Refuse an image of no pixels, or of more than memory is meant for."""
+def check_size(header: Header, name: str) -> None:
+    """Refuse an image of no pixels, or of more than memory is meant for.
+
+    Raises:
+        DataError: naming the limit.
+    """
     width, height = header.width, header.height
     if width < 1 or height < 1:
         raise DataError(f"{name}: the header says {width} x {height} pixels", remedy=DAMAGED)

@@ -31,6 +31,9 @@ def _jpeg_is_cut_off(data: bytes) -> bool:
         if marker[1] == b"\xd9":
             return False
         position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        # In a scan no byte FF is followed by D9 but at the end, so most files are known by that.
+        if marker[1] == b"\xda" and position < len(data) and data.endswith(b"\xff\xd9"):
+            return False
     return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 AS_PNG = "save it as PNG of 8 or 16 bits"
 
@@ -11,8 +11,7 @@ BYTES_A_PIXEL = 3
 """Of an image of three colours and 8 bits, decoded: what the limit of megapixels is meant for."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What the head of an image file says.
 
     Attributes:

@@ -29,7 +29,9 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
     An address is an image, a video, a folder or a pattern such as "line1/*.png" ("**" matches any
     number of folders). A folder gives its images with those of its subfolders, sorted by path;
     hidden files and videos in it are left out. A pattern gives its images as one source, sorted,
-    and then each of its videos as a source of its own.
+    and then each of its videos as a source of its own. Label images beside the images that they
+    belong to (`x.png`, `x_mask.png`) are left out of folders and patterns, and named by the source
+    (`ImageFiles.left_out`); a file that is named itself is read whatever it is.
 
     Raises:
         DataError: an address does not exist, matches nothing, or is of an unknown kind.
@@ -82,6 +84,9 @@ class Listed:
             yield from _open_file(path, text)
         except DataError as failure:
             yield Frame(self.address, 0, 0.0, text, path.name, None, failure.message)
+        except (OSError, ValueError) as failure:  # a name that no system takes
+            why = getattr(failure, "strerror", None) or str(failure)
+            yield Frame(self.address, 0, 0.0, text, path.name, None, f"{text}: {why}")
 
 
 def _listed(name: str, text: str) -> str:
@@ -100,7 +105,7 @@ def _open(address: str) -> list[Source]:
         return [open_live(address)]
     path = Path(address)
     if path.is_dir():
-        return [ImageFiles(address, _images_in(path), path)]
+        return [_without_labels(address, _images_in(path), path)]
     if path.exists():
         return [_open_file(path, address)]
     if not glob.has_magic(address):
@@ -146,8 +151,34 @@ def _open_pattern(address: str) -> list[Source]:
     sources: list[Source] = []
     if images:
         folder = Path(os.path.commonpath([path.parent for path in images]))
-        sources.append(ImageFiles(address, images, folder))
+        sources.append(_without_labels(address, images, folder))
     return [*sources, *map(_video, videos)]
+
+
+def _without_labels(address: str, paths: list[Path], folder: Path) -> ImageFiles:
+    """The images of a folder or pattern without the label images among them."""
+    if len(paths) < 2:
+        return ImageFiles(address, paths, folder)
+    from generalad.label_images import label_images
+
+    pairs = label_images(folder, [path.relative_to(folder) for path in paths], named=True)
+    left_out = {folder / label: folder / image for label, image in pairs.items()}
+    return ImageFiles(address, [path for path in paths if path not in left_out], folder, left_out)
+
+
+def left_out_in_words(source: Source) -> str:
+    """Which label images a source leaves out, and how to read them all the same; else empty."""
+    pairs = getattr(source, "left_out", None)
+    if not pairs:
+        return ""
+    from generalad.label_images import some_pairs
+
+    total = len(pairs) + (source.count() or 0)
+    return (
+        f"{source.address}: {len(pairs)} of {total} images look like label images of others and are"
+        f" left out: {some_pairs(pairs)} → to read them too, name the files themselves, or list"
+        " them on stdin (-)"
+    )
 
 
 def _images_in(folder: Path) -> list[Path]:

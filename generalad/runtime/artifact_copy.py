@@ -13,7 +13,6 @@ import errno
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
@@ -26,13 +25,11 @@ from generalad.files import (
 )
 from generalad.runtime.backends.engine_record import read_record, record_path
 from generalad.runtime.backends.onnx_hash import check_unchanged, weights_apart
+from generalad.runtime.backends.protobuf import field, fields
 from generalad.spec import METADATA_KEY, Spec
 
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 """Numbers of the fields in ONNX's protobuf: the metadata of a model, and the parts of an entry."""
-
-_BYTES = 2
-"""Protobuf's wire type of everything that has a length."""
 
 _BLOCK = 1 << 22
 
@@ -158,10 +155,10 @@ def _rewrite_onnx(old: Path, new: Path, spec: Spec) -> None:
 def _spec_entry(data: mmap.mmap, path: Path) -> tuple[int, int]:
     """Where the metadata entry with the spec begins and ends."""
     try:
-        for number, start, content, end in _fields(data, 0, len(data)):
+        for number, start, content, end in fields(data, 0, len(data)):
             if number != _METADATA_PROPS:
                 continue
-            for part, _, first, last in _fields(data, content, end):
+            for part, _, first, last in fields(data, content, end):
                 if part == _KEY and data[first:last] == METADATA_KEY.encode():
                     return start, end
     except (IndexError, ValueError) as error:
@@ -171,56 +168,10 @@ def _spec_entry(data: mmap.mmap, path: Path) -> tuple[int, int]:
     raise ArtifactError(f"{path}: holds no generalad spec", remedy="make one with gad export")
 
 
-def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a protobuf message: number, start, start of the content, end."""
-    while position < end:
-        start = position
-        tag, position = _varint(data, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            content, (_, position) = position, _varint(data, position)
-        elif kind == _BYTES:
-            length, content = _varint(data, position)
-            position = content + length
-        elif kind in (1, 5):
-            content, position = position, position + (8 if kind == 1 else 4)
-        else:
-            raise ValueError(f"wire type {kind}")
-        if position > end:
-            raise ValueError("a field is cut off")
-        yield number, start, content, position
-
-
-def _varint(data: mmap.mmap | bytes, position: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")
-
-
 def _entry(key: str, value: str) -> bytes:
     """A metadata entry."""
-    content = _field(_KEY, key.encode()) + _field(_VALUE, value.encode())
-    return _field(_METADATA_PROPS, content)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _to_varint(number << 3 | _BYTES) + _to_varint(len(content)) + content
-
-
-def _to_varint(value: int) -> bytes:
-    found = bytearray()
-    while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*found, value])
+    content = field(_KEY, key.encode()) + field(_VALUE, value.encode())
+    return field(_METADATA_PROPS, content)
 
 
 def _openvino(old: Path, new: Path, spec: Spec) -> None:

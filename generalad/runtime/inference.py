@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union, cast
@@ -15,7 +16,7 @@ from generalad.decision import Rule
 from generalad.errors import UsageError
 from generalad.pixels import Pixels, check_pixels, is_pixels
 from generalad.progress import Log
-from generalad.runtime.addresses import open_sources
+from generalad.runtime.addresses import left_out_in_words, open_sources
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.pipeline.pipeline import MAX_WAIT, Pipeline
@@ -95,7 +96,10 @@ def infer(
             on_notification=on_notification,
             on_problem=on_problem,
         )
-        return pipeline.run(stop or threading.Event(), observers)
+        summary = pipeline.run(stop or threading.Event(), observers)
+    plain = [getattr(source, "source", source) for source in found]
+    left_out = [path for source in plain for path in getattr(source, "left_out", ())]
+    return summary._replace(left_out=tuple(map(str, left_out)))
 
 
 def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
@@ -103,7 +107,7 @@ def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
 
     Addresses and paths are as in `open_sources`; arrays and images of Pillow, as in
     `pixels.to_rgb` or as an array of several (B, H, W, 3), become one source called "memory";
-    sources and streams stay what they are.
+    sources and streams stay what they are. Label images that are left out are a warning.
 
     Raises:
         DataError: nothing was given, or see `open_sources`.
@@ -116,7 +120,10 @@ def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
     items: list[Any] = [given] if alone else list(cast(Any, given))
     for item in items:
         if isinstance(item, (str, os.PathLike)):
-            found += open_sources([os.fspath(item)])
+            opened = open_sources([os.fspath(item)])
+            found += opened
+            for said in filter(None, map(left_out_in_words, opened)):
+                warnings.warn(said, stacklevel=3)
         elif is_pixels(item):
             if not images:
                 found.append(ImagesInMemory(images))

@@ -168,10 +168,18 @@ class LiveSourceMixin:
 class ImageFiles:
     """Image files in a given order."""
 
-    def __init__(self, address: str, paths: Sequence[Path], folder: Path) -> None:
-        """`folder` is the one that names are relative to."""
+    def __init__(
+        self,
+        address: str,
+        paths: Sequence[Path],
+        folder: Path,
+        left_out: Mapping[Path, Path] | None = None,
+    ) -> None:
+        """`folder` is the one that names are relative to; for `left_out` see the attribute."""
         self.address = address
         self.folder = folder
+        self.left_out = left_out or {}
+        """Label images that were found beside `paths`, with the images that they belong to."""
         self._files = tuple(paths)
 
     def count(self) -> int | None:

@@ -10,7 +10,8 @@ import pytest
 from cli_helpers import Capture, gad, one_line
 from training_helpers import environment, start, start_python, write_toml
 
-from generalad.cli import COMMANDS, main
+from generalad.cli import main
+from generalad.cli.commands import COMMANDS
 from generalad.errors import GateError
 from generalad.export.export import Exported
 

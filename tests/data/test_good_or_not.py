@@ -16,9 +16,9 @@ from PIL import Image as Pillow
 
 from generalad.data.check import check_dataset
 from generalad.data.dataset import Dataset, open_dataset
-from generalad.data.folder_names import is_defect_name, is_good_name, is_mask_name, is_series
-from generalad.data.label_images import label_images, looks_like_labels
 from generalad.errors import DataError
+from generalad.folder_names import is_defect_name, is_good_name, is_mask_name, is_series
+from generalad.label_images import label_images, looks_like_labels
 
 SIZE = (40, 48)
 Put = Callable[..., Path]
@@ -325,7 +325,7 @@ def test_names_alone_are_not_read(
     def read(path: Path) -> bytes:
         raise AssertionError(path)
 
-    monkeypatch.setattr("generalad.data.label_images.read_bytes", read)
+    monkeypatch.setattr("generalad.label_images.read_bytes", read)
     assert len(open_dataset(tmp_path).train) == 20
 
 

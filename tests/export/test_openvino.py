@@ -16,9 +16,11 @@ import pytest
 
 from generalad.errors import ArtifactError, MissingExtraError, StorageError, UsageError
 from generalad.export.export import Exported, export_detector
+from generalad.export.to_openvino import write_ir
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
 from generalad.runtime.backends.ov import INFO
+from generalad.spec import Spec
 
 pytest_plugins = ["training_fixtures"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,3 +168,21 @@ def test_commands_take_it_like_any_artifact(artifact: Path, parts: Path) -> None
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == 4 and all(result["error"] is None for result in results)
     assert "openvino" in done.stderr
+
+
+def test_a_graph_that_fills_the_memory_is_refused_before_it_is_compiled(copied: Path) -> None:
+    from openvino import opset13 as ops
+
+    model = openvino.Core().read_model(copied)
+    results = {next(iter(one.output(0).get_names())): one for one in model.get_results()}
+    scores, maps = (results[name].input_value(0) for name in ("scores", "maps"))
+    tiled = ops.tile(maps, ops.constant(np.array([1, 30_000, 30_000], np.int64)))
+    least = ops.reduce_min(tiled, ops.constant(np.array([0, 1, 2], np.int64)))
+    other = ops.add(scores, ops.multiply(least, ops.constant(np.float32(0))))
+    scores.set_names(set())
+    other.output(0).set_names({"scores"})
+    results["scores"].input(0).replace_source_output(other.output(0))
+    spec = Spec.from_json(str(model.get_rt_info([INFO, "spec"]).astype(str)))
+    write_ir(model, copied, spec, half=False)
+    with pytest.raises(ArtifactError, match=r"has Tile of \d+ values, expected at most"):
+        open_session(copied)

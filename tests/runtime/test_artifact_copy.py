@@ -22,9 +22,10 @@ from generalad.export.to_tensorrt import build_engine, is_stale, rebuild
 from generalad.files import sha256_of_file
 from generalad.model.storage import Trained
 from generalad.runtime import open_session
-from generalad.runtime.artifact_copy import _to_varint, _varint, copy_with_spec
+from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.backends.onnx_hash import check_unchanged
+from generalad.runtime.backends.protobuf import to_varint, varint
 from generalad.runtime.backends.trt import TrtSession
 from generalad.runtime.selftest import selftest
 from generalad.spec import Spec, Thresholds
@@ -200,5 +201,5 @@ def test_damaged_openvino_is_refused_in_one_line(
 
 @given(st.integers(0, 2**63 - 1))
 def test_numbers_of_protobuf(value: int) -> None:
-    data = b"x" + _to_varint(value) + b"y"
-    assert _varint(data, 1) == (value, len(data) - 1)
+    data = b"x" + to_varint(value) + b"y"
+    assert varint(data, 1) == (value, len(data) - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from conftest import MakeImage, WriteImage, WriteVideo
 
 from generalad.errors import DataError, UsageError
-from generalad.runtime import Frame, open_sources
-from generalad.runtime.addresses import Listed
+from generalad.runtime import Frame, infer, open_sources
+from generalad.runtime.addresses import Listed, left_out_in_words
+from generalad.runtime.backends.fake import FakeSession
 
 
 def frames(*addresses: Path | str) -> list[Frame]:
@@ -48,6 +51,49 @@ def test_pattern(tmp_path: Path, make_image: MakeImage, write_image: WriteImage)
         "y/b1.png",
     ]
     assert len(frames(f"{tmp_path}/**/*.png")) == 4
+
+
+def label(size: tuple[int, int]) -> np.ndarray:
+    """White on black, as labelling tools write it."""
+    image = np.zeros((*size, 3), np.uint8)
+    image[3:6, 4:9] = 255
+    return image
+
+
+def test_label_images_are_left_out_of_folders_and_patterns(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        image = rng.integers(0, 255, (20, 24, 3), np.uint8)
+        write_image(tmp_path / f"a/{number}.png", image)
+        write_image(tmp_path / f"a/{number}_mask.png", label((20, 24)))
+        write_image(tmp_path / f"b/images/{number}.png", image)
+        write_image(tmp_path / f"b/labels/{number}.png", label((20, 24)))
+    images = ["a/0.png", "a/1.png", "a/2.png"] + [f"b/images/{n}.png" for n in range(3)]
+    assert [frame.name for frame in frames(tmp_path)] == images
+    assert [frame.name for frame in frames(f"{tmp_path}/**/*.png")] == images
+    (source,) = open_sources([str(tmp_path)])
+    said = left_out_in_words(source)
+    assert "6 of 12 images" in said and f"{tmp_path}/a/0_mask.png of {tmp_path}/a/0.png" in said
+    with pytest.warns(UserWarning, match="6 of 12 images look like label images"):
+        summary = infer(FakeSession(), tmp_path)
+    assert summary.frames == 6 and f"{tmp_path}/a/0_mask.png" in summary.left_out
+    masks = sorted((tmp_path / "a").glob("*_mask.png"))
+    assert [frame.path for frame in frames(*masks)] == [str(mask) for mask in masks]
+    listed = Listed(f"{mask}\n" for mask in masks)
+    assert [frame.path for frame in listed] == [str(mask) for mask in masks]
+
+
+def test_no_image_is_left_out_for_looking_empty(tmp_path: Path, write_image: WriteImage) -> None:
+    """A dead camera beside one that works gives black images: they are to be looked at."""
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        lit = rng.integers(0, 255, (20, 24, 3), np.uint8)
+        write_image(tmp_path / f"{number}_left.png", lit)
+        write_image(tmp_path / f"{number}_right.png", np.zeros_like(lit))
+        write_image(tmp_path / f"{number}_mask.png", lit)  # called so, but an image
+    assert len(frames(tmp_path)) == 12
 
 
 def test_a_name_with_brackets_is_a_file(
@@ -164,3 +210,35 @@ def test_a_list_is_read_line_by_line(
     assert [frame.error is None for frame in found] == [True, True, False]
     assert len({frame.name for frame in found}) == 3
     assert not any(Path(frame.name).is_absolute() or ".." in frame.name for frame in found)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000 + ".png", "\udcff.png", ""])
+def test_a_listed_name_that_is_none_is_an_error_of_its_own(name: str) -> None:
+    found = list(Listed([f"{name}\n", "none.png\n"]))
+    assert [frame.image for frame in found] == [None] * (2 if name else 1)
+    assert all(frame.error for frame in found)
+
+
+def test_an_image_is_freed_before_the_next_is_read() -> None:
+    """Two large ones at a time would be twice the memory."""
+    made: list[weakref.ref[np.ndarray]] = []
+    alive: list[bool] = []
+
+    def new() -> np.ndarray:
+        image = np.zeros((30, 30, 3), np.uint8)
+        made.append(weakref.ref(image))
+        return image
+
+    class Images:
+        address, folder = "images", None
+
+        def count(self) -> int | None:
+            return 4
+
+        def __iter__(self) -> Iterator[Frame]:
+            for index in range(4):
+                yield Frame("images", index, 0.0, "", f"{index}.png", new())
+                alive.append(made[-1]() is not None)
+
+    infer(FakeSession(), Images())
+    assert alive == [False] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -42,10 +43,11 @@ def write(
     codec: str = "libx264",
     b_frames: int = 0,
     matrix: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
     if codec not in av.codecs_available:
         pytest.skip(f"{codec} is not there")
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options or {}) as container:
         rate = 30 if times is not EVEN else 10
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -131,6 +133,53 @@ def test_cut_off_videos_are_known(
     assert last.image is None and "cut off or damaged" in str(last.error)
 
 
+def with_longer_sound(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=10)
+        sound = container.add_stream("pcm_s16le", rate=8000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for second in range(4):
+            samples = av.AudioFrame.from_ndarray(
+                np.zeros((1, 8000), np.int16), format="s16", layout="mono"
+            )
+            samples.sample_rate, samples.pts = 8000, 8000 * second
+            container.mux(sound.encode(samples))
+        for number in range(20):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(shade(number), format="rgb24")))
+        container.mux(video.encode())
+        container.mux(sound.encode())
+    return path
+
+
+@pytest.mark.parametrize("pyav", [True, False])
+@pytest.mark.parametrize("kind", ["longer sound", "late start", "fragments", "end cut away"])
+def test_whole_videos_whose_numbers_say_something_else(
+    tmp_path: Path, kind: str, pyav: bool, request: pytest.FixtureRequest
+) -> None:
+    if kind == "longer sound":  # the duration of a Matroska file is that of its longest track
+        path = with_longer_sound(tmp_path / "v.mkv")
+    elif kind == "late start":
+        path = write(tmp_path / "v.mkv", [1000 + time for time in EVEN[:20]])
+    elif kind == "fragments":  # as browsers and DASH have it
+        path = write(
+            tmp_path / "v.mp4", EVEN[:20], options={"movflags": "frag_keyframe+empty_moov"}
+        )
+    else:  # what an edit list leaves out is in the file, and is not shown
+        path = write(tmp_path / "v.mp4", EVEN)
+        data = path.read_bytes()
+        place = data.index(b"elst") + 8
+        [entries] = struct.unpack_from(">I", data, place)
+        length, start = struct.unpack_from(">Ii", data, place + 4)
+        assert entries == 1 and start >= 0
+        half = struct.pack(">Ii", length // 5, start)
+        path.write_bytes(data[: place + 4] + half + data[place + 12 :])
+    if not pyav:
+        request.getfixturevalue("without_pyav")
+    frames = read(path)
+    assert [frame.error for frame in frames if frame.error] == []
+    assert len(frames) == 20 if kind != "end cut away" else 0 < len(frames) < 25
+
+
 TURNS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
     "0": ((1, 0, 0, 1), lambda image: image),
     "90": ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
@@ -144,9 +193,22 @@ TURNS: dict[str, tuple[tuple[int, int, int, int], Callable[[Image], Image]]] = {
 """By Apple's QuickTime File Format: [x' y'] = [x y] [[a b] [c d]], moved back to the corner."""
 
 
+@pytest.fixture
+def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "av" else find(name)
+    )
+
+
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_frames_are_upright_and_not_mirrored(tmp_path: Path, turn: str, suffix: str) -> None:
+@pytest.mark.parametrize("pyav", [True, False])
+def test_frames_are_upright_and_not_mirrored(
+    tmp_path: Path, turn: str, suffix: str, pyav: bool, request: pytest.FixtureRequest
+) -> None:
+    if not pyav:
+        request.getfixturevalue("without_pyav")
     (a, b, c, d), expected = TURNS[turn]
     matrix = [a * UNIT, b * UNIT, 0, c * UNIT, d * UNIT, 0, 0, 0, 1 << 30]
     frames = read(write(tmp_path / f"v{suffix}", EVEN[:5], matrix=matrix))
@@ -155,6 +217,22 @@ def test_frames_are_upright_and_not_mirrored(tmp_path: Path, turn: str, suffix: 
         wanted = np.asarray(expected(shade(number)), int)
         assert frame.image.shape == wanted.shape
         assert np.abs(frame.image.astype(int) - wanted).mean() < 6
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_matroska_without_pyav_is_right_or_refused(
+    tmp_path: Path, turn: str, without_pyav: None
+) -> None:
+    (a, b, c, d), expected = TURNS[turn]
+    matrix = [a * UNIT, b * UNIT, 0, c * UNIT, d * UNIT, 0, 0, 0, 1 << 30]
+    path = write(tmp_path / "v.mkv", EVEN[:3], matrix=matrix)
+    frames = read(path)
+    if frames[0].image is None:
+        assert "only PyAV" in str(frames[0].error)
+        assert turn not in ("0", "90", "180", "270")
+    else:
+        wanted = np.asarray(expected(shade(0)), int)
+        assert np.abs(frames[0].image.astype(int) - wanted).mean() < 6
 
 
 @pytest.mark.parametrize("turn", TURNS)
@@ -208,13 +286,42 @@ def test_a_pipe_is_no_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("times", [EVEN, VARYING])
 def test_without_pyav(
-    tmp_path: Path, suffix: str, times: Sequence[float], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, suffix: str, times: Sequence[float], without_pyav: None
 ) -> None:
-    path = write(tmp_path / f"v{suffix}", times)
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "av" else find(name)
-    )
-    frames = read(path)
+    frames = read(write(tmp_path / f"v{suffix}", times))
     assert numbers(frames) == list(range(25))
     np.testing.assert_allclose([frame.time for frame in frames], times, atol=2e-3)
+
+
+@pytest.mark.parametrize("pyav", [True, False])
+def test_frames_that_are_too_large_are_refused_before_decoding(
+    tmp_path: Path, pyav: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    path = write(tmp_path / "v.mp4", EVEN[:3])
+    if not pyav:
+        request.getfixturevalue("without_pyav")
+    monkeypatch.setenv("GAD_MAX_MEGAPIXELS", "0.001")
+    (frame,) = read(path)
+    assert frame.image is None and "expected at most" in str(frame.error)
+
+
+def test_frames_that_become_too_large_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of raw H.264, whose size changes in the middle."""
+    parts = []
+    for number, (width, height) in enumerate([(64, 48), (128, 96)]):
+        with av.open(str(tmp_path / f"{number}.h264"), "w", format="h264") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for _ in range(3):
+                frame = av.VideoFrame.from_ndarray(shade(1, (height, width)), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        parts.append((tmp_path / f"{number}.h264").read_bytes())
+    (tmp_path / "v.ts").write_bytes(b"".join(parts))
+    whole = [frame.image.shape for frame in read(tmp_path / "v.ts") if frame.image is not None]
+    assert (96, 128, 3) in whole
+    monkeypatch.setenv("GAD_MAX_MEGAPIXELS", "0.005")
+    small = [frame.image.shape for frame in read(tmp_path / "v.ts") if frame.image is not None]
+    assert set(small) == {(48, 64, 3)}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import re
 from pathlib import Path
 
 from generalad.errors import ArtifactError
 from generalad.files import sha256_of_file
+from generalad.runtime.backends.onnx_reader import read_model
+from generalad.runtime.backends.protobuf import Bytes
 
 HASH_KEY = "generalad.graph_sha256"
 """Key of the hash in an ONNX file's `metadata_props`."""
@@ -24,11 +25,6 @@ _HEADER = 2
 """Bytes of the entry before that: tag and length, which is below 128."""
 
 _BLOCK = 1 << 22
-_APART_END = re.compile(rb"-[0-9a-f]{12}\.data")
-_NAME = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-_LONGEST_NAME = 255
-_VALUE = 0x12
-"""Tag of an entry's value in protobuf."""
 
 
 def check_unchanged(path: Path) -> None:
@@ -58,25 +54,17 @@ def check_unchanged(path: Path) -> None:
         )
 
 
-def weights_apart(data: mmap.mmap) -> list[str]:
-    """Names of the files beside it that an ONNX file has its weights in; mostly none."""
-    names = {_name_before(data, match.start(), match.end()) for match in _APART_END.finditer(data)}
-    names.discard("")
-    return sorted(names)
+def weights_apart(data: Bytes) -> list[str]:
+    """Names of the files beside it that an ONNX file has its weights in; mostly none.
 
-
-def _name_before(data: mmap.mmap, dash: int, end: int) -> str:
-    """The name that ends there; empty if it is only an ending.
-
-    Backwards: a search for the beginning would begin again at each byte of a long text. Where the
-    length of the name stands before it, that may look like a letter of it.
+    Raises:
+        ArtifactError: it is damaged.
     """
-    start, least = dash, max(0, end - _LONGEST_NAME)
-    while start > least and data[start - 1] in _NAME:
-        start -= 1
-        if start >= 2 and data[start - 2] == _VALUE and data[start - 1] == end - start < 128:
-            break
-    return data[start:end].decode() if start < dash else ""
+    try:
+        tensors = read_model(data).constants.values()
+        return sorted({tensor.apart.decode() for tensor in tensors} - {""})
+    except (LookupError, ValueError) as error:
+        raise ArtifactError("not an ONNX file, or damaged", remedy="copy the file again") from error
 
 
 def _named_by_content(path: Path) -> bool:

@@ -80,6 +80,8 @@ def _kind(path: Path) -> str:
         )
     if not path.exists():
         raise ArtifactError(f"{path}: no such file", remedy="check the path")
+    if not path.is_file():  # loading would wait at a pipe for ever
+        raise ArtifactError(f"{path}: a pipe or a device, expected a file")
     suffix = path.suffix.lower()
     if suffix not in KINDS:
         raise ArtifactError(

@@ -14,7 +14,7 @@ from generalad.errors import ArtifactError, MissingExtraError
 from generalad.half_precision import Choice, choose, units_of
 from generalad.processor import read_processor
 from generalad.runtime.backends import ort_providers
-from generalad.runtime.backends.onnx_graph import refuse_loops
+from generalad.runtime.backends.onnx_graph import check_graph
 from generalad.runtime.backends.session import (
     EXPORT_AGAIN,
     STAGES,
@@ -197,7 +197,7 @@ def _options(ort: Any, threads: int | None, spinning: bool) -> Any:
 
 def _load(ort: Any, path: Path, options: Any, device: str | None) -> Any:
     providers = ort_providers.wanted(ort, path, device)
-    refuse_loops(path)
+    check_graph(path)
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # the library's errors share no other base class

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from generalad.errors import ArtifactError, GadError, MissingExtraError
 from generalad.files import sha256_of_file
 from generalad.half_precision import FULL, choose, units_of
 from generalad.processor import read_processor
+from generalad.runtime.backends.onnx_graph import most_values
 from generalad.runtime.backends.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
 from generalad.spec import Spec
 
@@ -44,6 +46,7 @@ class OvSession(LibrarySession):
                 remedy=f"copy both files again, or {EXPORT_AGAIN}",
             )
         self._fixed_batch = _check_graph(model, self._spec, path)
+        _check_sizes(model, self._spec, self._fixed_batch or 1, path)
         stored = self._spec
         choice = choose(
             stored.half_precisions,
@@ -162,3 +165,34 @@ def _check_graph(model: Any, spec: Spec, path: Path) -> int | None:
             )
     batch = ports[spec.input_name].get_partial_shape()[0]
     return batch.get_length() if batch.is_static else None
+
+
+def _check_sizes(model: Any, spec: Spec, batch: int, path: Path) -> None:
+    """Refuse what `onnx_graph` refuses of other files, by the shapes that OpenVINO infers."""
+    height, width = spec.image_size
+    most = most_values(batch * height * width)
+    single = model.clone()
+    try:
+        single.reshape({spec.input_name: [batch, height, width, 3]})
+    except Exception as error:  # the library's errors share no other base class
+        raise ArtifactError(
+            f"{path}: its graph does not fit its input ({_reason(error)})", remedy=EXPORT_AGAIN
+        ) from error
+    for operator in single.get_ordered_ops():
+        kind = operator.get_type_name()
+        shapes = [output.get_partial_shape() for output in operator.outputs()]
+        if kind in _ENDLESS or any(shape.is_dynamic for shape in shapes):
+            raise ArtifactError(
+                f"{path}: its graph has {kind} whose size or end is not decided by the graph"
+                " alone, which no export has",
+                remedy=EXPORT_AGAIN,
+            )
+        largest = max((math.prod(shape.to_shape()) for shape in shapes), default=0)
+        if largest > most and kind != "Constant":  # those are in the file
+            raise ArtifactError(
+                f"{path}: its graph has {kind} of {largest} values, expected at most {most}",
+                remedy=EXPORT_AGAIN,
+            )
+
+
+_ENDLESS = ("Loop", "TensorIterator", "If")

@@ -26,12 +26,14 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from generalad.errors import DataError
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
 from generalad.runtime.cameras.h264 import MissingFrames
 from generalad.runtime.cameras.redirects import rtsp_address
+from generalad.runtime.cameras.rtsp_relay import RtspRelay
 from generalad.runtime.secrets import hint_of, split_user
-from generalad.runtime.videos.av_reader import upright_rgb
+from generalad.runtime.videos.av_reader import check_frame_size, upright_rgb
 from generalad.runtime.videos.presentation import FrameTimes
 
 # TCP first, because it loses nothing; UDP where the camera offers nothing else. What an RTSP
@@ -62,6 +64,7 @@ class AvCamera:
         self._whole = True  # what the next frame builds on; decoders begin with a key frame
         self._rgb = VideoReformatter()
         self._finite: _Finite | None = None
+        self._relay: RtspRelay | None = None
 
     def open(self) -> None:
         """Connect; raises CameraLost with the server's reason, UsageError for a wrong host."""
@@ -69,11 +72,16 @@ class AvCamera:
         text, options = self._address.text, _HTTP
         if self._address.kind == "rtsp":
             text, options = rtsp_address(text, timeout=min(_ASK, self._timeout[0] / 3)), _RTSP
+            if split_user(text)[1]:
+                self._relay = RtspRelay(text, timeout=self._timeout[0])
+                text = self._relay.url
         # From None: the library's error carries the address with its password.
         try:
             self._container = av.open(text, options=options, timeout=self._timeout)
         except (OSError, av.FFmpegError) as error:
-            raise CameraLost(f"cannot be opened: {self._reason(error)}") from None
+            why = (self._relay and self._relay.why) or f"cannot be opened: {self._reason(error)}"
+            self._end_relay()
+            raise CameraLost(why) from None
         if not self._container.streams.video:
             raise CameraLost("cannot be opened: no video in it")
         stream = self._container.streams.video[0]
@@ -83,6 +91,10 @@ class AvCamera:
             self._missing = MissingFrames(stream.codec_context.extradata or b"")
         else:  # the other decoders flag nothing; refusing is all they can
             stream.codec_context.options = {"err_detect": "explode"}
+        try:
+            check_frame_size(stream.codec_context, "frame")
+        except DataError as error:
+            raise CameraLost(f"cannot be opened: {error.message}") from None
         self._packets = self._container.demux(stream)
         if self._container.duration:
             self._finite = _Finite(self._container.duration / av.time_base, stream)
@@ -113,6 +125,11 @@ class AvCamera:
         self._frames.clear()
         if self._container is not None:
             self._container.close()
+        self._end_relay()
+
+    def _end_relay(self) -> None:
+        if self._relay is not None:
+            self._relay.close()
 
     def _next_packet(self) -> Packet[VideoStream] | None:
         try:

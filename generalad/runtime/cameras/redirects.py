@@ -40,8 +40,8 @@ def target_of(address: str, location: str) -> str:
     try:
         old, new = urlsplit(bare), urlsplit(_joined(bare, location))
         places = (
-            _place(old.scheme, old.hostname, old.port),
-            _place(new.scheme, new.hostname, new.port),
+            place_of(old.scheme, old.hostname, old.port),
+            place_of(new.scheme, new.hostname, new.port),
         )
     except ValueError:
         raise CameraLost(f"{urlsplit(bare).netloc} redirects to no address") from None
@@ -55,13 +55,16 @@ def target_of(address: str, location: str) -> str:
     return urlunsplit(new._replace(netloc=f"{user}{at}{netloc}"))
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """A server."""
+
     scheme: str
     host: str
     port: int
 
     @property
     def shown(self) -> str:
+        """As in an address, always with its port."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
 
@@ -73,12 +76,13 @@ def _joined(base: str, location: str) -> str:
     return f"{scheme}://{urljoin(f'http://{rest}', location).partition('://')[2]}"
 
 
-def _place(scheme: str, host: str | None, port: int | None) -> _Place:
+def place_of(scheme: str, host: str | None, port: int | None) -> Place:
+    """The server of an address, with the usual port where it names none."""
     scheme = scheme.lower()
-    return _Place(scheme, (host or "").lower(), port or _PORTS.get(scheme, 0))
+    return Place(scheme, (host or "").lower(), port or _PORTS.get(scheme, 0))
 
 
-def _may_follow(old: _Place, new: _Place) -> bool:
+def _may_follow(old: Place, new: Place) -> bool:
     if old.host != new.host or not new.host:
         return False
     if old.scheme == new.scheme:
@@ -152,14 +156,16 @@ def _location(address: str, until: float) -> str | None:
     """Where the camera redirects to, None if it does not."""
     bare, user, password = split_user(address)
     parts = urlsplit(bare)
-    place = _place(parts.scheme, parts.hostname, parts.port)
+    place = place_of(parts.scheme, parts.hostname, parts.port)
     try:
-        with _connected(place, until) as connection:
+        with connected(place, until) as connection:
             talk = _Talk(connection, bare, until)
             for method in _METHODS:
                 answer = talk.ask(method)
                 if answer.status == 401 and user:
-                    answer = talk.ask(method, _authorization(answer, method, bare, user, password))
+                    answer = talk.ask(
+                        method, authorization_for(answer, method, bare, user, password)
+                    )
                 if 300 <= answer.status < 400 and answer.location:
                     return answer.location
     except (http.client.HTTPException, ValueError) as error:
@@ -179,7 +185,7 @@ def _rest(until: float) -> float:
     return rest
 
 
-def _connected(place: _Place, until: float) -> socket.socket:
+def connected(place: Place, until: float) -> socket.socket:
     """Encrypted where the scheme says so, as FFmpeg does it: certificates are not checked."""
     plain = socket.create_connection((place.host, place.port), _rest(until))
     if place.scheme != "rtsps":
@@ -193,7 +199,9 @@ def _connected(place: _Place, until: float) -> socket.socket:
         raise
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """The head of an answer: its status, where it redirects to, and its wishes for a password."""
+
     status: int
     location: str
     challenges: list[str]
@@ -209,7 +217,7 @@ class _Talk:
         self._buffer = b""
         self._number = 0
 
-    def ask(self, method: str, authorization: str | None = None) -> _Answer:
+    def ask(self, method: str, authorization: str | None = None) -> Answer:
         """Send a request and read the head of its answer; its body is skipped."""
         self._number += 1
         lines = [f"{method} {self._url} RTSP/1.0", f"CSeq: {self._number}"]
@@ -233,7 +241,7 @@ class _Talk:
         size = values.get("content-length", "0")
         self._skip(min(int(size), _LONGEST) if size.isdecimal() and len(size) < 10 else 0)
         challenges = [value for name, value in fields if name == "www-authenticate"]
-        return _Answer(int(words[1][:3]), values.get("location", ""), challenges)
+        return Answer(int(words[1][:3]), values.get("location", ""), challenges)
 
     def _head(self) -> str:
         while b"\r\n\r\n" not in self._buffer:
@@ -269,7 +277,9 @@ class _Request:
         return self._method
 
 
-def _authorization(answer: _Answer, method: str, url: str, user: str, password: str) -> str | None:
+def authorization_for(
+    answer: Answer, method: str, url: str, user: str, password: str
+) -> str | None:
     """What the server asks for, as FFmpeg would answer it; None where it asks for nothing known."""
     import base64
 

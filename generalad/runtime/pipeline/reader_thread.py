@@ -72,6 +72,7 @@ class ReaderThread:
                 for thing, began, read in things:
                     for ready in self._ready(tracker, thing, began, read):
                         batcher.put(number, ready)
+                    del thing, ready  # or two large images are in memory while one is read
                     if self.stopping and not self.live:
                         break
             tracker.ended()
@@ -139,6 +140,7 @@ def _timed(
             if isinstance(thing, Frame) and thing.captured_at is not None:
                 began = now - (time.monotonic() - thing.captured_at)
             yield thing, began, (now - began) * 1000
+            del thing
     finally:
         close = getattr(things, "close", None)
         if close is not None:

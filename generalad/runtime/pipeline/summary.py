@@ -42,6 +42,7 @@ class Summary(NamedTuple):
             nothing was processed.
         backend: what the session really ran on.
         given_up: names of the cameras that no further attempt could have helped.
+        left_out: label images beside the images they belong to, which were not read.
     """
 
     frames: int
@@ -54,6 +55,7 @@ class Summary(NamedTuple):
     milliseconds: dict[str, StageTime]
     backend: str
     given_up: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Tally:

@@ -74,7 +74,10 @@ class JsonLines(_TextFile):
 
 
 class Csv(_TextFile):
-    """One line a frame with a header; `regions` is their number."""
+    """One line a frame with a header; `regions` are their boxes as WIDTHxHEIGHT+X+Y.
+
+    A text in every spreadsheet: numbers with blanks between them would be one number in some.
+    """
 
     def open(self, sources: Sequence[Source], spec: Spec) -> None:
         """Create the file's part, or go on with the file of live sources, and see to the header."""
@@ -83,7 +86,8 @@ class Csv(_TextFile):
     def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
         """Append one line, visible at once."""
         values = [getattr(result, name) for name in CSV_COLUMNS]
-        values[CSV_COLUMNS.index("regions")] = len(result.regions)
+        boxes = (region.box for region in result.regions)
+        values[CSV_COLUMNS.index("regions")] = "; ".join(f"{w}x{h}+{x}+{y}" for x, y, w, h in boxes)
         self._lines.append(_csv_line(values))
 
 

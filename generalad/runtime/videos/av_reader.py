@@ -10,11 +10,14 @@ from typing import Any
 import av
 import numpy as np
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from generalad.image_formats.accept import check_size, limit_megapixels
+from generalad.image_formats.header import Header
 from generalad.runtime.videos.presentation import Matrix, parse_matrix, upright
 
 Stamped = tuple[float | None, NDArray[np.uint8] | None]
@@ -22,7 +25,7 @@ Stamped = tuple[float | None, NDArray[np.uint8] | None]
 
 
 class AvReader:
-    """One pass over a video. Raises OSError where it is none."""
+    """One pass over a video; raises OSError where it is none, DataError where it is too large."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -33,6 +36,7 @@ class AvReader:
             self._container.close()
             raise OSError("no video in it")
         self._stream = self._container.streams.video[0]
+        check_frame_size(self._stream.codec_context, str(path))
         self.shown = 0.0
         """Seconds for which the last frame is shown, as far as the container says."""
         # AVI numbers the packets in the order of decoding, as many before the first frame as
@@ -105,6 +109,18 @@ class AvReader:
             self._begun = True
             stamp, base = (self._slots.popleft() if self._slots else None), self._stream.time_base
         return None if stamp is None or base is None else float(stamp * base)
+
+
+def check_frame_size(decoder: VideoCodecContext, name: str) -> None:
+    """Refuse frames that are larger than images may be, now and where their size changes.
+
+    Raises:
+        DataError: naming the limit.
+    """
+    if decoder.width and decoder.height:
+        check_size(Header("video", decoder.width, decoder.height), name)
+    most = str(int(limit_megapixels() * 1e6))
+    decoder.options = {**decoder.options, "max_pixels": most}
 
 
 def upright_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:

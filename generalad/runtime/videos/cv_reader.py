@@ -9,11 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.image_formats.accept import check_size
+from generalad.image_formats.header import Header
+from generalad.runtime.videos.orientation import orientation_of
+from generalad.runtime.videos.presentation import TurnedUnknown, upright
+
 
 class CvReader:
-    """One pass over a video, turned upright by OpenCV, which does not know of mirrored ones.
+    """One pass over a video, turned upright as its container says.
 
-    Raises OSError where it is none.
+    Raises OSError where it is none, DataError where its frames are too large, TurnedUnknown where
+    only PyAV knows how it is to be shown.
     """
 
     shown = 0.0
@@ -23,6 +29,21 @@ class CvReader:
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise OSError("no video in it")
+        width, height = (
+            int(self._capture.get(name))
+            for name in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if width > 0 and height > 0:
+            check_size(Header("video", width, height), str(path))
+        try:
+            orientation = orientation_of(path)
+        except ValueError as error:
+            self.close()
+            raise TurnedUnknown(str(error)) from error
+        # OpenCV turns a mirrored video as if it were turned by half.
+        if orientation.known:
+            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        self._matrix = orientation.matrix
 
     @property
     def rate(self) -> float:
@@ -46,7 +67,8 @@ class CvReader:
             if not read:
                 return
             stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield stamp, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            yield stamp, upright(rgb, self._matrix)
 
     def close(self) -> None:
         """Free the file."""

@@ -15,6 +15,10 @@ _TOLERANCE = 0.01
 """Share of a video that may be missing without an error: some containers hold an estimate."""
 
 
+class TurnedUnknown(Exception):
+    """It is not known without PyAV how a video is to be shown."""
+
+
 class Matrix(NamedTuple):
     """The turning part of a display matrix: x' = a x + c y, y' = b x + d y."""
 

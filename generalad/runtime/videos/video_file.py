@@ -10,8 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.errors import DataError
 from generalad.runtime.sources import Frame
-from generalad.runtime.videos.presentation import FrameTimes, ends_early
+from generalad.runtime.videos.presentation import FrameTimes, TurnedUnknown, ends_early
+from generalad.runtime.videos.structure import is_whole
 
 _USUAL_RATE = 25.0
 """Where a container says none."""
@@ -44,7 +46,7 @@ class VideoFile:
         """What the container says, if anything."""
         try:
             reader = _open(self._path)
-        except OSError:
+        except (OSError, DataError, TurnedUnknown):
             return None
         try:
             return reader.count or round(reader.duration * reader.rate) or None
@@ -54,6 +56,13 @@ class VideoFile:
     def __iter__(self) -> Iterator[Frame]:
         try:
             reader = _open(self._path)
+        except DataError as large:
+            yield self._frame(0, 0.0, None, large.message, _USUAL_RATE)
+            return
+        except TurnedUnknown as unknown:
+            error = f"{self._path}: {unknown}, which only PyAV (extra streams) shows right"
+            yield self._frame(0, 0.0, None, error, _USUAL_RATE)
+            return
         except OSError:
             error = f"{self._path}: empty, cut off or not a video in a known format"
             yield self._frame(0, 0.0, None, error, _USUAL_RATE)
@@ -90,18 +99,22 @@ class VideoFile:
         count, duration = reader.count, reader.duration
         if index == 0:
             return f"{self._path}: empty, cut off or not a video in a known format"
-        early = ends_early(
-            times,
-            index,
-            rate=rate,
-            duration=duration,
-            count=count,
-            exact=reader.exact,
-            shown=reader.shown,
-        )
-        if not (early or damaged):
+        whole = is_whole(self._path)  # not by counts, where the container tells its length
+        if whole is None:
+            whole = not ends_early(
+                times,
+                index,
+                rate=rate,
+                duration=duration,
+                count=count,
+                exact=reader.exact,
+                shown=reader.shown,
+            )
+        if whole and not damaged:
             return None
-        of = f" of {count} frames" if count else f" frames, {times.last:.1f} of {duration:.1f} s"
+        of = f" frames, {times.last:.1f} of {duration:.1f} s"
+        if count >= index:
+            of = f" of {count} frames"
         return f"{self._path}: ends after {index}{of}, cut off or damaged"
 
     def _frame(

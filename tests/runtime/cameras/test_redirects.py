@@ -15,6 +15,7 @@ from generalad.runtime.cameras.av_camera import AvCamera
 from generalad.runtime.cameras.camera import CameraLost
 from generalad.runtime.cameras.http_camera import HttpCamera
 from generalad.runtime.cameras.redirects import rtsp_address, target_of
+from generalad.runtime.cameras.rtsp_relay import RtspRelay
 
 Answer = Callable[[str], str | None]
 """From a request's head to the answer's; None hangs up."""
@@ -111,6 +112,47 @@ def test_rtsp_to_another_host(
     assert f"127.0.0.1:{camera.port}" in text and f"localhost:{other.port}" in text
     assert "s3cr3t" not in text
     assert other.requests == []
+
+
+SDP = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+SDP += "a=rtpmap:96 H264/90000\r\na=control:track1\r\n"
+
+
+@pytest.mark.parametrize("challenge", [BASIC, DIGEST])
+@pytest.mark.parametrize("method", ["OPTIONS", "DESCRIBE", "SETUP"])
+def test_rtsp_to_another_host_on_the_connection_that_is_watched(
+    serve: Callable[[Answer], Server], challenge: str, method: str
+) -> None:
+    """The camera redirects only after it was asked whether it does."""
+    other = serve(rtsp("401 No", BASIC))
+    go = rtsp("302 Found", f"Location: rtsp://localhost:{other.port}/other")
+    body = f"Content-Type: application/sdp\r\nContent-Length: {len(SDP)}"
+
+    def answer(request: str) -> str | None:
+        if "User-Agent: Lavf" in request and request.startswith(method):
+            return go(request)
+        if request.startswith("DESCRIBE"):
+            return f"{rtsp('200 OK', body)(request)}{SDP}"
+        return rtsp("200 OK")(request)
+
+    camera = serve(after_password(answer, challenge))
+    address = parse_address(f"rtsp://admin:s3cr3t@127.0.0.1:{camera.port}/video")
+    with pytest.raises(CameraLost) as caught:
+        AvCamera(address, open_timeout=5, read_timeout=5).open()
+    asked = [one for one in camera.secrets if one.startswith(f"{method} rtsp://127.0.0.1:")]
+    assert any("User-Agent: Lavf" in one for one in asked)  # logged in, at its own address
+    assert f"localhost:{other.port}" in str(caught.value) and "s3cr3t" not in str(caught.value)
+    assert other.requests == []
+
+
+def test_the_relay_is_for_ffmpeg_alone(serve: Callable[[Answer], Server]) -> None:
+    camera = serve(rtsp("200 OK"))
+    relay = RtspRelay(f"rtsp://me:s3cr3t@127.0.0.1:{camera.port}/video", timeout=5)
+    port = int(relay.url.split("/")[2].rpartition(":")[2])
+    with contextlib.closing(relay), socket.create_connection(("127.0.0.1", port), 5) as stranger:
+        stranger.sendall(b"OPTIONS rtsp://127.0.0.1/video RTSP/1.0\r\nCSeq: 1\r\n\r\n")
+        assert stranger.recv(100) == b""
+    assert camera.requests == []
 
 
 def test_rtsp_to_another_path_of_the_same_host(serve: Callable[[Answer], Server]) -> None:

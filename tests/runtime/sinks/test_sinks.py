@@ -65,7 +65,7 @@ def test_csv(folder: Path, tmp_path: Path) -> None:
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["anomalous"] for row in rows] == ["false", "true", "false", ""]
-    assert [row["regions"] for row in rows] == ["0", "1", "0", "0"]
+    assert [row["regions"] for row in rows] == ["", "16x18+16+6", "", ""]
     assert rows[2]["path"].endswith("c, d.png") and rows[3]["error"]
 
 

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.folder_names import MASK_WORDS, words_in
-from generalad.data.plainly_good import CONFIRM
 from generalad.errors import DataError
+from generalad.folder_names import MASK_WORDS, words_in
 from generalad.parallel import map_threads
 from generalad.preprocess import decode_mask_values, read_bytes
 
@@ -36,12 +35,14 @@ _Kind = tuple[str, str, str]
 """What the name of a file has more than that of another: a folder, a word, a suffix."""
 
 
-def label_images(root: Path, paths: Sequence[Path]) -> dict[Path, Path]:
+def label_images(root: Path, paths: Sequence[Path], *, named: bool = False) -> dict[Path, Path]:
     """Find the label images among images.
 
     Args:
         root: a folder.
         paths: of images, relative to it.
+        named: only those whose name or folder has a word for masks: where an image that is taken
+            for one is not looked at, black ones of a dead camera must not be.
 
     Returns:
         For each label image the image that it belongs to, both as in `paths`.
@@ -55,7 +56,7 @@ def label_images(root: Path, paths: Sequence[Path]) -> dict[Path, Path]:
     if not groups:
         return {}
     looks = _Looks(root)
-    suspects = _suspects(groups, looks)
+    suspects = _suspects(groups, looks, named=named)
     pairs: dict[Path, Path] = {}
     for group in groups:
         labels = [path for path in group if path in suspects and looks.like_labels(path)]
@@ -69,24 +70,13 @@ def label_images(root: Path, paths: Sequence[Path]) -> dict[Path, Path]:
     return pairs
 
 
-def refuse_label_images(root: Path, paths: Sequence[Path], *, remedy: str) -> None:
-    """Refuse to learn from label images.
-
-    Raises:
-        DataError: it names the pairs.
-    """
-    pairs = sorted(label_images(root, paths).items())
-    if pairs:
-        named = ", ".join(f"{label} of {image}" for label, image in pairs[:3])
-        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
-        raise DataError(
-            f"{root}: {len(pairs)} of {len(paths)} images look like label images of others:"
-            f" {named}{more}",
-            remedy=f"{remedy}; or, if they do show good parts, confirm it with {CONFIRM}",
-        )
+def some_pairs(pairs: Mapping[Path, Path]) -> str:
+    """The first label images with the images that they belong to, for a message."""
+    named = ", ".join(f"{label} of {image}" for label, image in sorted(pairs.items())[:3])
+    return named + (f" and {len(pairs) - 3} more" if len(pairs) > 3 else "")
 
 
-def _suspects(groups: Iterable[Mapping[Path, _Kind]], looks: _Looks) -> set[Path]:
+def _suspects(groups: Iterable[Mapping[Path, _Kind]], looks: _Looks, *, named: bool) -> set[Path]:
     """Files of the kinds of names that label images have here."""
     kinds: dict[_Kind, set[Path]] = defaultdict(set)
     for group in groups:
@@ -97,6 +87,8 @@ def _suspects(groups: Iterable[Mapping[Path, _Kind]], looks: _Looks) -> set[Path
         return bool({word for part in kind for word in words_in(part)} & MASK_WORDS)
 
     order = sorted(kinds, key=lambda kind: (not named_so(kind), -len(kinds[kind]), kind))
+    if named:
+        order = [kind for kind in order if named_so(kind)]
     suspects: set[Path] = set()
     for kind in order[:_MOST_KINDS]:
         files = sorted(kinds[kind])
