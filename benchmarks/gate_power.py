@@ -31,7 +31,7 @@ from generalad.bench import summary
 from generalad.bench.comparison import LOOKS, log_ratios, narrow, narrow_enough, ratio
 from generalad.bench.gates import percent, verdict
 from generalad.bench.images import images
-from generalad.bench.interleaved import Plan, measure_interleaved
+from generalad.bench.interleaved import Plan, Recording, measure_interleaved
 from generalad.bench.worker_process import RunOptions, Subject
 from generalad.cli.bench import duration, share
 from generalad.statistics import Estimate, nested_ratio, wilson
@@ -124,9 +124,9 @@ def run_trial(slower: Path, given: argparse.Namespace, options: RunOptions, *, s
     """One bench, by the rules of `gad bench --against ... --max-slowdown`."""
     began, ends = time.monotonic(), list[float]()
 
-    def enough(sides: Sequence[object]) -> bool:
+    def enough(sides: Sequence[Recording]) -> bool:
         ends.append(time.monotonic() - began)
-        return narrow_enough(*sides, given.limit)  # type: ignore[arg-type]
+        return narrow_enough(sides[0], sides[1], given.limit)
 
     subjects = [Subject("new", slower), Subject("old", given.artifact)]
     plan = Plan(budget=given.budget, enough=enough, seed=seed)
@@ -267,9 +267,10 @@ def planted(artifact: Path, folder: Path, options: RunOptions, slowdown: float) 
     target, rows = folder / "slower.onnx", ROWS_TO_DOUBLE * slowdown
     for _ in range(PLANTING_ROUNDS):
         planted_artifact(artifact, target, rows=max(1, round(rows)))
-        plan = Plan(budget=120, enough=lambda sides: narrow_enough(*sides, PRECISE))
+        plan = Plan(budget=120, enough=lambda two: narrow_enough(two[0], two[1], PRECISE))
         subjects = [Subject("slower", target), Subject("plain", artifact)]
-        found = ratio(*measure_interleaved(subjects, options, plan), "total")
+        new, old = measure_interleaved(subjects, options, plan)
+        found = ratio(new, old, "total")
         print(f"{rows:.0f} rows: {in_words(found)}", flush=True)
         rows *= min(2.0, max(0.5, slowdown / max(found.value - 1, 1e-3)))
     return planted_artifact(artifact, target, rows=max(1, round(rows)))

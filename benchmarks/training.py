@@ -140,8 +140,8 @@ def our_epochs(
         epoch = partial(fit, head.discriminator, features, config, device=CPU)
     elif isinstance(head, KDADHead):
         images = Images(paths, config.image_size, KEPT)
-        units = {"mean": backbone.mean, "std": backbone.std}
-        epoch = partial(fit_kdad, head, features, images, config, device=CPU, **units)
+        mean, std = backbone.mean, backbone.std
+        epoch = partial(fit_kdad, head, features, images, config, mean=mean, std=std, device=CPU)
     else:
         assert isinstance(head, SimpleNetHead)
         return {

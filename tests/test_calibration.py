@@ -370,7 +370,8 @@ def good_scores(count: int = 100) -> NDArray[np.float32]:
 
 
 def test_outliers_set_no_threshold_and_are_named() -> None:
-    scores, names = np.append(good_scores(), np.float32([30, 40])), [f"{n}.png" for n in range(102)]
+    scores = np.append(good_scores(), np.array([30, 40], np.float32))
+    names = [f"{number}.png" for number in range(102)]
     found = outliers_of(scores, names)
     assert [(one.number, one.name, one.score) for one in found] == [
         (101, "101.png", 40.0),

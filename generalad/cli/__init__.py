@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _unraisable(found: Any) -> None:
     """Ctrl-C within what may raise nothing, such as a lock of a module that is being loaded."""
     if found.exc_type is not KeyboardInterrupt:
-        return sys.__unraisablehook__(found)
+        sys.__unraisablehook__(found)
+        return
     os.write(2, b"gad: interrupted\n")
     os._exit(130)
 

@@ -13,6 +13,7 @@ import errno
 import mmap
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError

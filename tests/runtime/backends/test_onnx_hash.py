@@ -19,7 +19,7 @@ def model_with(*names: str, doc: str = "") -> bytes:
         onnx.external_data_helper.set_external_data(tensor, location=name, offset=0, length=16)
         tensor.ClearField("raw_data")
         graph.initializer.append(tensor)
-    return onnx.helper.make_model(graph).SerializeToString()
+    return bytes(onnx.helper.make_model(graph).SerializeToString())
 
 
 @pytest.mark.parametrize("length", [20, 45, 46, 48, 57, 65, 95, 100, 122, 300])
