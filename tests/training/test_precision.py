@@ -7,7 +7,7 @@ import torch
 
 from generalad.training.precision import (
     autocast,
-    cpu_has_bfloat16,
+    cpu_has_amx,
     feature_dtype,
     training_dtype,
 )
@@ -18,7 +18,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": True}, False),
         ({"avx512_bf16": False, "amx_bf16": True}, True),
         ({"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, False),
         ({"architecture": "aarch64"}, False),
@@ -28,14 +28,14 @@ def test_the_step_takes_bfloat16_where_the_processor_has_it_and_features_never_d
     found: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
-    assert cpu_has_bfloat16() == expected
+    assert cpu_has_amx() == expected
     assert training_dtype(CPU) == (torch.bfloat16 if expected else torch.float32)
     assert feature_dtype(CPU) == torch.float32
 
 
 def test_a_torch_that_cannot_say_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not cpu_has_bfloat16()
+    assert not cpu_has_amx()
     assert training_dtype(CPU) == torch.float32
 
 
