@@ -267,7 +267,7 @@ def planted(artifact: Path, folder: Path, options: RunOptions, slowdown: float) 
     target, rows = folder / "slower.onnx", ROWS_TO_DOUBLE * slowdown
     for _ in range(PLANTING_ROUNDS):
         planted_artifact(artifact, target, rows=max(1, round(rows)))
-        plan = Plan(budget=120, enough=lambda two: narrow_enough(two[0], two[1], PRECISE))
+        plan = Plan(budget=120, enough=lambda sides: narrow_enough(sides[0], sides[1], PRECISE))
         subjects = [Subject("slower", target), Subject("plain", artifact)]
         new, old = measure_interleaved(subjects, options, plan)
         found = ratio(new, old, "total")

@@ -115,7 +115,7 @@ COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
     "reproduce": (reproduce, {}, {"json"}),
     "figure": (figure, {}, set()),
     "calibrate": (calibrate, {}, {"images", "back", "yes", "json"}),
-    "selftest": (selftest, {}, {"json"}),
+    "selftest": (selftest, {}, {"verify_precision", "json"}),
     "bench": (
         bench,
         {"batch": "batches", "soak": "soak_for"},
