@@ -70,7 +70,14 @@ def test_two_processes_do_as_one(parts: Path, tiny_weights: Path, tmp_path: Path
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     weights = [load_file(run / "trained.safetensors") for run in runs]
     for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=2e-5)
+        other = weights[1][name]
+        if name.endswith("attention.in_proj.bias"):
+            # The key's part adds the same to all scores of a softmax: its gradient is rounding
+            # alone, and Adam makes steps of that.
+            value, other = (
+                torch.cat([part.chunk(3)[0], part.chunk(3)[2]]) for part in (value, other)
+            )
+        torch.testing.assert_close(other, value, rtol=1e-3, atol=2e-5)
     stores = [next((tmp_path / name / "cache" / "features").iterdir()) for name in ("one", "two")]
     for array in ("features.npy", "attention.npy"):
         one, two = (np.load(store / array) for store in stores)
