@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -338,19 +339,25 @@ class HeldMemory(RuleBasedStateMachine):
     @rule(fails=st.lists(st.sampled_from([None, None, None, "lost", "unanswered"]), max_size=4))
     def station_looks(self, fails: list[str | None]) -> None:
         self.memory.plan = fails
+        self.attempt(self.meet, self.exchange.look, self.exchange.write)
+
+    @rule(fails=st.sampled_from([None, "lost", "unanswered"]))
+    def station_writes(self, fails: str | None) -> None:
+        if self.connected:
+            self.memory.plan = [fails]
+            self.attempt(self.exchange.write)
+
+    def meet(self) -> None:
+        if not self.connected:
+            self.exchange.meet()
+            self.connected = True
+
+    def attempt(self, *requests: Callable[[], None]) -> None:
         try:
-            if not self.connected:
-                self.exchange.meet()
-                self.connected = True
-            self.exchange.look()
-            self.exchange.write()
+            for request in requests:
+                request()
         except Unavailable:
             self.connected = False
-
-    @rule()
-    def station_writes(self) -> None:
-        if self.connected:
-            self.exchange.write()
 
     @rule()
     def station_is_killed(self) -> None:
