@@ -84,10 +84,14 @@ class PlcProgram:
 
     def restart(self) -> None:
         self.commands: dict[str, Value] = dict(NO_COMMANDS)
+        self.first = True
 
     def scan(self, station: Values) -> dict[str, Value]:
         """One scan: what the station says, to what the PLC says."""
         commands = self.commands
+        if self.first:  # say once that nothing is asked
+            self.first = False
+            return commands
         if not station["ResultValid"]:
             commands["ResultAcknowledged"] = False
         elif not commands["ResultAcknowledged"]:
@@ -99,7 +103,7 @@ class PlcProgram:
             if station["TriggerAcknowledged"]:
                 self.answers.append((str(commands["TriggerPart"]), int(station["TriggerId"])))
                 commands["Trigger"] = False
-        elif self.to_trigger and not station["TriggerAcknowledged"]:
+        elif self.to_trigger and station["Ready"] and not station["TriggerAcknowledged"]:
             commands["TriggerPart"] = self.to_trigger.pop(0)
             commands["Trigger"] = True
         commands["StartAcknowledged"] = station["StartedAnew"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
@@ -9,6 +10,9 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 
 MOST_CONNECTIONS = 16
+_TURNS = 5
+"""Of the event loop, in which a connection is accepted or closed."""
+
 _HEADER = 6
 _MOST_BYTES = 254
 """Of a frame behind its header."""
@@ -23,6 +27,12 @@ class _Connection(ServerRequestHandler):
         opened = transport.get_extra_info("socket")
         # A PLC that lost its power says no goodbye.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        if len(self.recv_buffer) + len(data) > self.max_buffer_size:  # would be thrown away
+            self.close()
+            return
+        super().data_received(data)
 
     def callback_data(self, data: bytes, addr: tuple[Any, ...] | None = None) -> int:
         if len(data) >= _HEADER:
@@ -41,6 +51,16 @@ class Listener(ModbusTcpServer):
     def __init__(self, device: Any, address: tuple[str, int]) -> None:
         """`address` is host and port; needs a running event loop."""
         super().__init__(device, address=address)
+
+    async def end(self) -> None:
+        """Free everything, connections that are just being accepted too."""
+        listening: Any = self.transport
+        listening.close()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        await self.shutdown()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     def callback_new_connection(self) -> ServerRequestHandler:
         """One more connection."""

@@ -145,7 +145,7 @@ class ModbusServer:
         try:
             await self._end.wait()
         finally:
-            await server.shutdown()
+            await server.end()
 
     def _device(self) -> Any:
         from pymodbus.simulator import DataType, SimData, SimDevice

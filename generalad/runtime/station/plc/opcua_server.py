@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,9 @@ class OpcUaServer:
         from generalad.runtime.station.plc import opcua_nodes, opcua_security
 
         self._loop, self._bell = asyncio.get_running_loop(), asyncio.Event()
+        # Bound once before what takes seconds; the library's server binds again.
+        with socket.create_server((self._host, self.port)) as probe:
+            self.port = probe.getsockname()[1]
         security = self._security or opcua_security.Security()
         server = self._server = opcua_security.make_server(security)
         await server.init()
@@ -151,7 +155,6 @@ class OpcUaServer:
         nodes = await opcua_nodes.build(server, self._methods(), self._command)
         await self._show(nodes)
         async with server:
-            self.port = server.bserver.port
             self._listening.set()
             while not self._closing:
                 with contextlib.suppress(asyncio.TimeoutError):
