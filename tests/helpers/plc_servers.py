@@ -57,7 +57,7 @@ class ModbusPlc:
         await server.serve_forever(background=True)
         self._ready.set()
         await self._end.wait()
-        server.transport.close()  # type: ignore[attr-defined]
+        server.transport.close()
         for _ in range(5):
             await asyncio.sleep(0)  # who is just being accepted
         await server.shutdown()

@@ -18,7 +18,7 @@ _MOST_BYTES = 254
 """Of a frame behind its header."""
 
 
-class _Connection(ServerRequestHandler):
+class _Connection(ServerRequestHandler):  # type: ignore[misc]
     """One PLC. What is no Modbus ends it: the PLC connects again and is understood at once."""
 
     def callback_connected(self) -> None:
@@ -45,7 +45,7 @@ class _Connection(ServerRequestHandler):
         return used
 
 
-class Listener(ModbusTcpServer):
+class Listener(ModbusTcpServer):  # type: ignore[misc]
     """Serves one device; the oldest of too many connections goes."""
 
     def __init__(self, device: Any, address: tuple[str, int]) -> None:

@@ -117,7 +117,8 @@ async def build(
 
 
 async def _add(parent: Any, signal: Signal, space: int, *, writable: bool = False) -> ua.NodeId:
-    zero: Value = {"bit": False, "float32": 0.0, "text": ""}.get(signal.kind, 0)
+    zeros: dict[Kind, Value] = {"bit": False, "float32": 0.0, "text": ""}
+    zero = zeros.get(signal.kind, 0)
     node = await parent.add_variable(
         _id(signal.name, space), _name(signal.name, space), zero, TYPES[signal.kind]
     )

@@ -71,7 +71,7 @@ class _Users:
 
 def make_server(security: Security) -> Server:
     """A server that knows its users, before anything of it is opened."""
-    server = Server(user_manager=_Users(security))  # type: ignore[arg-type]
+    server = Server(user_manager=_Users(security))
     server.allow_remote_admin(False)
     return server
 

@@ -86,7 +86,7 @@ class Served:
     def __init__(self) -> None:
         self.server = OpcUaServer(HOST, 0, Handshake(known=True))
         self.station = FakeStation()
-        self.server.start(self)  # type: ignore[arg-type]
+        self.server.start(self)
 
     def __getattr__(self, name: str) -> Any:  # what is asked goes to the test's own station
         return getattr(self.station, name)
