@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from generalad.runtime.sources import Frame
+
+
+OnDropped = Callable[[str, int], None]
+"""Takes the reason and how many frames; returns at once and takes no lock."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class LatestFrame:
     may guard more; `changed` belongs to it and is notified of every change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_dropped: OnDropped | None = None) -> None:
+        """`on_dropped` is told, with the lock held, of frames that nobody will be handed."""
+        self._on_dropped = on_dropped
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self._waiting: Frame | None = None
@@ -54,7 +60,7 @@ class LatestFrame:
         """Count frames that were captured but must not be handed out."""
         with self.changed:
             self._captured += count
-            self._dropped[reason] += count
+            self._drop(reason, count)
             self.changed.notify_all()
 
     def hand_out(self, frame: Frame) -> None:
@@ -90,9 +96,14 @@ class LatestFrame:
         """Drop what has not been handed out."""
         with self.changed:
             if self._waiting is not None:
-                self._dropped[reason] += 1
+                self._drop(reason, 1)
                 self._waiting = None
                 self.changed.notify_all()
+
+    def _drop(self, reason: str, count: int) -> None:
+        self._dropped[reason] += count
+        if self._on_dropped is not None:
+            self._on_dropped(reason, count)
 
     @property
     def waiting(self) -> bool:

@@ -18,7 +18,7 @@ from generalad.runtime.cameras.address import (
 )
 from generalad.runtime.cameras.camera import CameraFactory, Settings
 from generalad.runtime.cameras.history import Change
-from generalad.runtime.cameras.latest_frame import LatestFrame
+from generalad.runtime.cameras.latest_frame import LatestFrame, OnDropped
 from generalad.runtime.cameras.supervisor import OnChange, Supervisor
 from generalad.runtime.notification import CLOSED
 from generalad.runtime.sources import Frame, Status
@@ -44,6 +44,7 @@ class Reader:
         backoff: Backoff | None = None,
         max_stuck: int = 3,
         on_change: OnChange | None = None,
+        on_dropped: OnDropped | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] = randomness.random,
     ) -> None:
@@ -59,6 +60,8 @@ class Reader:
             max_stuck: no further attempt while so many hang in the driver.
             on_change: called with every change in order, in the watchdog's thread, which it must
                 not hold up. What it raises is ignored.
+            on_dropped: told of frames that were captured and that `next` will not give, with the
+                reader's lock held: it must return at once and take no lock.
             clock: for tests.
             random: 0...1, for tests.
 
@@ -85,7 +88,7 @@ class Reader:
             refuse_settings(name or "camera", settings)
         self.name = name or "camera"
         self._clock = clock or SystemClock()
-        self._frames = LatestFrame()
+        self._frames = LatestFrame(on_dropped)
         self._supervisor = Supervisor(
             self.name,
             source,

@@ -74,7 +74,7 @@ class Journal:
                 (id, part) for id, part in owed.items() if not isinstance(part, Verdict)
             ]
             """Ids and names of parts without a verdict, in order."""
-            self._owed: dict[int, str | None | Verdict] = owed
+            self._owed: dict[int, str | Verdict | None] = owed
             self._next = highest + 1
             self._reserved = highest
             self._reserve()
@@ -213,9 +213,9 @@ def _read_head(path: Path, *, new: bool) -> _Head:
         ) from error
 
 
-def _read_lines(path: Path) -> dict[int, str | None | Verdict]:
+def _read_lines(path: Path) -> dict[int, str | Verdict | None]:
     """What is owed by a journal, by id; lines that were cut off or damaged are left out."""
-    owed: dict[int, str | None | Verdict] = {}
+    owed: dict[int, str | Verdict | None] = {}
     for entry in _entries(path):
         with contextlib.suppress(KeyError, TypeError, ValueError):
             if "t" in entry:
