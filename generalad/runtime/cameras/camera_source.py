@@ -53,8 +53,7 @@ class CameraSource(LiveSourceMixin):
                 time out of range.
             MissingExtraError: the packages for this kind of address are not installed.
         """
-        self.on_lost: Callable[[Loss], None] | None = None
-        """Told of frames that were captured and cannot be had, in the thread that reads."""
+        self._on_lost: Callable[[Loss], None] | None = None
         self._losses: queue.SimpleQueue[Loss] = queue.SimpleQueue()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._reader = Reader(
@@ -79,6 +78,16 @@ class CameraSource(LiveSourceMixin):
                     break
         yield from self._notifications()
 
+    def keep_all(self, most_waiting: int, on_lost: Callable[[Loss], None]) -> None:
+        """Each frame is wanted: let so many wait, and tell of those that cannot be had.
+
+        Args:
+            most_waiting: frames that may wait to be read.
+            on_lost: told in the thread that reads; before the first frame.
+        """
+        self._on_lost = on_lost
+        self._reader.keep(most_waiting)
+
     def trigger(self, timeout: float = 1.0) -> Frame:
         """See `Reader.trigger`; while another thread reads, which tells changes of the state."""
         return self._reader.trigger(timeout)
@@ -96,12 +105,12 @@ class CameraSource(LiveSourceMixin):
         self._reader.close(drain=True, timeout=0)
 
     def _dropped(self, reason: str, count: int) -> None:
-        if self.on_lost is not None:
+        if self._on_lost is not None:
             self._losses.put(Loss(time.monotonic(), reason, count))
 
     def _notifications(self) -> Iterator[Notification]:
-        while self.on_lost is not None and not self._losses.empty():
-            self.on_lost(self._losses.get())
+        while self._on_lost is not None and not self._losses.empty():
+            self._on_lost(self._losses.get())
         while not self._changes.empty():
             change = self._changes.get()
             wall = time.time() - (time.monotonic() - change.time)

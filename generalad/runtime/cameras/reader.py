@@ -27,7 +27,7 @@ from generalad.runtime.sources import Frame, Status
 class Reader:
     """Reads one camera and always says what it is doing.
 
-    One frame waits at most; a newer one takes its place. Every frame that is handed out must be
+    One frame waits at most, and a newer one takes its place, unless `keep` says more. Every frame that is handed out must be
     given back with `done`; its `index` counts all that were captured, also across reconnects, so
     that a gap is a frame that was dropped. `next`, `frames`, `done` and `status` may be used from
     any thread.
@@ -122,8 +122,13 @@ class Reader:
         """Begin the first attempt; returns at once. A second call does nothing."""
         self._supervisor.start()
 
+    def keep(self, most_waiting: int) -> None:
+        """Let so many frames wait from now on."""
+        with self._frames.changed:
+            self._frames.most = most_waiting
+
     def next(self, timeout: float | None = None) -> Frame | None:
-        """The newest frame, once there is one that was not handed out.
+        """The oldest frame that waits, once there is one that was not handed out.
 
         Returns:
             None after `timeout` seconds, or when no further frame can come (`finished`).

@@ -1,4 +1,4 @@
-"""`StationCamera`: one camera of a station and the threads that read it and tell it to take pictures."""
+"""`StationCamera`: one camera of a station, and the threads that read and trigger it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from generalad.runtime.station.parts import Part
 
 LOSSES = ("damaged", "lost", "newer frame")
 """Reasons under which a frame is dropped that a signal had asked for."""
+
+
+_MOST_WAITING = 8
+"""Pictures of a camera with a signal that may wait to be read; each is a part's."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,17 @@ class StationCamera:
     def fault(self) -> str:
         """Why it gives no pictures now, or empty."""
         status = self._source.status()
-        return "" if status.state is State.LIVE else f"{self.name}: {status.state.value}: {status.reason}"
+        return (
+            ""
+            if status.state is State.LIVE
+            else f"{self.name}: {status.state.value}: {status.reason}"
+        )
 
     def start(self, coordinator: Coordinator) -> None:
         """Open the camera, and go on until `stop`."""
         self._coordinator = coordinator
-        if isinstance(self._source, CameraSource):
-            self._source.on_lost = self._lost
+        if isinstance(self._source, CameraSource) and self.plan.how == "line":
+            self._source.keep_all(_MOST_WAITING, self._lost)
         works = [("read", self._read)]
         if self.plan.how == "software":
             works.append(("trigger", self._trigger))
@@ -106,8 +114,9 @@ class StationCamera:
         for thing in self._source.read():
             if isinstance(thing, Notification):
                 self._on_notification(thing)
-                if thing.kind == "camera" and thing.data["state"] != State.LIVE.value:
-                    self._coordinator.camera_lost(self.name, self.fault() or f"{self.name}: away")
+                # The state now: the change may be long over.
+                if thing.kind == "camera" and (fault := self.fault()):
+                    self._coordinator.camera_lost(self.name, fault)
             elif self.plan.how == "software":
                 self.unwanted(thing, "without trigger")
             else:
@@ -133,6 +142,8 @@ class StationCamera:
                 except TriggerFailed as failed:
                     away = self.fault()
                     reason = "camera fault" if away else "picture lost"
-                    self._coordinator.failed(self.name, part, reason, away or f"{self.name}: {failed}")
+                    self._coordinator.failed(
+                        self.name, part, reason, away or f"{self.name}: {failed}"
+                    )
                     break
                 self._coordinator.picture(self.name, frame, part)

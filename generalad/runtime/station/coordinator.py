@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from generalad.errors import StorageError
@@ -21,7 +21,7 @@ from generalad.runtime.station.journal import Journal
 from generalad.runtime.station.matching import Matcher
 from generalad.runtime.station.parts import Named, Part, Parts, Picture
 from generalad.runtime.station.plc.interface import Accepted, Refused
-from generalad.runtime.station.verdict import Counts, Reason, StationState
+from generalad.runtime.station.verdict import Counts, Reason
 
 How = Literal["software", "line", "free"]
 """How a camera takes the picture of a part: it is told to by software, by a signal that is the
@@ -100,7 +100,8 @@ class Coordinator:
             for name, facts in cameras.items()
         }
         self._answered: deque[Part] = deque()
-        self._closing = False
+        self.closing = False
+        """Whether triggers are refused because the station ends."""
         self.recipe: Named | None = None
         self.changed = threading.Condition(threading.RLock())
         """The lock, notified when there is something for `answers`."""
@@ -113,7 +114,7 @@ class Coordinator:
         """A part is in place, now or `at` a monotonic second just past."""
         with self.changed:
             now = self._clock()
-            if self.recipe is None or self._closing:
+            if self.recipe is None or self.closing:
                 self._parts.refused += 1
                 return Refused("not ready")
             if self._parts.waiting >= MOST_WAITING:
@@ -130,6 +131,7 @@ class Coordinator:
             part = self._parts.trigger(id, name, self.recipe, now if at is None else at)
             self._journal.triggered(id, name)
             overrun = part.decision is not None
+            self.changed.notify_all()
             for camera, facts in self._cameras.items():
                 self._want(camera, facts, part, now, overrun=overrun)
             self._release(now)
@@ -156,7 +158,9 @@ class Coordinator:
 
     def picture(self, camera: str, frame: Frame, part: Part | None = None) -> None:
         """A camera gave a picture; `part` where it was asked for."""
-        self._picture(camera, frame, self._clock() if frame.captured_at is None else frame.captured_at, part)
+        self._picture(
+            camera, frame, self._clock() if frame.captured_at is None else frame.captured_at, part
+        )
 
     def lost(self, camera: str, at: float, why: str) -> None:
         """A camera of how "line" took a picture that never became whole."""
@@ -185,9 +189,7 @@ class Coordinator:
             self._parts.add(part, picture, now)
             self._release(now)
 
-    def _picture(
-        self, camera: str, picture: Frame | Lost, at: float, part: Part | None
-    ) -> None:
+    def _picture(self, camera: str, picture: Frame | Lost, at: float, part: Part | None) -> None:
         with self.changed:
             now = self._clock()
             part = part or self._matchers[camera].picture(at, picture)
@@ -211,7 +213,13 @@ class Coordinator:
             self._tasks.judge(camera, part, picture)
 
     def _fail(
-        self, part: Part, camera: str, reason: Reason, why: str, now: float, count: int | None = None
+        self,
+        part: Part,
+        camera: str,
+        reason: Reason,
+        why: str,
+        now: float,
+        count: int | None = None,
     ) -> None:
         for _ in range(part.missing[camera] if count is None else count):
             self._parts.lost(part, Picture(camera, None, reason, why), now)
@@ -245,7 +253,7 @@ class Coordinator:
     def close(self) -> None:
         """Refuse further triggers; parts that wait still get their verdicts."""
         with self.changed:
-            self._closing = True
+            self.closing = True
             self.changed.notify_all()
 
     @property

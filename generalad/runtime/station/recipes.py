@@ -80,7 +80,9 @@ class Recipes:
 class Chooser:
     """Loads the recipe that was asked for last, in a thread of its own."""
 
-    def __init__(self, recipes: Recipes, use: Callable[[Recipe], None], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, recipes: Recipes, use: Callable[[Recipe], None], changed: Callable[[], None]
+    ) -> None:
         """`use` takes a loaded recipe from the next part on; `changed` hears of news."""
         self._recipes, self._use, self._changed = recipes, use, changed
         self._lock = threading.Lock()

@@ -17,8 +17,10 @@ from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.summary import Tally
 from generalad.runtime.pipeline.writer import Writer
 from generalad.runtime.sinks.sink import Map, Sink
+from generalad.runtime.sinks.sink_views import sink_views
 from generalad.runtime.sources import Frame, Source
 from generalad.runtime.station.judge import Judged
+from generalad.runtime.view import SinkView
 from generalad.spec import Spec
 
 MOST = 1000
@@ -58,6 +60,7 @@ class Recorder:
             on_notification=on_notification,
             on_problem=on_problem,
         )
+        self._sinks = sinks
         self._needs_image = any(sink.needs_image for sink in sinks)
         self._queue: queue.SimpleQueue[_Result | _Told | None] = queue.SimpleQueue()
         self._no_room = 0
@@ -90,6 +93,10 @@ class Recorder:
         """What was not taken, by sink; and what found no room."""
         counts = dict(self._writer.not_written)
         return {**counts, "slow sinks": self._no_room} if self._no_room else counts
+
+    def views(self) -> list[SinkView]:
+        """What the sinks tell of themselves."""
+        return [view for sink in self._sinks for view in sink_views(sink)]
 
     def run(self) -> None:
         """Work; in a thread of its own."""
