@@ -11,25 +11,14 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from typing import Protocol
 
 from generalad.progress import Log, no_log
 from generalad.runtime.backoff import Backoff, Clock, SystemClock
 from generalad.runtime.delivery.transport import Unavailable
+from generalad.runtime.station.plc.exchange import Exchange, Memory
 from generalad.runtime.station.plc.handshake import Handshake
 from generalad.runtime.station.plc.interface import PlcStatus, Requests
-from generalad.runtime.station.plc.registers import (
-    WordOrder,
-    command_values,
-    station_registers,
-)
-from generalad.runtime.station.plc.signals import (
-    COMMANDS,
-    RESULT_END,
-    STATION,
-    STATUS_WORD,
-    VALID,
-)
+from generalad.runtime.station.plc.registers import WordOrder
 from generalad.runtime.station.verdict import StationState, Verdict
 
 POLL_SECONDS = 0.01
@@ -37,30 +26,6 @@ BACKOFF = Backoff(first=0.1, cap=5.0, jitter=0.5, good_after=10.0)
 """Shorter than for cameras: a line stands still while its PLC is away."""
 
 _GOODBYE_SECONDS = 2.0
-_HEARTBEAT = STATUS_WORD - 1
-
-
-class Memory(Protocol):
-    """Registers in a PLC, counted from the base address; used by one thread.
-
-    Every method but `close` raises Unavailable, after which comes `connect` again.
-    """
-
-    @property
-    def name(self) -> str:
-        """Kind and address, without secrets."""
-
-    def connect(self) -> None:
-        """Connect anew, whatever was before."""
-
-    def read(self, register: int, count: int) -> list[int]:
-        """So many words from a register on, all of one moment."""
-
-    def write(self, register: int, words: list[int]) -> None:
-        """Return when the PLC has confirmed the words."""
-
-    def close(self) -> None:
-        """Free everything; raises nothing."""
 
 
 class PolledPlc:
@@ -80,7 +45,7 @@ class PolledPlc:
         """Nothing is opened before `start`; `poll` is in seconds."""
         self._memory = memory
         self._handshake = handshake
-        self._order: WordOrder = order
+        self._exchange = Exchange(memory, handshake, order)
         self._poll = poll
         self._backoff = backoff
         self._log = log
@@ -92,8 +57,6 @@ class PolledPlc:
         self._reason = "not connected yet"
         self._told = ""
         self._failures = 0
-        self._there: list[int] = []  # what stands in the PLC, as far as is known
-        self._sent: set[int] = set()  # heartbeats that may stand there
         self._thread = threading.Thread(target=self._run, name="gad-plc", daemon=True)
         handshake.changed = self._notify
 
@@ -134,46 +97,22 @@ class PolledPlc:
         while not self._closing:
             try:
                 self._memory.connect()
-                self._meet()
+                self._exchange.meet()
                 while not self._closing:
-                    self._exchange()
+                    self._exchange.look()
+                    self._exchange.write()
                     self._connected()
-                    self._wait(self._poll, for_news=True)
+                    if self._wait(self._poll, for_news=True):
+                        self._exchange.write()  # a request earlier than the next look
             except Unavailable as error:
                 self._lost(str(error))
             except Exception as error:  # of a library; its text may hold anything
                 self._lost(f"unexpected error ({type(error).__name__})")
         if self._connected_at is not None:
             with contextlib.suppress(Exception):
-                self._write()  # not ready any more
+                self._exchange.write()  # not ready any more
         self._memory.close()
         self._connected_at, self._reason = None, "closed"
-
-    def _meet(self) -> None:
-        """Find out what the PLC still knows, after a loss of either side."""
-        self._there = self._memory.read(STATION.start, len(STATION))
-        if self._sent and self._there[_HEARTBEAT] not in self._sent:
-            self._handshake.plc_restarted()
-
-    def _exchange(self) -> None:
-        self._news = False
-        words = self._memory.read(COMMANDS.start, len(COMMANDS))
-        self._handshake.look(command_values(words, self._order))
-        self._write()
-
-    def _write(self) -> None:
-        """One block, in which the word with ResultValid is the last."""
-        words = station_registers(self._handshake.signals(), self._order)
-        if words == self._there:
-            return
-        status = self._there[STATUS_WORD]
-        if status & VALID and words[:RESULT_END] != self._there[:RESULT_END]:
-            # Left by another process, or results that are not acknowledged.
-            self._memory.write(STATUS_WORD, [status & ~VALID])
-            self._there[STATUS_WORD] = status & ~VALID
-        self._sent = {self._there[_HEARTBEAT], words[_HEARTBEAT]}
-        self._memory.write(STATION.start, words)
-        self._there = words
 
     def _connected(self) -> None:
         now = self._clock.now()
@@ -190,14 +129,17 @@ class PolledPlc:
         self._tell(reason)
         self._wait(self._backoff.delay(self._failures, random.random()), for_news=False)
 
-    def _wait(self, seconds: float, *, for_news: bool) -> None:
+    def _wait(self, seconds: float, *, for_news: bool) -> bool:
+        """Whether there are news; without `for_news` they do not end the wait."""
         until = self._clock.now() + seconds
         with self._wake:
             while not (self._closing or (for_news and self._news)):
                 left = until - self._clock.now()
                 if left <= 0:
-                    return
+                    break
                 self._clock.wait(self._wake, left)
+            news, self._news = self._news, False
+            return news
 
     def _tell(self, text: str) -> None:
         """Report a change; the same thing again is none."""
