@@ -27,9 +27,9 @@ from generalad.runtime.sources import Frame, Status
 class Reader:
     """Reads one camera and always says what it is doing.
 
-    One frame waits at most, and a newer one takes its place, unless `keep` says more. Every frame that is handed out must be
-    given back with `done`; its `index` counts all that were captured, also across reconnects, so
-    that a gap is a frame that was dropped. `next`, `frames`, `done` and `status` may be used from
+    One frame waits at most, and a newer one takes its place, unless `keep` says more. Every frame
+    that is handed out must be given back with `done`; its `index` counts all that were captured,
+    also across reconnects, so that a gap is a frame that was dropped. `next`, `frames`, `done` and `status` may be used from
     any thread.
     """
 

@@ -26,7 +26,8 @@ FaultKind = Literal[
 ]
 """Of images: black (no light), covered (less light and no shapes), defocus (blurred), overexposed
 (three times the light), freeze (the same image again), resolution (half of it), damaged (not a
-whole image). Of the camera: stall (reading blocks), disconnect (reading fails), refuse (opening fails)."""
+whole image). Of the camera: stall (reading blocks), disconnect (reading fails), refuse (opening
+fails)."""
 
 _FORM = "test://washer?rate=10&defects=0.1&size=512&seed=0&frames=0&fault=stall@20+8"
 _FAULT = re.compile(r"([a-z]+)@(\d+(?:\.\d+)?)\+(\d+(?:\.\d+)?)")
