@@ -24,7 +24,7 @@ class Loss(NamedTuple):
 
     at: float
     reason: str
-    count: int
+    frames: int
 
 
 class CameraSource(LiveSourceMixin):

@@ -29,8 +29,8 @@ class Reader:
 
     One frame waits at most, and a newer one takes its place, unless `keep` says more. Every frame
     that is handed out must be given back with `done`; its `index` counts all that were captured,
-    also across reconnects, so that a gap is a frame that was dropped. `next`, `frames`, `done` and `status` may be used from
-    any thread.
+    also across reconnects, so that a gap is a frame that was dropped. `next`, `frames`, `done` and
+    `status` may be used from any thread.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from generalad.runtime.notification import Notification
 from generalad.runtime.sources import Frame, LiveSource, State
 from generalad.runtime.station.coordinator import CameraFacts, Coordinator, How
 from generalad.runtime.station.parts import Part
+from generalad.runtime.station.verdict import Reason
 
 LOSSES = ("damaged", "lost", "newer frame")
 """Reasons under which a frame is dropped that a signal had asked for."""
@@ -78,6 +79,11 @@ class StationCamera:
             else f"{self.name}: {status.state.value}: {status.reason}"
         )
 
+    def state_in_words(self) -> str:
+        """Its state and the reason, which has the size of its pictures and odd settings."""
+        status = self._source.status()
+        return f"{status.state.value}: {status.reason}"
+
     def start(self, coordinator: Coordinator) -> None:
         """Open the camera, and go on until `stop`."""
         self._coordinator = coordinator
@@ -126,7 +132,7 @@ class StationCamera:
 
     def _lost(self, loss: Loss) -> None:
         if loss.reason in LOSSES:
-            for _ in range(loss.count):
+            for _ in range(loss.frames):
                 self._coordinator.lost(self.name, loss.at, loss.reason)
 
     def _trigger(self) -> None:
@@ -141,7 +147,7 @@ class StationCamera:
                     frame = self._source.trigger(rest)
                 except TriggerFailed as failed:
                     away = self.fault()
-                    reason = "camera fault" if away else "picture lost"
+                    reason: Reason = "camera fault" if away else "picture lost"
                     self._coordinator.failed(
                         self.name, part, reason, away or f"{self.name}: {failed}"
                     )

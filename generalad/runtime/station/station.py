@@ -1,10 +1,10 @@
 """`Station`: inspects parts, from the trigger to the verdict, until it is stopped.
 
-    cameras ─► Coordinator ─► Judge (network) ─► Coordinator ─► teller ─► PLCs, callers
+    cameras ─► Coordinator ─► Judge (network) ─► Coordinator ─► Teller ─► PLCs, callers
        triggers ──┘                                               └────► Recorder ─► sinks
 
 Four kinds of threads: one or two a camera, the network's, the teller's, which also watches the
-deadlines, and the recorder's. Only the teller speaks to PLCs, so that verdicts come in order.
+deadlines, and the recorder's.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from generalad.errors import GadError
-from generalad.progress import Log
+from generalad.progress import Log, no_log
 from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.notification import Notification
 from generalad.runtime.sinks.sink import Sink
@@ -26,25 +25,17 @@ from generalad.runtime.station.cameras import CameraPlan, StationCamera
 from generalad.runtime.station.coordinator import Coordinator
 from generalad.runtime.station.journal import Journal
 from generalad.runtime.station.judge import Job, Judge, Judged
-from generalad.runtime.station.notices import of_start, of_verdict
+from generalad.runtime.station.notices import of_start
 from generalad.runtime.station.parts import Part, Parts
 from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Accepted, Plc, Refused
 from generalad.runtime.station.recipes import Chooser, Recipe, Recipes
 from generalad.runtime.station.recorder import Recorder
 from generalad.runtime.station.station_view import plc_view, station_view
+from generalad.runtime.station.teller import PUBLISH_EVERY, Teller
 from generalad.runtime.station.triggers.http_trigger import HttpTrigger
 from generalad.runtime.station.verdict import StationState, Verdict
 from generalad.runtime.view import Observer, View
-
-_PUBLISH_EVERY = 0.5
-"""Seconds between two states for the PLCs, whose heartbeat stops without them."""
-
-_RECENT = 1000
-"""Verdicts that `inspect` may still be asked for."""
-
-_TIMES = 10_000
-"""Verdicts over which times are shown."""
 
 
 class Station:
@@ -58,7 +49,7 @@ class Station:
         plcs: Sequence[Plc] = (),
         on_verdict: Callable[[Verdict], None] | None = None,
         on_notification: Callable[[Notification], None] | None = None,
-        on_problem: Log | None = None,
+        on_problem: Log = no_log,
     ) -> None:
         """Nothing is opened before `start`.
 
@@ -70,24 +61,26 @@ class Station:
             on_notification: called for every notification, in the recorder's thread.
             on_problem: told in one line of what goes wrong.
         """
-        self._plan, self._plcs = plan, tuple(plcs)
-        self._on_verdict = on_verdict
-        self._say: Log = on_problem or (lambda text: None)
-        self._recipes = Recipes(plan.recipes, [camera.stream for camera in plan.cameras], plan.open)
+        self._plan, self._plcs, self._say = plan, tuple(plcs), on_problem
+        streams = [camera.stream for camera in plan.cameras]
+        self._recipes = Recipes(plan.recipes, streams, plan.open)
         self._chooser = Chooser(self._recipes, self._use, self._publish)
         self._recorder = Recorder(sinks, on_notification=on_notification, on_problem=on_problem)
-        self._judge = Judge(self._judged, self._skipped, batch=plan.batch)
-        self._cameras = {camera.stream.name: self._camera(camera) for camera in plan.cameras}
-        self._threads: list[threading.Thread] = []
+        self._teller = Teller(
+            plan.name,
+            self._plcs,
+            self._recorder,
+            on_delivered=self._delivered,
+            on_written=self._keep_ahead,
+            on_verdict=on_verdict,
+        )
+        self._judge = Judge(self._judged, self.unwanted, batch=plan.batch)
+        self.cameras = {camera.stream.name: self._camera(camera) for camera in plan.cameras}
+        """By name."""
+        self._threads: dict[str, threading.Thread] = {}
         self._error: BaseException | None = None
-        self._owed: dict[int, set[int]] = {}
-        self._owed_lock = threading.RLock()
-        self._published: tuple[float, StationState | None] = (0.0, None)
-        self._publishing = threading.RLock()
+        self._no_ids = ""
         self._retired: list[tuple[float, Recipe]] = []
-        self._times: deque[float] = deque(maxlen=_TIMES)
-        self._recent: OrderedDict[int, Verdict] = OrderedDict()
-        self._told = threading.Condition()
         self._over = threading.Event()
         self._began = time.monotonic()
 
@@ -104,61 +97,66 @@ class Station:
         Raises:
             GadError: the recipe cannot be used, or a sink, PLC or folder not be opened.
         """
-        plan = self._plan
-        self._journal = Journal(plan.state)
+        self._journal = Journal(self._plan.state)
         with contextlib.ExitStack() as undo:
             undo.callback(self._journal.close)
-            chosen = self._journal.recipe
-            recipe = self._recipes.load(
-                chosen if chosen in self._recipes.names else self._recipes.names[0]
-            )
+            recipe = self._recipes.load(self._first_recipe())
             undo.callback(self._recipes.close, recipe)
-            self._recorder.open([c.stream.source for c in plan.cameras], recipe.session.spec)
-            self._coordinator = Coordinator(
-                self._parts(),
-                {name: camera.facts for name, camera in self._cameras.items()},
-                self._journal,
-                self,
-                window=plan.window,
-                begun_by_pictures=plan.by == "camera",
-            )
-            self._coordinator.recipe = recipe
+            sources = [camera.stream.source for camera in self._plan.cameras]
+            self._recorder.open(sources, recipe.session.spec)
+            undo.callback(self._recorder.close_sinks)
+            self._coordinator = self._make_coordinator(recipe)
             for number, plc in enumerate(self._plcs):
                 plc.start(_Requests(self, number))
                 undo.callback(plc.close)
             undo.pop_all()
-        self._begin_threads()
+        self._tell_what_is_owed()
+        works = {"judge": self._judge.run, "record": self._recorder.run, "tell": self._answer}
+        for name, work in works.items():
+            self._threads[name] = threading.Thread(
+                target=self._guard, args=(work,), name=f"gad-station-{name}", daemon=True
+            )
+            self._threads[name].start()
+        for camera in self.cameras.values():
+            camera.start(self._coordinator)
+        receiver = self._plan.receiver
+        if isinstance(receiver, HttpTrigger):
+            receiver.start(self.inspect)
+        elif receiver is not None:
+            receiver.start(self.trigger)
 
-    def _parts(self) -> Parts:
+    def _first_recipe(self) -> str:
+        """The one that was in use before, or the usual one."""
+        before, names = self._journal.recipe, self._recipes.names
+        return before if before in names else names[0]
+
+    def _make_coordinator(self, recipe: Recipe) -> Coordinator:
         plan = self._plan
-        return Parts(
+        parts = Parts(
             {camera.stream.name: camera.pictures for camera in plan.cameras},
             needed=plan.needed,
             deadline=plan.deadline,
             at_once=plan.at_once,
             safe=plan.safe,
         )
+        coordinator = Coordinator(
+            parts,
+            {name: camera.facts for name, camera in self.cameras.items()},
+            self._journal,
+            self,
+            window=plan.window,
+            begun_by_pictures=plan.by == "camera",
+        )
+        coordinator.recipe = recipe
+        return coordinator
 
-    def _begin_threads(self) -> None:
-        journal = self._journal
-        self._recorder.tell(of_start(self._plan.name, journal))
+    def _tell_what_is_owed(self) -> None:
+        """What an earlier process did not tell."""
+        self._recorder.tell(of_start(self._plan.name, self._journal))
         self._publish()
-        for verdict in journal.answered:
-            self._tell(verdict, None)
+        for verdict in self._journal.answered:
+            self._teller.tell(verdict, None)
         self._coordinator.restore()
-        works = {"judge": self._judge.run, "record": self._recorder.run, "tell": self._teller}
-        for name, work in works.items():
-            thread = threading.Thread(
-                target=self._guard, args=(work,), name=f"gad-station-{name}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
-        for camera in self._cameras.values():
-            camera.start(self._coordinator)
-        if isinstance(self._plan.receiver, HttpTrigger):
-            self._plan.receiver.start(self.inspect)
-        elif self._plan.receiver is not None:
-            self._plan.receiver.start(self.trigger)
 
     def close(self) -> None:
         """Refuse triggers, answer what waits, and free everything."""
@@ -169,36 +167,30 @@ class Station:
         until = time.monotonic() + self._plan.deadline + 0.5
         while self._coordinator.waiting and time.monotonic() < until and self._error is None:
             time.sleep(0.005)
-        for camera in self._cameras.values():
+        for camera in self.cameras.values():
             camera.stop()
         self._judge.close()
         self._over.set()
-        judge, record, teller = self._threads
-        judge.join(5.0)
-        teller.join(5.0)
-        self._wait_for_plcs(1.0)
+        self._threads["judge"].join(5.0)
+        self._threads["tell"].join(5.0)
+        self._teller.wait_for_plcs(1.0)
         for plc in self._plcs:
             plc.close()
         self._recorder.close()
-        record.join(5.0)
+        self._threads["record"].join(5.0)
         for error in self._recorder.close_sinks():
             self._say(str(error))
-        for camera in self._cameras.values():
+        for camera in self.cameras.values():
             camera.join(2.0)
         self._chooser.join(5.0)
-        recipe = self._coordinator.recipe
-        for old in [*(recipe for _, recipe in self._retired), recipe]:
-            if isinstance(old, Recipe) and not judge.is_alive():
-                self._recipes.close(old)
+        self._close_recipes()
         self._journal.close()
 
-    def _wait_for_plcs(self, seconds: float) -> None:
-        """Give PLCs a moment for the last verdicts; what they do not take, the next run tells."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and any(
-            plc.status.connected and plc.status.waiting for plc in self._plcs
-        ):
-            time.sleep(0.01)
+    def _close_recipes(self) -> None:
+        if not self._threads["judge"].is_alive():  # or it hangs in one of them
+            for recipe in (*(recipe for _, recipe in self._retired), self._coordinator.recipe):
+                if isinstance(recipe, Recipe):
+                    self._recipes.close(recipe)
 
     def run(
         self, stop: threading.Event | None = None, observers: Sequence[Observer] = ()
@@ -241,7 +233,7 @@ class Station:
         except BaseException as error:
             self._error = self._error or error
 
-    # Triggers, from any thread
+    # What is asked of it, from any thread
 
     def trigger(self, part: str | None = None) -> Accepted | Refused:
         """A part is in place; its verdict comes within the deadline."""
@@ -252,9 +244,7 @@ class Station:
         accepted = self.trigger(part)
         if isinstance(accepted, Refused):
             return accepted.reason
-        with self._told:
-            self._told.wait_for(lambda: accepted.id in self._recent, self._plan.deadline + 1)
-            found = self._recent.get(accepted.id)
+        found = self._teller.wait_for(accepted.id, self._plan.deadline + 1)
         return "no answer" if found is None else found
 
     def by_plc(self, part: str | None) -> Accepted | Refused:
@@ -266,100 +256,13 @@ class Station:
         self._chooser.ask(name)
 
     def acknowledge(self, id: int, receiver: int) -> None:
-        """A receiver has a verdict: a PLC by its number, or -1 for the sinks."""
-        with self._owed_lock:
-            owed = self._owed.get(id)
-            if owed is None:
-                return
-            owed.discard(receiver)
-            if owed:
-                return
-            del self._owed[id]
-        with self._coordinator.changed:
-            self._journal.delivered(id)
-
-    # Tasks of the coordinator
-
-    def take_picture(self, camera: str, part: Part) -> None:
-        """See `Tasks`."""
-        self._cameras[camera].take_picture(part)
-
-    def judge(self, camera: str, part: Part, frame: Frame) -> None:
-        """See `Tasks`."""
-        self._judge.submit(Job(camera, part, frame))
-
-    def unwanted(self, camera: str, frame: Frame, reason: str) -> None:
-        """See `Tasks`."""
-        self._cameras[camera].unwanted(frame, reason)
-
-    def _judged(self, judged: Judged) -> None:
-        self._coordinator.judged(judged.part, judged.picture)
-        self._recorder.judged(judged)
-
-    def _skipped(self, camera: str, frame: Frame, reason: str) -> None:
-        self._cameras[camera].unwanted(frame, reason)
-
-    # The teller
-
-    def _teller(self) -> None:
-        while not (self._over.is_set() and not self._coordinator.waiting):
-            for part in self._coordinator.answers(time.monotonic() + _PUBLISH_EVERY / 2):
-                assert part.verdict is not None
-                self._tell(part.verdict, part)
-            self._publish()
-            self._house_keeping()
-
-    def _tell(self, verdict: Verdict, part: Part | None) -> None:
-        """Give a verdict to all who are to have it; without a part it is told again."""
-        with self._owed_lock:
-            self._owed[verdict.id] = {-1, *range(len(self._plcs))}
-        for plc in self._plcs:
-            plc.deliver(verdict)
-        with self._told:
-            self._recent[verdict.id] = verdict
-            if len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
-            self._told.notify_all()
-        if part is not None and verdict.reason != "restart":
-            self._times.append(verdict.milliseconds)
-        if self._on_verdict is not None:
-            self._on_verdict(verdict)
-        self._recorder.tell(
-            of_verdict(self._plan.name, verdict, part), lambda: self.acknowledge(verdict.id, -1)
-        )
-
-    def _publish(self) -> None:
-        with self._publishing:
-            state, now = self.state(), time.monotonic()
-            if state != self._published[1] or now - self._published[0] >= _PUBLISH_EVERY:
-                self._published = (now, state)
-                for plc in self._plcs:
-                    plc.publish(state)
-
-    def _house_keeping(self) -> None:
-        now = time.monotonic()
-        while self._retired and self._retired[0][0] < now:
-            recipe = self._retired.pop(0)[1]
-            self._judge.then(lambda recipe=recipe: self._recipes.close(recipe))  # type: ignore[misc]
-
-    def _use(self, recipe: Recipe) -> None:
-        """Judge by a recipe from the next part on."""
-        with self._coordinator.changed:
-            old, self._coordinator.recipe = self._coordinator.recipe, recipe
-        if isinstance(old, Recipe):
-            # Parts that were triggered before keep it until their deadline.
-            self._retired.append((time.monotonic() + self._plan.deadline + 1.0, old))
-        try:
-            self._journal.chose(recipe.name)
-        except GadError as error:
-            self._say(f"recipe {recipe.name}: in use, but forgotten at a restart: {error.message}")
-
-    # What is known, from any thread
+        """A PLC, by its number, has a verdict."""
+        self._teller.acknowledge(id, receiver)
 
     def state(self) -> StationState:
         """What PLCs are told."""
         counts, recipe = self._coordinator.counts(), self._coordinator.recipe
-        problems = [camera.fault() for camera in self._cameras.values()]
+        problems = [camera.fault() for camera in self.cameras.values()]
         problems += [self._coordinator.problem, self._judge.problem]
         problems += [getattr(self._plan.receiver, "problem", "")]
         problems += ["shutting down"] if self._coordinator.closing else []
@@ -381,10 +284,7 @@ class Station:
         """For displays and metrics."""
         recipe = self._coordinator.recipe
         assert isinstance(recipe, Recipe)
-        problem = (
-            self._journal.problem
-            and f"after a kill parts would be forgotten: {self._journal.problem}"
-        )
+        problem = self._journal.problem
         return View(
             streams=tuple(tracker.view() for tracker in recipe.trackers.values()),
             sinks=(*map(plc_view, self._plcs), *self._recorder.views()),
@@ -393,8 +293,74 @@ class Station:
             busy=self._judge.busy.seconds,
             backend=recipe.session.backend,
             stages={"writing": self._recorder.busy.seconds},
-            station=station_view(self._plan.name, self.state(), list(self._times), problem),
+            station=station_view(
+                self._plan.name,
+                self.state(),
+                list(self._teller.times),
+                f"after a kill parts would be forgotten: {problem}" if problem else "",
+            ),
         )
+
+    # Tasks of the coordinator, and what comes of them
+
+    def take_picture(self, camera: str, part: Part) -> None:
+        """See `Tasks`."""
+        self.cameras[camera].take_picture(part)
+
+    def judge(self, camera: str, part: Part, frame: Frame) -> None:
+        """See `Tasks`."""
+        self._judge.submit(Job(camera, part, frame))
+
+    def unwanted(self, camera: str, frame: Frame, reason: str) -> None:
+        """See `Tasks`."""
+        self.cameras[camera].unwanted(frame, reason)
+
+    def _judged(self, judged: Judged) -> None:
+        self._coordinator.judged(judged.part, judged.picture)
+        self._recorder.judged(judged)
+
+    def _answer(self) -> None:
+        """The teller's thread."""
+        while not (self._over.is_set() and not self._coordinator.waiting):
+            for part in self._coordinator.answers(time.monotonic() + PUBLISH_EVERY / 2):
+                assert part.verdict is not None
+                self._teller.tell(part.verdict, part)
+            self._publish()
+            while self._retired and self._retired[0][0] < time.monotonic():
+                self._judge.then(_closing(self._recipes, self._retired.pop(0)[1]))
+
+    def _publish(self) -> None:
+        self._teller.publish(self.state)
+
+    def _delivered(self, id: int) -> None:
+        with self._coordinator.changed:
+            self._journal.delivered(id)
+
+    def _keep_ahead(self) -> None:
+        """Reserve further ids in time; said once where that fails."""
+        before, self._no_ids = self._no_ids, ""
+        try:
+            self._journal.keep_ahead()
+        except GadError as error:
+            self._no_ids = f"ids run out: {error.message}"
+        if self._no_ids and not before:
+            self._say(self._no_ids)
+
+    def _use(self, recipe: Recipe) -> None:
+        """Judge by a recipe from the next part on."""
+        with self._coordinator.changed:
+            old, self._coordinator.recipe = self._coordinator.recipe, recipe
+        if isinstance(old, Recipe):
+            # Parts that were triggered before keep it until their deadline.
+            self._retired.append((time.monotonic() + self._plan.deadline + 1.0, old))
+        try:
+            self._journal.chose(recipe.name)
+        except GadError as error:
+            self._say(f"recipe {recipe.name}: in use, but forgotten at a restart: {error.message}")
+
+
+def _closing(recipes: Recipes, recipe: Recipe) -> Callable[[], None]:
+    return lambda: recipes.close(recipe)
 
 
 class _Requests:

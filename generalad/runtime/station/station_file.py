@@ -147,6 +147,12 @@ class StationLine(NamedTuple):
     recipes: Mapping[str, Path]
     state: Path
 
+    def open_artifact(self, path: Path) -> Session:
+        """An open artifact, as the station runs it."""
+        # Spinning threads would take the cores from cameras and PLCs.
+        table = self.table
+        return open_session(path, threads=table.threads, device=table.device, spinning=False)
+
 
 def read_station(file: Path, *, state: Path | None = None) -> StationLine:
     """Read a station's TOML file. Paths in it are relative to its folder.
@@ -269,13 +275,8 @@ def _plan(
         at_once=parts.at_once,
         window=parts.window_ms / 1000,
         batch=table.batch or 1,
-        open=lambda path: _open(path, table),
+        open=found.open_artifact,
     )
-
-
-def _open(path: Path, table: StationTable) -> Session:
-    # Spinning threads would take the cores from cameras and PLCs.
-    return open_session(path, threads=table.threads, device=table.device, spinning=False)
 
 
 def _receiver(found: StationLine, log: Log) -> HttpTrigger | MqttTrigger | None:

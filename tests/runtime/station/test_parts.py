@@ -138,7 +138,9 @@ def test_any_order_of_events_gives_each_trigger_one_verdict_in_order(
     steps: list[tuple[str, int, str]], needed: int | None, at_once: int
 ) -> None:
     parts = make(needed=needed, at_once=at_once, top=1, side=1)
-    now, triggered, answered = 0.0, [], []
+    now = 0.0
+    triggered: list[Part] = []
+    answered: list[Part] = []
     for what, number, camera in steps:
         if what == "trigger":
             triggered.append(parts.trigger(len(triggered) + 1, None, RECIPE, now))

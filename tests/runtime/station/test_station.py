@@ -14,7 +14,7 @@ from camera_helpers import until
 from stream_helpers import Recorder, part
 
 from generalad.runtime.backends.fake import FakeSession
-from generalad.runtime.cameras.camera import DamagedFrame, NothingYet, NoPicture
+from generalad.runtime.cameras.camera import DamagedFrame, NoPicture, NothingYet
 from generalad.runtime.cameras.camera_source import CameraSource
 from generalad.runtime.line.stream import Stream
 from generalad.runtime.station.cameras import CameraPlan
