@@ -57,7 +57,8 @@ class MqttTrigger:
         parts = urlsplit(bare)
         self._host, self._topic = parts.hostname or "", unquote(parts.path).strip("/")
         self._port = parts.port or _PORTS.get(parts.scheme, 0)
-        if not self._host or not self._port or not self._topic or "#" in bare or "+" in self._topic:
+        wild = "#" in address.reveal() or "+" in self._topic
+        if not self._host or not self._port or not self._topic or wild:
             shown = redacted(address.reveal())
             raise UsageError(f"{shown}: not the address of a topic", remedy=_FORM)
         self._tls = None
