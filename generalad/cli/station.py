@@ -28,8 +28,7 @@ def run(file: File) -> int:
     """
     from generalad.cli.live_table import LiveTable, LogLines, in_words
     from generalad.cli.process import collect_garbage
-    from generalad.runtime.station.station import Station
-    from generalad.runtime.station.station_file import outputs_of, plan_of
+    from generalad.runtime.station.station_file import open_station
     from generalad.runtime.view import Observer
 
     found = _read(file)
@@ -46,14 +45,7 @@ def run(file: File) -> int:
         if notification.data.get("outcome") != "pass":
             display.say(in_words(notification))
 
-    sinks, plcs = outputs_of(found, display.say)
-    station = Station(
-        plan_of(found, display.say),
-        sinks=sinks,
-        plcs=plcs,
-        on_notification=tell,
-        on_problem=display.say,
-    )
+    station = open_station(found, on_notification=tell, on_problem=display.say)
     collect_garbage()
     number = station.run(observers=observers)
     return 0 if number is None else 128 + number

@@ -23,7 +23,7 @@ Every key is in docs/station.md. Reading a file opens nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,13 +31,14 @@ import msgspec
 
 from generalad.areas import Areas
 from generalad.errors import ConfigError, GadError, UsageError
-from generalad.progress import Log
+from generalad.progress import Log, no_log
 from generalad.records import from_toml
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import Session
 from generalad.runtime.line.line import Line
 from generalad.runtime.line.line_file import LineTable, StreamTable, line_of
 from generalad.runtime.line.open_sinks import CsvTable, open_outputs
+from generalad.runtime.notification import Notification
 from generalad.runtime.secrets import expand
 from generalad.runtime.sinks.json_csv import VerdictCsv
 from generalad.runtime.sinks.sink import Sink
@@ -47,9 +48,11 @@ from generalad.runtime.station.coordinator import How
 from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Plc
 from generalad.runtime.station.plc.open_plcs import AnyPlcTable, open_plcs
+from generalad.runtime.station.station import Station
 from generalad.runtime.station.triggers.http_trigger import HttpTrigger
 from generalad.runtime.station.triggers.mqtt_trigger import MqttTrigger
 from generalad.runtime.station.triggers.photo_eye import PhotoEye
+from generalad.runtime.station.verdict import Verdict
 
 
 class PartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -225,6 +228,29 @@ def _check(found: StationLine) -> None:
         _plan(found, receiver=None, eye=_eye(found, None))
     except GadError as error:
         raise ConfigError(error.message, remedy=error.remedy) from error
+
+
+def open_station(
+    found: StationLine,
+    *,
+    on_verdict: Callable[[Verdict], None] | None = None,
+    on_notification: Callable[[Notification], None] | None = None,
+    on_problem: Log = no_log,
+) -> Station:
+    """The station of a file with its sinks and PLCs; the arguments are those of `Station`.
+
+    Raises:
+        ConfigError: a value that cannot be, a port that is taken, or a package that is missing.
+    """
+    sinks, plcs = outputs_of(found, on_problem)
+    return Station(
+        plan_of(found, on_problem),
+        sinks=sinks,
+        plcs=plcs,
+        on_verdict=on_verdict,
+        on_notification=on_notification,
+        on_problem=on_problem,
+    )
 
 
 def plan_of(found: StationLine, log: Log) -> StationPlan:
