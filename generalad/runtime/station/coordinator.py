@@ -234,9 +234,9 @@ class Coordinator:
         with self.changed:
             if not self._answered:
                 self.changed.wait(max(0.0, min(until, self._next_end()) - self._clock()))
-                now = self._clock()
-                self._expire(now)
-                self._release(now)
+            now = self._clock()
+            self._expire(now)
+            self._release(now)
             answered = list(self._answered)
             self._answered.clear()
             return answered

@@ -159,7 +159,7 @@ def test_without_knowing_the_ids_nothing_begins(tmp_path: Path, content: bytes |
     Journal(tmp_path).close()
     head = tmp_path / "station.json"
     head.unlink() if content is None else head.write_bytes(content)
-    with pytest.raises(StorageError, match="station.json"):
+    with pytest.raises(StorageError, match=r"station\.json"):
         Journal(tmp_path)
 
 

@@ -197,7 +197,7 @@ def test_messages_begin_parts_and_kept_ones_do_not(tmp_path: Path) -> None:
 )
 def test_addresses_of_topics(address: str) -> None:
     pytest.importorskip("paho")
-    with pytest.raises(UsageError, match="topic|host or port"):
+    with pytest.raises(UsageError, match=r"topic|host or port"):
         MqttTrigger(Secret(address))
 
 
