@@ -128,14 +128,20 @@ class Parts:
             part.decision = ("no verdict", "overrun", detail)
         return part
 
+    def restore(self, id: int, name: str | None, recipe: Named, now: float) -> None:
+        """A part that an earlier process left without a verdict; before the first trigger."""
+        part = self.trigger(id, name, recipe, now)
+        part.decision = ("no verdict", "restart", "the process before this one ended without it")
+
     def taken(self, part: Part, camera: str) -> None:
         """A picture has come and is on its way to be judged."""
         part.missing[camera] -= 1
 
     def lost(self, part: Part, picture: Picture, now: float) -> None:
         """A picture does not come; what was taken and cannot be judged is for `add`."""
-        self.taken(part, picture.camera)
-        self.add(part, picture, now)
+        if part.missing[picture.camera] > 0:
+            self.taken(part, picture.camera)
+            self.add(part, picture, now)
 
     def add(self, part: Part, picture: Picture, now: float) -> None:
         """A picture that was taken is judged, or cannot be; nothing changes after the deadline."""
