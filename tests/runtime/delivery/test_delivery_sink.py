@@ -127,7 +127,7 @@ def test_wrong_rate_lets_go_of_the_queue(tmp_path: Path) -> None:
 CHILD = """
 import itertools, sys
 from pathlib import Path
-from generalad.runtime.delivery.sink import NOTIFICATIONS, NOT_JSON, NetworkSink
+from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.backends.fake import fake_spec
 from generalad.runtime.notification import Notification
 address, queue = sys.argv[1:]
