@@ -97,11 +97,8 @@ def test_words_are_as_documented() -> None:
 
 
 def test_what_does_not_fit_is_cut_or_replaced() -> None:
-    values: dict[str, Value] = {
-        "Waiting": 70000,
-        "ResultPart": "Tür " + "x" * 40,
-        "Parts": 2**32 + 5,
-    }
+    long = "Tür " + "x" * 40
+    values: dict[str, Value] = {"Waiting": 70000, "ResultPart": long, "Parts": 2**32 + 5}
     found = station_values(station_registers(values, "big"), "big")
     assert found["ResultPart"] == "T?r " + "x" * 28
     assert (found["Waiting"], found["Parts"]) == (70000 & 0xFFFF, 5)
