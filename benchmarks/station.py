@@ -4,8 +4,8 @@
 
 Each fault is injected again and again until so many parts have come. Prints, for each fault, what
 became of the parts that came while it lasted, and from trigger to verdict on the wire: from the
-moment at which the PLC sends its trigger to the one at which it holds the result, with its scan of
-2 ms. Without --artifact the network is arithmetic. `--state` is a small file system, such as a
+moment at which the PLC sends its trigger to the one at which it holds the result. Without
+--artifact the network is arithmetic. `--state` is a small file system, such as a
 tmpfs of 6 MB, that can be filled; without it the full disk is left out.
 """
 
@@ -305,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--artifact", type=Path)
     parser.add_argument("--deadline", type=float, default=0.5)
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--scan", type=float, default=2.0, help="of the PLC, ms")
     parser.add_argument("--pace", type=float, default=1.0, help="how long faults last, 1 as usual")
     parser.add_argument("--only", default="", help="faults whose name has this in it")
     parser.add_argument("--without-opcua", action="store_true")
@@ -319,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         conveyor = Conveyor(good, bad, given.rate)
         program = BedProgram(conveyor)
         program.running = False
-        plc = BedPlc(program, modbus)
+        plc = BedPlc(program, modbus, given.scan / 1000)
         process = Process(file, conveyor, Path(place) / "log.txt")
         stack.callback(process.close)
         bed = Bed(conveyor, program, plc, process, opcua, folder)

@@ -173,8 +173,10 @@ class BedProgram(PlcProgram):
         due = self.burst > 0 or now >= self.next_at
         busy = self.commands["Trigger"] or station["TriggerAcknowledged"] or self.first
         if self.running and due and not busy:
-            self.burst = max(0, self.burst - 1)
-            self.next_at = max(self.next_at + 1 / self.conveyor.rate, now)
+            if self.burst:
+                self.burst -= 1
+            else:
+                self.next_at = max(self.next_at + 1 / self.conveyor.rate, now)
             self._current = self.conveyor.next_part()
             self.to_trigger = [self._current.name]
             station = {**station, "Ready": True}
@@ -205,7 +207,7 @@ class BedProgram(PlcProgram):
 class BedPlc(threading.Thread):
     """The PLC: scans, and is away, restarted or in the middle of a handshake when it is told so."""
 
-    def __init__(self, program: BedProgram, port: int, scan: float = 0.002) -> None:
+    def __init__(self, program: BedProgram, port: int, scan: float) -> None:
         super().__init__(daemon=True)
         self.program, self.port, self._scan = program, port, scan
         self.over = self.leave_at_trigger = False
