@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -111,12 +112,14 @@ hanging: list[Any] = []
 
 
 def kill(bed: Bed) -> None:
-    """Between a trigger and its verdict."""
+    """Between a trigger and its verdict, which waits for its pictures."""
+    bed.conveyor.pictures = False
     answers = len(bed.program.answers)
     until = time.monotonic() + 5
     while len(bed.program.answers) == answers and time.monotonic() < until:
         time.sleep(0.0005)
     bed.process.kill()
+    bed.conveyor.pictures = True
     bed.process.start()
 
 
@@ -307,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--state", type=Path)
     parser.add_argument("--scan", type=float, default=2.0, help="of the PLC, ms")
     parser.add_argument("--pace", type=float, default=1.0, help="how long faults last, 1 as usual")
-    parser.add_argument("--only", default="", help="faults whose name has this in it")
+    parser.add_argument("--only", default="", help="faults whose name this expression finds")
     parser.add_argument("--without-opcua", action="store_true")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
@@ -347,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _possible(fault: Fault, given: argparse.Namespace) -> bool:
-    if given.only not in fault.name:
+    if not re.search(given.only, fault.name):
         return False
     if fault.name == "disk full":
         return given.state is not None
