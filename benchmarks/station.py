@@ -318,7 +318,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipes = prepare_recipes(Path(place), given.artifact)
         good, bad = images(given.artifact)
         file, modbus, opcua = write_file(
-            folder, recipes, opcua=not given.without_opcua, deadline=given.deadline
+            folder,
+            recipes,
+            opcua=not given.without_opcua,
+            deadline=given.deadline,
+            window=0.45 / given.rate,
         )
         conveyor = Conveyor(good, bad, given.rate)
         program = BedProgram(conveyor)

@@ -279,7 +279,7 @@ class Process:
 
 
 def write_file(
-    folder: Path, recipes: dict[str, Path], *, opcua: bool, deadline: float
+    folder: Path, recipes: dict[str, Path], *, opcua: bool, deadline: float, window: float
 ) -> tuple[Path, int, int]:
     """The station's file, and the ports of Modbus and OPC UA."""
     modbus, port = free_port(), free_port()
@@ -289,7 +289,7 @@ def write_file(
         [station]
         name = "bed"
         deadline_ms = {deadline * 1000:g}
-        window_ms = 90
+        window_ms = {window * 1000:g}
         [trigger]
         by = "plc"
         [[plc]]

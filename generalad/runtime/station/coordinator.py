@@ -9,6 +9,7 @@ What is to be done goes to queues (`Tasks`), so that nobody waits for anybody el
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -74,7 +75,7 @@ class Coordinator:
         journal: Journal,
         tasks: Tasks,
         *,
-        window: float = 0.1,
+        window: float = 0.05,
         begun_by_pictures: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +94,10 @@ class Coordinator:
         self._parts, self._cameras, self._journal, self._tasks = parts, cameras, journal, tasks
         self._begun_by_pictures = begun_by_pictures
         self._clock = clock
+        signals = sum(facts.pictures for facts in cameras.values() if facts.how == "line")
+        # Nearer than that, a picture that is missing would make the next one that of its part.
+        self._apart = window * (signals > 1 if begun_by_pictures else 2 * (signals > 0))
+        self._last = -math.inf
         self._matchers = {
             name: Matcher[Frame | Lost](window, window)
             if facts.how == "line"
@@ -117,7 +122,7 @@ class Coordinator:
             if self.recipe is None or self.closing:
                 self._parts.refused += 1
                 return Refused("not ready")
-            if self._parts.waiting >= MOST_WAITING:
+            if self._parts.waiting + len(self._answered) >= MOST_WAITING:
                 self._parts.refused += 1
                 return Refused("overrun")
             try:
@@ -128,7 +133,9 @@ class Coordinator:
                 self._parts.refused += 1
                 return Refused("not ready")
             self._parts.expire(now)
-            part = self._parts.trigger(id, name, self.recipe, now if at is None else at)
+            at = now if at is None else at
+            close = self._too_close(at, now)
+            part = self._parts.trigger(id, name, self.recipe, at, overrun=close)
             self._journal.triggered(id, name)
             overrun = part.decision is not None
             self.changed.notify_all()
@@ -136,6 +143,19 @@ class Coordinator:
                 self._want(camera, facts, part, now, overrun=overrun)
             self._release(now)
             return Accepted(id, overrun)
+
+    def _too_close(self, at: float, now: float) -> str:
+        """Why pictures of this trigger and the one before could be exchanged, or empty."""
+        since, self._last = at - self._last, at
+        if since >= self._apart:
+            return ""
+        why = f"{since * 1000:.0f} ms after the trigger before; {self._apart * 1000:.0f} are needed"
+        for part in list(self._parts.undecided):
+            for camera, facts in self._cameras.items():
+                if facts.how == "line":
+                    lost = f"{camera}: no picture before the next trigger, which came {why}"
+                    self._fail(part, camera, "picture lost", lost, now)
+        return why
 
     def _want(
         self, camera: str, facts: CameraFacts, part: Part, now: float, *, overrun: bool

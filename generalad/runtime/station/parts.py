@@ -125,15 +125,26 @@ class Parts:
 
     # What happens
 
-    def trigger(self, id: int, name: str | None, recipe: Named, now: float) -> Part:
-        """A part comes; its id is larger than all before. An overrun is decided at once."""
+    def trigger(
+        self, id: int, name: str | None, recipe: Named, now: float, *, overrun: str = ""
+    ) -> Part:
+        """A part comes; its id is larger than all before. An overrun is decided at once.
+
+        Args:
+            id: of the trigger.
+            name: of the part.
+            recipe: that judges it.
+            now: when it came.
+            overrun: why it came too fast, if the caller knows; too many at a time is found here.
+        """
         undecided = sum(part.decision is None for part in self._open)
         part = Part(id, name, recipe, now, now + self._deadline, Counter(self._cameras))
         self._parts += 1
         self._open.append(part)
         if undecided >= self._at_once:
-            detail = f"{undecided} parts had no verdict yet"
-            part.decision = ("no verdict", "overrun", detail)
+            overrun = f"{undecided} parts had no verdict yet"
+        if overrun:
+            part.decision = ("no verdict", "overrun", overrun)
         return part
 
     def restore(self, id: int, name: str | None, recipe: Named, now: float) -> None:

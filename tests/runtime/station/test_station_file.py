@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from camera_helpers import PATIENCE
+from camera_helpers import PATIENCE, until
 from cli_helpers import Capture, gad, one_line
 from conftest import MakeArtifact
 from delivery_helpers import free_port
@@ -211,9 +211,11 @@ def test_a_station_is_killed_and_the_next_process_answers(station: tuple[Path, i
     file.write_text(f'metrics = "{metrics}"\n{file.read_text()}')
     first = started(file, metrics)
     assert post(port, "A-1")["outcome"] == "pass"
+    journal_file = file.parent / "gad-state" / "station.journal"
+    until(lambda: b'{"d": 1}' in journal_file.read_bytes())
     # As if it had been killed between trigger and verdict.
     first.send_signal(signal.SIGSTOP)
-    with (file.parent / "gad-state" / "station.journal").open("ab") as journal:
+    with journal_file.open("ab") as journal:
         journal.write(b'{"t": 2, "part": "A-2"}\n')
     first.kill()
     first.communicate()
