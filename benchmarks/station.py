@@ -277,7 +277,7 @@ def times(conveyor: Conveyor, lines: Path) -> str:
     told = {}
     for line in lines.read_text().splitlines():
         row = json.loads(line)
-        if row.get("notice") == "verdict":
+        if row.get("notice") == "verdict" and row["pictures"]:  # not one that is told again
             told[row["part"]] = row
     rows: dict[str, list[float]] = {"on the wire": [], "station": [], "camera": [], "network": []}
     for record in conveyor.records.values():

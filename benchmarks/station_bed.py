@@ -176,7 +176,8 @@ class BedProgram(PlcProgram):
             if self.burst:
                 self.burst -= 1
             else:
-                self.next_at = max(self.next_at + 1 / self.conveyor.rate, now)
+                while self.next_at <= now:  # parts that passed meanwhile are gone
+                    self.next_at += 1 / self.conveyor.rate
             self._current = self.conveyor.next_part()
             self.to_trigger = [self._current.name]
             station = {**station, "Ready": True}

@@ -119,22 +119,13 @@ class Coordinator:
         """A part is in place, now or `at` a monotonic second just past."""
         with self.changed:
             now = self._clock()
-            if self.recipe is None or self.closing:
-                self._parts.refused += 1
-                return Refused("not ready")
-            if self._parts.waiting + len(self._answered) >= MOST_WAITING:
-                self._parts.refused += 1
-                return Refused("overrun")
-            try:
-                id = self._journal.next_id()
-                self.problem = ""
-            except StorageError as error:
-                self.problem = error.message
-                self._parts.refused += 1
-                return Refused("not ready")
-            self._parts.expire(now)
             at = now if at is None else at
-            close = self._too_close(at, now)
+            close = self._too_close(at, now)  # to one that is refused too
+            id = self._next_id()
+            if self.recipe is None or isinstance(id, Refused):
+                self._parts.refused += 1
+                return id if isinstance(id, Refused) else Refused("not ready")
+            self._parts.expire(now)
             part = self._parts.trigger(id, name, self.recipe, at, overrun=close)
             self._journal.triggered(id, name)
             overrun = part.decision is not None
@@ -143,6 +134,20 @@ class Coordinator:
                 self._want(camera, facts, part, now, overrun=overrun)
             self._release(now)
             return Accepted(id, overrun)
+
+    def _next_id(self) -> int | Refused:
+        """An id for a trigger, or why it gets none."""
+        if self.recipe is None or self.closing:
+            return Refused("not ready")
+        if self._parts.waiting + len(self._answered) >= MOST_WAITING:
+            return Refused("overrun")
+        try:
+            id = self._journal.next_id()
+        except StorageError as error:
+            self.problem = error.message
+            return Refused("not ready")
+        self.problem = ""
+        return id
 
     def _too_close(self, at: float, now: float) -> str:
         """Why pictures of this trigger and the one before could be exchanged, or empty."""
