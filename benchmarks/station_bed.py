@@ -117,7 +117,7 @@ class Conveyor:
         self._good, self._bad, self.rate = good, bad, rate
         self._random = random.Random(seed)
         self.records: dict[str, Record] = {}
-        self.fault = ""
+        self.fault = "none"
         self.pictures = True
         self.spoil = 0.0
         self._now: dict[str, Image] = {}
@@ -280,13 +280,19 @@ class Process:
 
 
 def write_file(
-    folder: Path, recipes: dict[str, Path], *, opcua: bool, deadline: float, window: float
+    folder: Path,
+    recipes: dict[str, Path],
+    *,
+    opcua: bool,
+    deadline: float,
+    window: float,
+    threads: int | None,
 ) -> tuple[Path, int, int]:
     """The station's file, and the ports of Modbus and OPC UA."""
     modbus, port = free_port(), free_port()
     text = f"""
         state = "state"
-        threads = 1
+        {"" if threads is None else f"threads = {threads}"}
         [station]
         name = "bed"
         deadline_ms = {deadline * 1000:g}

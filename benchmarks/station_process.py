@@ -87,7 +87,7 @@ def main() -> None:
     """Run until SIGTERM."""
     found = read_station(Path(sys.argv[1]))
     cameras = [
-        CameraPlan(Stream(CameraSource(factory(port), name=name), camera_faults=True), how)
+        CameraPlan(Stream(CameraSource(factory(port), name=name)), how)
         for name, (how, port) in json.loads(sys.argv[2]).items()
     ]
     threading.Thread(target=obey, daemon=True).start()
