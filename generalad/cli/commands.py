@@ -51,6 +51,7 @@ COMMANDS = {
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),
     "infer": Command("Deploy", "infer", "Run an artifact on images, videos and cameras."),
+    "serve": Command("Deploy", "serve", "Serve artifacts over HTTP, exchanged while they serve."),
     "cameras": Command(
         "Deploy",
         "cameras",
