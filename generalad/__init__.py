@@ -9,8 +9,8 @@
     found.is_anomalous, found.score, found.anomaly_map
 
 `train`, `import_checkpoint`, `export`, `evaluate`, `reproduce`, `figure`, `infer`, `calibrate`,
-`selftest`, `serve` and `bench` are the commands of `gad`, with their defaults; `verify_precision` is an
-option of `gad selftest`. See docs/python.md.
+`selftest`, `serve` and `bench` are the commands of `gad`, with their defaults; `verify_precision`
+is an option of `gad selftest`. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """

@@ -35,6 +35,9 @@ def serve(
     max_body: Annotated[
         float, Option("Of a request.", metavar="MB", least=0.001, group=BOUNDS)
     ] = 32.0,
+    max_megapixels: Annotated[
+        float, Option("Of an image.", metavar="N", least=0.001, group=BOUNDS)
+    ] = 24.0,
     max_in_flight: Annotated[
         int, Option("Images at a time; beyond, the answer is 429.", least=1, group=BOUNDS)
     ] = 64,
@@ -74,6 +77,7 @@ def serve(
         threads=threads,
         device=device,
         max_body=int(max_body * 1e6),
+        max_megapixels=max_megapixels,
         max_in_flight=max_in_flight,
         timeout=timeout,
         client_timeout=client_timeout,

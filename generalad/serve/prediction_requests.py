@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from generalad.errors import DataError
+from generalad.image_formats.accept import check_header
 from generalad.prediction import Prediction
 from generalad.preprocess import decode_image
 from generalad.serve import answers
@@ -26,6 +27,9 @@ from generalad.serve.uploads import Buffers, Refused, Upload, images_in, read_bo
 
 _BODIES = 8
 """Bodies of the largest size that all bodies in memory may take together."""
+
+_LARGE = 4e6
+"""Pixels from which images are decoded one at a time, so that they hold up no smaller ones."""
 
 _LONGEST_WAIT = 30
 """Seconds that a client is asked to wait at most."""
@@ -43,6 +47,7 @@ class PredictionRequests:
         self._settings = settings
         self._buffers = Buffers(_BODIES * settings.max_body)
         self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="gad-decode")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="gad-decode-large")
         self.in_flight = 0
 
     async def answer(
@@ -99,6 +104,18 @@ class PredictionRequests:
     def close(self) -> None:
         """End the threads."""
         self._decoders.shutdown(cancel_futures=True)
+        self._large.shutdown(cancel_futures=True)
+
+    def _decode(self, version: Version, number: int, upload: Upload) -> Future[Future[Prediction]]:
+        """Begin to decode an image, in a thread for its size."""
+        try:
+            pixels = _pixels(upload, number, self._settings.max_megapixels)
+        except DataError as error:
+            failed: Future[Future[Prediction]] = Future()
+            failed.set_exception(error)
+            return failed
+        threads = self._large if pixels > _LARGE else self._decoders
+        return threads.submit(_prepare, version, number, upload)
 
     def _check_room(self, images: int, model: Model) -> None:
         if self.in_flight + images > self._settings.max_in_flight:
@@ -136,10 +153,7 @@ class PredictionRequests:
         """Predictions of images; raises Refused where the only one cannot be read."""
         began, alone = time.perf_counter(), len(uploads) == 1
         version.batcher.coming(len(uploads))
-        decoding = [
-            self._decoders.submit(_prepare, version, number, upload)
-            for number, upload in enumerate(uploads)
-        ]
+        decoding = [self._decode(version, number, upload) for number, upload in enumerate(uploads)]
         for each in decoding:  # decoded, failed or cancelled
             each.add_done_callback(lambda _: version.batcher.coming(-1))
         try:
@@ -161,9 +175,27 @@ class PredictionRequests:
         return found
 
 
+def _pixels(upload: Upload, number: int, megapixels: float) -> int:
+    """Of an image as its header says; raises DataError where they are too many, or it is none."""
+    name = _name(upload, number)
+    header = check_header(upload.data, name)
+    pixels = header.width * header.height
+    if pixels > megapixels * 1e6:
+        raise DataError(
+            f"{name}: {header.width} x {header.height} pixels are {pixels / 1e6:.0f} megapixels,"
+            f" this service takes {megapixels:g}",
+            remedy="make it smaller",
+        )
+    return pixels
+
+
+def _name(upload: Upload, number: int) -> str:
+    return upload.name or f"image {number}"
+
+
 def _prepare(version: Version, number: int, upload: Upload) -> Future[Prediction]:
     """Decode an image and have it scored, without its pixels; raises DataError, Closed."""
-    pixels = decode_image(upload.data, name=upload.name or f"image {number}")
+    pixels = decode_image(upload.data, name=_name(upload, number))
     prepared = version.predictor.prepare(pixels, index=number)
     return version.batcher.submit(prepared._replace(image=None))
 

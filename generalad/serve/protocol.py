@@ -24,6 +24,7 @@ class Protocol(H11Protocol):
     seconds: ClassVar[float] = 10.0
     most: ClassVar[int] = 256
     _late: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
     _let_in = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -42,6 +43,7 @@ class Protocol(H11Protocol):
         """The client has gone."""
         if self._let_in:
             self._unwatch()
+            self.resume_writing()
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -59,6 +61,19 @@ class Protocol(H11Protocol):
         super().on_response_complete()
         self._unwatch()
         self._watch()
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has."""
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
     def _watch(self) -> None:
         self._since = self.loop.time()

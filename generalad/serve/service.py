@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -208,6 +209,7 @@ async def _exchanged(model: Model, exchange: Callable[[], Version]) -> Response:
         raise Refused(409, error.message, remedy=error.remedy, retry_after=1) from error
     except (GadError, OSError) as error:
         message = error.message if isinstance(error, GadError) else str(error.strerror)
+        message = message.replace(f"{model.current.path.parent}{os.sep}", "")
         status = 409 if isinstance(error, UsageError) else 422
         raise Refused(
             status, f"{message}; {model.current.name} goes on", remedy=getattr(error, "remedy", "")

@@ -21,6 +21,7 @@ class Settings:
         threads: CPU threads of each network; None for all cores.
         device: see `open_session`.
         max_body: bytes of a request.
+        max_megapixels: of an image; `GAD_MAX_MEGAPIXELS` bounds it too.
         max_in_flight: images that are decoded, wait or are scored at a time.
         max_connections: at a time.
         timeout: seconds from the end of a request's body to its answer.
@@ -33,6 +34,7 @@ class Settings:
     threads: int | None = None
     device: str | None = None
     max_body: int = 32_000_000
+    max_megapixels: float = 24.0
     max_in_flight: int = 64
     max_connections: int = 256
     timeout: float = 10.0
@@ -45,9 +47,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name}: expected at least 1, found {value}")
-        for name in ("timeout", "client_timeout"):
+        for name in ("timeout", "client_timeout", "max_megapixels"):
             if not getattr(self, name) > 0:
-                raise UsageError(f"{name}: expected seconds above 0, found {getattr(self, name)}")
+                raise UsageError(f"{name}: expected more than 0, found {getattr(self, name)}")
         if not self.max_wait >= 0:
             raise UsageError(f"max_wait: expected seconds, 0 or more, found {self.max_wait}")
 

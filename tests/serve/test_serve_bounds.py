@@ -108,7 +108,8 @@ def test_a_large_body_is_refused_before_and_while_it_is_read(strict: Client) -> 
     ("data", "words"),
     [
         (big_png(50_000, 50_000), "2500 megapixels"),
-        (big_png(7_000, 7_000), "cannot hold"),
+        (big_png(4_950, 4_950) + bytes(30_000), "this service takes 24"),
+        (big_png(4_500, 4_500), "cannot hold"),
         (IMAGE[:-30], "cut off"),
         (b"GIF89a" + bytes(100), "damaged"),
         (bytes(1000), "not an image"),
@@ -139,6 +140,18 @@ def test_a_slow_head_is_hung_up(strict: Client, sent: bytes) -> None:
         slow.sendall(sent)
         assert _read(slow) == b""
         assert time.monotonic() - began < 10
+
+
+def test_a_client_that_takes_no_answers_is_hung_up(strict: Client) -> None:
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(20)
+        slow.connect((strict.host, strict.port))
+        one, number = _head("GET /openapi.json"), 500
+        with contextlib.suppress(OSError):
+            slow.sendall(one * number)  # until the service takes no more of it
+        assert strict.predict(IMAGE).status == 200
+        assert _read(slow).count(b"HTTP/1.1 200 OK") < number
 
 
 def test_clients_that_wait_hold_up_no_other(artifact: Path) -> None:
