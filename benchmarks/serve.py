@@ -155,7 +155,8 @@ async def load(
     seconds: float,
 ) -> Load:
     """Send images at a rate, in random intervals, whatever the answers do."""
-    pool, tasks, gate = Pool(served), [], asyncio.Semaphore(MOST_AT_A_TIME)
+    pool, gate = Pool(served), asyncio.Semaphore(MOST_AT_A_TIME)
+    tasks: list[asyncio.Task[None]] = []
     wrong, done = 0, 0.0
     answers: list[Answer] = []
 

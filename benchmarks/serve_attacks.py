@@ -20,7 +20,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from serve import Answer, Pool, Service, service
 PREDICT = "/v1/models/washer/predict"
 CLIENT_TIMEOUT = 3.0
 
-Attack = Callable[["Target"], Awaitable[str]]
+Attack = Callable[["Target"], Coroutine[None, None, str]]
 
 
 class Target(NamedTuple):

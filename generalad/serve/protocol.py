@@ -7,9 +7,15 @@ early answer, and for a client to take its answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""Of the option SO_LINGER: the connection is reset when it is closed."""
 
 
 class Protocol(H11Protocol):
@@ -34,7 +40,7 @@ class Protocol(H11Protocol):
             if not waiting:
                 transport.abort()
                 return
-            min(waiting, key=lambda other: other._since).transport.abort()  # type: ignore[union-attr]
+            min(waiting, key=lambda other: other._since)._end()  # type: ignore[union-attr]
         self._let_in = True
         super().connection_made(transport)
         self._watch()
@@ -66,7 +72,7 @@ class Protocol(H11Protocol):
         """The client does not take its answers."""
         super().pause_writing()
         if self._stuck is None:
-            self._stuck = self.loop.call_later(self.seconds, self.transport.abort)
+            self._stuck = self.loop.call_later(self.seconds, self._end)
 
     def resume_writing(self) -> None:
         """It has."""
@@ -91,7 +97,14 @@ class Protocol(H11Protocol):
     def _hang_up(self) -> None:
         self._late = None
         if self._waits_for_client():
-            self.transport.abort()
+            self._end()
+
+    def _end(self) -> None:
+        """Hang up; what the system holds for the client is dropped too."""
+        connection = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
 
 
 def bounded(seconds: float, most: int) -> type[Any]:

@@ -20,9 +20,9 @@ from serve_helpers import Client, golden_artifact, png
 
 def test_it_serves_until_it_is_asked_to_end(tmp_path: Path) -> None:
     artifact, token = golden_artifact(tmp_path / "part.onnx"), "a-token-of-enough-letters"
+    command = ("-m", "generalad", "serve")
     process = subprocess.Popen(
-        [sys.executable, "-m", "generalad", "serve", str(artifact)]
-        + ["--port", "0", "--token", "${GAD_TOKEN}"],
+        [sys.executable, *command, str(artifact), "--port", "0", "--token", "${GAD_TOKEN}"],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "GAD_TOKEN": token},
