@@ -252,6 +252,11 @@ class Predictor(Closing):
                 score, anomaly_map = next(outputs)
                 yield self._prediction(taken, float(score), anomaly_map, done, len(ready))
 
+    @property
+    def session(self) -> SharedSession:
+        """The open model, for `infer`; it takes turns with this predictor and ends with it."""
+        return self._session
+
     def close(self) -> None:
         """Free the network, after the run that goes on; a second call does nothing."""
         self._session.close()

@@ -16,7 +16,14 @@ def serve(
     artifacts: Annotated[
         Sequence[Path],
         Argument("Exported files, or folders of versions, of which the last by name is served."),
-    ],
+    ] = (),
+    config: Annotated[
+        Path | None, Option("A line as TOML, whose streams the page shows.", metavar="FILE")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        Option("Of the review and the audit trail.", metavar="DIR", default="that of the line"),
+    ] = None,
     host: Annotated[
         str, Option("Address to listen at; one that others reach needs --token.", metavar="HOST")
     ] = "127.0.0.1",
@@ -59,10 +66,14 @@ def serve(
     gad infer says. Versions are exchanged while requests go on. /openapi.json describes it all,
     /metrics is for Prometheus.
 
+    With --config the streams of a line run too, as with gad infer, and / is a page that shows
+    them: images, scores, thresholds, events to review, models.
+
     Examples:
         gad serve washer.onnx board.onnx
         curl --data-binary @part.png localhost:8080/v1/models/washer/predict
         curl -F a=@1.png -F b=@2.png 'localhost:8080/v1/models/washer/predict?map=png'
+        gad serve --config line.toml
         gad serve models/washer/ --host 0.0.0.0 --token '${GAD_TOKEN}'
     """
     from generalad.errors import require_extra
@@ -82,7 +93,16 @@ def serve(
         timeout=timeout,
         client_timeout=client_timeout,
     )
-    run(artifacts, host=host, port=port, token=token, settings=settings, on_start=_started)
+    run(
+        artifacts,
+        config=config,
+        state=state,
+        host=host,
+        port=port,
+        token=token,
+        settings=settings,
+        on_start=_started,
+    )
 
 
 def _started(url: str) -> None:

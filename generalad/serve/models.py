@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ _RECENT = 300
 
 
 _BATCH_OF_A_GPU = 8
+
+Check = Callable[[Predictor, Predictor], None]
 
 
 class UnknownVersionError(UsageError):
@@ -102,6 +104,7 @@ class Model:
 
     Attributes:
         name: of its file without suffix, or of its folder.
+        place: the file or folder.
         current: the version that serves.
         previous: the one before, still loaded; None where there is none.
         swaps: how often the version was exchanged, rollbacks among them.
@@ -118,7 +121,7 @@ class Model:
             GadError: there is none, or see `Version`.
         """
         self.name = place.name if place.is_dir() else place.stem
-        self._place, self._settings = place, settings
+        self.place, self._settings = place, settings
         self._exchange = threading.Lock()
         versions = self._files()
         if not versions:
@@ -134,8 +137,12 @@ class Model:
         """Names of the files that `swap` takes, in order."""
         return [path.name for path in self._files()]
 
-    def swap(self, version: str) -> Version:
+    def swap(self, version: str, *, check: Check | None = None) -> Version:
         """Serve another version; the same name again loads what its file holds now.
+
+        Args:
+            version: one of `versions`.
+            check: called with the old and the new predictor; what it raises refuses the new one.
 
         Raises:
             UnknownVersionError: there is none of that name.
@@ -156,6 +163,12 @@ class Model:
                 self._settings,
                 class_name=self.current.predictor.spec.class_name,
             )
+            try:
+                if check is not None:
+                    check(self.current.predictor, new.predictor)
+            except BaseException:
+                new.close()
+                raise
             self._put(new)
         except (GadError, OSError, MemoryError):
             self.refused += 1
@@ -247,9 +260,9 @@ class Model:
             threading.Thread(target=dropped.close, name="gad-close", daemon=True).start()
 
     def _files(self) -> list[Path]:
-        if not self._place.is_dir():
-            return [self._place]
-        found = self._place.iterdir()
+        if not self.place.is_dir():
+            return [self.place]
+        found = self.place.iterdir()
         return sorted(
             path
             for path in found
@@ -280,7 +293,7 @@ class Models:
             self.close()
             raise
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 
     def get(self, name: str) -> Model | None:

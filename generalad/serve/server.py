@@ -15,7 +15,10 @@ import uvicorn
 
 from generalad.errors import UsageError
 from generalad.runtime.interrupt import on_interrupt
+from generalad.runtime.line.line import Line as LineFile
+from generalad.runtime.line.line_file import read_line
 from generalad.serve.models import Models
+from generalad.serve.open_line import holds, open_line
 from generalad.serve.protocol import bounded
 from generalad.serve.service import Service
 from generalad.serve.settings import Settings, token_of
@@ -35,8 +38,10 @@ class Stopped(KeyboardInterrupt):
 
 
 def serve(
-    artifacts: StrPath | Sequence[StrPath],
+    artifacts: StrPath | Sequence[StrPath] = (),
     *,
+    config: StrPath | None = None,
+    state: StrPath | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
     token: str | None = None,
@@ -49,6 +54,9 @@ def serve(
     Args:
         artifacts: files, or folders of versions, of which the last by name is served. Each is a
             model with the name of the file or folder.
+        config: a line's file; its streams run beside the models, and the page shows them. They use
+            the artifact of the file, or else the first one.
+        state: folder of the review and the audit trail; None for the one of the line's file.
         host: address to listen at. One that others reach needs a token.
         port: 0 takes a free one.
         token: "${NAME}", an environment variable, or "${file:PATH}".
@@ -62,14 +70,31 @@ def serve(
     """
     settings = settings or Settings()
     secret = token_of(token, host=host)
-    given = [artifacts] if isinstance(artifacts, (str, os.PathLike)) else artifacts
+    given = [artifacts] if isinstance(artifacts, (str, os.PathLike)) else list(artifacts)
+    read = None if config is None else _reader(Path(config), state)
+    places = _places([Path(one) for one in given], read)
     with contextlib.ExitStack() as stack:
         bound = stack.enter_context(contextlib.closing(_bind(host, port)))
-        models = Models([Path(one) for one in given], settings)
+        models = Models(places, settings)
         stack.callback(models.close)
-        service = Service(models, settings, token=secret)
+        line = None if read is None else stack.enter_context(open_line(read, models, state))
+        service = Service(models, settings, token=secret, line=line)
         stack.callback(service.close)
         _run(service, settings, bound, stop or threading.Event(), on_start)
+
+
+def _reader(config: Path, state: StrPath | None) -> Callable[[], LineFile]:
+    return lambda: read_line(config, state=None if state is None else Path(state))
+
+
+def _places(given: list[Path], read: Callable[[], LineFile] | None) -> list[Path]:
+    """The artifacts that were named, and that of the line's file unless it is among them."""
+    named = None if read is None else read().artifact
+    if named is not None and not any(holds(place, Path(named)) for place in given):
+        given = [*given, Path(named)]
+    if not given:
+        raise UsageError("no artifact given", remedy="name one, or a --config that names one")
+    return given
 
 
 def _run(

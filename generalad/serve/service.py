@@ -17,14 +17,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from generalad.errors import GadError, UsageError
+from generalad.errors import GadError, StorageError, UsageError
 from generalad.printable import one_line
 from generalad.records import RecordError, parse_json
-from generalad.runtime.line.metrics_server import exposition
+from generalad.runtime.line import metrics_server
+from generalad.runtime.line.metrics_server import hanging
+from generalad.serve import page
 from generalad.serve.access import Access
 from generalad.serve.answers import error_answer, json_answer
+from generalad.serve.line_routes import Line, LineRoutes, by_of
 from generalad.serve.metrics import families
-from generalad.serve.models import BusyError, Model, Models, UnknownVersionError, Version
+from generalad.serve.models import BusyError, Model, Models, UnknownVersionError
 from generalad.serve.prediction_requests import PredictionRequests
 from generalad.serve.settings import Settings
 from generalad.serve.uploads import Buffers, Refused, read_body
@@ -50,16 +53,24 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Service:
     """The application, its models and what it counts."""
 
-    def __init__(self, models: Models, settings: Settings, *, token: Secret | None = None) -> None:
-        """The models are closed by whoever opened them."""
+    def __init__(
+        self,
+        models: Models,
+        settings: Settings,
+        *,
+        token: Secret | None = None,
+        line: Line | None = None,
+    ) -> None:
+        """Models and line are closed by whoever opened them."""
         self._models, self._settings = models, settings
+        self._line = LineRoutes(line, models, self._json)
         self._predictions = PredictionRequests(settings)
         self._small = Buffers(settings.max_in_flight * _SMALL)
         self.requests: Counter[tuple[str, int]] = Counter()
         self.app: ASGIApp = Access(
             Starlette(routes=self._routes(), exception_handlers={HTTPException: _http_error}),
             token=token,
-            public=PUBLIC,
+            public=PUBLIC | page.PATHS,
         )
 
     def close(self) -> None:
@@ -77,11 +88,13 @@ class Service:
             ("POST", "/v1/models/{model}/predict", self._predict),
             ("POST", "/v1/models/{model}/swap", self._swap),
             ("POST", "/v1/models/{model}/rollback", self._rollback),
+            *self._line.routes,
         ]
-        return [
+        guarded = [
             Route(path, self._guarded(path, handler), methods=[method])
             for method, path, handler in routes
         ]
+        return [*guarded, *page.routes()]
 
     def _guarded(self, path: str, handler: Handler) -> Handler:
         """A handler whose failures are answers, and whose answers are counted."""
@@ -102,16 +115,22 @@ class Service:
             for name, seconds in busy
             if seconds >= HANGS_AFTER
         ]
-        return _health(problems)
+        view = self._line.view()
+        return _health(problems if view is None else [*problems, *hanging(view)])
 
     async def _readyz(self, request: Request) -> Response:
         room = self._predictions.in_flight < self._settings.max_in_flight
-        return _health([] if room else ["as many images are in flight as are allowed"])
+        full = [] if room else ["as many images are in flight as are allowed"]
+        return _health([*full, *self._line.problems()])
 
     async def _metrics(self, request: Request) -> Response:
         from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-        text = exposition(families(self._models, self.requests, self._predictions.in_flight))
+        found = [*families(self._models, self.requests, self._predictions.in_flight)]
+        view = self._line.view()
+        if view is not None:
+            found += metrics_server.families(view)
+        text = metrics_server.exposition(found)
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _openapi(self, request: Request) -> Response:
@@ -137,16 +156,17 @@ class Service:
 
     async def _swap(self, request: Request) -> Response:
         model, body = self._model(request), await self._json(request)
-        version = body.get("version")
-        if not isinstance(version, str) or set(body) != {"version"}:
+        version, by = body.get("version"), by_of(body)
+        if not isinstance(version, str) or not {"version", "by"} >= set(body):
             raise Refused(
                 400, 'expected {"version": "a name"}', remedy=f"GET /v1/models/{model.name}"
             )
-        return await _exchanged(model, lambda: model.swap(version))
+        return await _exchanged(model, lambda: self._line.swap(model, version, by=by))
 
     async def _rollback(self, request: Request) -> Response:
         model = self._model(request)
-        return await _exchanged(model, model.rollback)
+        by = by_of(await self._json(request, empty=True))
+        return await _exchanged(model, lambda: self._line.rollback(model, by=by))
 
     def _model(self, request: Request) -> Model:
         name = request.path_params["model"]
@@ -156,8 +176,8 @@ class Service:
             raise Refused(404, f"no model {name[:80]!r}", remedy=f"there are {known}")
         return model
 
-    async def _json(self, request: Request) -> dict[str, Any]:
-        """A small JSON object."""
+    async def _json(self, request: Request, *, empty: bool = False) -> dict[str, Any]:
+        """A small JSON object; nothing is one too where it may be `empty`."""
         text = await read_body(
             request.stream(),
             request.headers.get("content-length"),
@@ -166,6 +186,8 @@ class Service:
             seconds=self._settings.client_timeout,
         )
         self._small.give_back(len(text))
+        if empty and not text:
+            return {}
         try:
             found = parse_json(text)
         except RecordError as error:
@@ -199,7 +221,7 @@ async def _answered(handler: Handler, request: Request) -> Response:
         return error_answer(500, message, remedy="see the log of the service")
 
 
-async def _exchanged(model: Model, exchange: Callable[[], Version]) -> Response:
+async def _exchanged(model: Model, exchange: Callable[[], None]) -> Response:
     """Exchange a version in a thread, as loading takes time; the answer is the model as it is."""
     try:
         await asyncio.to_thread(exchange)
@@ -207,6 +229,8 @@ async def _exchanged(model: Model, exchange: Callable[[], Version]) -> Response:
         raise Refused(404, error.message, remedy=error.remedy) from error
     except BusyError as error:
         raise Refused(409, error.message, remedy=error.remedy, retry_after=1) from error
+    except StorageError as error:
+        raise Refused(507, error.message, remedy=error.remedy) from error
     except (GadError, OSError) as error:
         message = error.message if isinstance(error, GadError) else str(error.strerror)
         message = message.replace(f"{model.current.path.parent}{os.sep}", "")

@@ -154,7 +154,11 @@ def check(method: str, path: str, answer: Answer) -> None:
 
 @contextlib.contextmanager
 def running(
-    *places: Path, token: str | None = None, reference: str | None = None, **changes: Any
+    *places: Path,
+    token: str | None = None,
+    reference: str | None = None,
+    config: Path | None = None,
+    **changes: Any,
 ) -> Iterator[Client]:
     """A service on this machine; `changes` are of `Settings`."""
     started: list[str] = []
@@ -169,6 +173,7 @@ def running(
         try:
             serve(
                 places,
+                config=config,
                 port=0,
                 token=reference,
                 settings=Settings(threads=1, **changes),

@@ -56,7 +56,7 @@ def test_a_taken_port_is_told_before_a_network_is_loaded(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "artifacts"),
+        ([], "no artifact given"),
         (["none.onnx"], "no such file"),
         (["none.onnx", "--host", "0.0.0.0"], "needs a token"),
         (["none.onnx", "--host", "127.0.0.1", "--client-timeout", "0"], "from 0.001"),
