@@ -64,7 +64,7 @@ def test_streams_with_a_threshold_that_is_set_by_keyboard(scene: Scene, browser:
     from generalad.spec import STATISTICS, Reference
 
     quantiles = tuple(index / 100 for index in range(21))
-    statistics = {name: (0.0, 255.0) for name in STATISTICS}
+    statistics: dict[str, tuple[float, ...]] = {name: (0.0, 255.0) for name in STATISTICS}
     reference = Reference(100, quantiles, statistics, (1, 1), (999, 999), (0.1, 10.0))
     golden_artifact(scene.folder / "washer" / "1.onnx", reference=reference)
     with scene.serve() as client:
@@ -120,9 +120,10 @@ def test_a_review_by_keyboard_alone(scene: Scene, browser: Browser) -> None:
             ("d", ["good", None, "defective"]),
             ("g", ["good", "good", "defective"]),
         ):
+            page.wait_for_selector(".review[aria-busy=false]")
             page.keyboard.press(key)
-            until(lambda expected=expected: verdicts() == expected)
-            page.wait_for_timeout(50)  # the next key is for the next image
+            page.wait_for_selector(".review[aria-busy=false]")
+            assert verdicts() == expected
         until(lambda: "Nothing is left" in page.inner_text(".left"))
         page.keyboard.press("4")
         page.wait_for_selector("td")
@@ -179,7 +180,7 @@ def test_names_are_posted_with_decisions(scene: Scene, browser: Browser) -> None
         stopped(scene, client)
         screen = Screen(browser, client, "review")
         page = screen.page
-        page.wait_for_selector(".thumb[aria-current]")
+        page.wait_for_selector(".review[aria-busy=false]")
         page.fill("#by", "Ada")
         page.keyboard.press("Tab")
         page.get_by_role("button", name="Good").click()

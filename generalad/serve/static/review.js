@@ -12,6 +12,17 @@ let at = null;
 let overlay = true;
 let all = false;
 let parts = {};
+let busy = false;
+
+/** Do one thing at a time: a key that comes before the picture is there judges nothing. */
+async function working(work) {
+  if (busy) return;
+  busy = true;
+  parts.body.setAttribute("aria-busy", "true");
+  await attempt(work);
+  busy = false;
+  parts.body.setAttribute("aria-busy", "false");
+}
 
 export async function enter(view) {
   parts = {
@@ -24,7 +35,7 @@ export async function enter(view) {
   const filter = element("input", { type: "checkbox", checked: all });
   filter.addEventListener("change", () => {
     all = filter.checked;
-    draw();
+    working(draw);
   });
   parts.good = element("button", { class: "good", onclick: () => judge("good") }, "Good ", element("kbd", {}, "g"));
   parts.defective = element("button", { class: "bad", onclick: () => judge("defective") }, "Defective ", element("kbd", {}, "d"));
@@ -38,13 +49,14 @@ export async function enter(view) {
   view.append(
     element("label", { class: "switch" }, filter, " show those that are judged, too"), parts.body, parts.strip);
   at = null;
-  await load();
+  busy = false;
+  await working(load);
 }
 
 export async function update() {
-  const newest = entries[0]?.name;
+  if (busy) return;
   const found = await json("/v1/review");
-  if (found.entries[0]?.name !== newest) await load(found);
+  if (found.entries[0]?.name !== entries[0]?.name) await working(() => load(found));
 }
 
 export function key(event) {
@@ -56,7 +68,7 @@ export function key(event) {
   else if (event.key === "a") acknowledge();
   else if (event.key === "o") {
     overlay = !overlay;
-    draw();
+    working(draw);
   } else if (event.key === "ArrowRight" && place < listed.length - 1) go(listed[place + 1].name);
   else if (event.key === "ArrowLeft" && place > 0) go(listed[place - 1].name);
   else return;
@@ -72,17 +84,17 @@ async function load(found) {
   if (!found) return;
   entries = found.entries;
   if (!entries.some((entry) => entry.name === at)) at = shownEntries()[0]?.name ?? null;
-  draw();
+  await draw();
 }
 
 const shownEntries = () => entries.filter((entry) => all || entry.verdict == null || entry.name === at);
 
-function go(name) {
+const go = (name) => working(() => {
   at = name;
-  draw();
-}
+  return draw();
+});
 
-function draw() {
+async function draw() {
   const listed = shownEntries();
   const entry = entries.find((one) => one.name === at);
   const waiting = entries.filter((one) => one.verdict == null).length;
@@ -104,10 +116,7 @@ function draw() {
     ["decision", entry.anomalous ? "anomalous" : "normal"],
     ["verdict", entry.verdict ?? "none yet"],
   ]));
-  const wanted = entry.name;
-  attempt(async () => {
-    await show(parts.image, `/v1/review/${encodeURIComponent(wanted)}/${overlay ? "overlay" : "image"}`);
-  });
+  await show(parts.image, `/v1/review/${encodeURIComponent(entry.name)}/${overlay ? "overlay" : "image"}`);
 }
 
 function thumb(entry) {
@@ -120,35 +129,30 @@ function thumb(entry) {
 
 async function change(body) {
   const entry = entries.find((one) => one.name === at);
-  if (!entry) return null;
-  const changed = await attempt(() => post(`/v1/review/${encodeURIComponent(entry.name)}`, body));
-  if (changed) Object.assign(entry, changed);
-  return changed;
+  if (entry) Object.assign(entry, await post(`/v1/review/${encodeURIComponent(entry.name)}`, body));
 }
 
-async function judge(verdict) {
+const judge = (verdict) => working(async () => {
   const listed = shownEntries();
   const place = listed.findIndex((entry) => entry.name === at);
-  if (!(await change({ verdict }))) return;
+  await change({ verdict });
   const next = [...listed.slice(place + 1), ...listed.slice(0, place)].find((entry) => entry.verdict == null);
   if (next) at = next.name;
-  draw();
-}
+  await draw();
+});
 
-async function acknowledge() {
-  const entry = entries.find((one) => one.name === at);
-  if (entry && (await change({ acknowledged: !entry.acknowledged }))) draw();
-}
+const acknowledge = () => working(async () => {
+  await change({ acknowledged: !entries.find((one) => one.name === at)?.acknowledged });
+  await draw();
+});
 
-async function undo() {
-  await attempt(async () => {
-    const trail = (await json("/v1/audit")).entries;
-    const undone = new Set(trail.map((entry) => entry.undoes));
-    const last = trail.find((entry) => entry.what === "verdict" && entry.undoes == null && !undone.has(entry.number));
-    if (!last) return toast("There is nothing to undo.");
-    await post(`/v1/audit/${last.number}/undo`);
-    at = last.subject;
-    await load();
-    toast("The last verdict is undone.");
-  });
-}
+const undo = () => working(async () => {
+  const trail = (await json("/v1/audit")).entries;
+  const undone = new Set(trail.map((entry) => entry.undoes));
+  const last = trail.find((entry) => entry.what === "verdict" && entry.undoes == null && !undone.has(entry.number));
+  if (!last) return toast("There is nothing to undo.");
+  await post(`/v1/audit/${last.number}/undo`);
+  at = last.subject;
+  await load();
+  return toast("The last verdict is undone.");
+});
