@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
 import struct
 import sys
 import tempfile
@@ -48,10 +49,11 @@ class Target(NamedTuple):
     async def raw(self, sent: bytes, *, wait: float = 30.0) -> bytes:
         """Send bytes; what comes back up to the end of the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.served.port)
-        found = b""
+        found, until = b"", time.monotonic() + wait
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             writer.write(sent)
-            found = await asyncio.wait_for(reader.read(), wait)
+            while data := await asyncio.wait_for(reader.read(65536), until - time.monotonic()):
+                found += data
         writer.close()
         return found
 
@@ -150,10 +152,16 @@ async def slow_readers(target: Target) -> str:
 
     async def one() -> float:
         began = time.monotonic()
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            _, writer = await asyncio.open_connection("127.0.0.1", target.served.port, limit=1)
-            writer.write(ask * 2000)
-            await asyncio.wait_for(writer.wait_closed(), 60)
+        with socket.create_connection(("127.0.0.1", target.served.port)) as connection:
+            connection.setblocking(False)
+            while time.monotonic() < began + 60:
+                try:
+                    connection.send(ask * 2000)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    break
+                await asyncio.sleep(0.1)
         return time.monotonic() - began
 
     held = await asyncio.gather(*(one() for _ in range(50)))

@@ -97,7 +97,7 @@ class Protocol(H11Protocol):
     def _hang_up(self) -> None:
         self._late = None
         if self._waits_for_client():
-            self._end()
+            self.transport.abort()
 
     def _end(self) -> None:
         """Hang up; what the system holds for the client is dropped too."""
