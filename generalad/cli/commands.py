@@ -62,6 +62,8 @@ COMMANDS = {
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),
+    "sign": Command("Deploy", "sign", "Sign an artifact, so that devices can tell who made it."),
+    "verify": Command("Deploy", "verify", "Check the signature of an artifact."),
     "bench": Command("Deploy", "bench", "Measure latency, alone or in pairs against another one."),
     "calibrate": Command(
         "Deploy", "calibrate", "Set an artifact's thresholds anew from recent good images."

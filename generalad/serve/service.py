@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -134,7 +135,7 @@ class Service:
         return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _openapi(self, request: Request) -> Response:
-        return json_answer(openapi())
+        return _openapi_answer()
 
     # Models
 
@@ -203,6 +204,11 @@ def openapi() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     found["info"]["version"] = __version__
     return found
+
+
+@functools.cache
+def _openapi_answer() -> Response:
+    return json_answer(openapi())
 
 
 async def _answered(handler: Handler, request: Request) -> Response:
