@@ -59,6 +59,12 @@ COMMANDS = {
         ("test",),
         alone=True,
     ),
+    "station": Command(
+        "Deploy",
+        "station",
+        "Inspect parts for a PLC (run); try all of it (check); print its registers (map).",
+        ("run", "check", "map"),
+    ),
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),

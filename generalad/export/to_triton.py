@@ -20,7 +20,7 @@ from generalad.files import make_folder, sha256_of_file, storage_error
 from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.backends.onnx_hash import check_unchanged, weights_apart
 from generalad.runtime.backends.open import open_session
-from generalad.runtime.selftest import golden_images, selftest_session
+from generalad.runtime.selftest import golden_images, selftest_of
 from generalad.spec import Spec
 
 MOST_IMAGES = 8
@@ -106,7 +106,7 @@ def _checked(artifact: Path, batch: int | None) -> tuple[Spec, int, dict[str, st
         return record.spec, most, needs
     with open_session(artifact, device="cpu") as session:
         check_unchanged(artifact)
-        selftest_session(session, artifact.name).check()
+        selftest_of(session, artifact.name).check()
         fixed = session.fixed_batch
         return session.spec, (batch or MOST_IMAGES) if fixed is None else -fixed, {}
 

@@ -197,15 +197,11 @@ def selftest(
     if Path(artifact).suffix.lower() == ".onnx" and Path(artifact).is_file():
         check_unchanged(Path(artifact))
     with open_session(artifact, threads=threads, device=device) as session:
-        return selftest_session(session, str(artifact))
+        return selftest_of(session, str(artifact))
 
 
-def selftest_session(session: Session, name: str) -> SelfTest:
-    """The same of an artifact that is open; `name` is what messages call it.
-
-    Raises:
-        ArtifactError: it carries no golden samples, or they cannot be read.
-    """
+def selftest_of(session: Session, name: str) -> SelfTest:
+    """The same with an open session of an artifact; raises ArtifactError as `golden_images`."""
     spec = session.spec
     found = run_golden(session, name)
     recorded = _positive(spec.parity.get("spread"))

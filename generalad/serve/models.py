@@ -23,7 +23,7 @@ from generalad.predictor import Predictor
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.open import KINDS, open_for_pipeline
 from generalad.runtime.backends.session import Session
-from generalad.runtime.selftest import SelfTest, selftest_session
+from generalad.runtime.selftest import SelfTest, selftest_of
 from generalad.serve.batcher import Batcher
 from generalad.serve.settings import Settings
 from generalad.statistics import quantile
@@ -73,7 +73,7 @@ class Version:
                     f"{path.name} is for {session.spec.class_name!r}, the model for {class_name!r}",
                     remedy="serve it as a model of its own",
                 )
-            self.selftest: SelfTest = selftest_session(session, path.name)
+            self.selftest: SelfTest = selftest_of(session, path.name)
             self.selftest.check()
         except BaseException:
             session.close()

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import UsageError, require_extra
-from generalad.runtime.view import LIVE, Look, StreamView, View
+from generalad.runtime.view import LIVE, Look, StationView, StreamView, View
 from generalad.version import __version__
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def not_ready(view: View) -> list[str]:
             problems.append(f"{stream.name}: {stream.state}: {stream.reason}")
         elif stream.fault is not None:
             problems.append(f"{stream.name}: camera fault: {stream.fault}")
+    if view.station is not None and not view.station.ready:
+        problems.append(f"{view.station.name}: {view.station.error}")
     problems += [f"{sink.name}: {sink.problem}" for sink in view.sinks if sink.problem]
     return problems
 
@@ -189,6 +191,8 @@ def families(view: View) -> Iterator[Metric]:
     yield from _of_run(view)
     yield from _of_streams(view.streams)
     yield from _of_sinks(view)
+    if view.station is not None:
+        yield from _of_station(view.station)
 
 
 def _of_run(view: View) -> Iterator[Metric]:
@@ -264,3 +268,40 @@ def _of_sinks(view: View) -> Iterator[Metric]:
     for kind, count in view.not_written.items():
         missed.add_metric([kind], count)
     yield from (kept, waiting, well, dropped, missed)
+
+
+def _of_station(station: StationView) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    def counter(name: str, text: str, value: float) -> Metric:
+        family = CounterMetricFamily(f"gad_{name}", text, labels=["station"])
+        family.add_metric([station.name], value)
+        return family
+
+    def gauge(name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"gad_{name}", text, labels=["station"])
+        family.add_metric([station.name], value)
+        return family
+
+    yield counter("parts", "Triggers that got an id", station.parts)
+    yield counter("triggers_refused", "Triggers without an id", station.refused)
+    yield counter(
+        "pictures_without_trigger", "Pictures that belong to no part", station.without_trigger
+    )
+    verdicts = CounterMetricFamily(
+        "gad_verdicts", "Answers to triggers", labels=["station", "outcome", "reason"]
+    )
+    for kind, count in station.verdicts.items():
+        outcome, _, reason = kind.partition(": ")
+        verdicts.add_metric([station.name, outcome, reason], count)
+    yield verdicts
+    yield gauge("station_ready", "1 while parts are inspected", station.ready)
+    yield gauge("parts_waiting", "Triggers without a verdict", station.waiting)
+    times = GaugeMetricFamily(
+        "gad_verdict_seconds",
+        "From trigger to verdict, over the last 10,000 parts",
+        labels=["station", "quantile"],
+    )
+    for name, value in (("0.5", station.median), ("0.99", station.p99), ("0.999", station.p999)):
+        times.add_metric([station.name, name], value / 1000)
+    yield times

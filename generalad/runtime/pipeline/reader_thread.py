@@ -93,24 +93,31 @@ class ReaderThread:
         yield item
 
     def _prepare(self, item: Item) -> Notification | None:
-        """Resize and check one image."""
-        frame, start = item.frame, time.perf_counter()
-        if frame.image is None:
-            item.error = frame.error or "the source gave neither an image nor a reason"
-            return None
-        item.error = frame.error
-        item.image_size = (frame.image.shape[0], frame.image.shape[1])
-        try:
-            item.pixels = resize(frame.image, self._image_size)
-        except cv2.error as error:
-            item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
-            return None
-        with self._busy:
-            notification = item.tracker.check(item)
+        notification = prepare(item, self._image_size, self._busy)
         if not self._keep_images:
-            item.frame = replace(frame, image=None)
-        item.preprocess = (time.perf_counter() - start) * 1000
+            item.frame = replace(item.frame, image=None)
         return notification
+
+
+def prepare(
+    item: Item, image_size: tuple[int, int], busy: contextlib.AbstractContextManager[None]
+) -> Notification | None:
+    """Resize and check one image; `busy` is entered while it is checked."""
+    frame, start = item.frame, time.perf_counter()
+    if frame.image is None:
+        item.error = frame.error or "the source gave neither an image nor a reason"
+        return None
+    item.error = frame.error
+    item.image_size = (frame.image.shape[0], frame.image.shape[1])
+    try:
+        item.pixels = resize(frame.image, image_size)
+    except cv2.error as error:
+        item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
+        return None
+    with busy:
+        notification = item.tracker.check(item)
+    item.preprocess = (time.perf_counter() - start) * 1000
+    return notification
 
 
 def _timed(
