@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import UsageError
-from generalad.progress import Log, no_log
 from generalad.runtime.delivery.transport import network_reason
 from generalad.runtime.station.plc.handshake import Handshake
 from generalad.runtime.station.plc.interface import PlcStatus, Requests
@@ -51,7 +50,6 @@ class ModbusServer:
         address: int = 0,
         unit: int = 0,
         order: WordOrder = "big",
-        log: Log = no_log,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is opened before `start`.
@@ -63,7 +61,6 @@ class ModbusServer:
             address: of the first register, from 0.
             unit: unit identifier that is answered; 0 is any.
             order: of the words of 32-bit values.
-            log: told of a PLC that comes or goes.
             clock: monotonic seconds.
 
         Raises:
@@ -75,7 +72,6 @@ class ModbusServer:
         self._handshake = handshake
         self._address, self._unit = address, unit
         self._order: WordOrder = order
-        self._log = log
         self._clock = clock
         self._asked_at: float | None = None
         self._failure: str | None = None

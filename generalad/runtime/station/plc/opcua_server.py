@@ -16,7 +16,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import GadError, UsageError
-from generalad.progress import Log, no_log
 from generalad.runtime.delivery.transport import network_reason
 from generalad.runtime.station.plc.handshake import BEAT_SECONDS, Handshake, result_signals
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
@@ -46,7 +45,6 @@ class OpcUaServer:
         handshake: Handshake,
         *,
         security: Security | None = None,
-        log: Log = no_log,
     ) -> None:
         """Nothing is opened before `start`; the handshake must have `known` commands.
 
@@ -55,7 +53,6 @@ class OpcUaServer:
             port: 0 is any free one, see `port`.
             handshake: of this server alone.
             security: None is none.
-            log: told of clients that come or go.
 
         Raises:
             MissingExtraError: asyncua is not installed.
@@ -65,12 +62,13 @@ class OpcUaServer:
         self._host = host
         self._handshake = handshake
         self._security = security
-        self._log = log
         self._requests: Requests | None = None
         self._state: StationState | None = None
         self._closing = False
         self._stopped = False
         self._jobs: dict[int, None] = {}
+        self._newest = 0  # of the verdicts
+        self._problem = ""
         self._commands: dict[str, Value] = dict(NO_COMMANDS)
         self._look_due = False
         self._written: dict[Any, Value] = {}
@@ -98,6 +96,7 @@ class OpcUaServer:
 
     def deliver(self, verdict: Verdict) -> None:
         """See `Plc`."""
+        self._newest = verdict.id
         self._jobs.pop(verdict.id, None)
         self._handshake.deliver(verdict)
 
@@ -106,7 +105,7 @@ class OpcUaServer:
         """See `Plc`."""
         server = self._server
         connected = bool(server is not None and server.bserver and server.bserver.clients)
-        reason = "connected" if connected else "no client"
+        reason = self._problem or ("connected" if connected else "no client")
         return self._handshake.status(
             f"opc.tcp://{self._host}:{self.port}", connected=connected, reason=reason
         )
@@ -160,7 +159,11 @@ class OpcUaServer:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), BEAT_SECONDS / 2)
                 self._bell.clear()
-                await self._show(nodes)
+                try:
+                    await self._show(nodes)
+                    self._problem = ""
+                except Exception as error:  # of a library; the server must go on
+                    self._problem = f"unexpected error ({type(error).__name__})"
 
     async def _show(self, nodes: Nodes) -> None:
         """Write what has changed; nothing in here lets another task run."""
@@ -268,6 +271,8 @@ class OpcUaServer:
         if isinstance(answer, Accepted):
             if len(self._jobs) < _MOST_JOBS:
                 self._jobs[answer.id] = None
+            if answer.id <= self._newest:  # its verdict was quicker
+                self._jobs.pop(answer.id, None)
             return [ua.Variant(answer.id, ua.VariantType.UInt32), *_answer(OK)]
         error = OVERRUN if answer.reason == "overrun" else NOT_READY
         return [ua.Variant(0, ua.VariantType.UInt32), *_answer(error)]
