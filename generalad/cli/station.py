@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from generalad.cli.options import Argument, Json, Option
 
@@ -112,20 +112,18 @@ def map(
     file: Annotated[
         Path | None, Argument("The station as TOML; without it, every kind is shown.")
     ] = None,
-    markdown: Annotated[bool, Option("As a table in Markdown.")] = False,
-    json: Json = False,
+    format: Annotated[Literal["table", "markdown", "json"], Option("How it is written.")] = "table",
 ) -> None:
     """Print the map of registers and nodes, for whoever programs the PLC.
 
     Examples:
         gad station map line.toml
-        gad station map --markdown > map.md
+        gad station map --format markdown > map.md
     """
-    from generalad.runtime.station.plc.map_text import Form, map_text
+    from generalad.runtime.station.plc.map_text import map_text
 
     tables = () if file is None else _read(file).table.plc
-    form: Form = "json" if json else "markdown" if markdown else "table"
-    sys.stdout.write(map_text(tables, form) + "\n")
+    sys.stdout.write(map_text(tables, format) + "\n")
 
 
 def _read(file: Path) -> StationLine:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from generalad.decision import Result
-from generalad.runtime.notification import Evidence, Notification
+from generalad.runtime.notification import Notification
 from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.pipeline import score
 from generalad.runtime.pipeline.reader_thread import prepare
@@ -145,12 +145,9 @@ class Judge:
         return Item(tracker, frame, now - waited, waited * 1000)
 
     def _picture(self, camera: str, item: Item, result: Result) -> Picture:
-        evidence = None
-        if item.frame.image is not None and item.map is not None and result.score is not None:
-            evidence = Evidence(item.frame.image, item.map)
         score, reason, detail = result.normalised, None, ""
         outcome = None if result.anomalous is None else "reject" if result.anomalous else "pass"
         if outcome is None:
             reason = "camera fault" if result.fault is not None else "picture lost"
             detail = f"{camera}: {result.fault or result.error or 'not judged'}"
-        return Picture(camera, outcome, reason, detail, score, result, evidence)  # type: ignore[arg-type]
+        return Picture(camera, outcome, reason, detail, score, result, item)  # type: ignore[arg-type]

@@ -35,18 +35,25 @@ def of_verdict(name: str, verdict: Verdict, part: Part | None) -> Notification:
         "verdict",
         name,
         time.time() - (time.monotonic() - verdict.decided),
-        {**verdict.to_dict(), "pictures": [_of_picture(picture) for picture in pictures]},
+        {**verdict.to_dict(), "pictures": [_of_picture(verdict, p) for p in pictures]},
         evidence=worst.evidence if rejected and worst is not None else None,
         id=f"{name}-{verdict.id}",
     )
 
 
-def _of_picture(picture: Picture) -> dict[str, Any]:
-    result = picture.result
-    return {
+def _of_picture(verdict: Verdict, picture: Picture) -> dict[str, Any]:
+    """One picture; milliseconds count from the trigger, those of the network from its turn."""
+    found: dict[str, Any] = {
         "stream": picture.camera,
-        "index": None if result is None else result.index,
         "outcome": picture.outcome,
         "score": picture.score,
         "detail": picture.detail,
     }
+    result, item = picture.result, picture.item
+    if result is not None and item is not None:
+        arrived = (item.frame.captured_at or verdict.triggered) - verdict.triggered
+        found["index"] = result.index
+        found["arrived_ms"] = round(arrived * 1000, 3)
+        found["network_ms"] = round(item.preprocess + item.infer, 3)
+        found["judged_ms"] = round(arrived * 1000 + result.milliseconds.total, 3)
+    return found

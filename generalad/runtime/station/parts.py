@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from generalad.runtime.notification import Evidence
 from generalad.runtime.station.verdict import Counts, Outcome, Reason, Safe, Verdict
 
 if TYPE_CHECKING:
     from generalad.decision import Result
-    from generalad.runtime.notification import Evidence
+    from generalad.runtime.pipeline.tracker import Item
 
 
 class Named(Protocol):
@@ -39,8 +40,7 @@ class Picture:
         outcome: None where it was not judged.
         reason, detail: why not.
         score: normalised, where there is one.
-        result: of the pipeline, where there is one.
-        evidence: the image and its map, where they are kept.
+        result, item: of the pipeline, where there are.
     """
 
     camera: str
@@ -49,7 +49,15 @@ class Picture:
     detail: str = ""
     score: float | None = None
     result: Result | None = None
-    evidence: Evidence | None = None
+    item: Item | None = None
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """The image and its map, where it was scored."""
+        item = self.item
+        if item is None or item.frame.image is None or item.map is None or self.score is None:
+            return None
+        return Evidence(item.frame.image, item.map)
 
 
 @dataclass(eq=False)

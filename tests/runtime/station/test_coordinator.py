@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,7 @@ class Bench:
         self.to_judge: list[tuple[str, Part, Frame]] = []
         self.left: Counter[str] = Counter()
         self.journal = Memory()
-        facts = {
-            name: CameraFacts(
-                how, 1, lambda name=name: f"{name}: away" if name in self.away else ""
-            )  # type: ignore[misc]
-            for name, how in cameras.items()
-        }
+        facts = {name: CameraFacts(how, 1, self._fault(name)) for name, how in cameras.items()}
         self.coordinator = Coordinator(
             Parts(dict.fromkeys(cameras, 1), deadline=0.5, at_once=at_once),
             facts,
@@ -70,6 +66,9 @@ class Bench:
         )
         self.coordinator.recipe = Recipe()
         self.pictures = 0
+
+    def _fault(self, camera: str) -> Callable[[], str]:
+        return lambda: f"{camera}: away" if camera in self.away else ""
 
     def take_picture(self, camera: str, part: Part) -> None:
         self.asked.append((camera, part))
