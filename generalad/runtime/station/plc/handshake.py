@@ -51,6 +51,9 @@ class Handshake:
     ) -> None:
         """Nothing is asked of the station before `start`.
 
+        `changed` and `on_shown` may be set before it: called when there is something new to show,
+        and, in order, with each result that becomes valid; both must return at once.
+
         Args:
             acknowledge: whether a result stays until the PLC has acknowledged it; else the next
                 one takes its place at once.
@@ -61,6 +64,7 @@ class Handshake:
             clock: monotonic seconds.
         """
         self.changed: Callable[[], None] = lambda: None
+        self.on_shown: Callable[[Verdict], object] = lambda verdict: None
         self._acknowledge = acknowledge
         self._most_waiting = most_waiting
         self._clock = clock
@@ -74,7 +78,6 @@ class Handshake:
         self._trigger_answer: Accepted | Refused | None = None
         # Result
         self._queue: deque[Verdict] = deque()
-        self._shown: deque[Verdict] = deque(maxlen=most_waiting)
         self._result: Verdict | None = None
         self._valid = False
         self._acknowledged: bool | None = False if known else None
@@ -112,7 +115,7 @@ class Handshake:
         with self._lock:
             if not self._acknowledge:
                 self._result, self._valid, taken = verdict, True, verdict.id
-                self._shown.append(verdict)
+                self.on_shown(verdict)
                 self._delivered += 1
             else:
                 if len(self._queue) >= self._most_waiting:
@@ -190,7 +193,7 @@ class Handshake:
     def _show_next(self) -> None:
         if not self._valid and self._acknowledged is False and self._queue:
             self._result, self._valid = self._queue.popleft(), True
-            self._shown.append(self._result)
+            self.on_shown(self._result)
 
     def _answer_recipe(self, request: bool, name: str) -> None:
         if not request:
@@ -219,13 +222,6 @@ class Handshake:
                 "RecipeLoaded": self._recipe_answer is True,
                 "RecipeRefused": self._recipe_answer is False,
             }
-
-    def shown(self) -> list[Verdict]:
-        """Results that became valid since the last call."""
-        with self._lock:
-            found = list(self._shown)
-            self._shown.clear()
-            return found
 
     def status(self, name: str, *, connected: bool, reason: str) -> PlcStatus:
         """With the counts of one moment."""

@@ -13,11 +13,17 @@ import contextlib
 import datetime
 import socket
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import GadError, UsageError
 from generalad.runtime.delivery.transport import network_reason
-from generalad.runtime.station.plc.handshake import BEAT_SECONDS, Handshake, result_signals
+from generalad.runtime.station.plc.handshake import (
+    BEAT_SECONDS,
+    MOST_WAITING,
+    Handshake,
+    result_signals,
+)
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
 from generalad.runtime.station.plc.library import need
 from generalad.runtime.station.plc.signals import NO_COMMANDS, TO_PLC, Value
@@ -78,7 +84,8 @@ class OpcUaServer:
         self._server: Any = None
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gad-opcua", daemon=True)
-        handshake.changed = self._ring
+        self._shown: deque[Verdict] = deque(maxlen=MOST_WAITING)
+        handshake.changed, handshake.on_shown = self._ring, self._shown.append
 
     def start(self, requests: Requests) -> None:
         """See `Plc`."""
@@ -167,8 +174,9 @@ class OpcUaServer:
 
     async def _show(self, nodes: Nodes) -> None:
         """Write what has changed; nothing in here lets another task run."""
+        # Before the signals, which are then at least as new as the events.
+        shown = [self._shown.popleft() for _ in range(len(self._shown))]
         signals = self._handshake.signals()
-        shown = self._handshake.shown()
         for signal in TO_PLC:  # ResultValid comes behind the result
             value = signals.get(signal.name)
             if value is not None:

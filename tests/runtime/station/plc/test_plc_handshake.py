@@ -121,12 +121,13 @@ def test_a_result_waits_for_the_one_before_and_its_acknowledgement(
 
 
 def test_without_acknowledgement_the_newest_is_shown(station: FakeStation) -> None:
-    handshake = Handshake(acknowledge=False)
+    handshake, shown = Handshake(acknowledge=False), list[int]()
+    handshake.on_shown = lambda verdict: shown.append(verdict.id)
     handshake.start(station)
     for id in (1, 2):
         handshake.deliver(verdict(id))
     assert (handshake.signals()["ResultId"], handshake.signals()["ResultValid"]) == (2, True)
-    assert [shown.id for shown in handshake.shown()] == station.acknowledged == [1, 2]
+    assert shown == station.acknowledged == [1, 2]
 
 
 def test_what_nobody_takes_is_counted_as_lost(station: FakeStation) -> None:
