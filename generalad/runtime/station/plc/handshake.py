@@ -88,7 +88,7 @@ class Handshake:
         self._recipe_answer: bool | None = None
         # Start
         self._start_seen = False
-        self._start_acknowledged = True  # an edge counts, not what stands at the first look
+        self._start_acknowledged: bool | None = False if known else None
 
     def start(self, requests: Requests) -> None:
         """From now on commands are passed to the station."""
@@ -140,7 +140,7 @@ class Handshake:
         self._answer_acknowledgement(bool(commands["ResultAcknowledged"]))
         self._answer_recipe(bool(commands["RecipeRequest"]), str(commands["RequestedRecipe"]))
         start = bool(commands["StartAcknowledged"])
-        self._start_seen |= start and not self._start_acknowledged
+        self._start_seen |= start and self._start_acknowledged is False
         self._start_acknowledged = start
         self._looked = True
 
@@ -250,7 +250,10 @@ class Handshake:
         return {
             "Busy": state.busy,
             "Starts": state.started & 0xFFFF,
-            "StartedAnew": state.started_anew and not self._start_seen,
+            # Not while an acknowledgement stands from before: the PLC takes that back first.
+            "StartedAnew": state.started_anew
+            and self._start_acknowledged is False
+            and not self._start_seen,
             "Parts": counts.parts,
             "Passed": counts.passed,
             "Rejected": counts.rejected,

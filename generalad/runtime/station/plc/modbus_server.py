@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from generalad.errors import UsageError
 from generalad.runtime.delivery.transport import network_reason
 from generalad.runtime.station.plc.handshake import Handshake
 from generalad.runtime.station.plc.interface import PlcStatus, Requests
-from generalad.runtime.station.plc.library import need
+from generalad.runtime.station.plc.library import bind_once, in_address, need
 from generalad.runtime.station.plc.registers import (
     WordOrder,
     command_values,
@@ -106,7 +105,9 @@ class ModbusServer:
         connected = asked is not None and self._clock() - asked < SILENCE_SECONDS
         reason = "connected" if connected else "no PLC asks"
         return self._handshake.status(
-            f"modbus server {self._host}:{self.port}", connected=connected, reason=reason
+            f"modbus server {in_address(self._host)}:{self.port}",
+            connected=connected,
+            reason=reason,
         )
 
     def close(self) -> None:
@@ -132,9 +133,7 @@ class ModbusServer:
         from generalad.runtime.station.plc.modbus_listener import Listener
 
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        # Opened once here for its reason: the library says only that it failed.
-        with socket.create_server((self._host, self.port)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = bind_once(self._host, self.port)
         server = Listener(self._device(), (self._host, self.port))
         await server.serve_forever(background=True)
         self._listening.set()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import socket
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from generalad.runtime.station.plc.handshake import (
     result_signals,
 )
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
-from generalad.runtime.station.plc.library import need
+from generalad.runtime.station.plc.library import bind_once, in_address, need
 from generalad.runtime.station.plc.signals import NO_COMMANDS, TO_PLC, Value
 from generalad.runtime.station.verdict import StationState, Verdict
 
@@ -65,7 +64,7 @@ class OpcUaServer:
         """
         need("OPC UA", "opcua", "asyncua")
         self.port = port
-        self._host = host
+        self._host = in_address(host)
         self._handshake = handshake
         self._security = security
         self._requests: Requests | None = None
@@ -149,8 +148,7 @@ class OpcUaServer:
 
         self._loop, self._bell = asyncio.get_running_loop(), asyncio.Event()
         # Bound once before what takes seconds; the library's server binds again.
-        with socket.create_server((self._host, self.port)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = bind_once(self._host.strip("[]"), self.port)
         security = self._security or opcua_security.Security()
         server = self._server = opcua_security.make_server(security)
         await server.init()

@@ -184,13 +184,25 @@ def test_a_start_after_a_kill_is_said_until_it_is_seen(station: FakeStation) -> 
     handshake = Handshake()
     handshake.start(station)
     handshake.publish(StationState(started=65537, started_anew=True))
-    handshake.look(commands(StartAcknowledged=True))  # may stand there from before
-    assert handshake.signals()["StartedAnew"] and handshake.signals()["Starts"] == 1
-    handshake.look(commands())
-    handshake.look(commands(StartAcknowledged=True))
-    assert not handshake.signals()["StartedAnew"]
-    handshake.look(commands())
-    assert not handshake.signals()["StartedAnew"]
+    assert handshake.signals()["Starts"] == 1
+    said = []
+    # The first acknowledgement stands there from before the kill, the last one is another start's.
+    for acknowledged in (True, False, False, True, False, True, False):
+        handshake.look(commands(StartAcknowledged=acknowledged))
+        said.append(handshake.signals()["StartedAnew"])
+    assert said == [False, True, True, False, False, False, False]
+
+
+def test_a_plc_that_mirrors_the_start_acknowledges_it(station: FakeStation) -> None:
+    handshake, said = Handshake(), True  # what a killed station left in the PLC
+    handshake.start(station)
+    handshake.publish(StationState(started_anew=True))
+    seen = []
+    for _ in range(6):
+        handshake.look(commands(StartAcknowledged=said))
+        said = bool(handshake.signals()["StartedAnew"])
+        seen.append(said)
+    assert seen == [False, True, False, False, False, False]
 
 
 def test_the_heartbeat_stops_with_the_station() -> None:

@@ -197,6 +197,20 @@ def test_a_port_that_is_taken_is_said(station: FakeStation) -> None:
             ModbusServer(HOST, port, Handshake()).start(station)
 
 
+def test_a_server_of_ipv6(station: FakeStation) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = ModbusServer("::1", 0, Handshake())
+    server.start(station)
+    memory = ModbusMemory("::1", server.port)
+    memory.connect()
+    assert len(memory.read(0, len(STATION))) == len(STATION)
+    memory.close()
+    server.close()
+
+
 def test_a_plc_that_asks_no_more_is_away(station: FakeStation) -> None:
     now = 100.0
     server = serve(station, clock=lambda: now)
