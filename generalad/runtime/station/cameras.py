@@ -47,6 +47,7 @@ class StationCamera:
         self,
         plan: CameraPlan,
         *,
+        window: float,
         look: Callable[[Frame], bool] | None = None,
         on_notification: Callable[[Notification], None],
     ) -> None:
@@ -54,13 +55,14 @@ class StationCamera:
 
         Args:
             plan: how it is used.
+            window: seconds from a trigger to the picture that the camera is told to take.
             look: the photo-eye, where this camera has it: whether a part begins with a frame.
             on_notification: told of changes of the camera's state.
         """
         assert isinstance(plan.stream.source, LiveSource)
         self.name, self.plan = plan.stream.name, plan
         self._source = plan.stream.source
-        self._look = look
+        self._window, self._look = window, look
         self._on_notification = on_notification
         self._asked: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -136,20 +138,25 @@ class StationCamera:
                 self._coordinator.lost(self.name, loss.at, loss.reason)
 
     def _trigger(self) -> None:
-        """One picture after the other; a part whose time is over gets none."""
-        assert isinstance(self._source, CameraSource)
+        """One part after the other; one whose time is over gets no picture."""
         while (part := self._asked.get()) is not None:
-            for _ in range(self.plan.pictures):
-                rest = part.deadline - time.monotonic()
-                if rest <= 0 or part.decision is not None:
-                    break
-                try:
-                    frame = self._source.trigger(rest)
-                except TriggerFailed as failed:
-                    away = self.fault()
-                    reason: Reason = "camera fault" if away else "picture lost"
-                    self._coordinator.failed(
-                        self.name, part, reason, away or f"{self.name}: {failed}"
-                    )
-                    break
-                self._coordinator.picture(self.name, frame, part)
+            try:
+                for number in range(self.plan.pictures):
+                    if part.decision is None:
+                        self._coordinator.picture(self.name, self._take(part, number), part)
+            except TriggerFailed as failed:
+                away = self.fault()
+                reason: Reason = "camera fault" if away else "picture lost"
+                self._coordinator.failed(self.name, part, reason, away or f"{self.name}: {failed}")
+
+    def _take(self, part: Part, number: int) -> Frame:
+        """A picture of a part; raises TriggerFailed.
+
+        Not later than within the window: another part would be in its place by then.
+        """
+        assert isinstance(self._source, CameraSource)
+        now = time.monotonic()
+        until = min(part.deadline, (now if number else part.triggered) + self._window)
+        if now >= until:
+            raise TriggerFailed(f"was not free within {self._window * 1000:.0f} ms of the trigger")
+        return self._source.trigger(until - now)

@@ -74,11 +74,11 @@ class Coordinator:
         journal: Journal,
         tasks: Tasks,
         *,
-        window: float = 0.05,
+        window: float = 0.1,
         begun_by_pictures: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Triggers are refused until there is a `recipe`.
+        """Triggers are refused until `begin`.
 
         Args:
             parts: no part is open.
@@ -241,13 +241,12 @@ class Coordinator:
             self._answered.clear()
             return answered
 
-    def restore(self) -> None:
-        """Answer the parts that an earlier process left without a verdict; before any trigger."""
+    def begin(self, recipe: Named) -> None:
+        """Answer the parts that an earlier process left without a verdict, and take triggers."""
         with self.changed:
-            assert self.recipe is not None
-            now = self._clock()
+            now, self.recipe = self._clock(), recipe
             for id, name in self._journal.unanswered:
-                self._parts.restore(id, name, self.recipe, now)
+                self._parts.restore(id, name, recipe, now)
             self._release(now)
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class StationPlan:
         needed: pictures of a part that must pass; None is all.
         safe: what a part without verdict counts as.
         at_once: parts that may be undecided; a trigger beyond that is an overrun.
-        window: seconds between a trigger and a picture that a signal gives.
+        window: seconds between a trigger and its picture, where the camera is triggered.
         batch: pictures that share a run of the network, where so many wait.
         open: opens an artifact.
     """
@@ -53,7 +53,7 @@ class StationPlan:
     needed: int | None = None
     safe: Safe = "reject"
     at_once: int = 8
-    window: float = 0.05
+    window: float = 0.1
     batch: int = 1
     open: Opener = field(default=open_for_pipeline)
 

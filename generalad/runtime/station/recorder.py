@@ -6,6 +6,7 @@ are to take waits in a queue with an end; what finds no room there is counted.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -57,10 +58,10 @@ class Recorder:
             Tally(pauses=True),
             keep_going=True,
             on_result=None,
-            on_notification=on_notification,
+            on_notification=None,
             on_problem=on_problem,
         )
-        self._sinks = sinks
+        self._sinks, self._on_notification = sinks, on_notification
         self._needs_image = any(sink.needs_image for sink in sinks)
         self._queue: queue.SimpleQueue[_Result | _Told | None] = queue.SimpleQueue()
         self._no_room = 0
@@ -105,11 +106,17 @@ class Recorder:
                 if isinstance(thing, _Result):
                     self._writer.write(*thing)
                     continue
+                self._notify(thing.notification)
                 before = sum(self._writer.not_written.values())
                 self._writer.tell(thing.notification)
                 # What a sink did not take is told again by the next process.
                 if thing.then is not None and sum(self._writer.not_written.values()) == before:
                     thing.then()
+
+    def _notify(self, notification: Notification) -> None:
+        if self._on_notification is not None:
+            with contextlib.suppress(OSError, ValueError):  # a log on a full disk
+                self._on_notification(notification)
 
     def close(self) -> None:
         """Write what waits, and end `run`."""

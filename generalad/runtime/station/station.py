@@ -13,6 +13,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from types import TracebackType
 
 from generalad.errors import GadError
@@ -61,11 +62,11 @@ class Station:
             on_notification: called for every notification, in the recorder's thread.
             on_problem: told in one line of what goes wrong.
         """
-        self._plan, self._plcs, self._say = plan, tuple(plcs), on_problem
+        self._plan, self._plcs, self._say = plan, tuple(plcs), quietly(on_problem)
         streams = [camera.stream for camera in plan.cameras]
         self._recipes = Recipes(plan.recipes, streams, plan.open)
         self._chooser = Chooser(self._recipes, self._use, self._publish)
-        self._recorder = Recorder(sinks, on_notification=on_notification, on_problem=on_problem)
+        self._recorder = Recorder(sinks, on_notification=on_notification, on_problem=self._say)
         self._teller = Teller(
             plan.name,
             self._plcs,
@@ -87,7 +88,9 @@ class Station:
     def _camera(self, plan: CameraPlan) -> StationCamera:
         eye = self._plan.eye
         look = eye[1] if eye is not None and eye[0] == plan.stream.name else None
-        return StationCamera(plan, look=look, on_notification=self._recorder.tell)
+        return StationCamera(
+            plan, window=self._plan.window, look=look, on_notification=self._recorder.tell
+        )
 
     # From start to end
 
@@ -105,20 +108,41 @@ class Station:
             sources = [camera.stream.source for camera in self._plan.cameras]
             self._recorder.open(sources, recipe.session.spec)
             undo.callback(self._recorder.close_sinks)
-            self._coordinator = self._make_coordinator(recipe)
-            for number, plc in enumerate(self._plcs):
-                plc.start(_Requests(self, number))
-                undo.callback(plc.close)
+            self._coordinator = self._make_coordinator()
+            for camera in self.cameras.values():  # first, as some take seconds to be there
+                camera.start(self._coordinator)
+                undo.callback(camera.stop)
+            self._start_plcs()
             undo.pop_all()
-        self._tell_what_is_owed()
+        self._begin(recipe)
+
+    def _start_plcs(self) -> None:
+        """All at once, as a server takes seconds; raises what the first failing one raised."""
+        with futures.ThreadPoolExecutor(max(1, len(self._plcs))) as pool:
+            started = [
+                pool.submit(plc.start, _Requests(self, number))
+                for number, plc in enumerate(self._plcs)
+            ]
+        failed = [work.exception() for work in started]
+        if any(failed):
+            for plc, why in zip(self._plcs, failed, strict=True):
+                if why is None:
+                    plc.close()
+            raise next(filter(None, failed))
+
+    def _begin(self, recipe: Recipe) -> None:
+        """Tell what an earlier process did not, and take triggers from now on."""
+        self._recorder.tell(of_start(self._plan.name, self._journal))
+        for verdict in self._journal.answered:
+            self._teller.tell(verdict, None)
+        self._coordinator.begin(recipe)
+        self._publish()
         works = {"judge": self._judge.run, "record": self._recorder.run, "tell": self._answer}
         for name, work in works.items():
             self._threads[name] = threading.Thread(
                 target=self._guard, args=(work,), name=f"gad-station-{name}", daemon=True
             )
             self._threads[name].start()
-        for camera in self.cameras.values():
-            camera.start(self._coordinator)
         receiver = self._plan.receiver
         if isinstance(receiver, HttpTrigger):
             receiver.start(self.inspect)
@@ -130,7 +154,7 @@ class Station:
         before, names = self._journal.recipe, self._recipes.names
         return before if before in names else names[0]
 
-    def _make_coordinator(self, recipe: Recipe) -> Coordinator:
+    def _make_coordinator(self) -> Coordinator:
         plan = self._plan
         parts = Parts(
             {camera.stream.name: camera.pictures for camera in plan.cameras},
@@ -139,7 +163,7 @@ class Station:
             at_once=plan.at_once,
             safe=plan.safe,
         )
-        coordinator = Coordinator(
+        return Coordinator(
             parts,
             {name: camera.facts for name, camera in self.cameras.items()},
             self._journal,
@@ -147,16 +171,6 @@ class Station:
             window=plan.window,
             begun_by_pictures=plan.by == "camera",
         )
-        coordinator.recipe = recipe
-        return coordinator
-
-    def _tell_what_is_owed(self) -> None:
-        """What an earlier process did not tell."""
-        self._recorder.tell(of_start(self._plan.name, self._journal))
-        self._publish()
-        for verdict in self._journal.answered:
-            self._teller.tell(verdict, None)
-        self._coordinator.restore()
 
     def close(self) -> None:
         """Refuse triggers, answer what waits, and free everything."""
@@ -357,6 +371,16 @@ class Station:
             self._journal.chose(recipe.name)
         except GadError as error:
             self._say(f"recipe {recipe.name}: in use, but forgotten at a restart: {error.message}")
+
+
+def quietly(say: Log) -> Log:
+    """The same, where nobody can be told that telling failed: a log may be on a full disk."""
+
+    def told(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            say(line)
+
+    return told
 
 
 def _closing(recipes: Recipes, recipe: Recipe) -> Callable[[], None]:

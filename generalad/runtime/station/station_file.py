@@ -63,7 +63,7 @@ class PartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     safe: Literal["pass", "reject"] = "reject"
     pass_when: int | Literal["all", "any"] = "all"
     at_once: int = 8
-    window_ms: float = 50.0
+    window_ms: float = 100.0
 
 
 class TriggerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="by"):

@@ -249,5 +249,5 @@ def test_what_no_picture_and_no_trigger_belongs_to_is_told() -> None:
 def test_parts_of_an_earlier_process_are_answered_first(tmp_path: Path) -> None:
     bench = Bench(top="line")
     bench.journal.unanswered = [(7, "A-7"), (8, None)]
-    bench.coordinator.restore()
+    bench.coordinator.begin(Recipe())
     assert bench.answers() == [(7, "no verdict", "restart"), (8, "no verdict", "restart")]
