@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Refused, Requests
-from generalad.runtime.station.plc.signals import NO_COMMANDS, Value, Values
+from generalad.runtime.station.plc.signals import Value, Values
 from generalad.runtime.station.verdict import REASONS, Outcome, StationState, Verdict
 
 MOST_WAITING = 10_000
@@ -38,7 +38,8 @@ OUTCOMES: tuple[Outcome, ...] = ("pass", "reject", "no verdict")
 class Handshake:
     """The state of one PLC's handshake.
 
-    `publish`, `deliver`, `signals` and `counts` may be called from any thread, the rest from one.
+    `publish`, `deliver`, `signals`, `status` and `close` may be called from any thread, the rest
+    from one.
     """
 
     def __init__(
@@ -291,8 +292,3 @@ def result_signals(verdict: Verdict) -> dict[str, Value]:
         "ResultIdEnd": verdict.id,
         "ResultText": verdict.detail,
     }
-
-
-def no_commands() -> dict[str, Value]:
-    """A PLC that asks for nothing."""
-    return dict(NO_COMMANDS)
