@@ -332,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         conveyor = Conveyor(good, bad, given.rate)
         program = BedProgram(conveyor)
         program.running = False
-        plc = BedPlc(program, modbus, given.scan / 1000)
+        plc = BedPlc(program, modbus, given.scan / 1000, 3.0 * given.pace)
         process = Process(file, conveyor, Path(place) / "log.txt")
         stack.callback(process.close)
         bed = Bed(conveyor, program, plc, process, opcua, folder)

@@ -7,6 +7,7 @@ station is another process, and knows nothing of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
 import socket
@@ -121,7 +122,7 @@ class Conveyor:
         self.pictures = True
         self.spoil = 0.0
         self._now: dict[str, Image] = {}
-        self.cameras = {name: Camera(lambda name=name: self._show(name)) for name in CAMERAS}
+        self.cameras = {name: Camera(functools.partial(self._show, name)) for name in CAMERAS}
 
     def next_part(self) -> Record:
         number = len(self.records)
@@ -208,9 +209,9 @@ class BedProgram(PlcProgram):
 class BedPlc(threading.Thread):
     """The PLC: scans, and is away, restarted or in the middle of a handshake when it is told so."""
 
-    def __init__(self, program: BedProgram, port: int, scan: float) -> None:
+    def __init__(self, program: BedProgram, port: int, scan: float, away: float) -> None:
         super().__init__(daemon=True)
-        self.program, self.port, self._scan = program, port, scan
+        self.program, self.port, self._scan, self._away = program, port, scan, away
         self.over = self.leave_at_trigger = False
         self.away_until = 0.0
 
@@ -245,7 +246,7 @@ class BedPlc(threading.Thread):
                 self.program.conveyor.fire()
                 if self.leave_at_trigger:
                     self.leave_at_trigger = False
-                    self.away_until = time.monotonic() + 3.0
+                    self.away_until = time.monotonic() + self._away
             time.sleep(self._scan)
 
 

@@ -107,7 +107,7 @@ def obey() -> None:
     real, offset = time.time, 0.0
     for line in sys.stdin:
         offset += float(line.split()[1])
-        time.time = lambda offset=offset: real() + offset  # type: ignore[assignment,misc]
+        time.time = lambda offset=offset: real() + offset  # type: ignore[misc]
 
 
 if __name__ == "__main__":
