@@ -280,6 +280,7 @@ class Station:
         problems += [self._coordinator.problem, self._judge.problem]
         problems += [getattr(self._plan.receiver, "problem", "")]
         problems += ["shutting down"] if self._coordinator.closing else []
+        problems += [f"{type(self._error).__name__}: {self._error}"] if self._error else []
         error = next(filter(None, problems), "")
         return StationState(
             ready=not error,

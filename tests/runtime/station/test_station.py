@@ -14,6 +14,7 @@ import pytest
 from camera_helpers import until
 from stream_helpers import Recorder, part
 
+from generalad.areas import Areas
 from generalad.runtime.backends.fake import FakeSession
 from generalad.runtime.cameras.camera import DamagedFrame, NoPicture, NothingYet
 from generalad.runtime.cameras.camera_source import CameraSource
@@ -23,6 +24,7 @@ from generalad.runtime.station.coordinator import How
 from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
 from generalad.runtime.station.station import Station
+from generalad.runtime.station.triggers.photo_eye import PhotoEye
 from generalad.runtime.station.verdict import StationState, Verdict
 
 
@@ -190,6 +192,20 @@ def test_a_free_running_camera_gives_the_next_picture(tmp_path: Path) -> None:
         line.station.trigger(None)
         camera.give()
         assert line.verdicts(1) == [("pass", None)]
+
+
+def test_a_photo_eye_begins_a_part_with_the_picture_that_it_saw(tmp_path: Path) -> None:
+    camera = Told(how="free")
+    whole = Areas(inspect=(((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)),))
+    eye = PhotoEye(whole, enter=0.05, leave=0.01, empty=part(0))
+    with Line(tmp_path, camera, by="eye", eye=("top", eye)) as line:
+        for number, defect in enumerate([False, True, True, False, False]):
+            camera.give(defect=defect)
+            until(lambda number=number: camera.status.captured == number + 1)  # type: ignore[misc]
+            until(lambda: camera.status.in_flight == 0)
+        assert line.verdicts(1) == [("reject", None)]
+        assert camera.status.dropped == {"between parts": 4}
+    assert len(line.plc.verdicts) == 1
 
 
 def test_a_camera_that_is_away_is_said_at_once(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_check_of_a_station_that_is_as_it_is_to_be(
         "trigger to verdict": True,
     }
     assert code == 3 and not found["ok"] and found["parts"] == 5
-    assert found["triggered_by"] == "check" and "the check triggered" in err and "Name ____" in err
+    assert found["triggered_by"] == "check" and "the check triggered" in err and "Name ...." in err
     assert set(found["milliseconds"]) == {"p50", "p99", "p99.9", "max"}
 
 
