@@ -103,6 +103,8 @@ class Station:
         self._journal = Journal(self._plan.state)
         with contextlib.ExitStack() as undo:
             undo.callback(self._journal.close)
+            if self._plan.receiver is not None:
+                undo.callback(self._plan.receiver.close)
             recipe = self._recipes.load(self._first_recipe())
             undo.callback(self._recipes.close, recipe)
             sources = [camera.stream.source for camera in self._plan.cameras]

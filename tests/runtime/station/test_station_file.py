@@ -149,6 +149,11 @@ def test_a_station_is_no_line(tmp_path: Path, capsys: Capture) -> None:
     assert code == 2 and "gad station run" in one_line(err)
 
 
+def test_without_a_trigger_there_is_no_station(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[trigger\] is missing"):
+        read_station(written(tmp_path, HEAD + STREAM))
+
+
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     found = read_station(minimal(tmp_path, by=f'by = "http"\naddress = "{free_port()}"'))
     first = plan_of(found, print)
