@@ -120,8 +120,8 @@ class Parts:
         self._open: deque[Part] = deque()
         self._parts = self._passed = self._rejected = 0
         self._no_verdict: Counter[Reason] = Counter()
-        self.without_trigger = self.refused = self.too_late = 0
-        """Pictures without a part, triggers without an id, and judgements after the verdict."""
+        self.without_trigger = self.refused = 0
+        """Pictures without a part, and triggers without an id."""
 
     # What happens
 
@@ -168,8 +168,6 @@ class Parts:
         if part.decision is None:
             part.pictures.append(picture)
             part.decision = self._decide(part)
-        elif now >= part.deadline:
-            self.too_late += 1
 
     def expire(self, now: float) -> None:
         """Decide on the parts whose deadline has come."""
@@ -178,12 +176,6 @@ class Parts:
                 if part.deadline > now:
                     break
                 part.decision = self._overdue(part)
-
-    def abandon(self, reason: Reason, detail: str) -> None:
-        """Decide on all parts: nothing more can come."""
-        for part in self._open:
-            if part.decision is None:
-                part.decision = ("no verdict", reason, detail)
 
     def release(self, now: float) -> list[Part]:
         """The parts that can be answered now, with their verdicts; each is given out once."""

@@ -65,7 +65,9 @@ class Station:
         self._plan, self._plcs, self._say = plan, tuple(plcs), quietly(on_problem)
         streams = [camera.stream for camera in plan.cameras]
         self._recipes = Recipes(plan.recipes, streams, plan.open)
-        self._chooser = Chooser(self._recipes, self._use, self._publish)
+        self._chooser = Chooser(
+            self._recipes, use=self._use, changed=self._publish, remember=self._remember
+        )
         self._recorder = Recorder(sinks, on_notification=on_notification, on_problem=self._say)
         self._teller = Teller(
             plan.name,
@@ -357,10 +359,12 @@ class Station:
         if isinstance(old, Recipe):
             # Parts that were triggered before keep it until their deadline.
             self._retired.append((time.monotonic() + self._plan.deadline + 1.0, old))
+
+    def _remember(self, recipe: str) -> None:
         try:
-            self._journal.chose(recipe.name)
+            self._journal.chose(recipe)
         except GadError as error:
-            self._say(f"recipe {recipe.name}: in use, but forgotten at a restart: {error.message}")
+            self._say(f"recipe {recipe}: in use, but forgotten at a restart: {error.message}")
 
 
 def quietly(say: Log) -> Log:

@@ -15,6 +15,7 @@ from camera_helpers import until
 from stream_helpers import Recorder, part
 
 from generalad.areas import Areas
+from generalad.errors import StorageError
 from generalad.runtime.backends.fake import FakeSession
 from generalad.runtime.cameras.camera import DamagedFrame, NoPicture, NothingYet
 from generalad.runtime.cameras.camera_source import CameraSource
@@ -23,6 +24,7 @@ from generalad.runtime.station.cameras import CameraPlan
 from generalad.runtime.station.coordinator import How
 from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
+from generalad.runtime.station.recipes import Chooser, Recipes
 from generalad.runtime.station.station import Station
 from generalad.runtime.station.triggers.photo_eye import PhotoEye
 from generalad.runtime.station.verdict import StationState, Verdict
@@ -310,6 +312,31 @@ def test_a_recipe_is_used_from_the_next_part_on(tmp_path: Path) -> None:
         assert line.plc.states[-1].recipe == "strict"
     with Line(tmp_path, Told(), by="camera", recipes=recipes) as line:  # remembered
         assert line.station.state().recipe == "strict"
+
+
+def test_the_recipe_that_is_asked_for_last_wins(tmp_path: Path) -> None:
+    states: list[tuple[str, str]] = []
+    used: list[str] = []
+    waits = threading.Event()
+
+    def slow(path: Path) -> Any:
+        waits.wait(10)
+        raise StorageError("cannot be read")
+
+    recipes = Recipes({"one": FakeSession(), "slow": tmp_path / "slow.onnx"}, [], slow)
+    chooser = Chooser(
+        recipes,
+        use=lambda recipe: used.append(recipe.name),
+        changed=lambda: states.append((chooser.asked, chooser.refused)),
+        remember=lambda name: None,
+    )
+    chooser.ask("slow")
+    chooser.ask("one")
+    waits.set()
+    until(lambda: used == ["one"] and states[-1] == ("", ""))
+    chooser.ask("none")
+    until(lambda: "no recipe 'none'" in states[-1][1])
+    assert states[-2] == ("none", "")  # was told before it was answered
 
 
 def test_inspect_waits_for_the_verdict(tmp_path: Path) -> None:
