@@ -152,6 +152,7 @@ def test_without_a_line_it_is_said(tmp_path: Path) -> None:
 
 
 def test_a_line_that_cannot_be_is_told_at_the_start(scene: Scene) -> None:
-    (scene.folder / "line.toml").write_text('artifact = "washer/1.onnx"\n')
+    (scene.folder / "line.toml").write_text('artifact = "washer/1.onnx"\nstate = "state"\n')
     with pytest.raises(UsageError, match=r"no \[\[stream\]\]"), scene.serve():
         pass
+    assert not (scene.folder / "state").exists()
