@@ -16,14 +16,17 @@ from generalad.data.masks import doubtful_masks
 from generalad.data.public_sets import differences
 from generalad.data.samples import Saturation
 from generalad.data.saturation import saturated_regions
+from generalad.decision import framed
 from generalad.errors import DataError
+from generalad.geometry.counted import frame_counted
+from generalad.geometry.placement import Placement, prepare
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.evaluate import evaluate as measure
 from generalad.metrics.pixel import resize_mask
 from generalad.metrics.region_overlap import SaturatedPixels, saturated_pixels
 from generalad.metrics.report import write_report
 from generalad.predictor import open_model
-from generalad.preprocess import read_image, resize
+from generalad.preprocess import read_image
 from generalad.progress import Progress
 from generalad.runtime import Session
 from generalad.runtime.backends.session import Outputs
@@ -119,7 +122,7 @@ def evaluation_of(results: Sequence[ImageResult], spec: Spec) -> Evaluation:
     """Every metric of the results of a detector or artifact on a test set."""
     return measure(
         results,
-        image_size=spec.image_size,
+        image_size=spec.frame_size,
         image_threshold=spec.thresholds.image,
         pixel_threshold=spec.thresholds.pixel,
         patch=_patch_side(spec),
@@ -138,11 +141,11 @@ def results_of(
         maps: as in `score_dataset`.
     """
     masks = any(sample.masks for sample in dataset.test)
-    load = partial(_load, size=spec.image_size, table=dataset.saturation)
+    load = partial(_load, spec=spec, table=dataset.saturation)
     samples = iter(dataset.test)
     for part in outputs:
         batch = [next(samples) for _ in part.scores]
-        truths = load(batch)[1] if masks else [(None, ())] * len(batch)
+        truths = load(batch)[1] if masks else [(None, (), None)] * len(batch)
         yield from _results(spec, batch, truths, part, maps)
 
 
@@ -197,7 +200,7 @@ def _score(
     session: Session, dataset: Dataset, batch_size: int, maps: bool, progress: Progress | None
 ) -> Iterator[ImageResult]:
     spec, samples = session.spec, dataset.test
-    load = partial(_load, size=spec.image_size, table=dataset.saturation)
+    load = partial(_load, spec=spec, table=dataset.saturation)
     with ThreadPoolExecutor(max_workers=2) as pool:
         batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         # One batch is read ahead while the network works on another; more would fill the memory.
@@ -219,9 +222,11 @@ def _results(
     outputs: Outputs,
     maps: bool,
 ) -> Iterator[ImageResult]:
-    for sample, (mask, defects), score, anomaly_map in zip(
+    counted = frame_counted(spec.geometry, spec.frame_size)
+    for sample, (mask, defects, placement), score, anomaly_map in zip(
         batch, truths, outputs.scores, outputs.maps, strict=True
     ):
+        anomaly_map = framed(anomaly_map, placement, spec)
         yield ImageResult(
             path=str(sample.path),
             label=sample.label,
@@ -232,25 +237,28 @@ def _results(
             map=anomaly_map if maps else anomaly_map.max(keepdims=True),
             mask=mask,
             defects=defects,
+            counted=counted,
         )
 
 
-_Truth = tuple[NDArray[np.bool_] | None, tuple[SaturatedPixels, ...]]
+_Truth = tuple[NDArray[np.bool_] | None, tuple[SaturatedPixels, ...], Placement | None]
 
 
 def _load(
-    samples: Sequence[Sample], size: tuple[int, int], table: Sequence[Saturation]
+    samples: Sequence[Sample], spec: Spec, table: Sequence[Saturation]
 ) -> tuple[NDArray[np.uint8], list[_Truth]]:
     images, truths = [], []
     for sample in samples:
         image = read_image(sample.path)
-        images.append(resize(image, size))
+        pixels, placement = prepare(image, spec.image_size, spec.geometry)
+        images.append(pixels)
+        size = spec.frame_size
         defects = saturated_regions(sample, table) if table and sample.defective else ()
         found = [
             saturated_pixels(resize_mask(one.mask, size), one.saturation / float(one.mask.sum()))
             for one in defects
         ]
-        truths.append((_mask(sample, image.shape[:2]), tuple(found)))
+        truths.append((_mask(sample, image.shape[:2]), tuple(found), placement))
     return np.stack(images), truths
 
 

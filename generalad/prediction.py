@@ -44,7 +44,7 @@ class Prediction:
 
     Attributes:
         image_size: (height, width) in pixels; (0, 0) where there is no image.
-        raw_map: (h, w) float32, raw, of the network's `map_size`; None where there is no score.
+        raw_map: (h, w) float32, raw, of the spec's `frame_map_size`; None where there is no score.
         spec: of the artifact: thresholds, class name, provenance.
     """
 

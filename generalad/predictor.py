@@ -1,6 +1,6 @@
 """`load` opens a model, a `Predictor`; its `predict` turns images into predictions.
 
-    image -> to_rgb -> resize -> session -> Prediction
+    image -> to_rgb -> prepare -> session -> Prediction
 
 Torch is loaded for the folder of a detector only.
 """
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.decision import Rule, is_finite
+from generalad.decision import Rule, framed, is_finite
 from generalad.errors import DataError, GadError, UsageError, require_extra
+from generalad.geometry.placement import Placement, prepare
 from generalad.pixels import PillowImage, Pixels, check_pixels, is_pixels, to_rgb
 from generalad.prediction import Prediction, Scored
-from generalad.preprocess import read_image, resize
+from generalad.preprocess import read_image
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import Closing, Session, SharedSession
 from generalad.spec import Spec
@@ -291,10 +292,10 @@ class Predictor(Closing):
             pixels = read_image(path)
         read = perf_counter()
         # An array that was cut out of another one comes back as it was, if it has the size.
-        resized = np.ascontiguousarray(resize(pixels, self.spec.image_size))
+        resized, placement = prepare(pixels, self.spec.image_size, self.spec.geometry)
         ready = perf_counter()
         height, width, _ = pixels.shape
-        return _Taken(index, path, pixels, (height, width), resized, began, read, ready)
+        return _Taken(index, path, pixels, (height, width), resized, placement, began, read, ready)
 
     def _prediction(
         self, taken: _Taken, score: float, anomaly_map: NDArray[np.float32], done: float, share: int
@@ -310,6 +311,7 @@ class Predictor(Closing):
             (done - taken.began) * 1000,
         )
         scored = Scored(taken.path, taken.position, score, self._level, times)
+        anomaly_map = framed(anomaly_map, taken.placement, self.spec)
         return Prediction(self.spec, scored, anomaly_map, taken.image, taken.image_size)
 
 
@@ -331,6 +333,7 @@ class _Taken(NamedTuple):
     image: NDArray[np.uint8] | None
     image_size: tuple[int, int]
     resized: NDArray[np.uint8]
+    placement: Placement | None
     began: float
     read: float
     ready: float

@@ -114,7 +114,9 @@ def export_detector(
     check_writable(path)
     trained.detector.cpu()
     views = trained.spec.calibration.views_rate is not None
-    sets = image_sets(trained.calibration_images(), verify_on, views=views)
+    sets = image_sets(
+        trained.calibration_images(), verify_on, views=views, geometry=trained.spec.geometry
+    )
     progress("translate", 0, 1)
     graph = to_onnx(trained.detector)
     if sizes is not None and sizes[0] == sizes[1]:

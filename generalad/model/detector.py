@@ -26,12 +26,15 @@ class Detector(nn.Module):
         self.config = config
         self.backbone = backbone
         self.head: Head = build_head(config, backbone)
-        self.top_k = min(config.top_k or self.head.patches, self.head.patches)
+        places = self.head.places
+        patches = self.head.patches if places is None else len(places.numbers)
+        self.top_k = min(config.top_k or patches, patches)
         self.maps = AnomalyMap(
             grid=backbone.grid,
             image_size=config.image_size,
             sigma=config.smoothing_sigma,
             radius=config.smoothing_radius,
+            counted=None if places is None else places.patches,
         )
         self.map_size = self.maps.map_size
 
@@ -45,12 +48,16 @@ class Detector(nn.Module):
             scores (B,) float32 and maps (B, h, w) float32.
         """
         pixels = normalise(images, self.backbone.mean, self.backbone.std)
+        if self.head.places is not None:
+            pixels = self.head.places.blank(pixels)
         seen = (pixels,) if self.head.sees_images else ()
         patches = self.head(self.backbone(pixels).float(), *seen)
         return self.scores(patches), self.maps(patches)
 
     def scores(self, patches: Tensor) -> Tensor:
         """Image scores (B,): the mean of the `top_k` largest of N patch scores (B, N)."""
+        if self.head.places is not None:
+            patches = self.head.places.chosen(patches)
         return patches.topk(self.top_k, dim=1).values.mean(dim=1)
 
     def trained_state(self) -> dict[str, Tensor]:

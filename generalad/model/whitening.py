@@ -68,11 +68,16 @@ class Whitening(nn.Module):
         z = self.deviations(features)
         return z / (1 + z.square().mean(dim=-1, keepdim=True) / LIMIT**2).sqrt()
 
-    def fit(self, features: NDArray[np.floating[Any]]) -> None:
+    def fit(self, features: NDArray[np.floating[Any]], *, counted: Tensor | None = None) -> None:
         """Set mean and matrices from good training features (n, N, D).
 
         Each place's covariance is shrunk towards the mean of all. One image alone has none; then
         all directions count alike.
+
+        Args:
+            features: of good images.
+            counted: (N,) bool, the places that count; None for all. The others have a mean of their
+                own, and no part in the mean of all covariances.
         """
         count = len(features)
         self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float32)))
@@ -85,7 +90,11 @@ class Whitening(nn.Module):
         if self.grid is not None:
             places = to_cells(torch.ones(1, len(self.mean), 1), self.grid).sum(dim=(1, 2))
             covariance /= places.to(covariance)[:, None, None]
-        pooled = covariance.mean(dim=0)
+        pooled = (
+            covariance.mean(dim=0)
+            if counted is None
+            else covariance[self._of_cells(counted)].mean(dim=0)
+        )
         covariance.lerp_(pooled.expand_as(covariance), SHRINKAGE)
         ridge = RIDGE * pooled.diagonal().mean() + 1e-6 if count > 1 else 1.0
         covariance.diagonal(dim1=1, dim2=2).add_(ridge)
@@ -93,6 +102,13 @@ class Whitening(nn.Module):
         scaled = vectors / values.clamp(min=1e-6).sqrt()[:, None]
         # Symmetric, so the same on every machine; eigenvectors may come with either sign.
         self.matrix.copy_(scaled @ vectors.mT)
+
+    def _of_cells(self, counted: Tensor) -> Tensor:
+        """(count,) bool of the matrices: those with a place that counts."""
+        counted = counted.to(self.matrix.device)
+        if self.grid is None:
+            return counted
+        return to_cells(counted.float()[None, :, None], self.grid).sum(dim=(1, 2)) > 0
 
 
 def to_cells(features: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from generalad import image_statistics
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes, sha256_of_file
-from generalad.preprocess import resize
+from generalad.geometry.placement import Prepared, prepare
 from generalad.progress import Progress
 from generalad.runtime.backends.session import Session
 from generalad.runtime.line.faults import Limits
@@ -59,7 +59,7 @@ def score_defects(session: Session, sources: Sequence[Source], progress: Progres
         if frame.image is None:
             problems.append(frame.error or f"{frame.path}: no image")
             continue
-        pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
+        pixels = _prepared(session, frame.image).pixels
         scores.append(score(session, pixels)[0])
         progress("scoring defects", done, max(total, done))
     if problems:
@@ -85,7 +85,7 @@ def score_all(
         if frame.image is None:
             problems.append(frame.error or f"{name}: no image")
             continue
-        pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
+        pixels = _prepared(session, frame.image).pixels
         digest = sha256_of_bytes(pixels.tobytes())
         if digest in seen:
             copies += 1
@@ -108,6 +108,10 @@ def score_all(
     if problems:
         _refuse(problems)
     return images, copies
+
+
+def _prepared(session: Session, image: NDArray[np.uint8]) -> Prepared:
+    return prepare(image, session.spec.image_size, session.spec.geometry)
 
 
 def _file_digest(frame: Frame) -> str:

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate, outliers_of
 from generalad.config import Config
 from generalad.data.dataset import Sample
+from generalad.geometry.counted import counted
+from generalad.geometry.geometry import Geometry
+from generalad.geometry.placement import prepare
 from generalad.image_statistics import reference, statistics
 from generalad.model.detector import Detector
 from generalad.model.weights import licence_of
-from generalad.preprocess import read_image, resize
+from generalad.preprocess import read_image
 from generalad.progress import Progress
 from generalad.spec import (
     RESIZE_RULE,
@@ -80,7 +83,7 @@ def calibrated_spec(
         export needs.
     """
     config = detector.config
-    images, sizes = read_resized(split.calibration, config.image_size)
+    images, sizes = read_resized(split.calibration, config.image_size, config.geometry)
     found = found or _held_out_scores(detector, images, config, progress)
     groups = split.grouping.numbers(split.calibration)
     names = [f"{sample.path.parent.name}/{sample.path.name}" for sample in split.calibration]
@@ -103,6 +106,7 @@ def calibrated_spec(
         np.delete(found.scores, far),
         np.delete(groups, far).tolist(),
         views=None if found.views is None else np.delete(found.views[0], far),
+        counted=counted(config.geometry, config.image_size),
     )
     spec = describe(
         detector,
@@ -120,14 +124,14 @@ def calibrated_spec(
 
 
 def read_resized(
-    samples: Sequence[Sample], image_size: tuple[int, int]
+    samples: Sequence[Sample], image_size: tuple[int, int], geometry: Geometry | None = None
 ) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]]]:
     """Images (H, W, 3) uint8 RGB at the network's size, and (height, width) of the originals."""
     images, sizes = [], []
     for sample in samples:
         image = read_image(sample.path)
         sizes.append((image.shape[0], image.shape[1]))
-        images.append(resize(image, image_size))
+        images.append(prepare(image, image_size, geometry).pixels)
     return images, sizes
 
 
@@ -210,4 +214,5 @@ def describe(
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         },
         reference=reference,
+        geometry=config.geometry,
     )

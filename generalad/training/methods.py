@@ -94,7 +94,8 @@ class Material:
     def images(self) -> Images:
         """The training images themselves; half the budget is theirs, features may take the rest."""
         budget = default_budget() if self.budget is None else self.budget
-        return Images([s.path for s in self.train], self.config.image_size, budget // 2)
+        paths = [s.path for s in self.train]
+        return Images(paths, self.config.image_size, budget // 2, geometry=self.config.geometry)
 
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
@@ -138,6 +139,7 @@ class Material:
         return np.arange(len(self.train))
 
     def _identity(self) -> dict[str, Any]:
+        geometry = self.config.geometry
         return {
             "name": self.config.backbone,
             "layers": sorted(self.config.layers),
@@ -146,6 +148,7 @@ class Material:
             "weights": self.weights_hash,
             "mean": self.backbone.mean,
             "std": self.backbone.std,
+            **({} if geometry is None else {"geometry": dataclasses.asdict(geometry)}),
         }
 
     def _attention(self) -> bool:
@@ -169,6 +172,7 @@ class Material:
             folder=self.folder,
             budget=self.budget,
             stage=stage,
+            geometry=self.config.geometry,
             drawing=drawing,
             progress=self.progress,
             processes=self.processes,
@@ -219,7 +223,7 @@ def fit_head(
     losses = teach(head, material, config, on_epoch=on_epoch)
     if isinstance(head, ResidualHead):
         arrays = (material.held_out_good().values, material.held_out_views().values)
-        head.fit_scales(torch.cat([judged(head, values) for values in arrays]))
+        head.fit_scales(head.of_those(torch.cat([judged(head, values) for values in arrays])))
     return losses
 
 
@@ -305,11 +309,20 @@ def _fit_generalad(
     processes: Processes,
 ) -> list[float]:
     if head.whitening is not None:
-        head.whitening.fit(_patch_features(head, features.values))
+        head.whitening.fit(_patch_features(head, features.values), counted=head.counted)
         features = dataclasses.replace(features, whitening=head.whitening)
     if config.noise_follows_features:
-        features = dataclasses.replace(features, spread=channel_spread(features.values))
-    return fit(head.discriminator, features, config, processes=processes, **schedule)
+        features = dataclasses.replace(
+            features, spread=channel_spread(head.chosen(features.values))
+        )
+    return fit(
+        head.discriminator,
+        features,
+        config,
+        processes=processes,
+        counted=head.counted,
+        **schedule,
+    )
 
 
 def _patch_features(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -101,6 +101,7 @@ class Pipeline:
             ReaderThread(
                 group,
                 image_size=self._session.spec.image_size,
+                geometry=self._session.spec.geometry,
                 keep_images=keep_images,
                 on_frame=self._tally.read,
             )

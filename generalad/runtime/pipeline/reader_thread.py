@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from generalad.preprocess import resize
+from generalad.geometry.placement import prepare
 from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.queues import FairBatcher
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sources import Frame, LiveSource, Source
 
 if TYPE_CHECKING:
+    from generalad.geometry.geometry import Geometry
     from generalad.runtime.notification import Notification
 
 
@@ -32,13 +33,14 @@ class ReaderThread:
         trackers: Sequence[SourceTracker],
         *,
         image_size: tuple[int, int],
+        geometry: Geometry | None,
         keep_images: bool,
         on_frame: Callable[[], None],
     ) -> None:
-        """`image_size` is (height, width) of the network; `on_frame` is told of every frame."""
+        """What `prepare` needs of the spec; `on_frame` is told of every frame."""
         self.trackers = trackers
         self.live = any(tracker.live for tracker in trackers)
-        self._image_size = image_size
+        self._image_size, self._geometry = image_size, geometry
         self._keep_images = keep_images
         self._on_frame = on_frame
         self._busy = Busy()
@@ -101,7 +103,7 @@ class ReaderThread:
         item.error = frame.error
         item.image_size = (frame.image.shape[0], frame.image.shape[1])
         try:
-            item.pixels = resize(frame.image, self._image_size)
+            item.pixels, item.placement = prepare(frame.image, self._image_size, self._geometry)
         except cv2.error as error:
             item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
             return None

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.decision import Milliseconds, Result, Rule, decide
+from generalad.decision import Milliseconds, Result, Rule, decide, framed
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.runtime.view import StreamView
 from generalad.spec import Spec
 from generalad.statistics import quantile
 
 if TYPE_CHECKING:
+    from generalad.geometry.placement import Placement
     from generalad.image_statistics import Statistics
     from generalad.runtime.notification import Notification
 
@@ -45,7 +46,8 @@ class Item:
         statistics: of the resized image, where somebody watches them.
         pixels: (H, W, 3) uint8 RGB, the network's input; None before and after the network.
         score: raw, once it is scored.
-        map: (h, w) float32, raw, once it is scored.
+        placement: where what the network sees lies in its frame; None for all of it.
+        map: (h, w) float32, raw, once it is scored; once it is decided on, of the whole frame.
     """
 
     tracker: SourceTracker
@@ -59,6 +61,7 @@ class Item:
     fault: str | None = None
     statistics: Statistics | None = None
     pixels: NDArray[np.uint8] | None = None
+    placement: Placement | None = None
     score: float = 0.0
     map: NDArray[np.float32] | None = None
 
@@ -150,6 +153,7 @@ class SourceTracker:
     def _result(self, item: Item) -> Result:
         decision, error, frame = None, item.error, item.frame
         if item.map is not None:
+            item.map = framed(item.map, item.placement, self._spec)
             decision = decide(
                 item.score, item.map, self._spec, rule=self._rule, image_size=item.image_size
             )

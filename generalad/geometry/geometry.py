@@ -1,0 +1,136 @@
+"""`Geometry`: the record of what of a frame is judged, as it stands in a configuration and a spec.
+
+Polygons are written as those of a stream (`generalad.areas`): corners (x, y) in shares of the
+frame, from (0, 0) at the top left to (1, 1) at the bottom right.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from generalad.areas import Areas, Polygon
+from generalad.errors import GadError, UsageError
+
+LEAST_SIDE = 0.05
+"""Share of each side of the frame that a crop has at least: maps are laid over whole frames."""
+
+MOST_CORNERS = 200
+"""Of all polygons together; an artifact may be hostile."""
+
+_BOX = "write a box X,Y,WxH or corners 'X,Y X,Y X,Y' with shares of the frame from 0 to 1"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What of a frame is judged.
+
+    Attributes:
+        crop: a polygon. The network sees the smallest upright box around it, and what of that box
+            lies outside of the polygon is ignored. Empty for the whole frame.
+        ignore: polygons whose inside neither teaches nor counts.
+
+    Raises:
+        ValueError: no polygons, or a crop that is too small.
+    """
+
+    crop: Polygon = ()
+    ignore: tuple[Polygon, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            areas = Areas((self.crop,) if self.crop else (), self.ignore)
+        except GadError as error:
+            raise ValueError(_named_crop(error.message)) from error
+        object.__setattr__(self, "crop", areas.inspect[0] if areas.inspect else ())
+        object.__setattr__(self, "ignore", areas.ignore)
+        if len(self.crop) + sum(map(len, self.ignore)) > MOST_CORNERS:
+            raise ValueError(f"crop and ignore have more than {MOST_CORNERS} corners")
+        left, top, right, bottom = self.box
+        if min(right - left, bottom - top) < LEAST_SIDE - 1e-9:
+            raise ValueError(
+                f"crop: expected at least {LEAST_SIDE:.0%} of each side of the frame, found"
+                f" {right - left:.1%} x {bottom - top:.1%}"
+            )
+
+    @property
+    def areas(self) -> Areas:
+        """What counts, in shares of the frame."""
+        return Areas((self.crop,) if self.crop else (), self.ignore)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of what the network sees, in shares of the frame."""
+        if not self.crop:
+            return 0.0, 0.0, 1.0, 1.0
+        x, y = zip(*self.crop, strict=True)
+        return min(x), min(y), max(x), max(y)
+
+    @property
+    def ignores(self) -> bool:
+        """Whether some places that the network sees do not count."""
+        left, top, right, bottom = self.box
+        corners = {(left, top), (right, top), (right, bottom), (left, bottom)}
+        return bool(self.ignore) or (bool(self.crop) and set(self.crop) != corners)
+
+    def frame_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the whole frame at the scale at which the box has `size`."""
+        left, top, right, bottom = self.box
+        return (
+            max(size[0], round(size[0] / (bottom - top))),
+            max(size[1], round(size[1] / (right - left))),
+        )
+
+    def in_words(self) -> str:
+        """For people, in one line."""
+        left, top, right, bottom = self.box
+        parts = []
+        if self.crop:
+            kind = "polygon in " if len(self.crop) != 4 else ""
+            parts.append(f"crop {kind}{left:.4g},{top:.4g},{right - left:.4g}x{bottom - top:.4g}")
+        if self.ignore:
+            parts.append(f"{len(self.ignore)} ignored area{'s' * (len(self.ignore) != 1)}")
+        return "; ".join(parts) or "whole frame"
+
+
+def _named_crop(message: str) -> str:
+    return message.replace("inspect polygon 1", "crop").replace("inspect", "crop")
+
+
+def polygon_of(value: Any, name: str) -> Polygon:
+    """A polygon from what a person writes.
+
+    Args:
+        value: corners [[x, y], ...]; or, as on a command line, a box "X,Y,WxH" or corners
+            "X,Y X,Y X,Y". Shares of the frame.
+        name: of the setting, for errors.
+
+    Raises:
+        UsageError: something else, or a place outside of the frame.
+    """
+    corners: Any = _from_text(value, name) if isinstance(value, str) else value
+    try:
+        return Areas(inspect=(corners,)).inspect[0]
+    except UsageError as error:
+        message = error.message.replace("inspect polygon 1", name)
+        raise UsageError(message, remedy=_BOX) from error
+
+
+def _from_text(text: str, name: str) -> list[list[float]]:
+    words = text.split()
+    try:
+        if len(words) == 1 and "x" in text.lower():
+            left, top, size = text.lower().split(",")
+            x, y, (width, height) = float(left), float(top), map(float, size.split("x"))
+            if not (width > 0 and height > 0 and all(map(math.isfinite, (x, y, width, height)))):
+                raise ValueError
+            # 0.1 + 0.9 and the like are not exactly 1.
+            right, bottom = round(x + width, 9), round(y + height, 9)
+            return [[x, y], [right, y], [right, bottom], [x, bottom]]
+        pairs = [[float(number) for number in word.split(",")] for word in words]
+        if len(pairs) < 3 or any(len(pair) != 2 for pair in pairs):
+            raise ValueError
+    except ValueError as error:
+        raise UsageError(f"{name}: expected an area, found {text!r}", remedy=_BOX) from error
+    return pairs
