@@ -92,6 +92,8 @@ class Config:
         crop: polygon of the frame that the network sees, as corners (x, y) in shares of the frame;
             empty for all of it. Its bounding box is what is resized to `image_size`.
         ignore: polygons that neither teach nor count.
+        align: find the part in each frame by a template that good images teach, and turn and shift
+            it into place.
     """
 
     method: str = "generalad"
@@ -128,6 +130,7 @@ class Config:
     drawn: int = 960
     crop: Polygon = ()
     ignore: tuple[Polygon, ...] = ()
+    align: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -199,7 +202,7 @@ class Config:
 
     @property
     def geometry(self) -> Geometry | None:
-        """What of a frame is judged; None for all of it."""
+        """What of a frame is judged, without a template; None for all of it."""
         found = Geometry(self.crop, self.ignore)
         return None if found == Geometry() else found
 
@@ -265,11 +268,11 @@ class Config:
         return {
             key: _plain(value)
             for key, value in dataclasses.asdict(self).items()
-            if value != () or key not in GEOMETRY
+            if value not in ((), False) or key not in GEOMETRY
         }
 
 
-GEOMETRY = ("crop", "ignore")
+GEOMETRY = ("crop", "ignore", "align")
 """Settings that are left out of records where they say nothing, as in those of older versions."""
 
 

@@ -65,7 +65,8 @@ class Result:
     `source`, `index`, `time` and `path` are those of `Frame`. `fault` says how the image lies
     beyond what the camera showed at calibration. Without a score it was refused as a fault of the
     camera; with one it is a strange part. Where refused images are to be rejected, `anomalous` is
-    true for all images with a fault or an error.
+    true for all images with a fault or an error. `match` says how well the part matches its
+    template, -1...1, where the artifact aligns parts.
     """
 
     source: str
@@ -79,6 +80,7 @@ class Result:
     milliseconds: Milliseconds
     error: str | None = None
     fault: str | None = None
+    match: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the order of the fields, for JSON; every number is finite."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from generalad.decision import Rule, framed, is_finite
 from generalad.errors import DataError, GadError, UsageError, require_extra
-from generalad.geometry.placement import Placement, prepare
+from generalad.geometry.placement import NOT_FOUND, PartNotFound, Placement, prepare
 from generalad.pixels import PillowImage, Pixels, check_pixels, is_pixels, to_rgb
 from generalad.prediction import Prediction, Scored
 from generalad.preprocess import read_image
@@ -220,6 +220,8 @@ class Predictor(Closing):
 
     def _one(self, image: OneImage, bgr: bool) -> Prediction:
         taken = self._prepared(image, 0, bgr)
+        if isinstance(taken, Prediction):
+            return taken
         scores, maps = self._session.run(taken.resized[None])
         found = self._prediction(taken, scores.item(), maps[0], perf_counter(), 1)
         if found.error is not None:
@@ -255,7 +257,7 @@ class Predictor(Closing):
             try:
                 taken = self._prepared(image, index, bgr)
                 # Else a list of all predictions would be a list of all images.
-                batch.append(taken._replace(image=None) if taken.path else taken)
+                batch.append(_without_image(taken))
             except DataError as error:
                 batch.append(Prediction.failed(self.spec, _path_of(image), index, error.message))
             except UsageError as error:
@@ -277,8 +279,8 @@ class Predictor(Closing):
                 score, anomaly_map = next(outputs)
                 yield self._prediction(taken, float(score), anomaly_map, done, len(ready))
 
-    def _prepared(self, image: OneImage, index: int, bgr: bool) -> _Taken:
-        """Decode and resize; raises what `predict` says."""
+    def _prepared(self, image: OneImage, index: int, bgr: bool) -> _Taken | Prediction:
+        """Decode and resize; raises what `predict` says. The prediction says that it is refused."""
         began = perf_counter()
         # Asking for an array first is faster.
         if isinstance(image, np.ndarray) or not isinstance(image, (str, os.PathLike)):
@@ -292,7 +294,11 @@ class Predictor(Closing):
             pixels = read_image(path)
         read = perf_counter()
         # An array that was cut out of another one comes back as it was, if it has the size.
-        resized, placement = prepare(pixels, self.spec.image_size, self.spec.geometry)
+        try:
+            resized, placement = prepare(pixels, self.spec.image_size, self.spec.geometry)
+        except PartNotFound as missing:
+            fault = f"{NOT_FOUND}: {missing.message}"
+            return Prediction.refused(self.spec, path, index, fault, pixels)
         ready = perf_counter()
         height, width, _ = pixels.shape
         return _Taken(index, path, pixels, (height, width), resized, placement, began, read, ready)
@@ -310,7 +316,8 @@ class Predictor(Closing):
             (done - taken.ready) * 1000 / share,
             (done - taken.began) * 1000,
         )
-        scored = Scored(taken.path, taken.position, score, self._level, times)
+        match = None if taken.placement is None else taken.placement.match
+        scored = Scored(taken.path, taken.position, score, self._level, match, times)
         anomaly_map = framed(anomaly_map, taken.placement, self.spec)
         return Prediction(self.spec, scored, anomaly_map, taken.image, taken.image_size)
 
@@ -319,6 +326,11 @@ def _is_one(images: object) -> TypeGuard[OneImage]:
     if isinstance(images, np.ndarray):
         return images.ndim not in (1, 4)  # of paths, of images
     return isinstance(images, (str, os.PathLike)) or is_pixels(images)
+
+
+def _without_image(taken: _Taken | Prediction) -> _Taken | Prediction:
+    """One that can be read again, without its image."""
+    return taken._replace(image=None) if isinstance(taken, _Taken) and taken.path else taken
 
 
 def _path_of(image: object) -> str:

@@ -47,6 +47,7 @@ def train(
     false_alarm_rate: float | None = None,
     crop: Area | None = None,
     ignore: Sequence[Area] = (),
+    align: bool | None = None,
     skip_bad: bool = False,
     all_good: bool = False,
     device: str | None = None,
@@ -81,7 +82,10 @@ def train(
         crop: what of each frame the network sees: corners (x, y), or a text as the command takes
             it; shares of the frame.
         ignore: areas that neither teach nor count, each written like `crop`.
-        skip_bad: leave out unreadable images and record which.
+        align: find the part in each frame, and turn and shift it into place; None for the
+            preset's.
+        skip_bad: leave out unreadable images, and such in which the part is not found, and record
+            which.
         all_good: all images of a plain folder show good parts, see `open_dataset`.
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
@@ -113,6 +117,7 @@ def train(
         "false_alarm_rate": false_alarm_rate,
         "crop": crop,
         "ignore": tuple(ignore) or None,
+        "align": align,
     }
     settings = settings.replaced({key: x for key, x in changes.items() if x is not None})
     dataset = as_dataset(

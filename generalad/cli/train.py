@@ -76,6 +76,9 @@ def train(
             default="none",
         ),
     ] = (),
+    align: Annotated[
+        bool, Option("Find the part in each frame, and turn and shift it into place.")
+    ] = False,
     skip_bad: Annotated[bool, Option("Leave out unreadable images and record which.")] = False,
     all_good: AllGood = False,
     device: TrainingDevice = None,
@@ -116,6 +119,7 @@ def train(
             false_alarm_rate=false_alarm_rate,
             crop=crop,
             ignore=ignore,
+            align=align or None,
             skip_bad=skip_bad,
             all_good=all_good,
             device=device,

@@ -13,7 +13,7 @@ from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
 from generalad.errors import DataError
 from generalad.geometry.counted import counted
 from generalad.geometry.geometry import Geometry
-from generalad.geometry.placement import prepare
+from generalad.geometry.placement import PartNotFound, prepare
 from generalad.preprocess import read_image
 from generalad.synth.drawn_defects import with_defect
 from generalad.synth.views import views_of
@@ -100,18 +100,25 @@ def _labelled(
         )
     with ThreadPoolExecutor(max_workers=2) as pool:
         loaded = list(pool.map(lambda sample: _load(sample, size, geometry), samples))
-    images, masks = zip(*loaded, strict=True)
-    defective = np.array([sample.defective for sample in samples])
+    found = [(sample, *one) for sample, one in zip(samples, loaded, strict=True) if one is not None]
+    if not found:
+        raise DataError(f"{dataset.root}: the part was found in none of the labelled test images")
+    shown, images, masks = zip(*found, strict=True)
+    defective = np.array([sample.defective for sample in shown])
     return ImageSet(LABELLED, np.stack(images), defective, masks)
 
 
 def _load(
     sample: Sample, size: tuple[int, int], geometry: Geometry | None
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None:
+    """None where the part is not found."""
     image = read_image(sample.path)
     known = sample.defective and sample.masks
     mask = load_masks(sample, (image.shape[0], image.shape[1])) if known else None
-    prepared = prepare(image, size, geometry)
+    try:
+        prepared = prepare(image, size, geometry)
+    except PartNotFound:
+        return None
     if mask is not None and prepared.placement is not None:
         mask = prepared.placement.mask(mask)
     return prepared.pixels, mask

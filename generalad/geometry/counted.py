@@ -50,13 +50,6 @@ def counted_patches(pixels: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray
     return found
 
 
-def frame_counted(geometry: Geometry | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """(H, W) bool: which pixels of a whole frame of this size count; None for all."""
-    if geometry is None or not (geometry.crop or geometry.ignore):
-        return None
-    return geometry.areas.covers(*middles(size))
-
-
 @functools.lru_cache(maxsize=16)
 def _covered(geometry: Geometry, size: tuple[int, int]) -> NDArray[np.bool_]:
     left, top, right, bottom = geometry.box

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from generalad.areas import Areas, Polygon
 from generalad.errors import GadError, UsageError
+
+if TYPE_CHECKING:
+    from generalad.areas import Areas
+
+Polygon = tuple[tuple[float, float], ...]
+"""As `generalad.areas.Polygon`."""
 
 LEAST_SIDE = 0.05
 """Share of each side of the frame that a crop has at least: maps are laid over whole frames."""
@@ -22,6 +27,49 @@ MOST_CORNERS = 200
 _BOX = "write a box X,Y,WxH or corners 'X,Y X,Y X,Y' with shares of the frame from 0 to 1"
 
 
+SIDE = 192
+"""Of a template's longer side in pixels; positions are found to about a tenth of one."""
+
+MOST_TEXT = 200_000
+"""Letters of the picture; one of the usual size has some 40,000."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a part is found.
+
+    Attributes:
+        png: a grey picture of the part in place (base64), its longer side `finder.SIDE` pixels.
+        least: match below which no part was found, -1...1.
+        usual: match of the median good image.
+        turns: whether parts are turned into place; else they are shifted only.
+        symmetric: degrees, other than 0, at which the part looks much the same.
+    """
+
+    png: str
+    least: float
+    usual: float
+    turns: bool = True
+    symmetric: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.png) > MOST_TEXT:
+            raise ValueError(f"template: a picture of more than {MOST_TEXT} letters")
+        if not -1 <= self.least <= self.usual <= 1:
+            raise ValueError("template: expected matches -1 <= least <= usual <= 1")
+        if len(self.symmetric) > 72:
+            raise ValueError("template: more than 72 turns")
+
+    def in_words(self) -> str:
+        """For people, in one line."""
+        kind = "turned and shifted" if self.turns else "shifted (it looks alike at every turn)"
+        alike = ""
+        if self.symmetric:
+            turns = ", ".join(f"{angle:.0f}" for angle in self.symmetric)
+            alike = f"; it looks alike after a turn of {turns} degrees, any of which is taken"
+        return f"{kind} into place where it matches by {self.least:.2f} or more{alike}"
+
+
 @dataclass(frozen=True)
 class Geometry:
     """What of a frame is judged.
@@ -30,6 +78,8 @@ class Geometry:
         crop: a polygon. The network sees the smallest upright box around it, and what of that box
             lies outside of the polygon is ignored. Empty for the whole frame.
         ignore: polygons whose inside neither teaches nor counts.
+        template: how the part is found; None where it is not looked for. Areas are then those of
+            the frame in which the part is in place.
 
     Raises:
         ValueError: no polygons, or a crop that is too small.
@@ -37,10 +87,13 @@ class Geometry:
 
     crop: Polygon = ()
     ignore: tuple[Polygon, ...] = ()
+    template: Template | None = None
 
     def __post_init__(self) -> None:
+        if not self.crop and not self.ignore:
+            return
         try:
-            areas = Areas((self.crop,) if self.crop else (), self.ignore)
+            areas = self.areas
         except GadError as error:
             raise ValueError(_named_crop(error.message)) from error
         object.__setattr__(self, "crop", areas.inspect[0] if areas.inspect else ())
@@ -57,6 +110,8 @@ class Geometry:
     @property
     def areas(self) -> Areas:
         """What counts, in shares of the frame."""
+        from generalad.areas import Areas  # only where there are some
+
         return Areas((self.crop,) if self.crop else (), self.ignore)
 
     @property
@@ -91,6 +146,8 @@ class Geometry:
             parts.append(f"crop {kind}{left:.4g},{top:.4g},{right - left:.4g}x{bottom - top:.4g}")
         if self.ignore:
             parts.append(f"{len(self.ignore)} ignored area{'s' * (len(self.ignore) != 1)}")
+        if self.template is not None:
+            parts.append(self.template.in_words())
         return "; ".join(parts) or "whole frame"
 
 
@@ -109,6 +166,8 @@ def polygon_of(value: Any, name: str) -> Polygon:
     Raises:
         UsageError: something else, or a place outside of the frame.
     """
+    from generalad.areas import Areas
+
     corners: Any = _from_text(value, name) if isinstance(value, str) else value
     try:
         return Areas(inspect=(corners,)).inspect[0]

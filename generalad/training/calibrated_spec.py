@@ -66,6 +66,7 @@ def calibrated_spec(
     *,
     source: str,
     weights_hash: str,
+    geometry: Geometry | None = None,
     progress: Progress | None = None,
 ) -> tuple[Spec, list[NDArray[np.uint8]]]:
     """Set the thresholds on the calibration images of a split; the record of a new detector.
@@ -76,6 +77,7 @@ def calibrated_spec(
         found: their scores, where they are known; None for images that were held out.
         source: of the backbone's weights.
         weights_hash: of these.
+        geometry: what of each image is judged.
         progress: called with ("calibration", images done, images).
 
     Returns:
@@ -83,7 +85,7 @@ def calibrated_spec(
         export needs.
     """
     config = detector.config
-    images, sizes = read_resized(split.calibration, config.image_size, config.geometry)
+    images, sizes = read_resized(split.calibration, config.image_size, geometry)
     found = found or _held_out_scores(detector, images, config, progress)
     groups = split.grouping.numbers(split.calibration)
     names = [f"{sample.path.parent.name}/{sample.path.name}" for sample in split.calibration]
@@ -106,7 +108,7 @@ def calibrated_spec(
         np.delete(found.scores, far),
         np.delete(groups, far).tolist(),
         views=None if found.views is None else np.delete(found.views[0], far),
-        counted=counted(config.geometry, config.image_size),
+        counted=counted(geometry, config.image_size),
     )
     spec = describe(
         detector,
@@ -116,6 +118,7 @@ def calibrated_spec(
         reference(np.delete(found.scores, far), list(map(statistics, images)), sizes),
         source=source,
         weights_hash=weights_hash,
+        geometry=geometry,
     )
     if found.folds and len(images) > MOST_KEPT:
         chosen = np.random.default_rng([config.seed, 8]).permutation(len(images))[:MOST_KEPT]
@@ -179,6 +182,7 @@ def describe(
     *,
     source: str,
     weights_hash: str,
+    geometry: Geometry | None = None,
 ) -> Spec:
     """The record of a freshly trained detector."""
     config = detector.config
@@ -214,5 +218,5 @@ def describe(
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         },
         reference=reference,
-        geometry=config.geometry,
+        geometry=geometry,
     )

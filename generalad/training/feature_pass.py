@@ -21,6 +21,9 @@ from generalad.progress import Progress
 from generalad.training.precision import autocast, feature_dtype
 from generalad.training.processes import ALONE, Processes
 
+MOST_KEPT = 256 << 20
+"""Bytes of images that are kept while others are drawn from them, again and again."""
+
 
 class Drawing(Protocol):
     """Draws defects into the images of a dataset."""
@@ -61,6 +64,7 @@ class FeaturePass:
         self.backbone, self.paths, self.image_size = backbone, paths, image_size
         self.attention, self.device, self.batch_size = attention, device, batch_size
         self.geometry = geometry
+        self.kept: dict[int, NDArray[np.uint8]] = {}
         places = Places.of_geometry(geometry, image_size, backbone.grid)
         self.places = None if places is None else places.to(device)
 
@@ -120,7 +124,12 @@ class FeaturePass:
             arrays[name][indices] = values
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        return prepare(read_image(self.paths[index]), self.image_size, self.geometry).pixels
+        if index in self.kept:
+            return self.kept[index]
+        image = prepare(read_image(self.paths[index]), self.image_size, self.geometry).pixels
+        if self.drawing is not None and len(self.kept) * image.nbytes < MOST_KEPT:
+            self.kept[index] = image
+        return image
 
     def _shares(self, mask: NDArray[np.float32]) -> NDArray[np.float16]:
         """Mean of a mask (H, W) over each patch, (N,)."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from generalad.config import Config
 from generalad.data.dataset import Sample
+from generalad.geometry.geometry import Geometry
 from generalad.model.backbone import Backbone
 from generalad.model.heads import (
     GaussianHead,
@@ -64,6 +65,7 @@ class Material:
         progress: told how far each part is.
         processes: that compute features together.
         kept: features by their stage, once they were asked for; None to read them anew each time.
+        geometry: what of each image is judged.
     """
 
     train: Sequence[Sample]
@@ -78,6 +80,7 @@ class Material:
     progress: Progress
     processes: Processes = ALONE
     kept: dict[str, Features] | None = None
+    geometry: Geometry | None = None
 
     def good(self) -> Features:
         """Features of the training images, or of those that some epoch sees."""
@@ -95,7 +98,7 @@ class Material:
         """The training images themselves; half the budget is theirs, features may take the rest."""
         budget = default_budget() if self.budget is None else self.budget
         paths = [s.path for s in self.train]
-        return Images(paths, self.config.image_size, budget // 2, geometry=self.config.geometry)
+        return Images(paths, self.config.image_size, budget // 2, geometry=self.geometry)
 
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
@@ -139,7 +142,7 @@ class Material:
         return np.arange(len(self.train))
 
     def _identity(self) -> dict[str, Any]:
-        geometry = self.config.geometry
+        geometry = self.geometry
         return {
             "name": self.config.backbone,
             "layers": sorted(self.config.layers),
@@ -172,7 +175,7 @@ class Material:
             folder=self.folder,
             budget=self.budget,
             stage=stage,
-            geometry=self.config.geometry,
+            geometry=self.geometry,
             drawing=drawing,
             progress=self.progress,
             processes=self.processes,

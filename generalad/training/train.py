@@ -17,6 +17,7 @@ from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
 from generalad.progress import Log, Progress, no_log, no_progress
 from generalad.spec import DETECTOR_FILE
+from generalad.training.alignment import learned_geometry
 from generalad.training.calibrated_spec import calibrated_spec
 from generalad.training.calibration_folds import fit_on_all
 from generalad.training.duration import estimate
@@ -111,6 +112,7 @@ def train_detector(
             (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
             _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
+        geometry, split = learned_geometry(config, split, skip_bad=skip_bad, progress=progress)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # initial values of the discriminator
             detector = Detector(config, backbone).to(place)
@@ -126,6 +128,7 @@ def train_detector(
             budget=cache_memory,
             progress=progress or no_progress,
             processes=processes,
+            geometry=geometry,
         )
         if processes.first and config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
@@ -161,6 +164,7 @@ def train_detector(
             found,
             source=source,
             weights_hash=weights_hash,
+            geometry=geometry,
             progress=progress,
         )
         spec.metrics.update(selection)

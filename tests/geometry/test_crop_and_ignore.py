@@ -200,8 +200,8 @@ def test_areas_of_a_stream_are_those_of_the_frame_too(model: Predictor) -> None:
     prepared = prepare(with_spot(frame(32), 80, 100), model.spec.image_size, model.spec.geometry)
     maps = model._session.run(prepared.pixels[None]).maps
     whole = framed(maps[0], prepared.placement, model.spec)
-    for x, expected in ((0.55, True), (0.3, False)):  # the spot is at 0.625
-        rule = Rule(areas=Areas(inspect=(box(x, 0.55, 0.15, 0.25),)))
+    for x, expected in ((0.55, True), (0.26, False)):  # the spot is at 0.625
+        rule = Rule(areas=Areas(inspect=(box(x, 0.55, 0.15 if expected else 0.1, 0.25),)))
         rule.check(model.spec)
         found = decide(0.0, whole, model.spec, rule=rule, image_size=FRAME)
         assert found is not None

@@ -13,8 +13,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from generalad.geometry.placement import prepare
+from generalad.geometry.placement import (
+    NOT_FOUND,
+    PartNotFound,
+    Prepared,
+    prepare,
+    without_template,
+)
 from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.queues import FairBatcher
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
@@ -103,16 +111,27 @@ class ReaderThread:
         item.error = frame.error
         item.image_size = (frame.image.shape[0], frame.image.shape[1])
         try:
-            item.pixels, item.placement = prepare(frame.image, self._image_size, self._geometry)
+            item.pixels, item.placement = self._prepared(item, frame.image)
         except cv2.error as error:
             item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
             return None
         with self._busy:
             notification = item.tracker.check(item)
+        if item.not_found is not None:
+            item.pixels = None
+            item.fault = item.fault or f"{NOT_FOUND}: {item.not_found}"
         if not self._keep_images:
             item.frame = replace(frame, image=None)
         item.preprocess = (time.perf_counter() - start) * 1000
         return notification
+
+    def _prepared(self, item: Item, image: NDArray[np.uint8]) -> Prepared:
+        """The network's input; without its part in place, for the checks only, if there is none."""
+        try:
+            return prepare(image, self._image_size, self._geometry)
+        except PartNotFound as missing:
+            item.not_found = missing.message
+            return prepare(image, self._image_size, without_template(self._geometry))
 
 
 def _timed(

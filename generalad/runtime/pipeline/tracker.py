@@ -42,6 +42,7 @@ class Item:
         read, preprocess, infer: milliseconds.
         image_size: (height, width) of the original.
         error: why it cannot be scored.
+        not_found: why the part was not found in it; then it is not scored.
         fault: how it lies beyond what the camera is to show; without pixels it is not scored.
         statistics: of the resized image, where somebody watches them.
         pixels: (H, W, 3) uint8 RGB, the network's input; None before and after the network.
@@ -58,6 +59,7 @@ class Item:
     preprocess: float = 0.0
     infer: float = 0.0
     error: str | None = None
+    not_found: str | None = None
     fault: str | None = None
     statistics: Statistics | None = None
     pixels: NDArray[np.uint8] | None = None
@@ -173,6 +175,7 @@ class SourceTracker:
             milliseconds=Milliseconds(item.read, item.preprocess, item.infer, total),
             error=error,
             fault=item.fault,
+            match=None if item.placement is None else item.placement.match,
         )
 
     def _count(self, result: Result) -> None:
