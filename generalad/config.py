@@ -16,7 +16,7 @@ from typing import Any, Literal
 from generalad import records
 from generalad.areas import Polygon
 from generalad.errors import ConfigError, GadError, key_hint
-from generalad.geometry.geometry import Geometry, polygon_of
+from generalad.geometry.geometry import Geometry, Tiles, polygon_of
 
 DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
 METHODS = ("generalad", "simplenet", "kdad", "residual", "gaussian", "patchcore")
@@ -94,6 +94,9 @@ class Config:
         ignore: polygons that neither teach nor count.
         align: find the part in each frame by a template that good images teach, and turn and shift
             it into place.
+        tiles: side in pixels of the tiles that frames are cut into at their own scale, which then
+            is `image_size`; 0 to resize frames as a whole.
+        tile_overlap: of neighbouring tiles, in pixels.
     """
 
     method: str = "generalad"
@@ -131,6 +134,8 @@ class Config:
     crop: Polygon = ()
     ignore: tuple[Polygon, ...] = ()
     align: bool = False
+    tiles: int = 0
+    tile_overlap: int = 64
 
     def __post_init__(self) -> None:
         try:
@@ -153,6 +158,7 @@ class Config:
             self.image_size,
         )
         self._check_distortions()
+        self._check_tiles()
         for name in ("smoothing_radius", "top_k", "shots", "seed", "epoch_images"):
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in (
@@ -233,6 +239,26 @@ class Config:
             return not self.whitened and self.backbone not in PAPER_BACKBONES
         return not self.whitened and self.noise_units == "features"
 
+    def _check_tiles(self) -> None:
+        if not self.tiles:
+            return
+        try:
+            Tiles(self.tiles, self.tile_overlap, (1, 1))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        _check(
+            self.learns_quickly,
+            "tiles",
+            "the method residual, gaussian or patchcore with them",
+            self.method,
+        )
+        _check(
+            self.image_size == (self.tiles, self.tiles),
+            "image_size",
+            f"that of a tile, {self.tiles}",
+            self.image_size,
+        )
+
     def _check_distortions(self) -> None:
         chosen = self.distortions
         for name in chosen:
@@ -256,6 +282,9 @@ class Config:
             elif isinstance(values[key], tuple) and not isinstance(value, list | tuple):
                 value = [value]
             values[key] = value * 2 if key == "image_size" and len(value) == 1 else value
+        if changes.get("tiles") and "image_size" not in changes:
+            values["image_size"] = [changes["tiles"]] * 2
+            values["fit_aspect"] = False
         if "image_size" in changes and "fit_aspect" not in changes:
             values["fit_aspect"] = False
         try:
@@ -268,11 +297,11 @@ class Config:
         return {
             key: _plain(value)
             for key, value in dataclasses.asdict(self).items()
-            if value not in ((), False) or key not in GEOMETRY
+            if key not in GEOMETRY or value != getattr(Config, key)
         }
 
 
-GEOMETRY = ("crop", "ignore", "align")
+GEOMETRY = ("crop", "ignore", "align", "tiles", "tile_overlap")
 """Settings that are left out of records where they say nothing, as in those of older versions."""
 
 

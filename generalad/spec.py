@@ -14,7 +14,7 @@ from typing import Any
 
 from generalad import records
 from generalad.errors import ArtifactError
-from generalad.geometry.geometry import Geometry
+from generalad.geometry.geometry import MOST_TILED, Geometry
 from generalad.half_precision import VerifiedPrecision
 
 FORMAT_VERSION = 2
@@ -279,10 +279,16 @@ class Spec:
     def __post_init__(self) -> None:
         if min(*self.image_size, *self.map_size, self.top_k) < 1:
             raise ValueError("image_size, map_size and top_k must be positive")
+        tiles = None if self.geometry is None else self.geometry.tiles
         for name in ("image_size", "map_size"):
             height, width = getattr(self, name)
-            if height * width > MOST_PIXELS:
+            if height * width > (MOST_PIXELS if tiles is None else MOST_TILED):
                 raise ValueError(f"{name} is {height} x {width}, more than {MOST_PIXELS} pixels")
+        if tiles is not None and self.geometry is not None:
+            if self.image_size != self.geometry.tiled_size():
+                raise ValueError("image_size is not that of frames that are cut into tiles")
+            if min(self.image_size) < tiles.side:
+                raise ValueError("tiles are larger than image_size")
         if any(len(half.golden) != len(self.golden) for half in self.half_precisions):
             raise ValueError("half_precisions must have a score for each golden sample")
         if self.geometry == Geometry():

@@ -48,6 +48,8 @@ def train(
     crop: Area | None = None,
     ignore: Sequence[Area] = (),
     align: bool | None = None,
+    tiles: int | None = None,
+    tile_overlap: int | None = None,
     skip_bad: bool = False,
     all_good: bool = False,
     device: str | None = None,
@@ -84,6 +86,9 @@ def train(
         ignore: areas that neither teach nor count, each written like `crop`.
         align: find the part in each frame, and turn and shift it into place; None for the
             preset's.
+        tiles: side in pixels of the tiles that frames are cut into at their own scale; None for the
+            preset's, none.
+        tile_overlap: of neighbouring tiles, in pixels; None for the preset's.
         skip_bad: leave out unreadable images, and such in which the part is not found, and record
             which.
         all_good: all images of a plain folder show good parts, see `open_dataset`.
@@ -118,6 +123,8 @@ def train(
         "crop": crop,
         "ignore": tuple(ignore) or None,
         "align": align,
+        "tiles": tiles,
+        "tile_overlap": tile_overlap,
     }
     settings = settings.replaced({key: x for key, x in changes.items() if x is not None})
     dataset = as_dataset(

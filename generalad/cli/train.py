@@ -79,6 +79,17 @@ def train(
     align: Annotated[
         bool, Option("Find the part in each frame, and turn and shift it into place.")
     ] = False,
+    tiles: Annotated[
+        int | None,
+        Option(
+            "Side of the tiles that frames are cut into, in pixels of the frame.",
+            metavar="PIXELS",
+            default="frames are resized as a whole",
+        ),
+    ] = None,
+    tile_overlap: Annotated[
+        int | None, Option("Of neighbouring tiles.", metavar="PIXELS", default="64")
+    ] = None,
     skip_bad: Annotated[bool, Option("Leave out unreadable images and record which.")] = False,
     all_good: AllGood = False,
     device: TrainingDevice = None,
@@ -120,6 +131,8 @@ def train(
             crop=crop,
             ignore=ignore,
             align=align or None,
+            tiles=tiles,
+            tile_overlap=tile_overlap,
             skip_bad=skip_bad,
             all_good=all_good,
             device=device,

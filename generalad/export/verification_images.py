@@ -13,7 +13,7 @@ from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
 from generalad.errors import DataError
 from generalad.geometry.counted import counted
 from generalad.geometry.geometry import Geometry
-from generalad.geometry.placement import PartNotFound, prepare
+from generalad.geometry.placement import PartNotFound, frame_of, prepare
 from generalad.preprocess import read_image
 from generalad.synth.drawn_defects import with_defect
 from generalad.synth.views import views_of
@@ -54,7 +54,7 @@ def image_sets(
     """The sets an export is judged on.
 
     Args:
-        calibration: (n, H, W, 3) uint8 RGB, held-out good images.
+        calibration: (n, H, W, 3) uint8 RGB, held-out good images; of frames in tiles, tiles.
         verify_on: a dataset with labelled test images.
         views: whether the thresholds keep views of the calibration images in account.
         geometry: what of a frame is judged.
@@ -62,6 +62,8 @@ def image_sets(
     Raises:
         DataError: `verify_on` has no test images, or some cannot be read.
     """
+    if geometry is not None and geometry.tiles is not None:
+        calibration = np.stack([frame_of(tile, geometry) for tile in calibration])
     good = np.zeros(len(calibration), dtype=np.bool_)
     sets = [
         ImageSet(CALIBRATION, calibration, good, (None,) * len(good)),
@@ -77,6 +79,8 @@ def image_sets(
 
 
 def _drawn(calibration: NDArray[np.uint8], geometry: Geometry | None) -> ImageSet:
+    if geometry is not None and geometry.tiles is not None:
+        return _drawn_in_tiles(calibration, geometry.tiles.side)
     height, width = calibration.shape[1:3]
     places = counted(geometry, (height, width))
     count = min(len(calibration), MOST_DEFECTS)
@@ -86,6 +90,17 @@ def _drawn(calibration: NDArray[np.uint8], geometry: Geometry | None) -> ImageSe
     ]
     images, masks = zip(*pairs, strict=True)
     return ImageSet(DEFECTS, np.stack(images), np.ones(count, dtype=np.bool_), masks)
+
+
+def _drawn_in_tiles(frames: NDArray[np.uint8], side: int) -> ImageSet:
+    """A defect in one place of each frame, as in a tile; masks would be as large as frames."""
+    rng, drawn = np.random.default_rng(0), frames.copy()
+    for number, frame in enumerate(drawn):
+        top, left = (int(rng.integers(length - side + 1)) for length in frame.shape[:2])
+        place = frame[top : top + side, left : left + side]
+        place[:] = with_defect(place, number)[0]
+    count = len(drawn)
+    return ImageSet(DEFECTS, drawn, np.ones(count, dtype=np.bool_), (None,) * count)
 
 
 def _labelled(

@@ -70,6 +70,54 @@ class Template:
         return f"{kind} into place where it matches by {self.least:.2f} or more{alike}"
 
 
+STEP = 32
+"""Pixels, of which the sides of tiles, their overlap and the network's input are multiples: the
+stride of the deepest level that any head looks at."""
+
+MOST_TILED = 1 << 27
+"""Pixels of a frame that is judged in tiles."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a frame is cut, at its own scale.
+
+    Attributes:
+        side: of a square tile in pixels, a multiple of `STEP`.
+        overlap: of neighbours in pixels, at least; a multiple of `STEP`.
+        frame: (height, width) of the whole frame. Others are refused: their defects would be of
+            another size.
+    """
+
+    side: int
+    overlap: int
+    frame: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not (32 <= self.side <= 4096 and self.side % STEP == 0):
+            raise ValueError(
+                f"tiles: expected a multiple of {STEP} from {STEP} to 4096, found {self.side}"
+            )
+        if not (0 <= self.overlap <= self.side // 2 and self.overlap % STEP == 0):
+            raise ValueError(
+                f"tile_overlap: expected a multiple of {STEP} up to half of a tile"
+                f" ({self.side // 2}), found {self.overlap}"
+            )
+        if min(self.frame) < 1 or self.frame[0] * self.frame[1] > MOST_TILED:
+            raise ValueError(
+                f"tiles: a frame of {self.frame[1]} x {self.frame[0]}, expected at most"
+                f" {MOST_TILED / 1e6:.0f} megapixels"
+            )
+
+    def in_words(self) -> str:
+        """For people, in one line."""
+        height, width = self.frame
+        return (
+            f"tiles of {self.side} pixels that overlap by {self.overlap}, of frames of"
+            f" {width} x {height}"
+        )
+
+
 @dataclass(frozen=True)
 class Geometry:
     """What of a frame is judged.
@@ -80,6 +128,7 @@ class Geometry:
         ignore: polygons whose inside neither teaches nor counts.
         template: how the part is found; None where it is not looked for. Areas are then those of
             the frame in which the part is in place.
+        tiles: how the frame is cut; None where it is resized as a whole.
 
     Raises:
         ValueError: no polygons, or a crop that is too small.
@@ -88,6 +137,7 @@ class Geometry:
     crop: Polygon = ()
     ignore: tuple[Polygon, ...] = ()
     template: Template | None = None
+    tiles: Tiles | None = None
 
     def __post_init__(self) -> None:
         if not self.crop and not self.ignore:
@@ -129,6 +179,16 @@ class Geometry:
         corners = {(left, top), (right, top), (right, bottom), (left, bottom)}
         return bool(self.ignore) or (bool(self.crop) and set(self.crop) != corners)
 
+    def tiled_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input where it is cut: the box, to the next step."""
+        assert self.tiles is not None
+        left, top, right, bottom = self.box
+        height, width = self.tiles.frame
+        return tuple(
+            max(STEP, round(length / STEP) * STEP)
+            for length in (height * (bottom - top), width * (right - left))
+        )  # type: ignore[return-value]
+
     def frame_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the whole frame at the scale at which the box has `size`."""
         left, top, right, bottom = self.box
@@ -146,6 +206,8 @@ class Geometry:
             parts.append(f"crop {kind}{left:.4g},{top:.4g},{right - left:.4g}x{bottom - top:.4g}")
         if self.ignore:
             parts.append(f"{len(self.ignore)} ignored area{'s' * (len(self.ignore) != 1)}")
+        if self.tiles is not None:
+            parts.append(self.tiles.in_words())
         if self.template is not None:
             parts.append(self.template.in_words())
         return "; ".join(parts) or "whole frame"

@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.geometry.geometry import Geometry
+from generalad.geometry.geometry import Geometry, Polygon, Tiles
 from generalad.preprocess import resize
 
 Square = NDArray[np.float64]
 """(3, 3), a map of the plane."""
 
+
+PAINT = (124, 116, 104)
+"""Of ignored areas in frames that are cut: the mean colour of ImageNet."""
 
 NOT_FOUND = "not found"
 """The fault of a frame that does not show the part."""
@@ -144,12 +147,16 @@ def prepare(image: NDArray[np.uint8], size: tuple[int, int], geometry: Geometry 
 
     Raises:
         PartNotFound: the frame does not show the part.
+        DataError: a frame that is to be cut into tiles has another size than those of training.
     """
     if geometry is None:
         return Prepared(np.ascontiguousarray(resize(image, size)), None)
+    if geometry.tiles is not None:
+        _check_frame(image, geometry.tiles)
     if geometry.template is None:
         seen = image[window(geometry, image.shape)]
-        return Prepared(np.ascontiguousarray(resize(seen, size)), Placement(geometry))
+        placed = Placement(geometry)
+        return Prepared(_painted(np.ascontiguousarray(resize(seen, size)), geometry), placed)
     placement = _found(image, geometry)
     # The whole frame at the network's scale first: what shrinks is averaged, and then turned.
     scaled = resize(image, geometry.frame_size(size))
@@ -157,7 +164,51 @@ def prepare(image: NDArray[np.uint8], size: tuple[int, int], geometry: Geometry 
     pixels = cv2.warpAffine(
         scaled, matrix[:2], size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    return Prepared(np.asarray(pixels, np.uint8), placement)
+    return Prepared(_painted(np.asarray(pixels, np.uint8), geometry), placement)
+
+
+def _check_frame(image: NDArray[np.uint8], tiles: Tiles) -> None:
+    if image.shape[:2] != tiles.frame:
+        height, width = tiles.frame
+        raise DataError(
+            f"the frame is {image.shape[1]} x {image.shape[0]}, expected {width} x {height}: in its"
+            " tiles everything would be of another size",
+            remedy="set the camera as it was in training, or train for this size",
+        )
+
+
+def _painted(pixels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """Frames that are cut have their ignored areas painted over here, others in the graph.
+
+    A mask of all their pixels would be larger than the network.
+    """
+    if geometry.tiles is None or not geometry.ignores:
+        return pixels
+    left, top, right, bottom = geometry.box
+    size = np.array([right - left, bottom - top])
+    sides = np.array(pixels.shape[1::-1])
+
+    def corners(polygon: Polygon) -> NDArray[np.int32]:
+        return np.round((np.array(polygon) - (left, top)) / size * sides).astype(np.int32)
+
+    pixels = pixels.copy()
+    if geometry.ignore:
+        cv2.fillPoly(pixels, [corners(polygon) for polygon in geometry.ignore], PAINT)
+    if geometry.crop:
+        outside = np.ones(pixels.shape[:2], np.uint8)
+        cv2.fillPoly(outside, [corners(geometry.crop)], (0,))
+        pixels[outside > 0] = PAINT
+    return pixels
+
+
+def frame_of(tile: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """A network's input (H, W, 3) that is made of one tile (side, side, 3), again and again.
+
+    What is kept of frames that are cut, for a proof or a self-test, is as small as a tile.
+    """
+    height, width = geometry.tiled_size()
+    times = (-(-height // tile.shape[0]), -(-width // tile.shape[1]), 1)
+    return np.ascontiguousarray(np.tile(tile, times)[:height, :width])
 
 
 def without_template(geometry: Geometry | None) -> Geometry | None:

@@ -40,6 +40,8 @@ class Places(nn.Module):
         Raises:
             ConfigError: nothing is left to inspect.
         """
+        if config.tiles:  # places of a tile are none of the frame, see `Frame`
+            return None
         return cls.of_geometry(config.geometry, config.image_size, grid)
 
     @classmethod

@@ -38,6 +38,7 @@ class Whitening(nn.Module):
         dim: D.
         grid: (rows, columns) of the N places, where each 2 x 2 of them share a covariance; None
             where each place has its own. Means are each place's own.
+            With one patch and no grid, one mean and one covariance are those of all places.
     """
 
     mean: Tensor
@@ -59,6 +60,8 @@ class Whitening(nn.Module):
         """(B, N, D) to (B, N, D), of any length."""
         # A product for each place over all images, so that no matrix is read once for each image.
         centred = features - self.mean
+        if len(self.matrix) == 1 and self.grid is None:
+            return centred @ self.matrix[0]
         if self.grid is None:
             return (centred.transpose(0, 1) @ self.matrix).transpose(0, 1)
         return from_cells(to_cells(centred, self.grid) @ self.matrix, self.grid)
@@ -79,11 +82,14 @@ class Whitening(nn.Module):
             counted: (N,) bool, the places that count; None for all. The others have a mean of their
                 own, and no part in the mean of all covariances.
         """
+        if len(self.mean) == 1:
+            features = features.reshape(-1, 1, features.shape[-1])
         count = len(features)
         self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float32)))
         covariance = self.matrix.new_zeros(self.matrix.shape)
-        for first in range(0, count, 64):  # they may be a memory map larger than the memory
-            part = torch.from_numpy(features[first : first + 64].astype(np.float32))
+        some = 64 if len(self.mean) > 1 else 1 << 14
+        for first in range(0, count, some):  # they may be a memory map larger than the memory
+            part = torch.from_numpy(features[first : first + some].astype(np.float32))
             centred = part.to(self.mean) - self.mean
             rows = centred.transpose(0, 1) if self.grid is None else to_cells(centred, self.grid)
             covariance.baddbmm_(rows.mT, rows, alpha=1 / max(count - 1, 1))

@@ -19,6 +19,9 @@ from generalad.synth.drawn_defects import with_defect
 LEAST, MOST = 30, 96
 """Drawn defects: enough for a share, few enough for a large model on a small CPU."""
 
+MOST_BYTES = 1 << 29
+"""Of images that are kept for it."""
+
 _APART = 2.0
 """Distances between the quartiles above the upper one: few good images in a thousand are there."""
 
@@ -75,9 +78,10 @@ class Sample:
     def add(self, image: NDArray[np.uint8]) -> None:
         """See one more image."""
         self._seen += 1
-        if len(self.images) < MOST:
+        most = max(1, min(MOST, MOST_BYTES // image.nbytes))
+        if len(self.images) < most:
             self.images.append(image)
             return
         place = int(self._rng.integers(0, self._seen))
-        if place < MOST:
+        if place < most:
             self.images[place] = image

@@ -111,6 +111,7 @@ def cached_features(
     stage: str = "features",
     drawing: Drawing | None = None,
     geometry: Geometry | None = None,
+    given: NDArray[np.uint8] | None = None,
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Features:
@@ -131,6 +132,7 @@ def cached_features(
         stage: what progress is reported under.
         drawing: draws defects into the images; the features then are of these.
         geometry: what of a frame is judged; `identity` must tell it, too.
+        given: the n images (n, H, W, 3) uint8 RGB, where they are not those at `paths`.
         progress: called with (stage, images done, images).
         processes: each computes its share, all on one machine; there must be room on its disk.
 
@@ -158,6 +160,7 @@ def cached_features(
         stage=stage,
         drawing=drawing,
         geometry=geometry,
+        given=given,
     )
     try:
         with store.locked() if processes.first else contextlib.nullcontext():

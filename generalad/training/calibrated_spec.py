@@ -19,7 +19,7 @@ from generalad.data.dataset import Sample
 from generalad.geometry.counted import counted
 from generalad.geometry.geometry import Geometry
 from generalad.geometry.placement import prepare
-from generalad.image_statistics import reference, statistics
+from generalad.image_statistics import Statistics, reference, statistics
 from generalad.model.detector import Detector
 from generalad.model.weights import licence_of
 from generalad.preprocess import read_image
@@ -40,6 +40,11 @@ from generalad.version import __version__
 MOST_KEPT = 200
 """Images kept with a detector that was calibrated out of fold, at random: an export compares its
 scores on them with the detector's, and finds no thresholds in them."""
+
+
+TILES_KEPT = 4
+"""Tiles of calibration frames that are kept: an export compares frames that are made of one each,
+and a whole frame takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,15 @@ def calibrated_spec(
 
     Returns:
         The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size that an
-        export needs.
+        export needs; of frames in tiles some tiles.
     """
     config = detector.config
-    images, sizes = read_resized(split.calibration, config.image_size, geometry)
+    tiled = geometry is not None and geometry.tiles is not None
+    if geometry is not None and tiled:
+        images, sizes, looks = read_frames(split.calibration, geometry, seed=config.seed)
+    else:
+        images, sizes = read_resized(split.calibration, config.image_size, geometry)
+        looks = list(map(statistics, images))
     found = found or _held_out_scores(detector, images, config, progress)
     groups = split.grouping.numbers(split.calibration)
     names = [f"{sample.path.parent.name}/{sample.path.name}" for sample in split.calibration]
@@ -102,25 +112,30 @@ def calibrated_spec(
         outliers=outliers,
     )
     far = [one.number for one in outliers]
-    misses = drawn_misses(
-        lambda drawn: score_images(detector, drawn)[0],
-        [image for number, image in enumerate(images) if number not in far],
-        np.delete(found.scores, far),
-        np.delete(groups, far).tolist(),
-        views=None if found.views is None else np.delete(found.views[0], far),
-        counted=counted(geometry, config.image_size),
+    # Of frames in tiles the drawn ones would take minutes each.
+    misses = (
+        ()
+        if tiled
+        else drawn_misses(
+            lambda drawn: score_images(detector, drawn)[0],
+            [image for number, image in enumerate(images) if number not in far],
+            np.delete(found.scores, far),
+            np.delete(groups, far).tolist(),
+            views=None if found.views is None else np.delete(found.views[0], far),
+            counted=counted(geometry, config.image_size),
+        )
     )
     spec = describe(
         detector,
         split,
         calibrated,
         misses,
-        reference(np.delete(found.scores, far), list(map(statistics, images)), sizes),
+        reference(np.delete(found.scores, far), looks, sizes),
         source=source,
         weights_hash=weights_hash,
         geometry=geometry,
     )
-    if found.folds and len(images) > MOST_KEPT:
+    if found.folds and not tiled and len(images) > MOST_KEPT:
         chosen = np.random.default_rng([config.seed, 8]).permutation(len(images))[:MOST_KEPT]
         images = [images[index] for index in np.sort(chosen)]
     return spec, images
@@ -136,6 +151,27 @@ def read_resized(
         sizes.append((image.shape[0], image.shape[1]))
         images.append(prepare(image, image_size, geometry).pixels)
     return images, sizes
+
+
+def read_frames(
+    samples: Sequence[Sample], geometry: Geometry, *, seed: int
+) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]], list[Statistics]]:
+    """Of frames that are cut: a tile of some, (height, width) of all, and what all look like."""
+    assert geometry.tiles is not None
+    size, side = geometry.tiled_size(), geometry.tiles.side
+    rng = np.random.default_rng([seed, 11])
+    chosen = set(rng.permutation(len(samples))[:TILES_KEPT].tolist())
+    tiles, sizes, looks = [], [], []
+    for number, sample in enumerate(samples):
+        image = read_image(sample.path)
+        sizes.append((image.shape[0], image.shape[1]))
+        pixels = prepare(image, size, geometry).pixels
+        looks.append(statistics(pixels))
+        if number in chosen:
+            top, left = (length - side for length in size)
+            row, column = int(rng.integers(top + 1)), int(rng.integers(left + 1))
+            tiles.append(pixels[row : row + side, column : column + side].copy())
+    return tiles, sizes, looks
 
 
 @torch.inference_mode()
@@ -189,7 +225,7 @@ def describe(
     return Spec(
         method=detector.head.title,
         class_name=split.name,
-        image_size=config.image_size,
+        image_size=detector.image_size,
         map_size=detector.map_size,
         resize=RESIZE_RULE,
         top_k=detector.top_k,

@@ -59,11 +59,13 @@ class FeaturePass:
         stage: str = "features",
         drawing: Drawing | None = None,
         geometry: Geometry | None = None,
+        given: NDArray[np.uint8] | None = None,
     ) -> None:
+        """The arguments are those of `cached_features`."""
         self.stage, self.drawing = stage, drawing
         self.backbone, self.paths, self.image_size = backbone, paths, image_size
         self.attention, self.device, self.batch_size = attention, device, batch_size
-        self.geometry = geometry
+        self.geometry, self.given = geometry, given
         self.kept: dict[int, NDArray[np.uint8]] = {}
         places = Places.of_geometry(geometry, image_size, backbone.grid)
         self.places = None if places is None else places.to(device)
@@ -124,6 +126,8 @@ class FeaturePass:
             arrays[name][indices] = values
 
     def _read(self, index: int) -> NDArray[np.uint8]:
+        if self.given is not None:
+            return self.given[index]
         if index in self.kept:
             return self.kept[index]
         image = prepare(read_image(self.paths[index]), self.image_size, self.geometry).pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,8 @@ from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import split_dataset
+from generalad.training.tiles import Teach, announcement, fit_on_tiles, tiled_geometry
+from generalad.training.training_tiles import training_tiles
 
 HISTORY_FILE = "history.json"
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
@@ -113,9 +116,20 @@ def train_detector(
             _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
         geometry, split = learned_geometry(config, split, skip_bad=skip_bad, progress=progress)
+        geometry = tiled_geometry(config, geometry, split)
+        tiles = None
+        if geometry is not None and geometry.tiles is not None:
+            log(announcement(geometry, len(split.calibration)))
+            tiles = training_tiles(
+                split.train,
+                geometry,
+                patches=math.prod(backbone.grid),
+                seed=config.seed,
+                progress=progress or no_progress,
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # initial values of the discriminator
-            detector = Detector(config, backbone).to(place)
+            detector = Detector(config, backbone, geometry).to(place)
         material = Material(
             split.train,
             split.calibration,
@@ -129,6 +143,7 @@ def train_detector(
             progress=progress or no_progress,
             processes=processes,
             geometry=geometry,
+            tiles=tiles,
         )
         if processes.first and config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
@@ -140,7 +155,17 @@ def train_detector(
             choice.watch(detector, weights_hash)
         told = _each(None if choice is None else choice.after, on_epoch)
         found = None
-        if split.out_of_fold:
+        if tiles is not None and geometry is not None:
+            losses, found = fit_on_tiles(
+                detector,
+                split,
+                geometry,
+                Teach(material, place),
+                config,
+                progress=material.progress,
+                on_epoch=told,
+            )
+        elif split.out_of_fold:
             groups = split.grouping.numbers(split.calibration)
             losses, found = fit_on_all(
                 detector, material, groups, config, device=place, on_epoch=told

@@ -30,10 +30,11 @@ class GaussianHead(Head):
     ) -> None:
         super().__init__(config, grid, dim, widths)
         dim = self.dim
-        width = min(dim, math.isqrt(MOST_VALUES // self.patches))
+        places = self.statistics_of(config)
+        width = min(dim, math.isqrt(MOST_VALUES // places))
         self.is_projected = width < dim
         self.register_buffer("projection", torch.eye(dim)[:, :width].contiguous())
-        self.whitening = Whitening(self.patches, width)
+        self.whitening = Whitening(places, width)
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`."""

@@ -46,6 +46,13 @@ class Head(nn.Module):
         self.dim = widths[0] + widths[1] if widths else dim
         self.places = Places.of(config, grid)
 
+    def statistics_of(self, config: Config) -> int:
+        """Places that each have a mean and covariance of their own: N, or 1 for tiles.
+
+        A tile may lie anywhere in a frame, so that its places have no usual look.
+        """
+        return 1 if config.tiles else self.patches
+
     @property
     def counted(self) -> Tensor | None:
         """(N,) bool, the patches that count; None where all do."""
