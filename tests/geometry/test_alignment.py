@@ -81,7 +81,7 @@ def template() -> Template:
     return teach(greys).template
 
 
-@property_settings(max_examples=40)
+@property_settings(max_examples=16)
 @given(turn=TURNS, shift=SHIFTS, scale=st.sampled_from([1, 2, 5]))
 def test_a_part_is_found_however_it_lies(
     template: Template, turn: float, shift: tuple[float, float], scale: int
@@ -96,7 +96,7 @@ def test_a_part_is_found_however_it_lies(
     assert abs((pose.turn + turn + 180) % 360 - 180) < 2
 
 
-@property_settings(max_examples=20)
+@property_settings(max_examples=10)
 @given(turn=TURNS, shift=SHIFTS)
 def test_a_map_lies_on_the_part_again(
     template: Template, turn: float, shift: tuple[float, float]

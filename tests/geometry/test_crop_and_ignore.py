@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as property_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from training_helpers import TINY, body, save_weights, tiny_config, write_image
@@ -160,6 +161,7 @@ def test_a_polygon_leaves_out_the_corners_of_its_box() -> None:
 # What counts
 
 
+@property_settings(max_examples=15)
 @given(seed=st.integers(0, 2**31))
 def test_nothing_that_is_left_out_reaches_score_or_map(trained: Trained, seed: int) -> None:
     image, rng = frame(20), np.random.default_rng(seed)
