@@ -13,6 +13,7 @@ training, export and runtime; numpy only.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -236,6 +237,7 @@ def out_of_fold(
     *,
     seed: int = 0,
     workers: int = 1,
+    beside: Callable[[], object] = lambda: None,
 ) -> tuple[NDArray[np.float32], int]:
     """Measure every image by a detector that learned from the images of other folds.
 
@@ -255,6 +257,7 @@ def out_of_fold(
         groups: (n,) a number for the group of each image.
         seed: of the folds.
         workers: threads that each learn from another fold at a time.
+        beside: other work that the first free worker does, such as learning from all images.
 
     Returns:
         What was measured (n, ...), in the order of the images, and the number of folds.
@@ -278,7 +281,11 @@ def out_of_fold(
     def measure(fold: int) -> NDArray[np.float32]:
         return fit(np.flatnonzero(fold_of != fold))(left_out[fold])
 
-    measured = list(map_threads(measure, range(folds), workers=workers))
+    jobs: list[Callable[[], Any]] = [
+        beside,
+        *(functools.partial(measure, fold) for fold in range(folds)),
+    ]
+    _, *measured = map_threads(lambda job: job(), jobs, workers=workers)
     return np.concatenate(measured)[np.argsort(np.concatenate(left_out))], folds
 
 

@@ -17,6 +17,7 @@ Image = NDArray[np.uint8]  # (H, W, 3), RGB
 CONTOUR_COLOUR = (255, 255, 255)
 _LEAST_COLOUR, _GREATEST_COLOUR = 70, 245  # the part of INFERNO between near black and near white
 _GREATEST_OPACITY = 0.65
+_STRIP = 1 << 18  # pixels that are blended at a time
 _CLEAR_BELOW = 0.25  # share of the scale that stays fully transparent
 
 
@@ -45,16 +46,36 @@ def overlay(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"expected an RGB image (H, W, 3) uint8, found {image.shape} {image.dtype}")
     height, width = image.shape[:2]
-    resized = resize_map(anomaly_map, (height, width))
     if low is None:
-        low = float(resized.min())
+        low = float(anomaly_map.min())
     reach = max(threshold - low, 1e-6 * max(1.0, abs(threshold)))
-    levels = _levels(resized, threshold - reach, threshold + reach)
+    wide = resize_map(anomaly_map, (len(anomaly_map), width))
+    blended = np.empty_like(image)
+    reached = np.empty((height, width), np.bool_)
+    strip = max(1, _STRIP // width)
+    for first in range(0, height, strip):  # a whole map of a large image takes more than the image
+        rows = slice(first, min(first + strip, height))
+        values = _rows(wide, height, rows)
+        blended[rows] = _blend(image[rows], _levels(values, threshold - reach, threshold + reach))
+        np.greater_equal(values, threshold, out=reached[rows])
+    outline(blended, reached, CONTOUR_COLOUR)
+    return blended
+
+
+def _rows(wide: NDArray[np.float32], height: int, rows: slice) -> NDArray[np.float32]:
+    """Some rows of a map (h, W) at `height`, as `resize_map` has them up to rounding."""
+    place = (np.arange(rows.start, rows.stop) + 0.5) * (len(wide) / height) - 0.5
+    above = np.clip(np.floor(place), 0, len(wide) - 1).astype(np.intp)
+    share = np.clip(place - above, 0, 1).astype(np.float32)[:, None]
+    found = wide[above]
+    found += share * (wide[np.minimum(above + 1, len(wide) - 1)] - found)
+    return found
+
+
+def _blend(image: Image, levels: NDArray[np.uint8]) -> Image:
     premultiplied, transparency = _blend_tables()
     kept = cv2.multiply(image, cv2.applyColorMap(levels, transparency), scale=1 / 255)
-    blended = np.asarray(cv2.add(kept, cv2.applyColorMap(levels, premultiplied)), np.uint8)
-    outline(blended, resized >= threshold, CONTOUR_COLOUR)
-    return blended
+    return np.asarray(cv2.add(kept, cv2.applyColorMap(levels, premultiplied)), np.uint8)
 
 
 def draw(image: Image, anomaly_map: NDArray[np.float32], spec: Spec) -> Image:

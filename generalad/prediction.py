@@ -77,12 +77,18 @@ class Prediction:
 
     @classmethod
     def refused(
-        cls, spec: Spec, path: str, position: int, fault: str, image: NDArray[np.uint8]
+        cls,
+        spec: Spec,
+        path: str,
+        position: int,
+        fault: str,
+        image: NDArray[np.uint8] | None,
+        image_size: tuple[int, int],
     ) -> Prediction:
         """Of an image that shows a fault."""
         times = Milliseconds()
         result = Result(path, position, 0.0, path, None, None, None, (), times, fault=fault)
-        return cls(spec, result, None, image, (image.shape[0], image.shape[1]))
+        return cls(spec, result, None, image, image_size)
 
     @classmethod
     def of_frame(

@@ -320,7 +320,9 @@ def test_no_image_is_scored_by_what_it_taught(groups: list[int]) -> None:
 
         return measure
 
-    found, folds = out_of_fold(fit, groups, workers=2)
+    done: list[str] = []
+    found, folds = out_of_fold(fit, groups, workers=2, beside=lambda: done.append("all"))
+    assert done == ["all"]
     assert folds == min(len(set(groups)), FOLDS) == len(taught_at)
     assert found.tolist() == list(range(len(groups)))
     with pytest.raises(DataError, match="1 group"):

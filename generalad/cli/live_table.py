@@ -13,9 +13,10 @@ from generalad.printable import one_line
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from generalad.runtime.notification import Notification
-    from generalad.runtime.view import Look, SinkView, StreamView, View
+    from generalad.runtime.view import Look, SinkView, StationView, StreamView, View
 
 REFRESH = 4
 """Times a second."""
@@ -95,6 +96,8 @@ class LogLines:
 
     def _log(self) -> None:
         view = self._look()
+        if view.station is not None:
+            self.say(station_in_a_line(view.station))
         for stream in view.streams:
             self.say(in_a_line(stream))
         for sink in view.sinks:
@@ -119,6 +122,14 @@ def in_a_line(stream: StreamView) -> str:
     return f"{stream.name}: {', '.join(parts)}"
 
 
+def station_in_a_line(station: StationView) -> str:
+    """A station in words."""
+    parts = ["ready" if station.ready else f"not ready: {station.error}", f"{station.parts} parts"]
+    parts += [f"{count} {kind}" for kind, count in station.verdicts.items()]
+    parts += [f"{station.median:.1f} ms (p99 {station.p99:.1f}, p99.9 {station.p999:.1f})"]
+    return f"{station.name}: {', '.join(parts)}"
+
+
 def in_words(notification: Notification) -> str:
     """A notification as one line."""
     data, stream = notification.data, notification.stream
@@ -138,6 +149,15 @@ def in_words(notification: Notification) -> str:
             return f"{stream}: camera fault is over: {data['fault']}, {data['seconds']:.0f} s"
         what = "an image was not scored" if data["state"] == "refused" else "a strange image"
         return f"{stream}: {what}: {data['fault']}: {data['reason']}"
+    if notification.kind == "verdict":
+        part = f" ({data['part']})" if data["part"] else ""
+        why = f": {data['reason']}: {data['detail']}" if data["reason"] else ""
+        took = f"{data['milliseconds']:.0f} ms"
+        return f"{stream}: {data['verdict']}{part}: {data['outcome']}{why}, {took}"
+    if notification.kind == "station":
+        anew = "started anew after a kill" if data["anew"] else "started"
+        left = f", {data['unanswered']} parts had no verdict" if data["unanswered"] else ""
+        return f"{stream}: {anew}{left}"
     if notification.kind == "drift":
         suggestion = data.get("suggestion") or "as at calibration again"
         return f"{stream}: {data['state']}: {suggestion}"
@@ -153,10 +173,34 @@ def render(view: View, width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    lines = [Text(f"{sink.name}: {_sink_state(sink)}", _sink_style(sink)) for sink in view.sinks]
+    lines = _station(view.station) if view.station is not None else []
+    lines += [Text(f"{sink.name}: {_sink_state(sink)}", _sink_style(sink)) for sink in view.sinks]
     for kind, count in view.not_written.items():
         lines.append(Text(f"{kind}: {count} not written", "red"))
     return Group(_table(view, remarks=width >= _WIDE), *lines)
+
+
+def _station(station: StationView) -> list[Text]:
+    """What a station has come to, in two lines."""
+    from rich.text import Text
+
+    state = ("ready", "green") if station.ready else ("not ready", "bold red")
+    recipe = station.recipe + (f", loading {station.asked}" if station.asked else "")
+    head = Text.assemble((station.name, "bold"), "  ", state, f"  recipe {recipe}")
+    if station.error:
+        head.append(f"  {station.error}", "red")
+    counts = Text(f"{station.parts} parts")
+    for kind, count in station.verdicts.items():
+        style = {"pass": "green", "reject": "red"}.get(kind, "yellow" if count else "dim")
+        counts.append(f", {count} {kind}", style)
+    for count, what in (
+        (station.waiting, "waiting"),
+        (station.without_trigger, "pictures without trigger"),
+        (station.refused, "triggers refused"),
+    ):
+        counts.append(f", {count} {what}" if count else "", "yellow")
+    times = f"trigger to verdict: {station.median:.1f} ms, p99 {station.p99:.1f}"
+    return [head, counts, Text(f"{times}, p99.9 {station.p999:.1f}")]
 
 
 def _table(view: View, *, remarks: bool) -> Table:

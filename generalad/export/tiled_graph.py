@@ -7,6 +7,8 @@ tiles as bytes; ONNX Runtime and OpenVINO run it. The weights stand in the outer
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -99,7 +101,7 @@ def _cut(frame: Frame) -> tuple[list[TensorProto], list[onnx.NodeProto], str]:
         "shape.tiles": np.array([down * across, -1, side, side, 3], np.int64),
     }
     constants = [numpy_helper.from_array(value, f"cut.{name}") for name, value in values.items()]
-    steps = [
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [
         ("Gather", [INPUT_NAME, "cut.rows"], {"axis": 1}),
         ("Reshape", ["cut.0", "cut.shape.rows"], {}),
         ("Gather", ["cut.1", "cut.columns"], {"axis": 3}),

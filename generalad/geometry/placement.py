@@ -189,7 +189,8 @@ def _painted(pixels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]
     sides = np.array(pixels.shape[1::-1])
 
     def corners(polygon: Polygon) -> NDArray[np.int32]:
-        return np.round((np.array(polygon) - (left, top)) / size * sides).astype(np.int32)
+        places = np.round((np.array(polygon) - (left, top)) / size * sides)
+        return np.asarray(places, np.int32)
 
     pixels = pixels.copy()
     if geometry.ignore:

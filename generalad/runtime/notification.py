@@ -18,7 +18,7 @@ SHUT_DOWN = "shut down"
 KILLED = "gad was killed"
 """The same where the process ended without a word; what is told is of the beginning."""
 
-NotificationKind = Literal["event", "camera", "fault", "drift"]
+NotificationKind = Literal["event", "camera", "fault", "drift", "verdict", "station"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,12 @@ class Notification:
 
     Attributes:
         kind: "event" (anomalies began or ended), "camera" (its state changed), "fault" (its
-            images became unusable or usable again), "drift" (what it shows has changed slowly).
-        stream: name of the stream.
+            images became unusable or usable again), "drift" (what it shows has changed slowly),
+            "verdict" (of a part), "station" (a process began).
+        stream: name of the stream, or of the station.
         time: when it happened, seconds since 1970.
         data: what happened, as JSON values without secrets.
-        evidence: the peak image at the end of an event, else None.
+        evidence: the peak image at the end of an event, the worst of a part that is rejected.
         id: of this notification; the same one twice is one delivery repeated.
         if_killed: what is to be told later in place of this process, should it be killed before
             it has told a notification of that id itself.

@@ -199,16 +199,20 @@ def selftest(
     if Path(artifact).suffix.lower() == ".onnx" and Path(artifact).is_file():
         check_unchanged(Path(artifact))
     with open_session(artifact, threads=threads, device=device) as session:
-        spec = session.spec
-        found = run_golden(session, str(artifact))
-        backend = session.backend
+        return selftest_of(session, str(artifact))
+
+
+def selftest_of(session: Session, name: str) -> SelfTest:
+    """The same with an open session of an artifact; raises ArtifactError as `golden_images`."""
+    spec = session.spec
+    found = run_golden(session, name)
     recorded = _positive(spec.parity.get("spread"))
     unit_value = recorded or spec.normalisation.scale
     limits = spec.parity.get("limits")
     limit = _positive(limits.get("device") if isinstance(limits, dict) else None) or LIMIT
     return SelfTest(
-        artifact=str(artifact),
-        backend=backend,
+        artifact=name,
+        backend=session.backend,
         unit=RANGE if recorded else SCALE,
         unit_value=unit_value,
         limit=limit,

@@ -71,6 +71,40 @@ class SinkView(NamedTuple):
     dropped: Mapping[str, int]
 
 
+class StationView(NamedTuple):
+    """A station at one moment.
+
+    Attributes:
+        name: of the station.
+        ready: whether a part that comes now would be inspected.
+        error: why not, or what else is wrong, on one line, or empty.
+        recipe: in use.
+        asked: being loaded, or empty.
+        parts: triggers that got an id.
+        waiting: of them without a verdict.
+        verdicts: by kind: "pass", "reject", and "no verdict: REASON".
+        without_trigger: pictures that belong to no part.
+        refused: triggers that got no id.
+        started_anew: the process before this one was killed.
+        median, p99, p999: milliseconds from trigger to verdict over the last 10,000 parts.
+    """
+
+    name: str
+    ready: bool
+    error: str
+    recipe: str
+    asked: str
+    parts: int
+    waiting: int
+    verdicts: Mapping[str, int]
+    without_trigger: int
+    refused: int
+    started_anew: bool
+    median: float
+    p99: float
+    p999: float
+
+
 class View(NamedTuple):
     """A run at one moment.
 
@@ -82,6 +116,7 @@ class View(NamedTuple):
         busy: seconds that the network has been at its present batch, 0 when it waits.
         backend: what the session runs on.
         stages: of readers and the writer, seconds that each has been at its present item.
+        station: that the streams belong to, or None.
     """
 
     streams: tuple[StreamView, ...]
@@ -91,6 +126,7 @@ class View(NamedTuple):
     busy: float
     backend: str
     stages: Mapping[str, float] = MappingProxyType({})
+    station: StationView | None = None
 
 
 class Look(Protocol):

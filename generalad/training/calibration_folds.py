@@ -26,7 +26,7 @@ from generalad.training.calibrated_spec import CalibrationScores
 from generalad.training.loop import OnEpoch
 from generalad.training.methods import Material, judged, teach
 
-STAGE = "calibration folds"
+STAGE = "training and calibration folds"
 
 
 def fit_on_all(
@@ -46,7 +46,7 @@ def fit_on_all(
         groups: (n,) a number for the group of each image.
         config: of the run.
         device: where to compute.
-        on_epoch: told of the detector's own head.
+        on_epoch: told of the detector's own head, by the thread that teaches it.
 
     Returns:
         The losses of the detector's head, and the scores.
@@ -55,31 +55,50 @@ def fit_on_all(
         DataError: one group only.
     """
     material = dataclasses.replace(material, kept={})
-    losses = teach(detector.head, material, config, on_epoch=on_epoch)
-    with_views = config.learns_from_views
-    values = [material.held_out_good().values]
-    if with_views:
-        values.append(material.held_out_views().values)
+    values = _loaded(material)
     count = fold_count(groups)
     heads = [_new_head(material, config, device) for _ in range(count)]
     threads = torch.get_num_threads()
-    workers = min(threads, count) if device.type == "cpu" else 1
-    told = _Together(material.progress, count)
+    workers = min(threads, count + 1) if device.type == "cpu" else 1
+    told = _Together(material.progress, count + 1)
+    losses: list[float] = []
+
+    def learn(head: Head, only: NDArray[np.intp] | None, listener: OnEpoch | None) -> list[float]:
+        torch.set_num_threads(threads // workers)  # of this worker; its small products gain by none
+        own = dataclasses.replace(material, progress=told.of_one())
+        return teach(head, own, config, only=only, on_epoch=listener)
 
     def fit(taught: NDArray[np.intp]) -> Measure:
-        torch.set_num_threads(threads // workers)  # of this worker; its small products gain by none
         head = heads.pop()
-        own = dataclasses.replace(material, progress=told.of_one())
-        teach(head, own, config, only=taught)
+        learn(head, taught, None)
         return lambda left_out: np.stack(
             [judged(head, part[left_out]).cpu().numpy() for part in values], axis=1
         )
 
+    def fit_the_detector() -> None:
+        losses.extend(learn(detector.head, None, on_epoch))
+
     try:
-        found, folds = out_of_fold(fit, groups, seed=config.seed, workers=workers)
+        found, folds = out_of_fold(
+            fit, groups, seed=config.seed, workers=workers, beside=fit_the_detector
+        )
     finally:
         torch.set_num_threads(threads)
     return losses, _scored(detector, found, folds, device)
+
+
+def _loaded(material: Material) -> list[NDArray[np.float16]]:
+    """Features of the images to calibrate with, and of their views if the method learns from any.
+
+    All that the heads learn from is loaded too, so that no two of them ask for it at a time.
+    """
+    material.good()
+    found = [material.held_out_good().values]
+    if material.config.learns_from_views:
+        material.views()
+        material.drawn()
+        found.append(material.held_out_views().values)
+    return found
 
 
 def _new_head(material: Material, config: Config, device: torch.device) -> Head:

@@ -127,7 +127,7 @@ class FeaturePass:
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         if self.given is not None:
-            return self.given[index]
+            return np.asarray(self.given[index], np.uint8)
         if index in self.kept:
             return self.kept[index]
         image = prepare(read_image(self.paths[index]), self.image_size, self.geometry).pixels

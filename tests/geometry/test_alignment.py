@@ -231,7 +231,7 @@ def test_a_frame_without_the_part_is_refused_and_never_scored(
     results: list[Result] = []
     write_image(tmp_path / "a.png", part(40))
     write_image(tmp_path / "b.png", empty)
-    summary = infer(model._session, [str(tmp_path)], on_result=results.append)  # type: ignore[arg-type]
+    summary = infer(model._session, [str(tmp_path)], on_result=results.append)
     assert (summary.processed, summary.faulty, summary.failed) == (1, 1, 0)
     assert results[0].match is not None and results[0].fault is None
     assert results[1].score is None and "not found" in str(results[1].fault)

@@ -126,7 +126,8 @@ def test_the_residual_head_is_scaled_by_all_folds_together(
     assert seen == [(16, 2, 3, 16)]  # images, with a view each, judges, patches
     assert trained.spec.calibration.folds == FOLDS
     folds = [state for state in told if state[0] == calibration_folds.STAGE]
-    assert folds[-1] == (calibration_folds.STAGE, 4 * FOLDS, 4 * FOLDS)
+    total = 4 * (FOLDS + 1)  # with the detector itself
+    assert folds[-1] == (calibration_folds.STAGE, total, total)
     assert [state[1] for state in folds] == sorted(state[1] for state in folds)
     exported = export_detector(trained)
     before, after = trained.spec.thresholds, exported.spec.thresholds

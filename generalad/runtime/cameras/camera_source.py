@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraFactory, Settings
@@ -16,6 +17,14 @@ from generalad.runtime.sources import Frame, LiveSourceMixin, Status
 
 _CHANGES_EVERY = 0.1
 """Seconds after which a change of state is told when no frame comes."""
+
+
+class Loss(NamedTuple):
+    """Frames that were captured and cannot be had: when, in monotonic seconds, and why."""
+
+    at: float
+    reason: str
+    frames: int
 
 
 class CameraSource(LiveSourceMixin):
@@ -44,6 +53,8 @@ class CameraSource(LiveSourceMixin):
                 time out of range.
             MissingExtraError: the packages for this kind of address are not installed.
         """
+        self._on_lost: Callable[[Loss], None] | None = None
+        self._losses: queue.SimpleQueue[Loss] = queue.SimpleQueue()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._reader = Reader(
             source,
@@ -51,6 +62,7 @@ class CameraSource(LiveSourceMixin):
             settings=settings,
             stall_after=stall_after,
             on_change=self._changes.put,
+            on_dropped=self._dropped,
         )
         self.address = self._reader.name
 
@@ -65,6 +77,16 @@ class CameraSource(LiveSourceMixin):
                 elif reader.finished:
                     break
         yield from self._notifications()
+
+    def keep_all(self, most_waiting: int, on_lost: Callable[[Loss], None]) -> None:
+        """Each frame is wanted: let so many wait, and tell of those that cannot be had.
+
+        Args:
+            most_waiting: frames that may wait to be read.
+            on_lost: told in the thread that reads; before the first frame.
+        """
+        self._on_lost = on_lost
+        self._reader.keep(most_waiting)
 
     def trigger(self, timeout: float = 1.0) -> Frame:
         """See `Reader.trigger`; while another thread reads, which tells changes of the state."""
@@ -82,7 +104,13 @@ class CameraSource(LiveSourceMixin):
         """See `LiveSource`."""
         self._reader.close(drain=True, timeout=0)
 
+    def _dropped(self, reason: str, count: int) -> None:
+        if self._on_lost is not None:
+            self._losses.put(Loss(time.monotonic(), reason, count))
+
     def _notifications(self) -> Iterator[Notification]:
+        while self._on_lost is not None and not self._losses.empty():
+            self._on_lost(self._losses.get())
         while not self._changes.empty():
             change = self._changes.get()
             wall = time.time() - (time.monotonic() - change.time)

@@ -18,7 +18,7 @@ from generalad.runtime.cameras.address import (
 )
 from generalad.runtime.cameras.camera import CameraFactory, Settings
 from generalad.runtime.cameras.history import Change
-from generalad.runtime.cameras.latest_frame import LatestFrame
+from generalad.runtime.cameras.latest_frame import LatestFrame, OnDropped
 from generalad.runtime.cameras.supervisor import OnChange, Supervisor
 from generalad.runtime.notification import CLOSED
 from generalad.runtime.sources import Frame, Status
@@ -27,10 +27,10 @@ from generalad.runtime.sources import Frame, Status
 class Reader:
     """Reads one camera and always says what it is doing.
 
-    One frame waits at most; a newer one takes its place. Every frame that is handed out must be
-    given back with `done`; its `index` counts all that were captured, also across reconnects, so
-    that a gap is a frame that was dropped. `next`, `frames`, `done` and `status` may be used from
-    any thread.
+    One frame waits at most, and a newer one takes its place, unless `keep` says more. Every frame
+    that is handed out must be given back with `done`; its `index` counts all that were captured,
+    also across reconnects, so that a gap is a frame that was dropped. `next`, `frames`, `done` and
+    `status` may be used from any thread.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Reader:
         backoff: Backoff | None = None,
         max_stuck: int = 3,
         on_change: OnChange | None = None,
+        on_dropped: OnDropped | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] = randomness.random,
     ) -> None:
@@ -59,6 +60,8 @@ class Reader:
             max_stuck: no further attempt while so many hang in the driver.
             on_change: called with every change in order, in the watchdog's thread, which it must
                 not hold up. What it raises is ignored.
+            on_dropped: told of frames that were captured and that `next` will not give, with the
+                reader's lock held: it must return at once and take no lock.
             clock: for tests.
             random: 0...1, for tests.
 
@@ -85,7 +88,7 @@ class Reader:
             refuse_settings(name or "camera", settings)
         self.name = name or "camera"
         self._clock = clock or SystemClock()
-        self._frames = LatestFrame()
+        self._frames = LatestFrame(on_dropped)
         self._supervisor = Supervisor(
             self.name,
             source,
@@ -119,8 +122,13 @@ class Reader:
         """Begin the first attempt; returns at once. A second call does nothing."""
         self._supervisor.start()
 
+    def keep(self, most_waiting: int) -> None:
+        """Let so many frames wait from now on."""
+        with self._frames.changed:
+            self._frames.most = most_waiting
+
     def next(self, timeout: float | None = None) -> Frame | None:
-        """The newest frame, once there is one that was not handed out.
+        """The oldest frame that waits, once there is one that was not handed out.
 
         Returns:
             None after `timeout` seconds, or when no further frame can come (`finished`).

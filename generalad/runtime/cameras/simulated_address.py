@@ -19,13 +19,15 @@ FaultKind = Literal[
     "overexposed",
     "freeze",
     "resolution",
+    "damaged",
     "stall",
     "disconnect",
     "refuse",
 ]
 """Of images: black (no light), covered (less light and no shapes), defocus (blurred), overexposed
-(three times the light), freeze (the same image again), resolution (half of it). Of the camera:
-stall (reading blocks), disconnect (reading fails), refuse (opening fails)."""
+(three times the light), freeze (the same image again), resolution (half of it), damaged (not a
+whole image). Of the camera: stall (reading blocks), disconnect (reading fails), refuse (opening
+fails)."""
 
 _FORM = "test://washer?rate=10&defects=0.1&size=512&seed=0&frames=0&fault=stall@20+8"
 _FAULT = re.compile(r"([a-z]+)@(\d+(?:\.\d+)?)\+(\d+(?:\.\d+)?)")
@@ -51,6 +53,8 @@ class Settings:
         size: side of the images in pixels.
         seed: decides all images and defects.
         frames: ends after so many; 0 never ends.
+        trigger: "free" runs by itself, "software" gives a picture when it is asked for one, and
+            none sooner than the rate allows.
         faults: by time.
     """
 
@@ -60,6 +64,7 @@ class Settings:
     size: int = 512
     seed: int = 0
     frames: int = 0
+    trigger: Literal["free", "software"] = "free"
     faults: tuple[Fault, ...] = ()
 
 
@@ -85,6 +90,9 @@ def parse_settings(address: str) -> Settings:
         _fault(item) for name, text in pairs if name == "fault" for item in text.split(",")
     )
     values.pop("fault", None)
+    trigger = values.pop("trigger", "free")
+    if trigger not in ("free", "software"):
+        raise UsageError(f"{address}: trigger: expected free or software, found {trigger!r}")
     try:
         settings = Settings(
             category,
@@ -93,6 +101,7 @@ def parse_settings(address: str) -> Settings:
             size=int(values.pop("size", 512)),
             seed=int(values.pop("seed", 0)),
             frames=int(values.pop("frames", 0)),
+            trigger="software" if trigger == "software" else "free",
             faults=faults,
         )
     except ValueError as error:

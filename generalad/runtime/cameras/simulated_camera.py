@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -18,11 +19,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.runtime.cameras.camera import CameraLost
+from generalad.runtime.cameras.camera import (
+    CameraLost,
+    DamagedFrame,
+    NothingYet,
+    TriggerFailed,
+)
 from generalad.runtime.cameras.simulated_address import Fault, FaultKind, Settings, parse_settings
 
 _GOOD, _OF_A_DEFECT = 12, 2
 """Drawing a part takes long, so this many of each kind take turns."""
+
+_LOOK_UP = 0.1
+"""Seconds after which a camera that waits for a trigger looks whether it is still there."""
 
 
 class SimulatedSource:
@@ -105,6 +114,7 @@ class SimulatedCamera:
     def __init__(self, source: SimulatedSource) -> None:
         self._source = source
         self._last: NDArray[np.uint8] | None = None
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def open(self) -> None:
         """Raises CameraLost while the fault `refuse` is on."""
@@ -114,7 +124,11 @@ class SimulatedCamera:
     def read(self) -> NDArray[np.uint8] | None:
         """The next part, (size, size, 3) uint8 RGB, read only; None after the last frame."""
         source = self._source
+        if source.settings.trigger == "software":
+            self._wait_to_be_asked()
         source.wait_for_trigger()
+        if source.fault("damaged"):
+            raise DamagedFrame("not a whole image: ordered fault")
         if fault := source.fault("stall"):
             source.sleep(fault.end - source.now())
         if source.fault("disconnect"):
@@ -129,6 +143,20 @@ class SimulatedCamera:
             if source.fault(kind):
                 image = change(image)
         return image
+
+    def trigger(self, timeout: float) -> None:
+        """See `TriggeredCamera.trigger`; raises TriggerFailed where it runs free."""
+        if self._source.settings.trigger != "software":
+            raise TriggerFailed("the camera is not triggered by software: write trigger=software")
+        self._asked.put(None)
+
+    def _wait_to_be_asked(self) -> None:
+        try:
+            self._asked.get(timeout=_LOOK_UP)
+        except queue.Empty:
+            if self._source.fault("disconnect"):
+                raise CameraLost("the connection was lost: ordered fault") from None
+            raise NothingYet(armed=True) from None
 
     def close(self) -> None:
         """Nothing to free."""

@@ -10,7 +10,15 @@ from generalad.runtime.notification import NotificationKind
 
 MessageKind = Literal[NotificationKind, "result"]
 
-IMPORTANCE: dict[MessageKind, int] = {"result": 0, "camera": 1, "fault": 1, "drift": 1, "event": 2}
+IMPORTANCE: dict[MessageKind, int] = {
+    "result": 0,
+    "camera": 1,
+    "fault": 1,
+    "drift": 1,
+    "event": 2,
+    "verdict": 2,
+    "station": 2,
+}
 """Of the kinds; the least important is dropped first."""
 
 

@@ -23,7 +23,14 @@ from generalad.runtime.sinks.sink import Map
 from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
-NOTIFICATIONS: tuple[MessageKind, ...] = ("event", "camera", "fault", "drift")
+NOTIFICATIONS: tuple[MessageKind, ...] = (
+    "event",
+    "camera",
+    "fault",
+    "drift",
+    "verdict",
+    "station",
+)
 NOT_JSON = "not JSON"
 
 

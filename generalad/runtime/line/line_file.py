@@ -25,7 +25,7 @@ import msgspec
 from generalad.areas import Areas
 from generalad.decision import Rule
 from generalad.errors import ConfigError, GadError, UsageError
-from generalad.records import from_toml
+from generalad.records import from_toml, read_toml
 from generalad.runtime.addresses import is_live_address, open_sources
 from generalad.runtime.line.line import Line
 from generalad.runtime.line.open_sinks import AnySinkTable, SinkEntry
@@ -87,7 +87,13 @@ def read_line(file: Path, *, state: Path | None = None) -> Line:
     Raises:
         ConfigError: no TOML, an unknown key, or a value that cannot be.
     """
-    table, here = from_toml(file, LineTable), file.parent
+    if "station" in read_toml(file):
+        raise ConfigError(f"{file}: describes a station", remedy=f"gad station run {file}")
+    return line_of(from_toml(file, LineTable), file.parent, state=state)
+
+
+def line_of(table: LineTable, here: Path, *, state: Path | None) -> Line:
+    """The line of a table in a file of the folder `here`; see `read_line`."""
     state = state or (None if table.state is None else here / table.state)
     return Line(
         artifact=None if table.artifact is None else str(here / table.artifact),

@@ -13,17 +13,16 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import UsageError, require_extra
-from generalad.runtime.view import LIVE, Look, StreamView, View
+from generalad.runtime.view import LIVE, Look, StationView, StreamView, View
 from generalad.version import __version__
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-    from prometheus_client.registry import Collector
 
 _HANGS_AFTER = 60.0
 """Seconds at one batch or image after which the pipeline is said to hang."""
@@ -127,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-            self._answer(200, CONTENT_TYPE_PLAIN_0_0_4, exposition(view))
+            self._answer(200, CONTENT_TYPE_PLAIN_0_0_4, exposition(families(view)))
         elif self.path in ("/health", "/ready"):
             problems = hanging(view) if self.path == "/health" else not_ready(view)
             body = {"status": "no" if problems else "ok", "problems": problems}
@@ -167,29 +166,33 @@ def not_ready(view: View) -> list[str]:
             problems.append(f"{stream.name}: {stream.state}: {stream.reason}")
         elif stream.fault is not None:
             problems.append(f"{stream.name}: camera fault: {stream.fault}")
+    if view.station is not None and not view.station.ready:
+        problems.append(f"{view.station.name}: {view.station.error}")
     problems += [f"{sink.name}: {sink.problem}" for sink in view.sinks if sink.problem]
     return problems
 
 
-def exposition(view: View) -> bytes:
-    """The metrics of a view in Prometheus' text format."""
+def exposition(metrics: Iterable[Metric]) -> bytes:
+    """Metrics in Prometheus' text format."""
     from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.registry import Collector
+
+    class Collected(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return metrics
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_collector(view))
+    registry.register(Collected())
     return bytes(generate_latest(registry))
 
 
-def _collector(view: View) -> Collector:
-    from prometheus_client.registry import Collector
-
-    class OfView(Collector):
-        def collect(self) -> Iterator[Metric]:
-            yield from _of_run(view)
-            yield from _of_streams(view.streams)
-            yield from _of_sinks(view)
-
-    return OfView()
+def families(view: View) -> Iterator[Metric]:
+    """The metrics of a view."""
+    yield from _of_run(view)
+    yield from _of_streams(view.streams)
+    yield from _of_sinks(view)
+    if view.station is not None:
+        yield from _of_station(view.station)
 
 
 def _of_run(view: View) -> Iterator[Metric]:
@@ -265,3 +268,40 @@ def _of_sinks(view: View) -> Iterator[Metric]:
     for kind, count in view.not_written.items():
         missed.add_metric([kind], count)
     yield from (kept, waiting, well, dropped, missed)
+
+
+def _of_station(station: StationView) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    def counter(name: str, text: str, value: float) -> Metric:
+        family = CounterMetricFamily(f"gad_{name}", text, labels=["station"])
+        family.add_metric([station.name], value)
+        return family
+
+    def gauge(name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"gad_{name}", text, labels=["station"])
+        family.add_metric([station.name], value)
+        return family
+
+    yield counter("parts", "Triggers that got an id", station.parts)
+    yield counter("triggers_refused", "Triggers without an id", station.refused)
+    yield counter(
+        "pictures_without_trigger", "Pictures that belong to no part", station.without_trigger
+    )
+    verdicts = CounterMetricFamily(
+        "gad_verdicts", "Answers to triggers", labels=["station", "outcome", "reason"]
+    )
+    for kind, count in station.verdicts.items():
+        outcome, _, reason = kind.partition(": ")
+        verdicts.add_metric([station.name, outcome, reason], count)
+    yield verdicts
+    yield gauge("station_ready", "1 while parts are inspected", station.ready)
+    yield gauge("parts_waiting", "Triggers without a verdict", station.waiting)
+    times = GaugeMetricFamily(
+        "gad_verdict_seconds",
+        "From trigger to verdict, over the last 10,000 parts",
+        labels=["station", "quantile"],
+    )
+    for name, value in (("0.5", station.median), ("0.99", station.p99), ("0.999", station.p999)):
+        times.add_metric([station.name, name], value / 1000)
+    yield times

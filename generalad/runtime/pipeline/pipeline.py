@@ -100,8 +100,7 @@ class Pipeline:
         return [
             ReaderThread(
                 group,
-                image_size=self._session.spec.image_size,
-                geometry=self._session.spec.geometry,
+                spec=self._session.spec,
                 keep_images=keep_images,
                 on_frame=self._tally.read,
             )
@@ -210,24 +209,11 @@ class Pipeline:
 
     def _score(self) -> None:
         while batch := self._batcher.batch(self._batch_size, self._max_wait):
-            self._score_batch([thing for thing in batch if isinstance(thing, Item)])
+            items = [thing for thing in batch if isinstance(thing, Item)]
+            score(self._session, items, self._running)
             for thing in batch:
                 self._scored.put(thing)
         self._scored.end()
-
-    def _score_batch(self, items: list[Item]) -> None:
-        usable = [(item, item.pixels) for item in items if item.pixels is not None]
-        if not usable:
-            return
-        began = time.perf_counter()
-        # One image needs no copy.
-        pixels = usable[0][1][None] if len(usable) == 1 else np.stack([p for _, p in usable])
-        with self._running:
-            scores, maps = self._session.run(np.ascontiguousarray(pixels))
-        share = (time.perf_counter() - began) * 1000 / len(usable)
-        for (item, _), score, anomaly_map in zip(usable, scores, maps, strict=True):
-            item.score, item.map, item.infer = float(score), anomaly_map, share
-            item.pixels = None
 
     # The writer
 
@@ -236,6 +222,24 @@ class Pipeline:
             with self._writing:
                 self._writer.take(thing)
         self._writer.finish(self._trackers, SHUT_DOWN if self._stopping else "source ended")
+
+
+def score(
+    session: Session, items: Sequence[Item], busy: contextlib.AbstractContextManager[None]
+) -> None:
+    """Run a session on the items that have pixels; `busy` is entered while it runs."""
+    usable = [(item, item.pixels) for item in items if item.pixels is not None]
+    if not usable:
+        return
+    began = time.perf_counter()
+    # One image needs no copy.
+    pixels = usable[0][1][None] if len(usable) == 1 else np.stack([p for _, p in usable])
+    with busy:
+        scores, maps = session.run(np.ascontiguousarray(pixels))
+    share = (time.perf_counter() - began) * 1000 / len(usable)
+    for (item, _), value, anomaly_map in zip(usable, scores, maps, strict=True):
+        item.score, item.map, item.infer = float(value), anomaly_map, share
+        item.pixels = None
 
 
 def _bind(

@@ -16,20 +16,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.geometry.placement import (
-    NOT_FOUND,
-    PartNotFound,
-    Prepared,
-    prepare,
-    without_template,
-)
+from generalad.errors import DataError
+from generalad.geometry.placement import NOT_FOUND, PartNotFound, Prepared, without_template
+from generalad.geometry.placement import prepare as bring_to_network
 from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.queues import FairBatcher
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sources import Frame, LiveSource, Source
+from generalad.spec import Spec
 
 if TYPE_CHECKING:
-    from generalad.geometry.geometry import Geometry
     from generalad.runtime.notification import Notification
 
 
@@ -40,15 +36,14 @@ class ReaderThread:
         self,
         trackers: Sequence[SourceTracker],
         *,
-        image_size: tuple[int, int],
-        geometry: Geometry | None,
+        spec: Spec,
         keep_images: bool,
         on_frame: Callable[[], None],
     ) -> None:
-        """What `prepare` needs of the spec; `on_frame` is told of every frame."""
+        """`spec` is that of the network; `on_frame` is told of every frame."""
         self.trackers = trackers
         self.live = any(tracker.live for tracker in trackers)
-        self._image_size, self._geometry = image_size, geometry
+        self._spec = spec
         self._keep_images = keep_images
         self._on_frame = on_frame
         self._busy = Busy()
@@ -103,35 +98,44 @@ class ReaderThread:
         yield item
 
     def _prepare(self, item: Item) -> Notification | None:
-        """Resize and check one image."""
-        frame, start = item.frame, time.perf_counter()
-        if frame.image is None:
-            item.error = frame.error or "the source gave neither an image nor a reason"
-            return None
-        item.error = frame.error
-        item.image_size = (frame.image.shape[0], frame.image.shape[1])
-        try:
-            item.pixels, item.placement = self._prepared(item, frame.image)
-        except cv2.error as error:
-            item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
-            return None
-        with self._busy:
-            notification = item.tracker.check(item)
-        if item.not_found is not None:
-            item.pixels = None
-            item.fault = item.fault or f"{NOT_FOUND}: {item.not_found}"
+        notification = prepare(item, self._spec, self._busy)
         if not self._keep_images:
-            item.frame = replace(frame, image=None)
-        item.preprocess = (time.perf_counter() - start) * 1000
+            item.frame = replace(item.frame, image=None)
         return notification
 
-    def _prepared(self, item: Item, image: NDArray[np.uint8]) -> Prepared:
-        """The network's input; without its part in place, for the checks only, if there is none."""
-        try:
-            return prepare(image, self._image_size, self._geometry)
-        except PartNotFound as missing:
-            item.not_found = missing.message
-            return prepare(image, self._image_size, without_template(self._geometry))
+
+def prepare(
+    item: Item, spec: Spec, busy: contextlib.AbstractContextManager[None]
+) -> Notification | None:
+    """Resize and check one image; `busy` is entered while it is checked."""
+    frame, start = item.frame, time.perf_counter()
+    if frame.image is None:
+        item.error = frame.error or "the source gave neither an image nor a reason"
+        return None
+    item.error = frame.error
+    item.image_size = (frame.image.shape[0], frame.image.shape[1])
+    try:
+        item.pixels, item.placement = _in_place(item, frame.image, spec)
+    except (cv2.error, DataError) as error:
+        why = f"cannot be resized ({error.err})" if isinstance(error, cv2.error) else error.message
+        item.error = f"{frame.path or frame.source}: {why}"
+        return None
+    with busy:
+        notification = item.tracker.check(item)
+    if item.not_found is not None:
+        item.pixels = None
+        item.fault = item.fault or f"{NOT_FOUND}: {item.not_found}"
+    item.preprocess = (time.perf_counter() - start) * 1000
+    return notification
+
+
+def _in_place(item: Item, image: NDArray[np.uint8], spec: Spec) -> Prepared:
+    """The network's input; if the part is not found, the frame as it lies, for the checks only."""
+    try:
+        return bring_to_network(image, spec.image_size, spec.geometry)
+    except PartNotFound as missing:
+        item.not_found = missing.message
+        return bring_to_network(image, spec.image_size, without_template(spec.geometry))
 
 
 def _timed(

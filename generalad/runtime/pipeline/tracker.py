@@ -131,6 +131,15 @@ class SourceTracker:
         if self._live is not None:
             self._live.stop()
 
+    def set_rule(self, rule: Rule) -> None:
+        """Judge by another rule, from the next frame on; called by any thread.
+
+        Raises:
+            UsageError: it does not fit the artifact.
+        """
+        rule.check(self._spec)
+        self._rule = rule
+
     # In the writer's thread
 
     def decide(self, item: Item) -> tuple[Result, list[Notification]]:

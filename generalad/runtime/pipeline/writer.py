@@ -18,8 +18,8 @@ from generalad.errors import StorageError
 from generalad.progress import Log
 from generalad.runtime.pipeline.summary import Tally
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
-from generalad.runtime.sinks.sink import Sink
-from generalad.runtime.sources import Source
+from generalad.runtime.sinks.sink import Map, Sink
+from generalad.runtime.sources import Frame, Source
 from generalad.spec import Spec
 
 if TYPE_CHECKING:
@@ -79,16 +79,13 @@ class Writer:
         if isinstance(thing, Message):
             # What went on before must have ended before the reason why nothing more is seen.
             for notification in (*thing.tracker.after(thing.notification), thing.notification):
-                self._tell(notification)
+                self.tell(notification)
             return
         result, notifications = thing.tracker.decide(thing)
-        anomaly_map = thing.map if result.score is not None else None
         began = time.perf_counter()
-        for sink in self._sinks:
-            with self._guard(sink, "results"):
-                sink.write(thing.frame, result, anomaly_map)
+        self.write(thing.frame, result, thing.map)
         for notification in notifications:
-            self._tell(notification)
+            self.tell(notification)
         with self._guard(thing.tracker.source, "marks of what is done"):
             thing.tracker.settle(thing, result)
         self._tally.add(result, (time.perf_counter() - began) * 1000)
@@ -99,9 +96,16 @@ class Writer:
         """End the events that go on at the end of the run."""
         for tracker in trackers:
             for notification in tracker.finish(reason):
-                self._tell(notification)
+                self.tell(notification)
 
-    def _tell(self, notification: Notification) -> None:
+    def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
+        """Hand a result to every sink; raises StorageError unless `keep_going`."""
+        for sink in self._sinks:
+            with self._guard(sink, "results"):
+                sink.write(frame, result, None if result.score is None else anomaly_map)
+
+    def tell(self, notification: Notification) -> None:
+        """Hand a notification to every sink that takes some; errors as `write`."""
         from generalad.runtime.notification import TakesNotifications  # not for a run over files
 
         for sink in self._sinks:

@@ -21,7 +21,7 @@ from generalad import files
 from generalad.decision import Result
 from generalad.overlay import draw
 from generalad.progress import Log
-from generalad.runtime.names import safe_name
+from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.notification import Notification
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.sinks.output_paths import refuse_sources
@@ -87,10 +87,15 @@ class EventFolder:
         self._folder.expire()
 
     def notification(self, notification: Notification) -> None:
-        """Keep an event when it ends."""
+        """Keep an event when it ends, and a part that is rejected."""
         if notification.kind == "event" and notification.data["phase"] == "end":
-            name = f"{notification.data['event']}-{safe_name(notification.stream)}"
-            self._folder.add(name, lambda place: self._write(place, notification))
+            id = str(notification.data["event"])
+        elif notification.kind == "verdict" and notification.evidence is not None:
+            id = f"{utc_stamp(notification.time)}-{notification.data['verdict']:08x}"
+        else:
+            return
+        name = f"{id}-{safe_name(notification.stream)}"
+        self._folder.add(name, lambda place: self._write(place, notification))
 
     def close(self, *, complete: bool) -> None:
         """Leave the folder to others; every event in it is whole already."""

@@ -91,6 +91,30 @@ class Csv(_TextFile):
         self._lines.append(_csv_line(values))
 
 
+VERDICT_COLUMNS = (
+    "time", "station", "verdict", "part", "outcome", "reason", "counts_as", "score",
+    "milliseconds", "recipe", "detail",
+)  # fmt: skip
+
+
+class VerdictCsv(_TextFile):
+    """One line a part of a station."""
+
+    def open(self, sources: Sequence[Source], spec: Spec) -> None:
+        """Create the file, or go on with it, and see to the header."""
+        self._lines = _open(self._target, sources, ",".join(VERDICT_COLUMNS), self._log)
+
+    def write(self, frame: Frame, result: Result, anomaly_map: Map | None) -> None:
+        """Single pictures have no line."""
+
+    def notification(self, notification: Notification) -> None:
+        """Append a verdict, visible at once."""
+        if notification.kind == "verdict":
+            known = {"time": notification.time, "station": notification.stream}
+            values = {**known, **notification.data}
+            self._lines.append(_csv_line([values[name] for name in VERDICT_COLUMNS]))
+
+
 def _open(target: str, sources: Sequence[Source], header: str | None, log: Log | None) -> Lines:
     if any(isinstance(source, LiveSource) for source in sources):
         return LogFile(target, header, log=log)

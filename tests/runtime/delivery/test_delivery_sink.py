@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,7 +24,11 @@ from generalad.runtime.backends.fake import fake_spec
 from generalad.runtime.delivery.message import IMPORTANCE, Message
 from generalad.runtime.delivery.sink import NetworkSink, open_transport
 from generalad.runtime.line.events import EventTracker
-from generalad.runtime.notification import Notification, TakesNotifications
+from generalad.runtime.notification import (
+    Notification,
+    NotificationKind,
+    TakesNotifications,
+)
 from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import Frame
 
@@ -64,7 +68,7 @@ def test_is_a_sink_that_takes_notifications(tmp_path: Path) -> None:
 @pytest.mark.parametrize("send", [("event",), ("camera", "fault"), ("result",), tuple(IMPORTANCE)])
 def test_sends_the_kinds_that_are_asked_for(tmp_path: Path, send: Any) -> None:
     with opened(tmp_path / "q", send=send) as (sink, transport):
-        for kind in ("event", "camera", "fault", "drift"):
+        for kind in get_args(NotificationKind):
             sink.notification(Notification(kind, "line 1", 2.0, {"what": "größe"}, id=kind))
         sink.write(FRAME, RESULT, None)
     assert {message.kind for message in transport.messages} == set(send)

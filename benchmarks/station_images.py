@@ -1,0 +1,67 @@
+"""Parts and recipes of the test bed of `station.py`: for arithmetic, or for a real artifact."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from shared import tiny_artifact
+
+from generalad.runtime.backends.fake import fake_spec
+from generalad.runtime.backends.open import open_session
+from generalad.spec import GoldenSample, Thresholds
+
+Image = NDArray[np.uint8]
+
+
+def prepare_recipes(folder: Path, artifact: Path | None) -> dict[str, Path]:
+    """Two that work, and a third one that cannot be opened."""
+    recipes = {name: folder / f"{name}.onnx" for name in ("washer", "other", "broken")}
+    if artifact is None:
+        artifact = arithmetic(folder)
+    for name in ("washer", "other"):
+        shutil.copy(artifact, recipes[name])
+    recipes["broken"].write_bytes(recipes["washer"].read_bytes()[:500])
+    return recipes
+
+
+def arithmetic(folder: Path) -> Path:
+    """A network whose score is the brightest spot, with a golden sample."""
+    spec = dataclasses.replace(fake_spec(), thresholds=Thresholds(image=0.6, pixel=0.6))
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    with open_session(tiny_artifact(folder / "bare.onnx", spec)) as session:
+        scores, maps = session.run(image[None])
+    png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    golden = GoldenSample(base64.b64encode(png).decode(), float(scores[0]), float(maps[0].max()))
+    return tiny_artifact(folder / "golden.onnx", dataclasses.replace(spec, golden=(golden,)))
+
+
+def images(artifact: Path | None) -> tuple[list[Image], list[Image]]:
+    """Pictures that pass and pictures that are rejected, as the artifact itself judges them."""
+    if artifact is None:
+        rng = np.random.default_rng(1)
+        good = [rng.integers(60, 120, (96, 96, 3), np.uint8) for _ in range(8)]
+        bad = [image.copy() for image in good]
+        for image in bad:
+            image[30:60, 30:60] = 255
+        return good, bad
+    from generalad.preprocess import resize
+    from generalad.synth import CATEGORIES, render_part
+
+    rng = np.random.default_rng(1)
+    kinds = [None] * 12 + list(CATEGORIES["washer"].defects) * 4
+    drawn = [render_part("washer", rng, defect=kind, size=256)[0] for kind in kinds]
+    with open_session(artifact) as session:
+        size = session.spec.image_size
+        scores = [float(session.run(resize(image, size)[None]).scores[0]) for image in drawn]
+        level = session.spec.thresholds.image
+    # What is near the threshold says nothing of the station.
+    clear = session.spec.normalisation.scale * 0.5
+    good = [image for image, score in zip(drawn, scores, strict=True) if score < level - clear]
+    bad = [image for image, score in zip(drawn, scores, strict=True) if score > level + clear]
+    return good, bad

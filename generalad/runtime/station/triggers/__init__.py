@@ -1,0 +1,1 @@
+"""What begins a part, beside cameras and PLCs: HTTP, MQTT, a photo-eye."""
