@@ -20,7 +20,6 @@ from training_helpers import TINY, body, save_weights, tiny_config, write_image
 from generalad.decision import Result
 from generalad.errors import ArtifactError, DataError
 from generalad.evaluation import evaluate
-from generalad.export.export import export_detector
 from generalad.geometry.finder import Finder, grey_of, size_of
 from generalad.geometry.geometry import Geometry, Template, polygon_of
 from generalad.geometry.placement import PartNotFound, prepare
@@ -77,7 +76,7 @@ SHIFTS = st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1))
 
 @pytest.fixture(scope="module")
 def template() -> Template:
-    greys = [grey_of(part(seed), size_of(SIZE)) for seed in range(6)]
+    greys = [grey_of(part(seed), size_of(SIZE)) for seed in range(4)]
     return teach(greys).template
 
 
@@ -133,7 +132,7 @@ def test_what_is_no_part_is_not_found(template: Template) -> None:
 def test_turned_parts_teach_the_same_as_upright_ones(template: Template) -> None:
     rng = np.random.default_rng(3)
     greys = []
-    for seed in range(8):
+    for seed in range(5):
         shift = (rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1))
         image, _ = laid(part(seed), rng.uniform(-180, 180), shift)
         greys.append(grey_of(image, size_of(SIZE)))
@@ -145,7 +144,7 @@ def test_turned_parts_teach_the_same_as_upright_ones(template: Template) -> None
 
 def test_without_edges_there_is_no_template() -> None:
     rng = np.random.default_rng(0)
-    greys = [rng.normal(90, 3, (144, 192)).astype(np.uint8) for _ in range(6)]
+    greys = [rng.normal(90, 3, (144, 192)).astype(np.uint8) for _ in range(3)]
     with pytest.raises(DataError, match="no template can be made: good images match it by"):
         teach(greys)
 
@@ -164,10 +163,10 @@ def plate(seed: int) -> Image:
 
 
 def test_symmetric_parts_are_said_and_round_ones_are_not_turned() -> None:
-    plates = teach([grey_of(plate(seed), size_of(SIZE)) for seed in range(5)]).template
+    plates = teach([grey_of(plate(seed), size_of(SIZE)) for seed in range(3)]).template
     assert plates.symmetric == (180.0,)
     assert "alike after a turn of 180" in plates.in_words()
-    discs = teach([grey_of(disc(seed), size_of(SIZE)) for seed in range(5)]).template
+    discs = teach([grey_of(disc(seed), size_of(SIZE)) for seed in range(3)]).template
     assert not discs.turns
     image, _ = laid(disc(7), 77.0, (0.06, -0.08))
     pose = finder_of(discs).find(image)
@@ -181,7 +180,7 @@ def test_symmetric_parts_are_said_and_round_ones_are_not_turned() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder, rng = tmp_path_factory.mktemp("align"), np.random.default_rng(1)
-    for index in range(16):
+    for index in range(12):
         image, _ = laid(part(index), rng.uniform(-180, 180), (rng.uniform(-0.05, 0.05), 0.02))
         write_image(folder / "good" / f"{index:02d}.png", image)
     config = tiny_config(
@@ -201,7 +200,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="module")
 def model(trained: Trained) -> Predictor:
-    return load(export_detector(trained, trained.folder.parent / "model.onnx").path)
+    return load(trained.folder)
 
 
 def test_turned_parts_score_as_they_lie_in_training(model: Predictor) -> None:
