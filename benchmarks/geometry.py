@@ -34,7 +34,9 @@ from numpy.typing import NDArray
 
 import generalad
 from generalad.geometry.geometry import Geometry, Tiles
+from generalad.geometry.placement import prepare, without_template
 from generalad.metrics.ranking import auroc
+from generalad.preprocess import read_image
 from generalad.statistics import wilson
 from generalad.synth.parts import CATEGORIES, render_part
 
@@ -82,7 +84,7 @@ def pieces(folder: Path | None, split: str, rng: np.random.Generator) -> list[Im
 
 
 def read(path: Path) -> Image:
-    return np.asarray(cv2.imread(str(path))[..., ::-1], np.uint8)
+    return read_image(path)
 
 
 def frame_of(given: Sequence[Image], rng: np.random.Generator, size: tuple[int, int]) -> Image:
@@ -183,7 +185,8 @@ def one_frame(artifact: Path) -> None:
     with generalad.load(artifact) as model:
         opened = time.perf_counter() - began
         rng = np.random.default_rng(1)
-        image = rng.integers(0, 256, (*model.spec.geometry.tiles.frame, 3), np.uint8)
+        assert model.spec.geometry is not None and model.spec.geometry.tiles is not None
+        image = np.asarray(rng.integers(0, 256, (*model.spec.geometry.tiles.frame, 3)), np.uint8)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = []
         for _ in range(2):
@@ -233,7 +236,7 @@ def laid(
 
 
 def alignment(folder: Path, category: str) -> None:
-    ways = {
+    ways: dict[str, tuple[bool, dict[str, Any]]] = {
         "upright": (False, {}),
         "turned, as they are": (True, {}),
         "turned, aligned": (True, {"align": True}),
@@ -305,8 +308,6 @@ def caught_faults(model: Any, category: str, rng: np.random.Generator) -> str:
 
 
 def alignment_times(run: Path) -> None:
-    from generalad.geometry.placement import prepare, without_template
-
     with generalad.load(run) as model:
         spec = model.spec
         for size in ((256, 256), (1080, 1920)):
