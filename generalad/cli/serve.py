@@ -24,6 +24,16 @@ def serve(
         Path | None,
         Option("Of the review and the audit trail.", metavar="DIR", default="that of the line"),
     ] = None,
+    follow: Annotated[
+        str | None,
+        Option("Folder or URL that says which versions are wanted.", metavar="ADDRESS"),
+    ] = None,
+    shadow: Annotated[
+        float,
+        Option(
+            "A wanted version is compared so long before and after it serves.", metavar="S", least=0
+        ),
+    ] = 600.0,
     host: Annotated[
         str, Option("Address to listen at; one that others reach needs --token.", metavar="HOST")
     ] = "127.0.0.1",
@@ -74,6 +84,7 @@ def serve(
         curl --data-binary @part.png localhost:8080/v1/models/washer/predict
         curl -F a=@1.png -F b=@2.png 'localhost:8080/v1/models/washer/predict?map=png'
         gad serve --config line.toml
+        gad serve models/washer/ --follow /mnt/fleet
         gad serve models/washer/ --host 0.0.0.0 --token '${GAD_TOKEN}'
     """
     from generalad.errors import require_extra
@@ -97,6 +108,8 @@ def serve(
         artifacts,
         config=config,
         state=state,
+        follow=follow,
+        shadow=shadow,
         host=host,
         port=port,
         token=token,

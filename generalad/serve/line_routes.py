@@ -15,8 +15,9 @@ from generalad.runtime.line.metrics_server import not_ready
 from generalad.runtime.view import StreamView, View
 from generalad.serve.answers import json_answer
 from generalad.serve.audit import Audit
+from generalad.serve.exchange import Exchange
 from generalad.serve.line_run import LineRun, Threshold
-from generalad.serve.models import Model, Models
+from generalad.serve.models import Models
 from generalad.serve.report import shift_report
 from generalad.serve.review import Review
 from generalad.serve.tally import Tally
@@ -42,8 +43,11 @@ class Line(NamedTuple):
 class LineRoutes:
     """Handlers; without a line each answers 404."""
 
-    def __init__(self, line: Line | None, models: Models, read_json: ReadJson) -> None:
-        self._maybe, self._models, self._read_json = line, models, read_json
+    def __init__(
+        self, line: Line | None, models: Models, exchange: Exchange, read_json: ReadJson
+    ) -> None:
+        self._maybe, self._models, self._exchange = line, models, exchange
+        self._read_json = read_json
 
     @property
     def routes(self) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:
@@ -169,7 +173,7 @@ class LineRoutes:
             model = self._models.get(subject)
             if model is None:
                 raise Refused(409, f"there is no model {subject[:80]!r} any more")
-            await _done(self.swap, model, before, **named)
+            await _done(self._exchange.swap, model, before, **named)
         return json_answer({"entries": line.audit.entries()[:_ENTRIES]})
 
     async def _report(self, request: Request) -> Response:
@@ -183,36 +187,6 @@ class LineRoutes:
         )
         headers = {"Content-Disposition": 'attachment; filename="shift.html"'}
         return Response(page, headers=headers, media_type="text/html")
-
-    # Exchanges of a version
-
-    def swap(self, model: Model, version: str, *, by: str, undoes: int | None = None) -> None:
-        """Exchange a version, checked with confirmed defects; written down, and the line follows.
-
-        Raises:
-            GadError: see `Model.swap`.
-        """
-        before = model.current.name
-        model.swap(version, check=None if self._maybe is None else self._maybe.review.check)
-        self._exchanged("swap", model, before, by, undoes)
-
-    def rollback(self, model: Model, *, by: str) -> None:
-        """The same for `Model.rollback`."""
-        before = model.current.name
-        model.rollback()
-        self._exchanged("rollback", model, before, by, None)
-
-    def _exchanged(self, what: str, model: Model, before: str, by: str, undoes: int | None) -> None:
-        line, after = self._maybe, model.current.name
-        if line is None:
-            return
-        try:
-            line.audit.add(what, model.name, before=before, after=after, by=by, undoes=undoes)
-        except StorageError:  # what is not written down does not hold
-            model.rollback()
-            raise
-        if model is line.run.model:
-            line.run.restart()
 
     def problems(self) -> list[str]:
         """Why the line is not ready."""

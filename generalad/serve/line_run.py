@@ -229,8 +229,6 @@ class LineRun:
 
     def _check(self, line: Line) -> None:
         """Find at the start what could not be run."""
-        if not line.streams:
-            raise UsageError("the line's file has no [[stream]]", remedy="see docs/streams.md")
         for stream in line.streams:
             stream.rule.check(self.model.current.predictor.spec)
             self._rules[stream.name] = stream

@@ -9,6 +9,7 @@ by their names among those that the folder holds: what a request says is compare
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -109,7 +110,10 @@ class Model:
         previous: the one before, still loaded; None where there is none.
         swaps: how often the version was exchanged, rollbacks among them.
         refused: how often a version was not taken.
+        rollout: what becomes of the version that is wanted, see `follow`; None where nobody says.
     """
+
+    rollout: dict[str, Any] | None = None
 
     swaps = refused = 0
     previous: Version | None = None
@@ -149,33 +153,40 @@ class Model:
             BusyError: another exchange goes on.
             GadError: the version is not fit to serve, so the one before goes on.
         """
+        with self._exchanging():
+            new = self.load(version, check=check)
+            self._put(new)
+        return new
+
+    def load(self, version: str, *, check: Check | None = None) -> Version:
+        """Load a version beside the one that serves; whoever asks for it puts or closes it.
+
+        Args and errors are those of `swap`.
+        """
         files = {path.name: path for path in self._files()}
         if version not in files:
             raise UnknownVersionError(
                 f"{self.name} has no version {version[:80]!r}",
                 remedy=word_hint(version[:80], list(files), f"GET /v1/models/{self.name}"),
             )
-        if not self._exchange.acquire(blocking=False):
-            raise _busy(self.name)
+        serving = self.current.predictor
         try:
-            new = Version(
-                files[version],
-                self._settings,
-                class_name=self.current.predictor.spec.class_name,
-            )
+            new = Version(files[version], self._settings, class_name=serving.spec.class_name)
             try:
                 if check is not None:
-                    check(self.current.predictor, new.predictor)
+                    check(serving, new.predictor)
             except BaseException:
                 new.close()
                 raise
-            self._put(new)
         except (GadError, OSError, MemoryError):
             self.refused += 1
             raise
-        finally:
-            self._exchange.release()
         return new
+
+    def put(self, new: Version) -> None:
+        """Serve a version from `load`; raises BusyError while another exchange goes on."""
+        with self._exchanging():
+            self._put(new)
 
     def rollback(self) -> Version:
         """Serve the version before, which is still loaded; doing it twice comes back.
@@ -184,14 +195,20 @@ class Model:
             UsageError: there is none.
             BusyError: another exchange goes on.
         """
-        if not self._exchange.acquire(blocking=False):
-            raise _busy(self.name)
-        try:
+        with self._exchanging():
             if self.previous is None:
                 raise UsageError(f"{self.name} has served one version only, there is none before")
             self.current, self.previous = self.previous, self.current
             self.swaps += 1
             return self.current
+
+    @contextlib.contextmanager
+    def _exchanging(self) -> Iterator[None]:
+        """One exchange at a time."""
+        if not self._exchange.acquire(blocking=False):
+            raise BusyError(f"{self.name} is being exchanged", remedy="try again when that is done")
+        try:
+            yield
         finally:
             self._exchange.release()
 
@@ -242,6 +259,7 @@ class Model:
             "selftest": version.selftest.in_words(),
             "swaps": self.swaps,
             "refused": self.refused,
+            "rollout": self.rollout,
             "counts": self.counts(),
         }
 
@@ -313,7 +331,3 @@ class Models:
 def _batch_for(session: Session) -> int:
     """On a processor 1: batches are no faster there, and round otherwise in the last bits."""
     return 1 if ", CPU" in session.backend else _BATCH_OF_A_GPU
-
-
-def _busy(name: str) -> BusyError:
-    return BusyError(f"{name} is being exchanged", remedy="try again when that is done")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from generalad.errors import UsageError
 from generalad.printable import one_line
 from generalad.runtime.line.line import Line as LineFile
 from generalad.runtime.line.open_sinks import STATE
@@ -34,16 +35,18 @@ def open_line(
         GadError: the file cannot be, or its state folder cannot be used.
     """
     line = read()
+    if not line.streams:
+        raise UsageError("the line's file has no [[stream]]", remedy="see docs/streams.md")
     folder = Path(state or line.state or STATE) / "serve"
     model = _model(models, line)
     with contextlib.ExitStack() as stack:
         audit = stack.enter_context(contextlib.closing(Audit(folder / "audit.jsonl")))
-        review = Review(folder, audit, log=_log)
+        review = Review(folder, audit, log=log_line)
         stack.callback(review.end)
-        run = LineRun(read, model, folder, audit=audit, review=review, log=_log)
+        run = LineRun(read, model, folder, audit=audit, review=review, log=log_line)
         stack.callback(run.close)
         tally = stack.enter_context(
-            contextlib.closing(Tally(folder / "tally.json", run.latest, log=_log))
+            contextlib.closing(Tally(folder / "tally.json", run.latest, log=log_line))
         )
         yield Line(run, review, audit, tally)
 
@@ -59,5 +62,6 @@ def _model(models: Models, line: LineFile) -> Model:
     return next(model for model in models if holds(model.place, Path(line.artifact)))
 
 
-def _log(text: str) -> None:
+def log_line(text: str) -> None:
+    """Say something on stderr, as commands do."""
     sys.stderr.write(f"gad: {one_line(text)}\n")

@@ -17,11 +17,14 @@ from generalad.errors import UsageError
 from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.line.line import Line as LineFile
 from generalad.runtime.line.line_file import read_line
+from generalad.serve.exchange import Exchange
+from generalad.serve.follow import Follower
 from generalad.serve.models import Models
-from generalad.serve.open_line import holds, open_line
+from generalad.serve.open_line import holds, log_line, open_line
 from generalad.serve.protocol import bounded
 from generalad.serve.service import Service
 from generalad.serve.settings import Settings, token_of
+from generalad.serve.source import FleetSource
 
 _END_WITHIN = 10
 """Seconds for what is in flight when the service ends."""
@@ -42,6 +45,8 @@ def serve(
     *,
     config: StrPath | None = None,
     state: StrPath | None = None,
+    follow: str | None = None,
+    shadow: float = 600.0,
     host: str = "127.0.0.1",
     port: int = 8080,
     token: str | None = None,
@@ -57,6 +62,8 @@ def serve(
         config: a line's file; its streams run beside the models, and the page shows them. They use
             the artifact of the file, or else the first one.
         state: folder of the review and the audit trail; None for the one of the line's file.
+        follow: a folder or URL that says which versions are wanted, see `source` and `follow`.
+        shadow: seconds that a wanted version is compared before and after it serves.
         host: address to listen at. One that others reach needs a token.
         port: 0 takes a free one.
         token: "${NAME}", an environment variable, or "${file:PATH}".
@@ -78,9 +85,26 @@ def serve(
         models = Models(places, settings)
         stack.callback(models.close)
         line = None if read is None else stack.enter_context(open_line(read, models, state))
-        service = Service(models, settings, token=secret, line=line)
+        exchange = Exchange(line)
+        if follow is not None:
+            stack.callback(_follow(follow, models, exchange, shadow).close)
+        service = Service(models, settings, token=secret, line=line, exchange=exchange)
         stack.callback(service.close)
         _run(service, settings, bound, stop or threading.Event(), on_start)
+
+
+def _follow(address: str, models: Models, exchange: Exchange, seconds: float) -> Follower:
+    if not seconds >= 0:
+        raise UsageError(f"shadow: expected seconds, 0 or more, found {seconds}")
+    folder = Path(address)
+    return Follower(
+        FleetSource(address),
+        list(models),
+        exchange,
+        seconds=seconds,
+        reports=folder / "reports" if folder.is_dir() else None,
+        log=log_line,
+    )
 
 
 def _reader(config: Path, state: StrPath | None) -> Callable[[], LineFile]:

@@ -26,6 +26,7 @@ from generalad.runtime.line.metrics_server import hanging
 from generalad.serve import page
 from generalad.serve.access import Access
 from generalad.serve.answers import error_answer, json_answer
+from generalad.serve.exchange import Exchange
 from generalad.serve.line_routes import Line, LineRoutes, by_of
 from generalad.serve.metrics import families
 from generalad.serve.models import BusyError, Model, Models, UnknownVersionError
@@ -61,10 +62,12 @@ class Service:
         *,
         token: Secret | None = None,
         line: Line | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         """Models and line are closed by whoever opened them."""
         self._models, self._settings = models, settings
-        self._line = LineRoutes(line, models, self._json)
+        self._exchange = exchange or Exchange(line)
+        self._line = LineRoutes(line, models, self._exchange, self._json)
         self._predictions = PredictionRequests(settings)
         self._small = Buffers(settings.max_in_flight * _SMALL)
         self.requests: Counter[tuple[str, int]] = Counter()
@@ -162,12 +165,12 @@ class Service:
             raise Refused(
                 400, 'expected {"version": "a name"}', remedy=f"GET /v1/models/{model.name}"
             )
-        return await _exchanged(model, lambda: self._line.swap(model, version, by=by))
+        return await _exchanged(model, lambda: self._exchange.swap(model, version, by=by))
 
     async def _rollback(self, request: Request) -> Response:
         model = self._model(request)
         by = by_of(await self._json(request, empty=True))
-        return await _exchanged(model, lambda: self._line.rollback(model, by=by))
+        return await _exchanged(model, lambda: self._exchange.rollback(model, by=by))
 
     def _model(self, request: Request) -> Model:
         name = request.path_params["model"]

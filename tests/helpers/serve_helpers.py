@@ -158,6 +158,7 @@ def running(
     token: str | None = None,
     reference: str | None = None,
     config: Path | None = None,
+    follow: str | None = None,
     **changes: Any,
 ) -> Iterator[Client]:
     """A service on this machine; `changes` are of `Settings`."""
@@ -174,6 +175,8 @@ def running(
             serve(
                 places,
                 config=config,
+                follow=follow,
+                shadow=0.0,
                 port=0,
                 token=reference,
                 settings=Settings(threads=1, **changes),

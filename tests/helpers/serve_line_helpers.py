@@ -48,7 +48,7 @@ def until(ask: Callable[[], Any]) -> Any:
 
 
 def post(client: Client, path: str, **body: Any) -> Any:
-    return client.post(path, json.dumps({"by": "Ada", **body}).encode())
+    return client.post(path, json.dumps({"by": "Shift A", **body}).encode())
 
 
 def stopped(scene: Scene, client: Client, count: int = 1) -> list[dict[str, Any]]:

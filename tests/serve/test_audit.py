@@ -16,7 +16,7 @@ from generalad.serve.audit import COLUMNS, Audit
 def filled(path: Path, count: int = 3) -> None:
     audit = Audit(path, clock=lambda: 1000.0)
     for number in range(count):
-        audit.add("verdict", f"part-{number}", after="good", by="Ada")
+        audit.add("verdict", f"part-{number}", after="good", by="Shift A")
     audit.close()
 
 
@@ -68,12 +68,12 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
 
 def test_csv_holds_all_and_no_formula(tmp_path: Path) -> None:
     audit = Audit(tmp_path / "audit.jsonl")
-    audit.add("verdict", "=SUM(A1)", after="good", by='@"Ada"\n')
+    audit.add("verdict", "=SUM(A1)", after="good", by='@"Shift A"\n')
     audit.add("threshold", "line-1", before=-1.5, after=2.0)
     rows = list(csv.reader(io.StringIO(audit.to_csv())))
     audit.close()
     assert rows[0] == list(COLUMNS)
-    assert rows[1][2:6] == ['\'@"Ada" ', "verdict", "'=SUM(A1)", ""]
+    assert rows[1][2:6] == ['\'@"Shift A" ', "verdict", "'=SUM(A1)", ""]
     assert rows[2][5:7] == ["-1.5", "2.0"]
 
 

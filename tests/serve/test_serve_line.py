@@ -90,8 +90,8 @@ def test_verdicts_become_folders_that_calibrate_and_eval_take(scene: Scene, clie
     assert [path.stem for path in good.iterdir()] == [first]
     assert post(client, "/v1/audit/3/undo").status == 200
     assert not list(defective.iterdir())
-    assert [entry["by"] for entry in client.get("/v1/audit").json["entries"]] == ["Ada"] * 6
-    assert client.get("/v1/audit.csv").body.decode().count("Ada") == 6
+    assert [entry["by"] for entry in client.get("/v1/audit").json["entries"]] == ["Shift A"] * 6
+    assert client.get("/v1/audit.csv").body.decode().count("Shift A") == 6
 
 
 @pytest.mark.parametrize("name", ["none", "..", "%2e%2e%2fstate", "a/b", "\\..\\x"])
@@ -135,7 +135,7 @@ def test_a_version_that_misses_confirmed_defects_is_refused(scene: Scene, client
 
 def test_the_report_counts_and_escapes(scene: Scene, client: Client) -> None:
     names = [entry["name"] for entry in stopped(scene, client, 2)]
-    post(client, f"/v1/review/{names[0]}", verdict="good", by="<b>Ada</b>")
+    post(client, f"/v1/review/{names[0]}", verdict="good", by="<b>A</b>")
     page = client.get("/v1/report?hours=8").body.decode()
     assert "<td>2</td>" in page
     assert "<script" not in page
@@ -152,6 +152,7 @@ def test_without_a_line_it_is_said(tmp_path: Path) -> None:
 
 
 def test_a_line_that_cannot_be_is_told_at_the_start(scene: Scene) -> None:
-    (scene.folder / "line.toml").write_text('artifact = "washer/1.onnx"\n')
+    (scene.folder / "line.toml").write_text('artifact = "washer/1.onnx"\nstate = "state"\n')
     with pytest.raises(UsageError, match=r"no \[\[stream\]\]"), scene.serve():
         pass
+    assert not (scene.folder / "state").exists()

@@ -45,6 +45,7 @@ function card(model) {
     element("p", { class: "words" }, model.selftest),
     element("p", { class: "words" },
       `${model.method}, class ${model.class}, ${model.image_size.join(" × ")}, ${model.precision} on ${model.backend}; loaded ${day(model.loaded)}; sha256 ${model.sha256.slice(0, 12)}`),
+    model.rollout && element("p", { class: "words" }, rolledOut(model.rollout)),
     element("div", { class: "row" },
       ...model.versions.map((version) => element("button", {
         class: "plain", disabled: version === model.version,
@@ -52,4 +53,9 @@ function card(model) {
       }, version === model.version ? `${version} serves` : `Serve ${version}`)),
       element("button", { class: "plain", disabled: model.previous == null, onclick: () => exchange("rollback", {}, "serves again") },
         model.previous == null ? "No version before" : `Back to ${model.previous}`)));
+}
+
+function rolledOut({ version, state, reason, compared }) {
+  const counts = compared && `${compared.images} images compared in ${number(compared.seconds)} s, ${compared.new_alarms} new alarms, ${compared.alarms_no_more} no more`;
+  return `Wanted ${version}: ${[state, reason, counts].filter(Boolean).join("; ")}`;
 }

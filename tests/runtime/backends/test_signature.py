@@ -16,28 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    NoEncryption,
     PrivateFormat,
-    PublicFormat,
 )
+from signature_helpers import Keys
 
 from generalad.errors import ArtifactError, GadError, UsageError
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.signature import sign, signature_path, verify
 
 Capture = pytest.CaptureFixture[str]
-
-
-class Keys:
-    """A pair of keys as files."""
-
-    def __init__(self, folder: Path, name: str = "gad", private: Any = None) -> None:
-        private = private or Ed25519PrivateKey.generate()
-        self.private, self.public = folder / f"{name}.key", folder / f"{name}.pub"
-        form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self.private.write_bytes(private.private_bytes(*form))
-        public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.public.write_bytes(public)
 
 
 @pytest.fixture
