@@ -28,6 +28,7 @@ from generalad.image_statistics import reference, statistics
 from generalad.model.storage import Trained
 from generalad.predictor import Predictor, load
 from generalad.runtime.backends.fake import fake_spec
+from generalad.runtime.backends.session import check_spec
 from generalad.runtime.inference import infer
 from generalad.runtime.line.faults import FaultDetector
 from generalad.spec import Spec
@@ -321,6 +322,7 @@ def test_a_hostile_template_is_refused_when_it_is_read(
 def test_a_picture_that_is_no_template_is_refused_in_one_line(template: Template) -> None:
     _, png = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))
     for text in ("no base64!", "AAAA", base64.b64encode(png.tobytes()).decode()):
-        with pytest.raises(DataError) as error:
-            finder_of(dataclasses.replace(template, png=text))
+        geometry = Geometry(template=dataclasses.replace(template, png=text))
+        with pytest.raises(ArtifactError, match="model: the template is") as error:
+            check_spec(dataclasses.replace(fake_spec(), geometry=geometry), name="model")
         assert "\n" not in str(error.value)
