@@ -11,7 +11,7 @@ false-alarm rate of good frames beside the promise. `--per-place` gives each pla
 statistics of its own, as an ablation; `--megapixels 1.5` is quicker. `alignment` lays drawn parts
 turned by up to 180 degrees and shifted by up to 10 %, and prints image AUROC, false alarms and
 misses without and with `--align`, and what becomes of frames without the part. `times` takes what
-the two left in FOLDER: one frame of 50 megapixels, milliseconds and peak memory, in ONNX Runtime and
+the two left in FOLDER: one frame of 50 megapixels, its time and peak memory, in ONNX Runtime and
 OpenVINO, and milliseconds of the alignment of an image. About 15 minutes, 15 minutes and 3 minutes
 on two cores.
 """
