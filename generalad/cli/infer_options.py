@@ -66,6 +66,9 @@ class Options(NamedTuple):
             group=OUTPUTS,
         ),
     ] = ()
+    parquet: Annotated[
+        str | None, Option("With --ray: one row an image.", metavar="DIR", group=OUTPUTS)
+    ] = None
     metrics: Annotated[
         str | None,
         Option("Serve Prometheus metrics and health, [HOST:]PORT.", metavar="PORT", group=OUTPUTS),
@@ -102,6 +105,14 @@ class Options(NamedTuple):
         Option(
             "What must outlive the process: undelivered messages, watched files that are done.",
             metavar="DIR",
+            group=RUNNING,
+        ),
+    ] = None
+    ray: Annotated[
+        str | None,
+        Option(
+            "Score images on a Ray cluster: its address, auto or local. Needs --parquet.",
+            metavar="ADDRESS",
             group=RUNNING,
         ),
     ] = None

@@ -8,7 +8,7 @@ from generalad.errors import StorageError
 from generalad.serve.models import Check, Model, Version
 
 if TYPE_CHECKING:
-    from generalad.serve.line_routes import Line
+    from generalad.serve.line import Line
 
 
 class Exchange:

@@ -27,7 +27,8 @@ from generalad.serve import page
 from generalad.serve.access import Access
 from generalad.serve.answers import error_answer, json_answer
 from generalad.serve.exchange import Exchange
-from generalad.serve.line_routes import Line, LineRoutes, by_of
+from generalad.serve.line import Line
+from generalad.serve.line_routes import LineRoutes, by_of
 from generalad.serve.metrics import families
 from generalad.serve.models import BusyError, Model, Models, UnknownVersionError
 from generalad.serve.prediction_requests import PredictionRequests
