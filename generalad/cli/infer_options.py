@@ -29,9 +29,9 @@ class Options(NamedTuple):
     sources: Annotated[
         Sequence[str],
         Argument(
-            "Images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras"
-            " (rtsp://, http://, usb:0, and what gad cameras lists), test://washer, - for a list on"
-            " stdin."
+            "Images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, s3://, gs://,"
+            " cameras (rtsp://, http://, usb:0, and what gad cameras lists), test://washer, - for a"
+            " list on stdin."
         ),
     ] = ()
     config: Annotated[
