@@ -1,6 +1,6 @@
 """`load` opens a model, a `Predictor`; its `predict` turns images into predictions.
 
-    image -> to_rgb -> resize -> session -> Prediction
+    image -> to_rgb -> prepare -> session -> Prediction
 
 Torch is loaded for the folder of a detector only.
 """
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.decision import Rule, is_finite
+from generalad.decision import Rule, framed, is_finite
 from generalad.errors import DataError, GadError, UsageError, require_extra
+from generalad.geometry.placement import NOT_FOUND, PartNotFound, Placement
+from generalad.geometry.placement import prepare as bring_to_network
 from generalad.pixels import PillowImage, Pixels, check_pixels, is_pixels, to_rgb
 from generalad.prediction import Prediction, Scored
-from generalad.preprocess import read_image, resize
+from generalad.preprocess import read_image
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import Closing, Session, SharedSession
 from generalad.spec import Spec
@@ -231,14 +233,20 @@ class Predictor(Closing):
                 )
             pixels = read_image(path)
         read = perf_counter()
-        # An array that was cut out of another one comes back as it was, if it has the size.
-        resized = np.ascontiguousarray(resize(pixels, self.spec.image_size))
+        fault, placement = None, None
+        try:
+            resized, placement = bring_to_network(pixels, self.spec.image_size, self.spec.geometry)
+        except PartNotFound as missing:
+            resized, fault = np.empty((0, 0, 3), np.uint8), f"{NOT_FOUND}: {missing.message}"
         ready = perf_counter()
         height, width, _ = pixels.shape
-        return Prepared(index, path, pixels, (height, width), resized, began, read, ready)
+        return Prepared(
+            index, path, pixels, (height, width), resized, began, read, ready, placement, fault
+        )
 
     def score(self, batch: Sequence[Prepared | Prediction]) -> Iterator[Prediction]:
         """Run the network once on images from `prepare`; those that failed before pass through."""
+        batch = [self._refused(taken) for taken in batch]
         ready = [taken for taken in batch if isinstance(taken, Prepared)]
         outputs: Iterator[tuple[np.float32, NDArray[np.float32]]] = iter(())
         if ready:
@@ -251,6 +259,13 @@ class Predictor(Closing):
             else:
                 score, anomaly_map = next(outputs)
                 yield self._prediction(taken, float(score), anomaly_map, done, len(ready))
+
+    def _refused(self, taken: Prepared | Prediction) -> Prepared | Prediction:
+        """What is said of an image that is not to be scored; others as they are."""
+        if isinstance(taken, Prediction) or taken.fault is None:
+            return taken
+        name, size = taken.path, taken.image_size
+        return Prediction.refused(self.spec, name, taken.position, taken.fault, taken.image, size)
 
     @property
     def session(self) -> SharedSession:
@@ -269,6 +284,8 @@ class Predictor(Closing):
 
     def _one(self, image: OneImage, bgr: bool) -> Prediction:
         taken = self.prepare(image, bgr=bgr)
+        if isinstance(refused := self._refused(taken), Prediction):
+            return refused
         scores, maps = self._session.run(taken.resized[None])
         found = self._prediction(taken, scores.item(), maps[0], perf_counter(), 1)
         if found.error is not None:
@@ -329,7 +346,9 @@ class Predictor(Closing):
             (done - taken.ready) * 1000 / share,
             (done - taken.began) * 1000,
         )
-        scored = Scored(taken.path, taken.position, score, self._level, times)
+        match = None if taken.placement is None else taken.placement.match
+        scored = Scored(taken.path, taken.position, score, self._level, match, times)
+        anomaly_map = framed(anomaly_map, taken.placement, self.spec)
         return Prediction(self.spec, scored, anomaly_map, taken.image, taken.image_size)
 
 
@@ -355,6 +374,8 @@ class Prepared(NamedTuple):
         began: when its reading began, in seconds of `time.perf_counter`.
         read: when it had been decoded.
         ready: when it had been resized.
+        placement: where what the network sees lies in it; None for all of it.
+        fault: why it is not to be scored, or None.
     """
 
     position: int
@@ -365,3 +386,5 @@ class Prepared(NamedTuple):
     began: float
     read: float
     ready: float
+    placement: Placement | None = None
+    fault: str | None = None

@@ -39,8 +39,11 @@ def prediction(found: Prediction, name: str, *, with_map: bool) -> dict[str, Any
     The place of a file there is the name that the client gave here.
     """
     values = found.to_dict()
-    for field in ("source", "path", "time", "fault"):
+    for field in ("source", "path", "time"):
         del values[field]
+    for field in ("fault", "match"):  # only artifacts that align parts have them here
+        if values[field] is None:
+            del values[field]
     values = {"name": name, **values}
     if with_map:
         values["map"] = None if found.raw_map is None else map_as_png(found.raw_map)
