@@ -19,7 +19,11 @@ FAILED, INTERRUPTED = 1, 130
 _SIGNALLED = 128
 """Added to the number of a signal, as shells do: 130 after Ctrl-C, 143 after SIGTERM."""
 
-_EXPECTED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_EXPECTED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENXIO),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENODEV),
+)
+"""What a disk, a share or the name of a file may be the reason of, and no fault of ours."""
 
 
 def exit_code_of(command: Callable[[], int], *, debug: bool) -> int:
