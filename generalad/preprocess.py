@@ -73,12 +73,13 @@ def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
 def _refuse_transparent(data: bytes, header: Header, name: str) -> None:
     """Of an image whose decoder would change the colours of its transparent pixels."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 4:
-        if pixels[..., 3].min() < 255:
-            raise DataError(
-                f"{name}: {header.kind} that is transparent in parts, whose colours there are lost",
-                remedy="save it without transparency",
-            )
+    if pixels is None or pixels.ndim < 3 or pixels.shape[2] < 4:
+        return
+    if pixels[..., 3].min() < 255:
+        raise DataError(
+            f"{name}: {header.kind} that is transparent in parts, whose colours there are lost",
+            remedy="save it without transparency",
+        )
 
 
 def _bgr_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
