@@ -7,6 +7,7 @@ station is another process, and knows nothing of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
 import socket
@@ -117,11 +118,11 @@ class Conveyor:
         self._good, self._bad, self.rate = good, bad, rate
         self._random = random.Random(seed)
         self.records: dict[str, Record] = {}
-        self.fault = ""
+        self.fault = "none"
         self.pictures = True
         self.spoil = 0.0
         self._now: dict[str, Image] = {}
-        self.cameras = {name: Camera(lambda name=name: self._show(name)) for name in CAMERAS}
+        self.cameras = {name: Camera(functools.partial(self._show, name)) for name in CAMERAS}
 
     def next_part(self) -> Record:
         number = len(self.records)
@@ -176,7 +177,8 @@ class BedProgram(PlcProgram):
             if self.burst:
                 self.burst -= 1
             else:
-                self.next_at = max(self.next_at + 1 / self.conveyor.rate, now)
+                while self.next_at <= now:  # parts that passed meanwhile are gone
+                    self.next_at += 1 / self.conveyor.rate
             self._current = self.conveyor.next_part()
             self.to_trigger = [self._current.name]
             station = {**station, "Ready": True}
@@ -207,9 +209,9 @@ class BedProgram(PlcProgram):
 class BedPlc(threading.Thread):
     """The PLC: scans, and is away, restarted or in the middle of a handshake when it is told so."""
 
-    def __init__(self, program: BedProgram, port: int, scan: float) -> None:
+    def __init__(self, program: BedProgram, port: int, scan: float, away: float) -> None:
         super().__init__(daemon=True)
-        self.program, self.port, self._scan = program, port, scan
+        self.program, self.port, self._scan, self._away = program, port, scan, away
         self.over = self.leave_at_trigger = False
         self.away_until = 0.0
 
@@ -244,7 +246,7 @@ class BedPlc(threading.Thread):
                 self.program.conveyor.fire()
                 if self.leave_at_trigger:
                     self.leave_at_trigger = False
-                    self.away_until = time.monotonic() + 3.0
+                    self.away_until = time.monotonic() + self._away
             time.sleep(self._scan)
 
 
@@ -279,17 +281,23 @@ class Process:
 
 
 def write_file(
-    folder: Path, recipes: dict[str, Path], *, opcua: bool, deadline: float
+    folder: Path,
+    recipes: dict[str, Path],
+    *,
+    opcua: bool,
+    deadline: float,
+    window: float,
+    threads: int | None,
 ) -> tuple[Path, int, int]:
     """The station's file, and the ports of Modbus and OPC UA."""
     modbus, port = free_port(), free_port()
     text = f"""
         state = "state"
-        threads = 1
+        {"" if threads is None else f"threads = {threads}"}
         [station]
         name = "bed"
         deadline_ms = {deadline * 1000:g}
-        window_ms = 90
+        window_ms = {window * 1000:g}
         [trigger]
         by = "plc"
         [[plc]]

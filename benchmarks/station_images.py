@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from shared import tiny_artifact
 
+from generalad.preprocess import resize
 from generalad.runtime.backends.fake import fake_spec
 from generalad.runtime.backends.open import open_session
+from generalad.runtime.selftest import golden_images
 from generalad.spec import GoldenSample, Thresholds
 
 Image = NDArray[np.uint8]
@@ -42,7 +44,7 @@ def arithmetic(folder: Path) -> Path:
 
 
 def images(artifact: Path | None) -> tuple[list[Image], list[Image]]:
-    """Pictures that pass and pictures that are rejected, as the artifact itself judges them."""
+    """Pictures that pass and that are rejected; golden images of an artifact, and other parts."""
     if artifact is None:
         rng = np.random.default_rng(1)
         good = [rng.integers(60, 120, (96, 96, 3), np.uint8) for _ in range(8)]
@@ -50,18 +52,22 @@ def images(artifact: Path | None) -> tuple[list[Image], list[Image]]:
         for image in bad:
             image[30:60, 30:60] = 255
         return good, bad
-    from generalad.preprocess import resize
-    from generalad.synth import CATEGORIES, render_part
+    from generalad.synth import render_part
 
     rng = np.random.default_rng(1)
-    kinds = [None] * 12 + list(CATEGORIES["washer"].defects) * 4
-    drawn = [render_part("washer", rng, defect=kind, size=256)[0] for kind in kinds]
     with open_session(artifact) as session:
-        size = session.spec.image_size
-        scores = [float(session.run(resize(image, size)[None]).scores[0]) for image in drawn]
-        level = session.spec.thresholds.image
+        spec = session.spec
+        side = spec.image_size[0]
+        drawn = [render_part("washer", rng, size=side)[0] for _ in range(4)]
+        found = [*golden_images(spec, artifact.name), *(resize(i, spec.image_size) for i in drawn)]
+        scores = [float(session.run(image[None]).scores[0]) for image in found]
     # What is near the threshold says nothing of the station.
-    clear = session.spec.normalisation.scale * 0.5
-    good = [image for image, score in zip(drawn, scores, strict=True) if score < level - clear]
-    bad = [image for image, score in zip(drawn, scores, strict=True) if score > level + clear]
+    level, clear = spec.thresholds.image, spec.normalisation.scale * 0.5
+    good = [large(i) for i, score in zip(found, scores, strict=True) if score < level - clear]
+    bad = [large(i) for i, score in zip(found, scores, strict=True) if score > level + clear]
     return good, bad
+
+
+def large(image: Image) -> Image:
+    """16 times the pixels, as of a real camera; the network's resize gives the same again."""
+    return np.ascontiguousarray(image.repeat(4, axis=0).repeat(4, axis=1))

@@ -87,7 +87,7 @@ def main() -> None:
     """Run until SIGTERM."""
     found = read_station(Path(sys.argv[1]))
     cameras = [
-        CameraPlan(Stream(CameraSource(factory(port), name=name), camera_faults=True), how)
+        CameraPlan(Stream(CameraSource(factory(port), name=name)), how)
         for name, (how, port) in json.loads(sys.argv[2]).items()
     ]
     threading.Thread(target=obey, daemon=True).start()
@@ -107,7 +107,7 @@ def obey() -> None:
     real, offset = time.time, 0.0
     for line in sys.stdin:
         offset += float(line.split()[1])
-        time.time = lambda offset=offset: real() + offset  # type: ignore[assignment,misc]
+        time.time = lambda offset=offset: real() + offset  # type: ignore[misc]
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@
     found.is_anomalous, found.score, found.anomaly_map
 
 `train`, `import_checkpoint`, `export`, `evaluate`, `reproduce`, `figure`, `infer`, `calibrate`,
-`selftest` and `bench` are the commands of `gad`, with their defaults; `verify_precision` is an
-option of `gad selftest`. See docs/python.md.
+`selftest`, `serve` and `bench` are the commands of `gad`, with their defaults; `verify_precision`
+is an option of `gad selftest`. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from generalad.reproduction.reproduce import reproduce
     from generalad.runtime import infer
     from generalad.runtime.selftest import selftest
+    from generalad.serve.server import serve
     from generalad.spec import Spec
     from generalad.verbs import calibrate, export, import_checkpoint, train, verify_precision
 
@@ -69,7 +70,7 @@ _HOMES = {
     "verify_precision": "verbs",
 }
 
-_CALLABLE_MODULES = ("bench", "export", "overlay")
+_CALLABLE_MODULES = ("bench", "export", "overlay", "serve")
 """Verbs that are modules as well, see `callable_module`."""
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "reproduce",
     "resize",
     "selftest",
+    "serve",
     "train",
     "verify_precision",
 ]

@@ -46,6 +46,16 @@ class Areas:
         object.__setattr__(self, "inspect", _polygons(self.inspect, "inspect"))
         object.__setattr__(self, "ignore", _polygons(self.ignore, "ignore"))
 
+    def covers(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether places count, given as shares of the image; x and y are broadcast."""
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        counts = np.full(shape, not self.inspect)
+        for polygon in self.inspect:
+            counts |= inside(polygon, x, y)
+        for polygon in self.ignore:
+            counts &= ~inside(polygon, x, y)
+        return counts
+
     def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """(h, w) bool, read-only: whether the middle of each pixel counts. Drawn once a size.
 
@@ -60,14 +70,14 @@ def _mask(areas: Areas, size: tuple[int, int]) -> NDArray[np.bool_]:
     mask = np.full(size, not areas.inspect)
     for name, polygons in (("inspect", areas.inspect), ("ignore", areas.ignore)):
         for number, polygon in enumerate(polygons, start=1):
-            inside = _inside(polygon, size)
-            if not inside.any():
+            found = inside(polygon, *middles(size))
+            if not found.any():
                 raise UsageError(
                     f"{name} polygon {number} holds no pixel of the map, which has "
                     f"{size[1]} x {size[0]} (width x height)",
                     remedy="draw it larger",
                 )
-            mask[inside] = name == "inspect"
+            mask[found] = name == "inspect"
     if not mask.any():
         raise UsageError(
             "the ignored areas leave nothing to inspect", remedy="draw them smaller, or leave one"
@@ -76,17 +86,20 @@ def _mask(areas: Areas, size: tuple[int, int]) -> NDArray[np.bool_]:
     return mask
 
 
-def _inside(polygon: Polygon, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """(h, w) bool: a ray from the pixel's middle to the right crosses an odd number of sides."""
+def middles(size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The middles of an image's pixels as shares of it: x (1, w) and y (h, 1)."""
     height, width = size
-    y = (np.arange(height)[:, None] + 0.5) / height
-    x = (np.arange(width)[None, :] + 0.5) / width
-    inside = np.zeros(size, bool)
+    return (np.arange(width)[None, :] + 0.5) / width, (np.arange(height)[:, None] + 0.5) / height
+
+
+def inside(polygon: Polygon, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a ray from each place to the right crosses an odd number of sides."""
+    found = np.zeros(np.broadcast_shapes(x.shape, y.shape), bool)
     for (x1, y1), (x2, y2) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
         if y1 != y2:
             crosses = (y1 <= y) != (y2 <= y)
-            inside ^= crosses & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
-    return inside
+            found ^= crosses & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return found
 
 
 def _polygons(values: Any, name: str) -> tuple[Polygon, ...]:

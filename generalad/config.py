@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from generalad import records
-from generalad.errors import ConfigError, key_hint
+from generalad.areas import Polygon
+from generalad.errors import ConfigError, GadError, key_hint
+from generalad.geometry.geometry import Geometry, Tiles, polygon_of
 
 DISTORTIONS = ("random", "attn", "copy_out", "shuffle", "randshuffle")
 METHODS = ("generalad", "simplenet", "kdad", "residual", "gaussian", "patchcore")
@@ -87,6 +89,14 @@ class Config:
         memory_size: patches that a memory of good ones holds.
         members: discriminators of the method "residual" that are averaged.
         drawn: images with drawn defects that they are trained on.
+        crop: polygon of the frame that the network sees, as corners (x, y) in shares of the frame;
+            empty for all of it. Its bounding box is what is resized to `image_size`.
+        ignore: polygons that neither teach nor count.
+        align: find the part in each frame by a template that good images teach, and turn and shift
+            it into place.
+        tiles: side in pixels of the tiles that frames are cut into at their own scale, which then
+            is `image_size`; 0 to resize frames as a whole.
+        tile_overlap: of neighbouring tiles, in pixels.
     """
 
     method: str = "generalad"
@@ -121,8 +131,17 @@ class Config:
     memory_size: int = 1000
     members: int = 2
     drawn: int = 960
+    crop: Polygon = ()
+    ignore: tuple[Polygon, ...] = ()
+    align: bool = False
+    tiles: int = 0
+    tile_overlap: int = 64
 
     def __post_init__(self) -> None:
+        try:
+            self.geometry  # noqa: B018  # building it checks it
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         _check(self.method in METHODS, "method", f"one of {', '.join(METHODS)}", self.method)
         _check(
             bool(self.layers) and min(self.layers) >= 1,
@@ -139,6 +158,7 @@ class Config:
             self.image_size,
         )
         self._check_distortions()
+        self._check_tiles()
         for name in ("smoothing_radius", "top_k", "shots", "seed", "epoch_images"):
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in (
@@ -187,6 +207,12 @@ class Config:
             raise ConfigError(f"group: expected {expected}, found {self.group!r}") from error
 
     @property
+    def geometry(self) -> Geometry | None:
+        """What of a frame is judged, without a template; None for all of it."""
+        found = Geometry(self.crop, self.ignore)
+        return None if found == Geometry() else found
+
+    @property
     def keeps_levels(self) -> bool:
         """Whether the head takes three levels of a CNN apart (`generalad.model.levels`)."""
         return self.method in ("residual", "gaussian", "patchcore") and len(self.layers) == 3
@@ -213,6 +239,26 @@ class Config:
             return not self.whitened and self.backbone not in PAPER_BACKBONES
         return not self.whitened and self.noise_units == "features"
 
+    def _check_tiles(self) -> None:
+        if not self.tiles:
+            return
+        try:
+            Tiles(self.tiles, self.tile_overlap, (1, 1))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        _check(
+            self.learns_quickly,
+            "tiles",
+            "the method residual, gaussian or patchcore with them",
+            self.method,
+        )
+        _check(
+            self.image_size == (self.tiles, self.tiles),
+            "image_size",
+            f"that of a tile, {self.tiles}",
+            self.image_size,
+        )
+
     def _check_distortions(self) -> None:
         chosen = self.distortions
         for name in chosen:
@@ -231,9 +277,14 @@ class Config:
         for key, value in changes.items():
             if key not in values:
                 raise ConfigError(f"unknown configuration key {key!r}", remedy=_hint(key, values))
-            if isinstance(values[key], tuple) and not isinstance(value, list | tuple):
+            if key in ("crop", "ignore"):
+                value = _areas(key, value)
+            elif isinstance(values[key], tuple) and not isinstance(value, list | tuple):
                 value = [value]
             values[key] = value * 2 if key == "image_size" and len(value) == 1 else value
+        if changes.get("tiles") and "image_size" not in changes:
+            values["image_size"] = [changes["tiles"]] * 2
+            values["fit_aspect"] = False
         if "image_size" in changes and "fit_aspect" not in changes:
             values["fit_aspect"] = False
         try:
@@ -242,11 +293,35 @@ class Config:
             raise ConfigError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in JSON."""
+        """Plain values, as they stand in JSON; geometry only where there is some."""
         return {
-            key: list(value) if isinstance(value, tuple) else value
+            key: _plain(value)
             for key, value in dataclasses.asdict(self).items()
+            if key not in GEOMETRY or value != getattr(Config, key)
         }
+
+
+GEOMETRY = ("crop", "ignore", "align", "tiles", "tile_overlap")
+"""Settings that are left out of records where they say nothing, as in those of older versions."""
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _areas(key: str, value: Any) -> Any:
+    """Corners of what a person may write in another way."""
+    try:
+        if key == "crop":
+            return () if value in ("", (), []) else polygon_of(value, key)
+        given = [value] if isinstance(value, str) else value
+        if not isinstance(given, list | tuple):
+            raise ConfigError(f"ignore: expected a list of areas, found {value!r}")
+        return tuple(polygon_of(one, f"ignore polygon {n}") for n, one in enumerate(given, 1))
+    except ConfigError:
+        raise
+    except GadError as error:
+        raise ConfigError(error.message, remedy=error.remedy) from error
 
 
 _OTHER_NAMES = {
@@ -263,6 +338,8 @@ _OTHER_NAMES = {
     "memory_size": "memory bank_size coreset",
     "top_k": "topk k",
     "smoothing_sigma": "sigma blur",
+    "crop": "roi region_of_interest center_crop bbox",
+    "ignore": "mask exclude ignored ignore_mask",
 }
 """What other programs call a setting, where its name is too far from ours to be guessed."""
 

@@ -16,6 +16,7 @@ from generalad.spec import Spec
 
 if TYPE_CHECKING:
     from generalad.areas import Areas
+    from generalad.geometry.placement import Placement
 
 MAX_REGIONS = 100
 """Regions reported of one image, the strongest first; more would be noise."""
@@ -64,7 +65,8 @@ class Result:
     `source`, `index`, `time` and `path` are those of `Frame`. `fault` says how the image lies
     beyond what the camera showed at calibration. Without a score it was refused as a fault of the
     camera; with one it is a strange part. Where refused images are to be rejected, `anomalous` is
-    true for all images with a fault or an error.
+    true for all images with a fault or an error. `match` says how well the part matches its
+    template, -1...1, where the artifact aligns parts.
     """
 
     source: str
@@ -78,6 +80,7 @@ class Result:
     milliseconds: Milliseconds
     error: str | None = None
     fault: str | None = None
+    match: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the order of the fields, for JSON; every number is finite."""
@@ -124,7 +127,7 @@ class Rule:
     def check(self, spec: Spec) -> None:
         """Draw the areas for an artifact's maps; raises UsageError where that fails."""
         if self.areas is not None:
-            self.areas.mask(spec.map_size)
+            self.areas.mask(spec.frame_map_size)
 
 
 def decide(
@@ -140,7 +143,7 @@ def decide(
 
     Args:
         score: raw image score; with `rule.areas` the decision has another one, see `Rule`.
-        anomaly_map: (h, w), raw.
+        anomaly_map: (h, w), raw, of the whole frame, see `framed`.
         spec: gives the thresholds and the scale of the normalised score.
         rule: of the stream that the image is from.
         image_size: (height, width) of the original image.
@@ -156,6 +159,19 @@ def decide(
     found = regions(anomaly_map, pixel, image_size, min_area=rule.min_area)
     anomalous = score >= level and (rule.min_area == 0 or bool(found))
     return Decision(score, spec.normalisation(score, level), anomalous, found)
+
+
+def framed(
+    anomaly_map: NDArray[np.float32], placement: Placement | None, spec: Spec
+) -> NDArray[np.float32]:
+    """The network's map (h, w), raw, laid over the whole frame; itself where it covers that.
+
+    Where nothing counts it is as low as overlays leave clear, so that no region reaches there.
+    """
+    if placement is None:
+        return anomaly_map
+    low = spec.thresholds.pixel - 4 * spec.normalisation.scale
+    return placement.to_frame(anomaly_map, low=low)
 
 
 def is_finite(score: float, anomaly_map: NDArray[np.float32]) -> bool:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,16 @@ from generalad.data.masks import doubtful_masks
 from generalad.data.public_sets import differences
 from generalad.data.samples import Saturation
 from generalad.data.saturation import saturated_regions
+from generalad.decision import framed
 from generalad.errors import DataError
+from generalad.geometry.placement import PartNotFound, Placement, prepare
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.evaluate import evaluate as measure
 from generalad.metrics.pixel import resize_mask
 from generalad.metrics.region_overlap import SaturatedPixels, saturated_pixels
 from generalad.metrics.report import write_report
 from generalad.predictor import open_model
-from generalad.preprocess import read_image, resize
+from generalad.preprocess import read_image
 from generalad.progress import Progress
 from generalad.runtime import Session
 from generalad.runtime.backends.session import Outputs
@@ -43,6 +46,8 @@ class Evaluated:
         backend: what it ran on.
         incomplete: in how far a public data set is not as it was published; empty where it is.
         doubtful_masks: what is odd about the masks, so that pixel metrics may be wrong; or empty.
+        not_found: paths of test images in which the part was not found. They are refused as faults
+            and have no score, so they are in no figure.
     """
 
     evaluation: Evaluation
@@ -51,6 +56,7 @@ class Evaluated:
     backend: str
     incomplete: str = ""
     doubtful_masks: str = ""
+    not_found: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -112,14 +118,16 @@ def evaluate(
                 **facts(spec, backend),
             },
         )
-    return Evaluated(evaluation, results, spec, backend, differences(dataset), doubts)
+    scored = {result.path for result in results}
+    lost = tuple(str(one.path) for one in dataset.test if str(one.path) not in scored)
+    return Evaluated(evaluation, results, spec, backend, differences(dataset), doubts, lost)
 
 
 def evaluation_of(results: Sequence[ImageResult], spec: Spec) -> Evaluation:
     """Every metric of the results of a detector or artifact on a test set."""
     return measure(
         results,
-        image_size=spec.image_size,
+        image_size=spec.frame_size,
         image_threshold=spec.thresholds.image,
         pixel_threshold=spec.thresholds.pixel,
         patch=_patch_side(spec),
@@ -138,11 +146,11 @@ def results_of(
         maps: as in `score_dataset`.
     """
     masks = any(sample.masks for sample in dataset.test)
-    load = partial(_load, size=spec.image_size, table=dataset.saturation)
+    load = partial(_load, spec=spec, table=dataset.saturation)
     samples = iter(dataset.test)
     for part in outputs:
         batch = [next(samples) for _ in part.scores]
-        truths = load(batch)[1] if masks else [(None, ())] * len(batch)
+        truths = load(batch).truths if masks else [(None, (), None)] * len(batch)
         yield from _results(spec, batch, truths, part, maps)
 
 
@@ -165,7 +173,7 @@ def score_dataset(
         progress: called with ("scoring", images done, images).
 
     Raises:
-        DataError: no test images, or some cannot be read.
+        DataError: no test images, some cannot be read, or none shows the part.
     """
     dataset = as_dataset(data)
     if not dataset.test:
@@ -173,7 +181,10 @@ def score_dataset(
             f"{dataset.root} has no test images",
             remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
         )
-    return list(_score(session, dataset, batch_size, maps, progress))
+    found = list(_score(session, dataset, batch_size, maps, progress))
+    if not found:
+        raise DataError(f"{dataset.root}: the part was found in none of the test images")
+    return found
 
 
 def facts(spec: Spec, backend: str) -> dict[str, str]:
@@ -197,17 +208,18 @@ def _score(
     session: Session, dataset: Dataset, batch_size: int, maps: bool, progress: Progress | None
 ) -> Iterator[ImageResult]:
     spec, samples = session.spec, dataset.test
-    load = partial(_load, size=spec.image_size, table=dataset.saturation)
+    load = partial(_load, spec=spec, table=dataset.saturation)
     with ThreadPoolExecutor(max_workers=2) as pool:
         batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         # One batch is read ahead while the network works on another; more would fill the memory.
         ahead = [pool.submit(load, batch) for batch in batches[:1]]
-        for index, batch in enumerate(batches):
-            images, truths = ahead.pop(0).result()
+        for index in range(len(batches)):
+            loaded = ahead.pop(0).result()
             if index + 1 < len(batches):
                 ahead.append(pool.submit(load, batches[index + 1]))
-            outputs = session.run(images)
-            yield from _results(spec, batch, truths, outputs, maps)
+            if loaded.samples:
+                outputs = session.run(np.stack(loaded.images))
+                yield from _results(spec, loaded.samples, loaded.truths, outputs, maps)
             if progress is not None:
                 progress("scoring", min((index + 1) * batch_size, len(samples)), len(samples))
 
@@ -219,9 +231,10 @@ def _results(
     outputs: Outputs,
     maps: bool,
 ) -> Iterator[ImageResult]:
-    for sample, (mask, defects), score, anomaly_map in zip(
+    for sample, (mask, defects, placement), score, anomaly_map in zip(
         batch, truths, outputs.scores, outputs.maps, strict=True
     ):
+        anomaly_map = framed(anomaly_map, placement, spec)
         yield ImageResult(
             path=str(sample.path),
             label=sample.label,
@@ -232,26 +245,39 @@ def _results(
             map=anomaly_map if maps else anomaly_map.max(keepdims=True),
             mask=mask,
             defects=defects,
+            counted=None if placement is None else placement.counted(spec.frame_size),
         )
 
 
-_Truth = tuple[NDArray[np.bool_] | None, tuple[SaturatedPixels, ...]]
+_Truth = tuple[NDArray[np.bool_] | None, tuple[SaturatedPixels, ...], Placement | None]
 
 
-def _load(
-    samples: Sequence[Sample], size: tuple[int, int], table: Sequence[Saturation]
-) -> tuple[NDArray[np.uint8], list[_Truth]]:
-    images, truths = [], []
+class _Loaded(NamedTuple):
+    """Those of some samples in which the part was found, or all where it is not looked for."""
+
+    samples: list[Sample]
+    images: list[NDArray[np.uint8]]
+    truths: list[_Truth]
+
+
+def _load(samples: Sequence[Sample], spec: Spec, table: Sequence[Saturation]) -> _Loaded:
+    loaded = _Loaded([], [], [])
     for sample in samples:
         image = read_image(sample.path)
-        images.append(resize(image, size))
+        try:
+            pixels, placement = prepare(image, spec.image_size, spec.geometry)
+        except PartNotFound:
+            continue
+        loaded.samples.append(sample)
+        loaded.images.append(pixels)
+        size = spec.frame_size
         defects = saturated_regions(sample, table) if table and sample.defective else ()
         found = [
             saturated_pixels(resize_mask(one.mask, size), one.saturation / float(one.mask.sum()))
             for one in defects
         ]
-        truths.append((_mask(sample, image.shape[:2]), tuple(found)))
-    return np.stack(images), truths
+        loaded.truths.append((_mask(sample, image.shape[:2]), tuple(found), placement))
+    return loaded
 
 
 def _mask(sample: Sample, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
+from generalad.decision import framed
 from generalad.errors import DataError, UsageError, require_extra
 from generalad.files import atomic_write
+from generalad.geometry.placement import prepare
 from generalad.overlay import draw, overlay
 from generalad.predictor import open_model
 from generalad.preprocess import read_image, resize
@@ -30,6 +32,8 @@ from generalad.spec import Spec
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from generalad.runtime.backends.session import Session
 
 Image = NDArray[np.uint8]  # (H, W, 3), RGB
 T = TypeVar("T")
@@ -107,8 +111,7 @@ def figure(
     for number, path in enumerate(given):
         with open_model(path, device=device) as session:
             specs.append(session.spec)
-            scored = [session.run(resize(one, session.spec.image_size)[None]) for one in images]
-            maps.append([outputs.maps[0] for outputs in scored])
+            maps.append([_map_of(session, one) for one in images])
         (progress or no_progress)("drawing", number + 1, len(given))
     masked = any(sample.masks for sample in samples)
     width = min(_LARGEST_CELL, (_WIDEST - _LABEL) / (1 + masked + len(given)))
@@ -119,6 +122,13 @@ def figure(
     headings = ["Image", *(["Ground truth"] * masked), *(name or _names(given, specs))]
     _write(paths, drawn, headings, width, maps_from=1 + masked)
     return paths
+
+
+def _map_of(session: Session, image: Image) -> NDArray[np.float32]:
+    """The raw map of a whole image."""
+    spec = session.spec
+    pixels, placement = prepare(image, spec.image_size, spec.geometry)
+    return framed(session.run(pixels[None]).maps[0], placement, spec)
 
 
 def choose_examples(dataset: Dataset, rows: int) -> list[Sample]:

@@ -25,6 +25,7 @@ class Scored(NamedTuple):
         position: among the images that were given.
         score: raw and finite, as the whole map is.
         level: the threshold for it.
+        match: as in `Result`.
         milliseconds: the fields of `Milliseconds`.
     """
 
@@ -32,6 +33,7 @@ class Scored(NamedTuple):
     position: int
     score: float
     level: float
+    match: float | None
     milliseconds: tuple[float, float, float, float]
 
 
@@ -44,7 +46,7 @@ class Prediction:
 
     Attributes:
         image_size: (height, width) in pixels; (0, 0) where there is no image.
-        raw_map: (h, w) float32, raw, of the network's `map_size`; None where there is no score.
+        raw_map: (h, w) float32, raw, of the spec's `frame_map_size`; None where there is no score.
         spec: of the artifact: thresholds, class name, provenance.
     """
 
@@ -72,6 +74,21 @@ class Prediction:
         times = Milliseconds()
         result = Result(path, position, 0.0, path, None, None, None, (), times, error=error)
         return cls(spec, result, None, None, (0, 0))
+
+    @classmethod
+    def refused(
+        cls,
+        spec: Spec,
+        path: str,
+        position: int,
+        fault: str,
+        image: NDArray[np.uint8] | None,
+        image_size: tuple[int, int],
+    ) -> Prediction:
+        """Of an image that shows a fault."""
+        times = Milliseconds()
+        result = Result(path, position, 0.0, path, None, None, None, (), times, fault=fault)
+        return cls(spec, result, None, image, image_size)
 
     @classmethod
     def of_frame(
@@ -127,6 +144,11 @@ class Prediction:
     def fault(self) -> str | None:
         """How the image lies beyond those of calibration, else None; a refused one has no score."""
         return self._found.fault if isinstance(self._found, Result) else None
+
+    @property
+    def match(self) -> float | None:
+        """How well the part matches its template, -1...1; None where it is not looked for."""
+        return self._found.match
 
     @property
     def score(self) -> float:
@@ -205,6 +227,7 @@ class Prediction:
                 anomalous=self.is_anomalous,
                 regions=regions(self._map(), self.spec.thresholds.pixel, self.image_size),
                 milliseconds=Milliseconds(*found.milliseconds),
+                match=found.match,
             )
         return found
 

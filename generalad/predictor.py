@@ -1,6 +1,6 @@
 """`load` opens a model, a `Predictor`; its `predict` turns images into predictions.
 
-    image -> to_rgb -> resize -> session -> Prediction
+    image -> to_rgb -> prepare -> session -> Prediction
 
 Torch is loaded for the folder of a detector only.
 """
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.decision import Rule, is_finite
+from generalad.decision import Rule, framed, is_finite
 from generalad.errors import DataError, GadError, UsageError, require_extra
+from generalad.geometry.placement import NOT_FOUND, PartNotFound, Placement
+from generalad.geometry.placement import prepare as bring_to_network
 from generalad.pixels import PillowImage, Pixels, check_pixels, is_pixels, to_rgb
 from generalad.prediction import Prediction, Scored
-from generalad.preprocess import read_image, resize
+from generalad.preprocess import read_image
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import Closing, Session, SharedSession
 from generalad.spec import Spec
@@ -207,77 +209,18 @@ class Predictor(Closing):
         )
         return (Prediction.of_frame(self.spec, *one) for one in found)
 
-    def close(self) -> None:
-        """Free the network, after the run that goes on; a second call does nothing."""
-        self._session.close()
+    def prepare(self, image: OneImage, *, index: int = 0, bgr: bool = False) -> Prepared:
+        """Decode and resize one image, for `score`; may be called in several threads at once.
 
-    def __repr__(self) -> str:
-        height, width = self.spec.image_size
-        return (
-            f"<Predictor {self._name}: {self.spec.class_name}, {height} x {width}, {self.backend}>"
-        )
+        Args:
+            image: see `predict`.
+            index: its position among others.
+            bgr: see `predict`.
 
-    def _one(self, image: OneImage, bgr: bool) -> Prediction:
-        taken = self._prepared(image, 0, bgr)
-        scores, maps = self._session.run(taken.resized[None])
-        found = self._prediction(taken, scores.item(), maps[0], perf_counter(), 1)
-        if found.error is not None:
-            raise GadError(found.error, remedy="check this device with generalad.selftest")
-        return found
-
-    def _many(self, images: Iterator[OneImage], size: int, bgr: bool) -> Iterator[Prediction]:
-        first = 0
-        while True:
-            batch, failure = self._take(images, first, size, bgr)
-            yield from self._scored(batch)
-            if failure is not None:
-                raise failure
-            if len(batch) < size:
-                return
-            first += size
-
-    def _take(
-        self, images: Iterator[OneImage], first: int, size: int, bgr: bool
-    ) -> tuple[list[_Taken | Prediction], Exception | None]:
-        """The next images, ready for the network or failed; and what ended them, if an error did.
-
-        The error waits until the images before it are answered.
+        Raises:
+            DataError: it is missing or cannot be decoded.
+            UsageError: it is no image.
         """
-        batch: list[_Taken | Prediction] = []
-        for index in range(first, first + size):
-            try:
-                image = next(images)
-            except StopIteration:
-                break
-            except Exception as error:
-                return batch, error
-            try:
-                taken = self._prepared(image, index, bgr)
-                # Else a list of all predictions would be a list of all images.
-                batch.append(taken._replace(image=None) if taken.path else taken)
-            except DataError as error:
-                batch.append(Prediction.failed(self.spec, _path_of(image), index, error.message))
-            except UsageError as error:
-                return batch, error
-        return batch, None
-
-    def _scored(self, batch: Sequence[_Taken | Prediction]) -> Iterator[Prediction]:
-        """Run the network on a batch, without those that failed before."""
-        ready = [taken for taken in batch if isinstance(taken, _Taken)]
-        outputs: Iterator[tuple[np.float32, NDArray[np.float32]]] = iter(())
-        if ready:
-            scores, maps = self._session.run(np.stack([taken.resized for taken in ready]))
-            outputs = zip(scores, maps, strict=True)
-        done = perf_counter()
-        for taken in batch:
-            if isinstance(taken, Prediction):
-                yield taken
-            else:
-                score, anomaly_map = next(outputs)
-                yield self._prediction(taken, float(score), anomaly_map, done, len(ready))
-
-    def _prepared(self, image: OneImage, index: int, bgr: bool) -> _Taken:
-        """Decode and resize; raises what `predict` says."""
         began = perf_counter()
         # Asking for an array first is faster.
         if isinstance(image, np.ndarray) or not isinstance(image, (str, os.PathLike)):
@@ -290,14 +233,108 @@ class Predictor(Closing):
                 )
             pixels = read_image(path)
         read = perf_counter()
-        # An array that was cut out of another one comes back as it was, if it has the size.
-        resized = np.ascontiguousarray(resize(pixels, self.spec.image_size))
+        fault, placement = None, None
+        try:
+            resized, placement = bring_to_network(pixels, self.spec.image_size, self.spec.geometry)
+        except PartNotFound as missing:
+            resized, fault = np.empty((0, 0, 3), np.uint8), f"{NOT_FOUND}: {missing.message}"
         ready = perf_counter()
         height, width, _ = pixels.shape
-        return _Taken(index, path, pixels, (height, width), resized, began, read, ready)
+        return Prepared(
+            index, path, pixels, (height, width), resized, began, read, ready, placement, fault
+        )
+
+    def score(self, batch: Sequence[Prepared | Prediction]) -> Iterator[Prediction]:
+        """Run the network once on images from `prepare`; those that failed before pass through."""
+        batch = [self._refused(taken) for taken in batch]
+        ready = [taken for taken in batch if isinstance(taken, Prepared)]
+        outputs: Iterator[tuple[np.float32, NDArray[np.float32]]] = iter(())
+        if ready:
+            scores, maps = self._session.run(np.stack([taken.resized for taken in ready]))
+            outputs = zip(scores, maps, strict=True)
+        done = perf_counter()
+        for taken in batch:
+            if isinstance(taken, Prediction):
+                yield taken
+            else:
+                score, anomaly_map = next(outputs)
+                yield self._prediction(taken, float(score), anomaly_map, done, len(ready))
+
+    def _refused(self, taken: Prepared | Prediction) -> Prepared | Prediction:
+        """What is said of an image that is not to be scored; others as they are."""
+        if isinstance(taken, Prediction) or taken.fault is None:
+            return taken
+        name, size = taken.path, taken.image_size
+        return Prediction.refused(self.spec, name, taken.position, taken.fault, taken.image, size)
+
+    @property
+    def session(self) -> SharedSession:
+        """The open model, for `infer`; it takes turns with this predictor and ends with it."""
+        return self._session
+
+    def close(self) -> None:
+        """Free the network, after the run that goes on; a second call does nothing."""
+        self._session.close()
+
+    def __repr__(self) -> str:
+        height, width = self.spec.image_size
+        return (
+            f"<Predictor {self._name}: {self.spec.class_name}, {height} x {width}, {self.backend}>"
+        )
+
+    def _one(self, image: OneImage, bgr: bool) -> Prediction:
+        taken = self.prepare(image, bgr=bgr)
+        if isinstance(refused := self._refused(taken), Prediction):
+            return refused
+        scores, maps = self._session.run(taken.resized[None])
+        found = self._prediction(taken, scores.item(), maps[0], perf_counter(), 1)
+        if found.error is not None:
+            raise GadError(found.error, remedy="check this device with generalad.selftest")
+        return found
+
+    def _many(self, images: Iterator[OneImage], size: int, bgr: bool) -> Iterator[Prediction]:
+        first = 0
+        while True:
+            batch, failure = self._take(images, first, size, bgr)
+            yield from self.score(batch)
+            if failure is not None:
+                raise failure
+            if len(batch) < size:
+                return
+            first += size
+
+    def _take(
+        self, images: Iterator[OneImage], first: int, size: int, bgr: bool
+    ) -> tuple[list[Prepared | Prediction], Exception | None]:
+        """The next images, ready for the network or failed; and what ended them, if an error did.
+
+        The error waits until the images before it are answered.
+        """
+        batch: list[Prepared | Prediction] = []
+        for index in range(first, first + size):
+            try:
+                image = next(images)
+            except StopIteration:
+                break
+            except Exception as error:
+                return batch, error
+            try:
+                taken = self.prepare(image, index=index, bgr=bgr)
+                # Else a list of all predictions would be a list of all images.
+                batch.append(taken._replace(image=None) if taken.path else taken)
+            except DataError as error:
+                batch.append(Prediction.failed(self.spec, _path_of(image), index, error.message))
+            except UsageError as error:
+                return batch, error
+        return batch, None
 
     def _prediction(
-        self, taken: _Taken, score: float, anomaly_map: NDArray[np.float32], done: float, share: int
+        self,
+        taken: Prepared,
+        score: float,
+        anomaly_map: NDArray[np.float32],
+        done: float,
+        share: int,
     ) -> Prediction:
         if not is_finite(score, anomaly_map):
             name = taken.path or f"image {taken.position}"
@@ -309,7 +346,9 @@ class Predictor(Closing):
             (done - taken.ready) * 1000 / share,
             (done - taken.began) * 1000,
         )
-        scored = Scored(taken.path, taken.position, score, self._level, times)
+        match = None if taken.placement is None else taken.placement.match
+        scored = Scored(taken.path, taken.position, score, self._level, match, times)
+        anomaly_map = framed(anomaly_map, taken.placement, self.spec)
         return Prediction(self.spec, scored, anomaly_map, taken.image, taken.image_size)
 
 
@@ -323,8 +362,21 @@ def _path_of(image: object) -> str:
     return os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
 
 
-class _Taken(NamedTuple):
-    """An image that is ready for the network; `image` is None where it can be read again."""
+class Prepared(NamedTuple):
+    """An image that is ready for the network.
+
+    Attributes:
+        position: among others.
+        path: of its file, or empty.
+        image: (H, W, 3) uint8 RGB; None where it can be read again, or nobody asks for it.
+        image_size: (height, width) of it.
+        resized: (h, w, 3) uint8 RGB of the network's size.
+        began: when its reading began, in seconds of `time.perf_counter`.
+        read: when it had been decoded.
+        ready: when it had been resized.
+        placement: where what the network sees lies in it; None for all of it.
+        fault: why it is not to be scored, or None.
+    """
 
     position: int
     path: str
@@ -334,3 +386,5 @@ class _Taken(NamedTuple):
     began: float
     read: float
     ready: float
+    placement: Placement | None = None
+    fault: str | None = None

@@ -276,7 +276,8 @@ def _wrong_keys(kind: Any, found: dict[str, Any], place: Place) -> RecordError:
 
 
 def _unknown_tag(declared: Any, key: str, found: Any, place: Place) -> RecordError:
-    tags = [str(kind.tag) for kind in getattr(declared, "types", [declared])]
+    kinds = getattr(declared, "types", [declared])
+    tags = [str(kind.tag) for kind in kinds if not _is_none(kind)]
     return RecordError(
         place, f"unknown {key} {_shown(found)}", remedy=f"choose from {', '.join(tags)}"
     )

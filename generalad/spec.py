@@ -14,10 +14,14 @@ from typing import Any
 
 from generalad import records
 from generalad.errors import ArtifactError
+from generalad.geometry.geometry import MOST_TILED, Geometry
 from generalad.half_precision import VerifiedPrecision
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised by one when an older reader would misunderstand a newer file."""
+
+PLAIN_VERSION = 1
+"""Of files without a geometry, which older readers understand; they would resize whole frames."""
 
 METADATA_KEY = "generalad.spec"
 """Key of the JSON in an ONNX file's `metadata_props`."""
@@ -246,6 +250,7 @@ class Spec:
     `reference` is None in artifacts that older versions made. `half_precisions` says what was
     verified on processors that compute in half precision; all else holds for float32, unless a
     session computes in one of them: then its spec has what holds there, see `computed_in`.
+    `geometry` says what of a frame becomes the input and counts; None for all of it.
     """
 
     method: str
@@ -268,17 +273,40 @@ class Spec:
     golden: tuple[GoldenSample, ...] = ()
     reference: Reference | None = None
     half_precisions: tuple[VerifiedPrecision, ...] = ()
-    format_version: int = FORMAT_VERSION
+    geometry: Geometry | None = None
+    format_version: int = PLAIN_VERSION
 
     def __post_init__(self) -> None:
         if min(*self.image_size, *self.map_size, self.top_k) < 1:
             raise ValueError("image_size, map_size and top_k must be positive")
+        tiles = None if self.geometry is None else self.geometry.tiles
         for name in ("image_size", "map_size"):
             height, width = getattr(self, name)
-            if height * width > MOST_PIXELS:
+            if height * width > (MOST_PIXELS if tiles is None else MOST_TILED):
                 raise ValueError(f"{name} is {height} x {width}, more than {MOST_PIXELS} pixels")
+        if tiles is not None and self.geometry is not None:
+            if self.image_size != self.geometry.tiled_size():
+                raise ValueError("image_size is not that of frames that are cut into tiles")
+            if min(self.image_size) < tiles.side:
+                raise ValueError("tiles are larger than image_size")
         if any(len(half.golden) != len(self.golden) for half in self.half_precisions):
             raise ValueError("half_precisions must have a score for each golden sample")
+        if self.geometry == Geometry():
+            object.__setattr__(self, "geometry", None)
+        if self.geometry is not None:
+            object.__setattr__(self, "format_version", FORMAT_VERSION)
+
+    @property
+    def frame_map_size(self) -> tuple[int, int]:
+        """(height, width) of a map that was laid over the whole frame."""
+        return self.map_size if self.geometry is None else self.geometry.frame_size(self.map_size)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) of the whole frame at the scale at which the network sees it."""
+        if self.geometry is None:
+            return self.image_size
+        return self.geometry.frame_size(self.image_size)
 
     def is_anomalous(self, score: float) -> bool:
         """The decision on one raw image score."""
@@ -313,12 +341,15 @@ class Spec:
         return dataclasses.replace(self, thresholds=thresholds, reference=reference)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values."""
-        return dataclasses.asdict(self)
+        """The record as plain values; a geometry only where there is one."""
+        values = dataclasses.asdict(self)
+        if self.geometry is None:
+            del values["geometry"]
+        return values
 
     def to_json(self) -> str:
         """The record as JSON; NaN is refused."""
-        return records.to_json(self)
+        return records.to_json(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str, *, name: str = "artifact") -> Spec:

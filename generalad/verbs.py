@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 
+Area = str | Sequence[Sequence[float]]
+"""A polygon: corners (x, y), or a text such as "0.1,0.1,0.8x0.5", in shares of the frame."""
+
 
 def train(
     data: StrPath | Dataset,
@@ -42,6 +45,11 @@ def train(
     epochs: int | None = None,
     seed: int | None = None,
     false_alarm_rate: float | None = None,
+    crop: Area | None = None,
+    ignore: Sequence[Area] = (),
+    align: bool | None = None,
+    tiles: int | None = None,
+    tile_overlap: int | None = None,
     skip_bad: bool = False,
     all_good: bool = False,
     device: str | None = None,
@@ -73,7 +81,16 @@ def train(
         epochs: length of the fixed schedule; None for the preset's.
         seed: of splits, order and noise; None for the preset's.
         false_alarm_rate: target on good parts that sets the threshold; None for the preset's.
-        skip_bad: leave out unreadable images and record which.
+        crop: what of each frame the network sees: corners (x, y), or a text as the command takes
+            it; shares of the frame.
+        ignore: areas that neither teach nor count, each written like `crop`.
+        align: find the part in each frame, and turn and shift it into place; None for the
+            preset's.
+        tiles: side in pixels of the tiles that frames are cut into at their own scale; None for the
+            preset's, none.
+        tile_overlap: of neighbouring tiles, in pixels; None for the preset's.
+        skip_bad: leave out unreadable images, and such in which the part is not found, and record
+            which.
         all_good: all images of a plain folder show good parts, see `open_dataset`.
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's cache.
@@ -103,6 +120,11 @@ def train(
         "epochs": epochs,
         "seed": seed,
         "false_alarm_rate": false_alarm_rate,
+        "crop": crop,
+        "ignore": tuple(ignore) or None,
+        "align": align,
+        "tiles": tiles,
+        "tile_overlap": tile_overlap,
     }
     settings = settings.replaced({key: x for key, x in changes.items() if x is not None})
     dataset = as_dataset(

@@ -79,7 +79,7 @@ def test_a_run_over_files_knows_no_camera() -> None:
     "module",
     [
         *("runtime", "metrics", "data", "spec", "preprocess", "config", "overlay"),
-        *("decision", "statistics", "synth", "cli", "bench", "predictor"),
+        *("decision", "statistics", "synth", "cli", "bench", "predictor", "serve"),
     ],
 )
 def test_imports_without_the_training_side(module: str) -> None:

@@ -150,10 +150,12 @@ class Pipeline:
     """From an encoded image to its decision, timed stage by stage."""
 
     def __init__(self, session: Any, images: Images, batch: int) -> None:
-        from generalad.preprocess import resize
+        from generalad.decision import framed
+        from generalad.geometry.placement import prepare
         from generalad.runtime import Rule, decide
 
-        self._session, self._images, self._batch, self._resize = session, images, batch, resize
+        self._session, self._images, self._batch = session, images, batch
+        self._prepare, self._framed = prepare, framed
         self._decide = functools.partial(decide, spec=session.spec, rule=Rule())
         # Milliseconds so far of upload, network and download; empty where they are one stage.
         self._stages: ByStage = getattr(session, "stages", {})
@@ -163,14 +165,16 @@ class Pipeline:
         """One batch: milliseconds an image, see `Stopwatch.stop`."""
         import numpy as np
 
-        watch, size = self._watch, self._session.spec.image_size
+        watch, spec = self._watch, self._session.spec
         self._images.prepare(self._batch)
-        ready, sizes = [], []
+        ready, placements, sizes = [], [], []
         watch.start()
         for _ in range(self._batch):
             image = self._images.decode()
             watch.stage("decode")
-            ready.append(self._resize(image, size))
+            pixels, placement = self._prepare(image, spec.image_size, spec.geometry)
+            ready.append(pixels)
+            placements.append(placement)
             sizes.append(image.shape[:2])
             watch.stage("preprocess")
         batch = np.ascontiguousarray(ready[0][None] if len(ready) == 1 else np.stack(ready))
@@ -178,8 +182,8 @@ class Pipeline:
         before = dict(self._stages)
         scores, maps = self._session.run(batch)
         watch.stage("infer", {name: self._stages[name] - before[name] for name in before})
-        for score, values, original in zip(scores, maps, sizes):  # noqa: B905
-            self._decide(float(score), values, image_size=original)
+        for score, values, placement, original in zip(scores, maps, placements, sizes):  # noqa: B905
+            self._decide(float(score), self._framed(values, placement, spec), image_size=original)
         watch.stage("postprocess")
         return watch.stop(self._batch)
 

@@ -51,6 +51,7 @@ COMMANDS = {
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),
     "infer": Command("Deploy", "infer", "Run an artifact on images, videos and cameras."),
+    "serve": Command("Deploy", "serve", "Serve artifacts over HTTP, exchanged while they serve."),
     "cameras": Command(
         "Deploy",
         "cameras",
@@ -67,6 +68,8 @@ COMMANDS = {
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),
+    "sign": Command("Deploy", "sign", "Sign an artifact, so that devices can tell who made it."),
+    "verify": Command("Deploy", "verify", "Check the signature of an artifact."),
     "bench": Command("Deploy", "bench", "Measure latency, alone or in pairs against another one."),
     "calibrate": Command(
         "Deploy", "calibrate", "Set an artifact's thresholds anew from recent good images."

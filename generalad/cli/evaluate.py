@@ -67,6 +67,12 @@ def evaluate(
             )
     if done.incomplete:
         screen.print(f"warning: {done.incomplete}", markup=False)
+    if done.not_found:
+        screen.print(
+            f"warning: the part was not found in {len(done.not_found)} images, which are in no"
+            f" figure: {', '.join(Path(one).name for one in done.not_found[:5])}",
+            markup=False,
+        )
     if done.doubtful_masks:
         screen.print(
             f"warning: {done.doubtful_masks}; pixel figures may be wrong,"
@@ -86,6 +92,7 @@ def evaluate(
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
             "doubtful_masks": done.doubtful_masks or None,
+            **({"not_found": list(done.not_found)} if done.not_found else {}),
             **done.evaluation.to_json(),
             **(
                 {"references": {name: one.evaluation.to_json() for name, one in beside.items()}}

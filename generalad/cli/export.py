@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Json, Option
+from generalad.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 def export(
     detector: Annotated[
         Path,
-        Argument("Folder written by gad train; for TensorRT also an exported ONNX file."),
+        Argument("Folder written by gad train; for TensorRT and Triton an exported file."),
     ],
     format: Annotated[
-        Literal["onnx", "openvino", "tensorrt"], Option("Kind of artifact.")
+        Literal["onnx", "openvino", "tensorrt", "triton"],
+        Option("Kind of artifact; triton is a model repository of an exported file."),
     ] = "onnx",
     fp16: Annotated[bool, Option("Half precision: in the graph, or of the processor.")] = False,
     int8: Annotated[bool, Option("Eight bits, if that is faster and as good.")] = False,
@@ -60,11 +62,13 @@ def export(
     tried; if none is left, nothing is written and the exit code is 3.
     """
     from generalad.cli.console import console, print_json, progress
-    from generalad.errors import UsageError
 
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 exclude each other", remedy="give one of them")
     sizes = batch_sizes(batch)
+    if format == "triton":
+        write_for_triton(detector, out, sizes)
+        return
     if detector.suffix.lower() == ".onnx":
         labelled = verify_on or class_name or anomalous or all_good
         if format != "tensorrt" or fp16 or int8 or labelled:
@@ -111,8 +115,6 @@ def export(
 
 def batch_sizes(text: str | None) -> tuple[int, int] | None:
     """Read "4" as (4, 4) and "1..16" as (1, 16)."""
-    from generalad.errors import UsageError
-
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text.strip())
@@ -120,6 +122,24 @@ def batch_sizes(text: str | None) -> tuple[int, int] | None:
     if not sizes or not 1 <= sizes[0] <= sizes[1]:
         raise UsageError(f"--batch: expected a size or a range such as 1..16, found {text!r}")
     return sizes
+
+
+def write_for_triton(artifact: Path, out: Path | None, sizes: tuple[int, int] | None) -> None:
+    """Write the model repository of an exported file."""
+    from generalad.cli.console import console, plain
+    from generalad.export.to_triton import write_repository
+
+    if artifact.is_dir():
+        raise UsageError(
+            f"{artifact} is a detector's folder, expected an exported file",
+            remedy=f"gad export {artifact}, then name the file that it writes",
+        )
+    batch = None if sizes is None else sizes[1]
+    folder = write_repository(artifact, out or artifact.parent / "triton", batch=batch)
+    console().print(
+        f"[bold]{plain(folder)}[/bold]: golden samples of {plain(artifact.name)} reproduced, they"
+        " are Triton's warm-up"
+    )
 
 
 def build_from_onnx(onnx: Path, out: Path | None, options: EngineOptions) -> None:

@@ -68,6 +68,7 @@ def sections(spec: dict[str, Any], computed: str = "") -> dict[str, dict[str, st
             "computed here in": computed or "not exported yet",
         },
         "Input and output": {
+            "of each frame": _geometry(spec.get("geometry")),
             spec["input_name"]: f"uint8 (B, {height}, {width}, 3) RGB, resized by {spec['resize']}",
             spec["output_names"][0]: (
                 f"float32 (B,), mean of the largest patches: {spec['top_k'] or 'all'}"
@@ -97,6 +98,13 @@ def sections(spec: dict[str, Any], computed: str = "") -> dict[str, dict[str, st
         },
     }
     return rows
+
+
+def _geometry(record: dict[str, Any] | None) -> str:
+    from generalad.geometry.geometry import Geometry
+    from generalad.records import convert
+
+    return "all of it" if record is None else convert(record, Geometry).in_words()
 
 
 def _halves(records: Sequence[dict[str, Any]]) -> str:

@@ -173,11 +173,11 @@ def render(view: View, width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    lines = _station(view.station) if view.station is not None else []
-    lines += [Text(f"{sink.name}: {_sink_state(sink)}", _sink_style(sink)) for sink in view.sinks]
+    above = _station(view.station) if view.station is not None else []
+    lines = [Text(f"{sink.name}: {_sink_state(sink)}", _sink_style(sink)) for sink in view.sinks]
     for kind, count in view.not_written.items():
         lines.append(Text(f"{kind}: {count} not written", "red"))
-    return Group(_table(view, remarks=width >= _WIDE), *lines)
+    return Group(*above, _table(view, remarks=width >= _WIDE), *lines)
 
 
 def _station(station: StationView) -> list[Text]:

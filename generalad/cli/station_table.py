@@ -24,7 +24,7 @@ def table_of(facts: Mapping[str, str], check: Check) -> RenderableType:
     for name, value in facts.items():
         head.add_row(Text(name), Text(value))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tried", no_wrap=True)
+    table.add_column("tried", overflow="fold")
     table.add_column("", no_wrap=True)
     table.add_column("found", overflow="fold")
     for row in check.rows:
@@ -38,5 +38,5 @@ def table_of(facts: Mapping[str, str], check: Check) -> RenderableType:
         table,
         Text(words, style),
         Text(),
-        Text("Date ______________  Name ______________________________"),
+        Text("Date ..............  Name .............................."),
     )

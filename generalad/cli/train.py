@@ -60,6 +60,36 @@ def train(
         float | None,
         Option("Target rate on good parts that sets the threshold.", default="0.01"),
     ] = None,
+    crop: Annotated[
+        str | None,
+        Option(
+            "What of each frame is judged: X,Y,WxH or 'X,Y X,Y X,Y', shares of the frame.",
+            metavar="AREA",
+            default="the whole frame",
+        ),
+    ] = None,
+    ignore: Annotated[
+        Sequence[str],
+        Option(
+            "An area that neither teaches nor counts; may be repeated.",
+            metavar="AREA",
+            default="none",
+        ),
+    ] = (),
+    align: Annotated[
+        bool, Option("Find the part in each frame, and turn and shift it into place.")
+    ] = False,
+    tiles: Annotated[
+        int | None,
+        Option(
+            "Side of the tiles that frames are cut into, in pixels of the frame.",
+            metavar="PIXELS",
+            default="frames are resized as a whole",
+        ),
+    ] = None,
+    tile_overlap: Annotated[
+        int | None, Option("Of neighbouring tiles.", metavar="PIXELS", default="64")
+    ] = None,
     skip_bad: Annotated[bool, Option("Leave out unreadable images and record which.")] = False,
     all_good: AllGood = False,
     device: TrainingDevice = None,
@@ -98,6 +128,11 @@ def train(
             epochs=epochs,
             seed=seed,
             false_alarm_rate=false_alarm_rate,
+            crop=crop,
+            ignore=ignore,
+            align=align or None,
+            tiles=tiles,
+            tile_overlap=tile_overlap,
             skip_bad=skip_bad,
             all_good=all_good,
             device=device,
@@ -117,6 +152,8 @@ def train(
     if config is None:
         chosen = preset or preset_of(method)
         screen.print(f"preset {chosen}: {PRESET_USES[chosen]}", markup=False)
+    if spec.geometry is not None:
+        screen.print(f"judged of each frame: {spec.geometry.in_words()}", markup=False)
     if calibration.grouping:
         screen.print(f"groups: {calibration.grouping}; none is on both sides", markup=False)
     screen.print(promise(calibration), markup=False)

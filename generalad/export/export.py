@@ -39,6 +39,9 @@ from generalad.runtime.backends.session import Outputs
 from generalad.spec import GoldenSample, Spec
 from generalad.version import __version__
 
+TILED = (("fp32", "onnx"), ("fp32", "openvino"))
+"""What graphs with a loop over tiles were tried in."""
+
 GOLDEN_SAMPLES = 3
 NOT_WRITTEN = "nothing was written; please report this with the output of gad doctor"
 
@@ -114,7 +117,16 @@ def export_detector(
     check_writable(path)
     trained.detector.cpu()
     views = trained.spec.calibration.views_rate is not None
-    sets = image_sets(trained.calibration_images(), verify_on, views=views)
+    sets = image_sets(
+        trained.calibration_images(), verify_on, views=views, geometry=trained.spec.geometry
+    )
+    geometry = trained.spec.geometry
+    if geometry is not None and geometry.tiles is not None and (precision, format) not in TILED:
+        raise UsageError(
+            f"frames in tiles are exported as ONNX or OpenVINO in fp32, found {format} in"
+            f" {precision}",
+            remedy="leave --format or the precision out",
+        )
     progress("translate", 0, 1)
     graph = to_onnx(trained.detector)
     if sizes is not None and sizes[0] == sizes[1]:
@@ -148,7 +160,7 @@ def _write(passed: Passed, candidate: Candidate, path: Path, gate: Gate) -> Expo
     spec = dataclasses.replace(
         passed.spec,
         parity=record,
-        golden=golden_samples(gate.sets[0].images, passed.calibration),
+        golden=golden_samples(gate.trained.calibration_images(), passed.calibration),
         provenance={**passed.spec.provenance, "export": _provenance()},
     )
     half, write, why = None, candidate.write, ""

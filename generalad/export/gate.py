@@ -21,7 +21,7 @@ from generalad.image_statistics import quantiles
 from generalad.progress import Progress
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Outputs, Session
-from generalad.spec import Spec
+from generalad.spec import MOST_PIXELS, Spec
 from generalad.statistics import Estimate, quantile_estimate
 
 if TYPE_CHECKING:  # devices that verify half precision have no torch
@@ -207,10 +207,12 @@ def run_all(
     stage: str = "images",
     before: int = 0,
     total: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
 ) -> Outputs:
     """Run (n, H, W, 3) images in batches; they are counted from `before` to `total`."""
     parts = []
+    if batch_size is None:
+        batch_size = 1 if images[0].size > 3 * MOST_PIXELS else 8
     for first in range(0, len(images), batch_size):
         batch = np.ascontiguousarray(images[first : first + batch_size])
         parts.append(session.run(batch))

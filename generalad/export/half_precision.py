@@ -20,8 +20,8 @@ from generalad.errors import DataError, GateError, UsageError
 from generalad.export.gate import Refused, good_range, run_sets, shifted, speed_up
 from generalad.export.parity import compare, refuse_infinite
 from generalad.export.verification_images import ImageSet, image_sets
+from generalad.geometry.placement import prepare
 from generalad.half_precision import FULL, VERIFY, VerifiedPrecision
-from generalad.preprocess import resize
 from generalad.processor import read_processor
 from generalad.progress import Progress, no_progress
 from generalad.runtime import open_sources
@@ -236,7 +236,8 @@ def _of_session(
     shown = golden_images(spec, name)
     good = np.zeros(len(shown), dtype=np.bool_)
     golden = ImageSet(GOLDEN, shown, good, (None,) * len(good))
-    sets = (*image_sets(images, views=spec.calibration.views_rate is not None), golden)
+    views = spec.calibration.views_rate is not None
+    sets = (*image_sets(images, views=views, geometry=spec.geometry), golden)
     outputs = run_sets(session, sets, "float32", progress)
     for part in outputs:
         refuse_infinite(part)
@@ -255,7 +256,7 @@ def _images(address: str | Path, spec: Spec) -> NDArray[np.uint8]:
         for frame in source:
             if frame.image is None:
                 raise DataError(str(frame.error), remedy="give good images that can be read")
-            found.append(resize(frame.image, spec.image_size))
+            found.append(prepare(frame.image, spec.image_size, spec.geometry).pixels)
             if len(found) == MOST:
                 return np.stack(found)
     if len(found) < LEAST:

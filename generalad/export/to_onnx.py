@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -16,6 +16,7 @@ from generalad.errors import GadError
 from generalad.export.onnx_file import write_onnx
 from generalad.export.precision import OPSET
 from generalad.export.quiet import quiet
+from generalad.export.tiled_graph import FrameScores, TileScores, join
 from generalad.model.detector import Detector
 from generalad.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, Spec
 
@@ -33,6 +34,21 @@ def to_onnx(detector: Detector) -> onnx.ModelProto:
     height, width = detector.config.image_size
     # A batch of two, because a batch of one would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    if module.frame is None:
+        model = _translated(module, example, OUTPUT_NAMES)
+        check_model(model, detector)
+        return model
+    tile = _translated(TileScores(module), example, ("patches",))
+    check_model(tile, detector)
+    found = torch.zeros(len(module.frame.starts), 2, module.head.patches)
+    after = _translated(FrameScores(module), found, OUTPUT_NAMES, batch=1)
+    return join(tile, after, module.frame)
+
+
+def _translated(
+    module: nn.Module, example: torch.Tensor, outputs: Sequence[str], *, batch: int = 0
+) -> onnx.ModelProto:
+    """As ONNX, with the axis `batch` of its input free."""
     with torch.inference_mode(), quiet("torch.onnx", "onnxscript", "torch.export"):
         program = torch.onnx.export(
             module,
@@ -40,15 +56,13 @@ def to_onnx(detector: Detector) -> onnx.ModelProto:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=list(OUTPUT_NAMES),
-            dynamic_shapes=({0: "batch"},),
+            output_names=list(outputs),
+            dynamic_shapes=({batch: "batch"},),
             verbose=False,
         )
     if program is None:
         raise GadError("the ONNX exporter returned nothing", remedy="please report this")
-    model = program.model_proto
-    check_model(model, detector)
-    return model
+    return program.model_proto
 
 
 def check_model(model: onnx.ModelProto, detector: Detector) -> None:

@@ -38,6 +38,7 @@ class ImageResult:
     map: NDArray[np.float32]  # (h, w), raw
     mask: NDArray[np.bool_] | None  # (H, W), True is defective; None when no mask is known
     defects: tuple[SaturatedPixels, ...] = ()  # where the data set says how much has to be found
+    counted: NDArray[np.bool_] | None = None  # (H, W) of the evaluation; None: every pixel counts
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def evaluate(
     for result in sorted(results, key=lambda result: result.label):
         if result.defective:
             by_type.setdefault(result.label, []).append(result)
-    maps = [LabelledMap(r.label, r.map, r.mask, r.defects) for r in results]
+    maps = [LabelledMap(r.label, r.map, r.mask, r.defects, r.counted) for r in results]
     spro, mean_spro = _saturated(maps, image_size, list(by_type))
     table = tabulate_pixels(maps, image_size, threshold=pixel_threshold)
 

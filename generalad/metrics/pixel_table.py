@@ -39,13 +39,15 @@ GOOD = "good"
 class LabelledMap(NamedTuple):
     """The map of one image, its label ("good" or the defect type), and its mask where known.
 
-    `defects` are those of a data set that says how much of each has to be found.
+    `defects` are those of a data set that says how much of each has to be found. `counted` says
+    which pixels count, at the evaluation size; None for all.
     """
 
     label: str
     map: NDArray[np.float32]  # (h, w)
     mask: NDArray[np.bool_] | None  # (H, W), True is defective; good images need none
     defects: tuple[SaturatedPixels, ...] = ()
+    counted: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,7 @@ class PixelTable:
     ) -> float:
         """AUPRO as the authors compute it, of the maps that the table was made of."""
         dilated = [
-            dilated_regions(resize_map(item.map, size), resize_mask(item.mask, size), patch)
+            dilated_regions(resize_map(item.map, size), _truth(item, size), patch)
             for item in maps
             if item.mask is not None and item.label != GOOD
         ]
@@ -270,17 +272,27 @@ def _regions(item: LabelledMap, size: tuple[int, int], saturated: bool) -> Regio
         return Regions(np.empty(0, np.float32), np.empty(0), 0)
     if saturated:
         return saturated_regions(anomaly_map, item.defects)
-    return find_regions(anomaly_map, resize_mask(item.mask, size))
+    return find_regions(anomaly_map, _truth(item, size))
 
 
 def _count_normal(item: LabelledMap, size: tuple[int, int]) -> int:
+    total = size[0] * size[1] if item.counted is None else int(item.counted.sum())
     if item.mask is None or item.label == GOOD:
-        return size[0] * size[1]
-    return size[0] * size[1] - cv2.countNonZero(resize_mask(item.mask, size))
+        return total
+    return total - cv2.countNonZero(_truth(item, size))
 
 
 def _normal_pixels(item: LabelledMap, size: tuple[int, int]) -> Scores:
     anomaly_map = resize_map(item.map, size)
     if item.mask is None or item.label == GOOD:
-        return np.sort(anomaly_map, axis=None)
-    return np.sort(anomaly_map[resize_mask(item.mask, size) == 0])
+        counted = anomaly_map if item.counted is None else anomaly_map[item.counted]
+        return np.sort(counted, axis=None)
+    normal = _truth(item, size) == 0
+    return np.sort(anomaly_map[normal if item.counted is None else normal & item.counted])
+
+
+def _truth(item: LabelledMap, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The mask at the evaluation size, without what does not count."""
+    assert item.mask is not None
+    mask = resize_mask(item.mask, size)
+    return mask if item.counted is None else mask * item.counted

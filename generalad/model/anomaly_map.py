@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 MAP_PIXELS_PER_PATCH = 4
 
+LEAST_SHARE = 0.05
+"""Of the weights of a map's pixel that patches must have which count."""
+
 
 class AnomalyMap(nn.Module):
     """Patch logits (B, N) to maps (B, h, w).
@@ -28,6 +31,8 @@ class AnomalyMap(nn.Module):
         image_size: (H, W) of the network's input in pixels.
         sigma: standard deviation of the Gaussian in pixels of the network's input; 0 for none.
         radius: where it is cut, in pixels of the network's input.
+        counted: (N,) bool, the patches that count; None for all. A map then is the mean of those
+            that count, weighed alike, and where there is none its least value.
 
     Attributes:
         map_size: (h, w): four pixels a patch on each axis.
@@ -35,9 +40,17 @@ class AnomalyMap(nn.Module):
 
     rows: Tensor
     columns: Tensor
+    counted: Tensor
+    share: Tensor
 
     def __init__(
-        self, *, grid: tuple[int, int], image_size: tuple[int, int], sigma: float, radius: int
+        self,
+        *,
+        grid: tuple[int, int],
+        image_size: tuple[int, int],
+        sigma: float,
+        radius: int,
+        counted: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -48,9 +61,23 @@ class AnomalyMap(nn.Module):
         )
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns.t().contiguous(), persistent=False)
+        self.ignores = counted is not None
+        if counted is not None:
+            share = self._spread(counted[None].float())
+            # What has next to no weight would be made of the rounding of others.
+            share = torch.where(share < LEAST_SHARE, torch.zeros(()), 1 / share.clamp(LEAST_SHARE))
+            self.register_buffer("counted", counted.float()[None], persistent=False)
+            self.register_buffer("share", share, persistent=False)
 
     def forward(self, logits: Tensor) -> Tensor:
         """See the class."""
+        if not self.ignores:
+            return self._spread(logits)
+        least = logits.amin(dim=1, keepdim=True)
+        spread = self._spread((logits - least) * self.counted)
+        return spread * self.share + least.unsqueeze(2)
+
+    def _spread(self, logits: Tensor) -> Tensor:
         return self.rows @ logits.reshape(-1, *self.grid) @ self.columns
 
 

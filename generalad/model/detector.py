@@ -6,11 +6,14 @@ head, top-k mean, upsampling and smoothing inside; resize and threshold outside.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from generalad.config import Config
+from generalad.geometry.geometry import Geometry
 from generalad.model.anomaly_map import AnomalyMap
 from generalad.model.backbone import Backbone, normalise
+from generalad.model.frame import Frame
 from generalad.model.heads import Head, build_head
 
 
@@ -18,20 +21,34 @@ class Detector(nn.Module):
     """A frozen backbone under the head of a method.
 
     Attributes:
+        image_size: (H, W) of the images.
+        frame: how tiles are cut out of them; None where they are seen as a whole.
         map_size: (h, w) of the maps: four pixels a patch on each axis.
     """
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
+    def __init__(
+        self, config: Config, backbone: Backbone, geometry: Geometry | None = None
+    ) -> None:
+        """For the frames of `geometry` where that has tiles; then `backbone` is that of a tile."""
         super().__init__()
         self.config = config
         self.backbone = backbone
         self.head: Head = build_head(config, backbone)
-        self.top_k = min(config.top_k or self.head.patches, self.head.patches)
+        tiled = geometry is not None and geometry.tiles is not None
+        self.frame = Frame(geometry, backbone.grid) if geometry is not None and tiled else None
+        places = self.head.places
+        counted = None if places is None else places.patches
+        patches = self.head.patches if places is None else len(places.numbers)
+        if self.frame is not None:
+            counted, patches = self.frame.patches, self.frame.count
+        self.image_size = config.image_size if self.frame is None else self.frame.size
+        self.top_k = min(config.top_k or patches, patches)
         self.maps = AnomalyMap(
-            grid=backbone.grid,
-            image_size=config.image_size,
+            grid=backbone.grid if self.frame is None else self.frame.grid,
+            image_size=self.image_size,
             sigma=config.smoothing_sigma,
             radius=config.smoothing_radius,
+            counted=counted,
         )
         self.map_size = self.maps.map_size
 
@@ -39,18 +56,33 @@ class Detector(nn.Module):
         """Raw scores and maps; higher is more anomalous, nothing is clamped.
 
         Args:
-            images: (B, H, W, 3) uint8, RGB, of the configured size.
+            images: (B, H, W, 3) uint8, RGB, of `image_size`.
 
         Returns:
             scores (B,) float32 and maps (B, h, w) float32.
         """
-        pixels = normalise(images, self.backbone.mean, self.backbone.std)
-        seen = (pixels,) if self.head.sees_images else ()
-        patches = self.head(self.backbone(pixels).float(), *seen)
+        if self.frame is None:
+            patches = self.patches(images)
+        else:
+            numbers = range(len(self.frame.starts))
+            tiles = [self.patches(self.frame.cut(images, number)) for number in numbers]
+            patches = self.frame.stitch(torch.stack(tiles, dim=1))
         return self.scores(patches), self.maps(patches)
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Patch scores (B, N) of images, or tiles, of the backbone's size."""
+        pixels = normalise(images, self.backbone.mean, self.backbone.std)
+        if self.head.places is not None:
+            pixels = self.head.places.blank(pixels)
+        seen = (pixels,) if self.head.sees_images else ()
+        return torch.as_tensor(self.head(self.backbone(pixels).float(), *seen))
 
     def scores(self, patches: Tensor) -> Tensor:
         """Image scores (B,): the mean of the `top_k` largest of N patch scores (B, N)."""
+        if self.frame is not None:
+            patches = self.frame.chosen(patches)
+        elif self.head.places is not None:
+            patches = self.head.places.chosen(patches)
         return patches.topk(self.top_k, dim=1).values.mean(dim=1)
 
     def trained_state(self) -> dict[str, Tensor]:

@@ -139,7 +139,7 @@ def load_detector(
             remedy="train again",
         ) from error
     spec = Spec.from_dict(record["spec"], name=str(folder))
-    detector = Detector(config, _backbone(config, spec, weights, folder))
+    detector = Detector(config, _backbone(config, spec, weights, folder), spec.geometry)
     path = folder / _TRAINED
     if not path.is_file() or sha256_of_file(path) != record["trained_sha256"]:
         raise ArtifactError(

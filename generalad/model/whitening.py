@@ -38,6 +38,7 @@ class Whitening(nn.Module):
         dim: D.
         grid: (rows, columns) of the N places, where each 2 x 2 of them share a covariance; None
             where each place has its own. Means are each place's own.
+            With one patch and no grid, one mean and one covariance are those of all places.
     """
 
     mean: Tensor
@@ -59,6 +60,8 @@ class Whitening(nn.Module):
         """(B, N, D) to (B, N, D), of any length."""
         # A product for each place over all images, so that no matrix is read once for each image.
         centred = features - self.mean
+        if len(self.matrix) == 1 and self.grid is None:
+            return centred @ self.matrix[0]
         if self.grid is None:
             return (centred.transpose(0, 1) @ self.matrix).transpose(0, 1)
         return from_cells(to_cells(centred, self.grid) @ self.matrix, self.grid)
@@ -68,24 +71,36 @@ class Whitening(nn.Module):
         z = self.deviations(features)
         return z / (1 + z.square().mean(dim=-1, keepdim=True) / LIMIT**2).sqrt()
 
-    def fit(self, features: NDArray[np.floating[Any]]) -> None:
+    def fit(self, features: NDArray[np.floating[Any]], *, counted: Tensor | None = None) -> None:
         """Set mean and matrices from good training features (n, N, D).
 
         Each place's covariance is shrunk towards the mean of all. One image alone has none; then
         all directions count alike.
+
+        Args:
+            features: of good images.
+            counted: (N,) bool, the places that count; None for all. The others have a mean of their
+                own, and no part in the mean of all covariances.
         """
+        if len(self.mean) == 1:
+            features = features.reshape(-1, 1, features.shape[-1])
         count = len(features)
         self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float32)))
         covariance = self.matrix.new_zeros(self.matrix.shape)
-        for first in range(0, count, 64):  # they may be a memory map larger than the memory
-            part = torch.from_numpy(features[first : first + 64].astype(np.float32))
+        some = 64 if len(self.mean) > 1 else 1 << 14
+        for first in range(0, count, some):  # they may be a memory map larger than the memory
+            part = torch.from_numpy(features[first : first + some].astype(np.float32))
             centred = part.to(self.mean) - self.mean
             rows = centred.transpose(0, 1) if self.grid is None else to_cells(centred, self.grid)
             covariance.baddbmm_(rows.mT, rows, alpha=1 / max(count - 1, 1))
         if self.grid is not None:
             places = to_cells(torch.ones(1, len(self.mean), 1), self.grid).sum(dim=(1, 2))
             covariance /= places.to(covariance)[:, None, None]
-        pooled = covariance.mean(dim=0)
+        pooled = (
+            covariance.mean(dim=0)
+            if counted is None
+            else covariance[self._of_cells(counted)].mean(dim=0)
+        )
         covariance.lerp_(pooled.expand_as(covariance), SHRINKAGE)
         ridge = RIDGE * pooled.diagonal().mean() + 1e-6 if count > 1 else 1.0
         covariance.diagonal(dim1=1, dim2=2).add_(ridge)
@@ -93,6 +108,13 @@ class Whitening(nn.Module):
         scaled = vectors / values.clamp(min=1e-6).sqrt()[:, None]
         # Symmetric, so the same on every machine; eigenvectors may come with either sign.
         self.matrix.copy_(scaled @ vectors.mT)
+
+    def _of_cells(self, counted: Tensor) -> Tensor:
+        """(count,) bool of the matrices: those with a place that counts."""
+        counted = counted.to(self.matrix.device)
+        if self.grid is None:
+            return counted
+        return to_cells(counted.float()[None, :, None], self.grid).sum(dim=(1, 2)) > 0
 
 
 def to_cells(features: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -61,6 +61,7 @@ class CachedTestImages:
             hashes=hashes,
             backbone=detector.backbone,
             config=detector.config,
+            geometry=detector.config.geometry,
             weights_hash=weights_sha256,
             device=next(detector.parameters()).device,
             folder=self.cache,

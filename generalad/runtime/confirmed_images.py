@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from generalad import image_statistics
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes, sha256_of_file
-from generalad.preprocess import resize
+from generalad.geometry.placement import NOT_FOUND, PartNotFound, Prepared, prepare
 from generalad.progress import Progress
 from generalad.runtime.backends.session import Session
 from generalad.runtime.line.faults import Limits
@@ -59,7 +60,11 @@ def score_defects(session: Session, sources: Sequence[Source], progress: Progres
         if frame.image is None:
             problems.append(frame.error or f"{frame.path}: no image")
             continue
-        pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
+        try:
+            pixels = _prepared(session, frame.image).pixels
+        except PartNotFound:  # it is refused, so no threshold misses it
+            scores.append(math.inf)
+            continue
         scores.append(score(session, pixels)[0])
         progress("scoring defects", done, max(total, done))
     if problems:
@@ -85,7 +90,11 @@ def score_all(
         if frame.image is None:
             problems.append(frame.error or f"{name}: no image")
             continue
-        pixels = np.ascontiguousarray(resize(frame.image, session.spec.image_size))
+        try:
+            pixels = _prepared(session, frame.image).pixels
+        except PartNotFound as missing:
+            problems.append(f"{name}: {NOT_FOUND}: {missing.message}")
+            continue
         digest = sha256_of_bytes(pixels.tobytes())
         if digest in seen:
             copies += 1
@@ -108,6 +117,10 @@ def score_all(
     if problems:
         _refuse(problems)
     return images, copies
+
+
+def _prepared(session: Session, image: NDArray[np.uint8]) -> Prepared:
+    return prepare(image, session.spec.image_size, session.spec.geometry)
 
 
 def _file_digest(frame: Frame) -> str:

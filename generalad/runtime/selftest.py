@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, DataError, GateError
+from generalad.geometry.geometry import Geometry
+from generalad.geometry.placement import frame_of
 from generalad.preprocess import decode_image
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.open import open_session
@@ -241,7 +243,8 @@ def golden_images(spec: Spec, name: str) -> NDArray[np.uint8]:
             f"{name}: carries no golden samples, so there is nothing to compare with",
             remedy=EXPORT_AGAIN,
         )
-    images = []
+    geometry = spec.geometry or Geometry()
+    tiles, images = geometry.tiles, []
     for number, sample in enumerate(spec.golden, start=1):
         title = f"{name}: golden sample {number} of {len(spec.golden)}"
         try:
@@ -250,12 +253,13 @@ def golden_images(spec: Spec, name: str) -> NDArray[np.uint8]:
             raise ArtifactError(error.message, remedy=EXPORT_AGAIN) from error
         except ValueError as error:
             raise ArtifactError(f"{title}: is no base64", remedy=EXPORT_AGAIN) from error
-        if image.shape != (*spec.image_size, 3):
+        expected = spec.image_size if tiles is None else (tiles.side, tiles.side)
+        if image.shape != (*expected, 3):
             raise ArtifactError(
-                f"{title}: is {image.shape[:2]}, the network takes {spec.image_size}",
+                f"{title}: is {image.shape[:2]}, the network takes {expected}",
                 remedy=EXPORT_AGAIN,
             )
-        images.append(image)
+        images.append(image if tiles is None else frame_of(image, geometry))
     return np.stack(images)
 
 

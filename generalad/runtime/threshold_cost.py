@@ -12,11 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.geometry.counted import counted
 from generalad.spec import Spec
 from generalad.synth.drawn_defects import with_defect
 
 LEAST, MOST = 30, 96
 """Drawn defects: enough for a share, few enough for a large model on a small CPU."""
+
+MOST_BYTES = 1 << 29
+"""Of images that are kept for it."""
 
 _APART = 2.0
 """Distances between the quartiles above the upper one: few good images in a thousand are there."""
@@ -48,7 +52,11 @@ def missed_drawn(
     """Of defects drawn on good images (H, W, 3) uint8 RGB of the network's input size."""
     count = min(max(len(images), LEAST), MOST)
     places = np.resize(np.random.default_rng(0).permutation(len(images)), count).tolist()
-    drawn = [with_defect(images[place], index)[0] for index, place in enumerate(places)]
+    inspected = counted(old.geometry, old.image_size)
+    drawn = [
+        with_defect(images[place], index, counted=inspected)[0]
+        for index, place in enumerate(places)
+    ]
     return missed([score(image) for image in drawn], old, new)
 
 
@@ -70,9 +78,10 @@ class Sample:
     def add(self, image: NDArray[np.uint8]) -> None:
         """See one more image."""
         self._seen += 1
-        if len(self.images) < MOST:
+        most = max(1, min(MOST, MOST_BYTES // image.nbytes))
+        if len(self.images) < most:
             self.images.append(image)
             return
         place = int(self._rng.integers(0, self._seen))
-        if place < MOST:
+        if place < most:
             self.images[place] = image

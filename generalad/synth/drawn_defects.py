@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from generalad.synth.marks import blob, draw_line, stroke
 
+ATTEMPTS = 20
+"""To draw a defect where it counts."""
+
 Float = NDArray[Any]  # float32 everywhere; the annotations of OpenCV do not keep the dtype
 
 KINDS = ("scratch", "stain", "patch")
@@ -23,7 +26,11 @@ FAINTEST, STRONGEST = 0.06, 0.7
 
 
 def with_defect(
-    image: NDArray[np.uint8], index: int, *, seed: int = 0
+    image: NDArray[np.uint8],
+    index: int,
+    *,
+    seed: int = 0,
+    counted: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Draw one defect; its kind goes round with `index`, its place and strength are random.
 
@@ -31,11 +38,23 @@ def with_defect(
         image: (H, W, 3) uint8 RGB.
         index: of the image; the same index and seed give the same defect.
         seed: of the set.
+        counted: (H, W) bool, where defects count; None for everywhere. One of which less than half
+            would count is drawn elsewhere, as far as a few attempts find a place.
 
     Returns:
         The image (H, W, 3) uint8 and the mask of the defect (H, W), True is defective.
     """
-    rng = np.random.default_rng([seed, index])
+    for attempt in range(ATTEMPTS):
+        drawn, mask = _drawn(image, index, [seed, index, attempt] if attempt else [seed, index])
+        if counted is None or (mask & counted).sum() >= 0.5 * mask.sum() > 0:
+            break
+    return drawn, mask if counted is None else mask & counted
+
+
+def _drawn(
+    image: NDArray[np.uint8], index: int, seed: list[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    rng = np.random.default_rng(seed)
     height, width = image.shape[:2]
     draw = (_scratch, _stain, _patch)[index % len(KINDS)]
     cover, colour = draw(rng, image)

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from generalad.errors import StorageError
 from generalad.files import cache_folder
+from generalad.geometry.geometry import Geometry
 from generalad.model.backbone import Backbone
 from generalad.model.whitening import Whitening
 from generalad.progress import Progress
@@ -109,6 +110,8 @@ def cached_features(
     batch_size: int = 16,
     stage: str = "features",
     drawing: Drawing | None = None,
+    geometry: Geometry | None = None,
+    given: NDArray[np.uint8] | None = None,
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Features:
@@ -128,6 +131,8 @@ def cached_features(
         batch_size: images a forward pass.
         stage: what progress is reported under.
         drawing: draws defects into the images; the features then are of these.
+        geometry: what of a frame is judged; `identity` must tell it, too.
+        given: the n images (n, H, W, 3) uint8 RGB, where they are not those at `paths`.
         progress: called with (stage, images done, images).
         processes: each computes its share, all on one machine; there must be room on its disk.
 
@@ -146,7 +151,16 @@ def cached_features(
     kind = cache_key([], identity, image_size, attention=attention, device=device)
     store = FeatureStore(folder, kind, key, count=count, contents=contents)
     compute = FeaturePass(
-        backbone, paths, image_size, attention, device, batch_size, stage=stage, drawing=drawing
+        backbone,
+        paths,
+        image_size,
+        attention,
+        device,
+        batch_size,
+        stage=stage,
+        drawing=drawing,
+        geometry=geometry,
+        given=given,
     )
     try:
         with store.locked() if processes.first else contextlib.nullcontext():

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate, outliers_of
 from generalad.config import Config
 from generalad.data.dataset import Sample
-from generalad.image_statistics import reference, statistics
+from generalad.geometry.counted import counted
+from generalad.geometry.geometry import Geometry
+from generalad.geometry.placement import prepare
+from generalad.image_statistics import Statistics, reference, statistics
 from generalad.model.detector import Detector
 from generalad.model.weights import licence_of
-from generalad.preprocess import read_image, resize
+from generalad.preprocess import read_image
 from generalad.progress import Progress
 from generalad.spec import (
     RESIZE_RULE,
@@ -37,6 +40,11 @@ from generalad.version import __version__
 MOST_KEPT = 200
 """Images kept with a detector that was calibrated out of fold, at random: an export compares its
 scores on them with the detector's, and finds no thresholds in them."""
+
+
+TILES_KEPT = 4
+"""Tiles of calibration frames that are kept: an export compares frames that are made of one each,
+and a whole frame takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ def calibrated_spec(
     *,
     source: str,
     weights_hash: str,
+    geometry: Geometry | None = None,
     progress: Progress | None = None,
 ) -> tuple[Spec, list[NDArray[np.uint8]]]:
     """Set the thresholds on the calibration images of a split; the record of a new detector.
@@ -73,14 +82,20 @@ def calibrated_spec(
         found: their scores, where they are known; None for images that were held out.
         source: of the backbone's weights.
         weights_hash: of these.
+        geometry: what of each image is judged.
         progress: called with ("calibration", images done, images).
 
     Returns:
         The spec, and the calibration images (H, W, 3) uint8 RGB at the network's size that an
-        export needs.
+        export needs; of frames in tiles some tiles.
     """
     config = detector.config
-    images, sizes = read_resized(split.calibration, config.image_size)
+    tiled = geometry is not None and geometry.tiles is not None
+    if geometry is not None and tiled:
+        images, sizes, looks = read_frames(split.calibration, geometry, seed=config.seed)
+    else:
+        images, sizes = read_resized(split.calibration, config.image_size, geometry)
+        looks = list(map(statistics, images))
     found = found or _held_out_scores(detector, images, config, progress)
     groups = split.grouping.numbers(split.calibration)
     names = [f"{sample.path.parent.name}/{sample.path.name}" for sample in split.calibration]
@@ -97,38 +112,66 @@ def calibrated_spec(
         outliers=outliers,
     )
     far = [one.number for one in outliers]
-    misses = drawn_misses(
-        lambda drawn: score_images(detector, drawn)[0],
-        [image for number, image in enumerate(images) if number not in far],
-        np.delete(found.scores, far),
-        np.delete(groups, far).tolist(),
-        views=None if found.views is None else np.delete(found.views[0], far),
+    # Of frames in tiles the drawn ones would take minutes each.
+    misses = (
+        ()
+        if tiled
+        else drawn_misses(
+            lambda drawn: score_images(detector, drawn)[0],
+            [image for number, image in enumerate(images) if number not in far],
+            np.delete(found.scores, far),
+            np.delete(groups, far).tolist(),
+            views=None if found.views is None else np.delete(found.views[0], far),
+            counted=counted(geometry, config.image_size),
+        )
     )
     spec = describe(
         detector,
         split,
         calibrated,
         misses,
-        reference(np.delete(found.scores, far), list(map(statistics, images)), sizes),
+        reference(np.delete(found.scores, far), looks, sizes),
         source=source,
         weights_hash=weights_hash,
+        geometry=geometry,
     )
-    if found.folds and len(images) > MOST_KEPT:
+    if found.folds and not tiled and len(images) > MOST_KEPT:
         chosen = np.random.default_rng([config.seed, 8]).permutation(len(images))[:MOST_KEPT]
         images = [images[index] for index in np.sort(chosen)]
     return spec, images
 
 
 def read_resized(
-    samples: Sequence[Sample], image_size: tuple[int, int]
+    samples: Sequence[Sample], image_size: tuple[int, int], geometry: Geometry | None = None
 ) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]]]:
     """Images (H, W, 3) uint8 RGB at the network's size, and (height, width) of the originals."""
     images, sizes = [], []
     for sample in samples:
         image = read_image(sample.path)
         sizes.append((image.shape[0], image.shape[1]))
-        images.append(resize(image, image_size))
+        images.append(prepare(image, image_size, geometry).pixels)
     return images, sizes
+
+
+def read_frames(
+    samples: Sequence[Sample], geometry: Geometry, *, seed: int
+) -> tuple[list[NDArray[np.uint8]], list[tuple[int, int]], list[Statistics]]:
+    """Of frames that are cut: a tile of some, (height, width) of all, and what all look like."""
+    assert geometry.tiles is not None
+    size, side = geometry.tiled_size(), geometry.tiles.side
+    rng = np.random.default_rng([seed, 11])
+    chosen = set(rng.permutation(len(samples))[:TILES_KEPT].tolist())
+    tiles, sizes, looks = [], [], []
+    for number, sample in enumerate(samples):
+        image = read_image(sample.path)
+        sizes.append((image.shape[0], image.shape[1]))
+        pixels = prepare(image, size, geometry).pixels
+        looks.append(statistics(pixels))
+        if number in chosen:
+            top, left = (length - side for length in size)
+            row, column = int(rng.integers(top + 1)), int(rng.integers(left + 1))
+            tiles.append(pixels[row : row + side, column : column + side].copy())
+    return tiles, sizes, looks
 
 
 @torch.inference_mode()
@@ -175,13 +218,14 @@ def describe(
     *,
     source: str,
     weights_hash: str,
+    geometry: Geometry | None = None,
 ) -> Spec:
     """The record of a freshly trained detector."""
     config = detector.config
     return Spec(
         method=detector.head.title,
         class_name=split.name,
-        image_size=config.image_size,
+        image_size=detector.image_size,
         map_size=detector.map_size,
         resize=RESIZE_RULE,
         top_k=detector.top_k,
@@ -210,4 +254,5 @@ def describe(
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         },
         reference=reference,
+        geometry=geometry,
     )

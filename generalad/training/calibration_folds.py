@@ -114,7 +114,7 @@ def _scored(
     """From what the judges found, (n, images and views, J, N), on one scale for all folds."""
     count, kinds = found.shape[:2]
     all_judged = torch.from_numpy(found).to(device).flatten(0, 1)
-    detector.head.fit_scales(all_judged)
+    detector.head.fit_scales(detector.head.of_those(all_judged))
     patches = detector.head.add(all_judged)
     scores = detector.scores(patches).cpu().numpy().reshape(count, kinds)
     peaks = detector.maps(patches).amax(dim=(1, 2)).cpu().numpy().reshape(count, kinds)

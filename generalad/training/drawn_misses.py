@@ -23,6 +23,7 @@ def drawn_misses(
     scores: NDArray[np.float32],
     groups: Sequence[int],
     views: NDArray[np.float32] | None = None,
+    counted: NDArray[np.bool_] | None = None,
 ) -> tuple[DrawnMisses, ...]:
     """Count the drawn defects that the thresholds for `RATES` miss.
 
@@ -32,12 +33,18 @@ def drawn_misses(
         scores: (n,) raw scores of these.
         groups: (n,) as in `calibrate`.
         views: (n,) scores of views of them, where thresholds look at these.
+        counted: (H, W) which pixels count; None for all. Defects are drawn where they do.
     """
     count = min(max(len(images), LEAST), MOST)
     # All images in turn where there are few, and at random, so that each meets all kinds.
     places = np.resize(np.random.default_rng(0).permutation(len(images)), count)
     chosen = np.random.default_rng(1).permutation(places)
-    drawn = score([with_defect(images[place], index)[0] for index, place in enumerate(chosen)])
+    drawn = score(
+        [
+            with_defect(images[place], index, counted=counted)[0]
+            for index, place in enumerate(chosen)
+        ]
+    )
     misses = []
     for rate in RATES:
         highest, reached = highest_good(scores, target=rate, groups=groups, views=views)

@@ -11,11 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generalad.geometry.counted import counted
+from generalad.geometry.geometry import Geometry
+from generalad.geometry.placement import prepare
 from generalad.model.backbone import Backbone, normalise
-from generalad.preprocess import read_image, resize
+from generalad.model.places import Places
+from generalad.preprocess import read_image
 from generalad.progress import Progress
 from generalad.training.precision import autocast, feature_dtype
 from generalad.training.processes import ALONE, Processes
+
+MOST_KEPT = 256 << 20
+"""Bytes of images that are kept while others are drawn from them, again and again."""
 
 
 class Drawing(Protocol):
@@ -51,10 +58,17 @@ class FeaturePass:
         *,
         stage: str = "features",
         drawing: Drawing | None = None,
+        geometry: Geometry | None = None,
+        given: NDArray[np.uint8] | None = None,
     ) -> None:
+        """The arguments are those of `cached_features`."""
         self.stage, self.drawing = stage, drawing
         self.backbone, self.paths, self.image_size = backbone, paths, image_size
         self.attention, self.device, self.batch_size = attention, device, batch_size
+        self.geometry, self.given = geometry, given
+        self.kept: dict[int, NDArray[np.uint8]] = {}
+        places = Places.of_geometry(geometry, image_size, backbone.grid)
+        self.places = None if places is None else places.to(device)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one image's entry in each array."""
@@ -67,6 +81,8 @@ class FeaturePass:
         """Features, and attention if asked for, of images (B, H, W, 3) uint8 RGB."""
         mean, std = self.backbone.mean, self.backbone.std
         tensor = normalise(torch.from_numpy(images).to(self.device), mean, std)
+        if self.places is not None:
+            tensor = self.places.blank(tensor)
         with autocast(self.device, feature_dtype(self.device)):
             if not self.attention:
                 return {"features": self.backbone(tensor).half().cpu().numpy()}
@@ -110,10 +126,20 @@ class FeaturePass:
             arrays[name][indices] = values
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        return resize(read_image(self.paths[index]), self.image_size)
+        if self.given is not None:
+            return np.asarray(self.given[index], np.uint8)
+        if index in self.kept:
+            return self.kept[index]
+        image = prepare(read_image(self.paths[index]), self.image_size, self.geometry).pixels
+        if self.drawing is not None and len(self.kept) * image.nbytes < MOST_KEPT:
+            self.kept[index] = image
+        return image
 
     def _shares(self, mask: NDArray[np.float32]) -> NDArray[np.float16]:
         """Mean of a mask (H, W) over each patch, (N,)."""
+        places = counted(self.geometry, self.image_size)
+        if places is not None:
+            mask = mask * places
         rows, columns = self.backbone.grid
         shares = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
         return np.asarray(shares, np.float16).reshape(-1)

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generalad.preprocess import read_image, resize
+from generalad.geometry.geometry import Geometry
+from generalad.geometry.placement import prepare
+from generalad.preprocess import read_image
 
 
 class Images:
@@ -21,10 +23,18 @@ class Images:
         paths: n image files.
         image_size: (height, width) that they are resized to.
         budget: bytes that may be kept in memory.
+        geometry: what of a frame is judged.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: tuple[int, int], budget: int) -> None:
-        self.paths, self.image_size = paths, image_size
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        image_size: tuple[int, int],
+        budget: int,
+        *,
+        geometry: Geometry | None = None,
+    ) -> None:
+        self.paths, self.image_size, self.geometry = paths, image_size, geometry
         self.most = budget // (3 * math.prod(image_size))
         self.kept: dict[int, NDArray[np.uint8]] = {}
 
@@ -38,7 +48,7 @@ class Images:
     def _one(self, index: int) -> NDArray[np.uint8]:
         if index in self.kept:
             return self.kept[index]
-        image = resize(read_image(self.paths[index]), self.image_size)
+        image = prepare(read_image(self.paths[index]), self.image_size, self.geometry).pixels
         if len(self.kept) < self.most:
             self.kept[index] = image
         return image

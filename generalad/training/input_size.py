@@ -29,7 +29,9 @@ def in_shape_of_images(config: Config, sizes: Mapping[str, int]) -> Config:
     if not config.fit_aspect:
         return config
     pairs = [size.split("x") for size in sizes]
-    ratios = np.array([int(height) / int(width) for width, height in pairs])
+    left, top, right, bottom = (0.0, 0.0, 1.0, 1.0) if not config.geometry else config.geometry.box
+    shape = (bottom - top) / (right - left)  # of the crop in a square frame
+    ratios = np.array([shape * int(height) / int(width) for width, height in pairs])
     ratios = np.sort(np.repeat(ratios, list(sizes.values())))
     usual = float(ratios[len(ratios) // 2])
     if np.mean(np.abs(ratios / usual - 1) <= SAME) < SHARE:

@@ -61,6 +61,8 @@ def fit_kdad(
         with seeded(config, number, device):
             for step, indices in enumerate(chosen):
                 pixels = normalise(images.batch(indices, device), mean, std)
+                if head.places is not None:
+                    pixels = head.places.blank(pixels)
                 teacher, _ = features.batch(indices, device)
                 optimiser.zero_grad()
                 total += add_gradients(head, teacher, pixels, dtype)
@@ -104,6 +106,8 @@ def add_gradients(head: KDADHead, teacher: Tensor, images: Tensor, dtype: torch.
         with autocast(images.device, dtype):
             predicted = head.student(images[part])
         difference = squared_difference(predicted, head.patch_features(teacher[part]))
+        if head.places is not None:
+            difference = head.places.chosen(difference)
         loss = difference.mean() * (len(difference) / len(images))
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from generalad.config import Config
 from generalad.errors import GadError
@@ -61,6 +61,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     processes: Processes = ALONE,
     dtype: torch.dtype | None = None,
+    counted: Tensor | None = None,
 ) -> list[float]:
     """Train GeneralAD's `discriminator` in place, going on from `checkpoint` where it exists.
 
@@ -74,6 +75,7 @@ def fit(
         on_epoch: called after each epoch.
         processes: that train it together.
         dtype: of the step; default `training_dtype(device)`.
+        counted: (N,) bool, the patches that count; None for all.
 
     Returns:
         The mean loss of each epoch.
@@ -86,7 +88,13 @@ def fit(
         discriminator.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
     step = Step(
-        discriminator, config, device, dtype=dtype, spread=features.spread, processes=processes
+        discriminator,
+        config,
+        device,
+        dtype=dtype,
+        spread=features.spread,
+        counted=counted,
+        processes=processes,
     )
 
     def epoch(number: int) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from generalad.config import Config
 from generalad.data.dataset import Sample
+from generalad.geometry.geometry import Geometry
 from generalad.model.backbone import Backbone
 from generalad.model.heads import (
     GaussianHead,
@@ -42,6 +43,7 @@ from generalad.training.processes import ALONE, Processes
 from generalad.training.residual import fit_residual
 from generalad.training.simplenet import fit_simplenet
 from generalad.training.synthetic_defects import DrawnDefects
+from generalad.training.training_tiles import MOST_PATCHES, TrainingTiles
 
 MOST_VIEWS, ENOUGH_VIEWS, VIEWS_OF_FEW = 320, 160, 8
 """One view of each image up to so many; of few images so many in all, up to so many of each."""
@@ -64,6 +66,8 @@ class Material:
         progress: told how far each part is.
         processes: that compute features together.
         kept: features by their stage, once they were asked for; None to read them anew each time.
+        geometry: what of each image is judged.
+        tiles: of the training images, learned from in their place; None to learn from whole images.
     """
 
     train: Sequence[Sample]
@@ -78,9 +82,13 @@ class Material:
     progress: Progress
     processes: Processes = ALONE
     kept: dict[str, Features] | None = None
+    geometry: Geometry | None = None
+    tiles: TrainingTiles | None = None
 
     def good(self) -> Features:
-        """Features of the training images, or of those that some epoch sees."""
+        """Features of the training images, or of those that some epoch sees; or of tiles."""
+        if self.tiles is not None:
+            return self._features(self.train, "features")
         numbers = self._seen()
         found = self._features([self.train[number] for number in numbers], "features")
         if len(numbers) == len(self.train):
@@ -94,7 +102,8 @@ class Material:
     def images(self) -> Images:
         """The training images themselves; half the budget is theirs, features may take the rest."""
         budget = default_budget() if self.budget is None else self.budget
-        return Images([s.path for s in self.train], self.config.image_size, budget // 2)
+        paths = [s.path for s in self.train]
+        return Images(paths, self.config.image_size, budget // 2, geometry=self.geometry)
 
     def held_out_good(self) -> Features:
         """Features of the held-out images."""
@@ -102,7 +111,7 @@ class Material:
 
     def views(self) -> Features:
         """Features of views of the training images."""
-        count = len(self.train)
+        count = self.count
         some = max(min(count, MOST_VIEWS), min(VIEWS_OF_FEW * count, ENOUGH_VIEWS))
         return self._features(self.train, "views", Views(count, some, self.config.seed))
 
@@ -117,7 +126,20 @@ class Material:
 
     def drawing(self) -> DrawnDefects:
         """How the drawn defects of `drawn` are made."""
-        return DrawnDefects(len(self.train), self.config.drawn, self.config.seed)
+        drawn = self.config.drawn
+        if self.tiles is not None:
+            rows, columns = self.backbone.grid
+            drawn = min(drawn, MOST_PATCHES // (rows * columns))
+        return DrawnDefects(self.count, drawn, self.config.seed)
+
+    @property
+    def count(self) -> int:
+        """Images, or tiles, to learn from."""
+        return len(self.train) if self.tiles is None else len(self.tiles.images)
+
+    def sources(self, numbers: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The training images of images or tiles, given by their numbers."""
+        return numbers if self.tiles is None else self.tiles.sources[numbers]
 
     def cached_good(self) -> int:
         """Training images whose features need not be computed: known already, or never seen."""
@@ -138,6 +160,7 @@ class Material:
         return np.arange(len(self.train))
 
     def _identity(self) -> dict[str, Any]:
+        geometry = self.geometry
         return {
             "name": self.config.backbone,
             "layers": sorted(self.config.layers),
@@ -146,6 +169,7 @@ class Material:
             "weights": self.weights_hash,
             "mean": self.backbone.mean,
             "std": self.backbone.std,
+            **({} if geometry is None else {"geometry": dataclasses.asdict(geometry)}),
         }
 
     def _attention(self) -> bool:
@@ -158,9 +182,20 @@ class Material:
     ) -> Features:
         if self.kept is not None and stage in self.kept:
             return self.kept[stage]
+        paths, hashes, given = [sample.path for sample in samples], [], None
+        hashes = [self.hashes[path] for path in paths]
+        geometry = self.geometry
+        if self.tiles is not None:
+            # Whatever is asked for is of tiles; places that are ignored are painted over in them.
+            paths = [paths[number] for number in self.tiles.sources]
+            hashes = [
+                f"{self.hashes[path]} {name}"
+                for path, name in zip(paths, self.tiles.names, strict=True)
+            ]
+            given, geometry = self.tiles.images, None
         found = cached_features(
-            [sample.path for sample in samples],
-            [self.hashes[sample.path] for sample in samples],
+            paths,
+            hashes,
             self.backbone,
             identity=self._identity(),
             image_size=self.config.image_size,
@@ -169,6 +204,8 @@ class Material:
             folder=self.folder,
             budget=self.budget,
             stage=stage,
+            geometry=geometry,
+            given=given,
             drawing=drawing,
             progress=self.progress,
             processes=self.processes,
@@ -219,7 +256,7 @@ def fit_head(
     losses = teach(head, material, config, on_epoch=on_epoch)
     if isinstance(head, ResidualHead):
         arrays = (material.held_out_good().values, material.held_out_views().values)
-        head.fit_scales(torch.cat([judged(head, values) for values in arrays]))
+        head.fit_scales(head.of_those(torch.cat([judged(head, values) for values in arrays])))
     return losses
 
 
@@ -243,14 +280,15 @@ def teach(
     Returns:
         The loss of each step; empty for methods without any.
     """
-    count = len(material.train)
-    good = _made_of(only, np.arange(count), material.good().values)
+    count = material.count
+    of_good = material.sources(np.arange(count))
+    good = _made_of(only, of_good, material.good().values)
     if isinstance(head, ResidualHead):
         views, drawn = material.views(), material.drawn()
         assert drawn.shares is not None
-        of_view = np.arange(len(views)) % count
+        of_view = of_good[np.arange(len(views)) % count]
         drawing = material.drawing()
-        of_drawn = np.array([drawing.sources(index) for index in range(len(drawn))])
+        of_drawn = of_good[np.array([drawing.sources(index) for index in range(len(drawn))])]
         return fit_residual(
             head,
             [good, _made_of(only, of_view, views.values)],
@@ -305,11 +343,20 @@ def _fit_generalad(
     processes: Processes,
 ) -> list[float]:
     if head.whitening is not None:
-        head.whitening.fit(_patch_features(head, features.values))
+        head.whitening.fit(_patch_features(head, features.values), counted=head.counted)
         features = dataclasses.replace(features, whitening=head.whitening)
     if config.noise_follows_features:
-        features = dataclasses.replace(features, spread=channel_spread(features.values))
-    return fit(head.discriminator, features, config, processes=processes, **schedule)
+        features = dataclasses.replace(
+            features, spread=channel_spread(head.chosen(features.values))
+        )
+    return fit(
+        head.discriminator,
+        features,
+        config,
+        processes=processes,
+        counted=head.counted,
+        **schedule,
+    )
 
 
 def _patch_features(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:

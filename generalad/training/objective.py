@@ -81,17 +81,23 @@ def chance_warning(losses: Sequence[float], config: Config) -> str:
     )
 
 
-def group_weights(labels: Tensor) -> Tensor:
+def group_weights(labels: Tensor, counted: Tensor | None = None) -> Tensor:
     """One over the number of patches with the same label, for each of a view's patches.
 
     With them, the two groups of a view are averaged apart and added; an empty group adds 0.
 
     Args:
         labels: (B, N) bool.
+        counted: (N,) bool, the patches that count; None for all. The others weigh nothing.
 
     Returns:
         (B, N) float32.
     """
+    if counted is not None:
+        weights = [
+            group / group.sum().clamp(min=1) for group in (labels & counted, ~labels & counted)
+        ]
+        return weights[0] + weights[1]
     anomalous = labels.sum().clamp(min=1)
     normal = (~labels).sum().clamp(min=1)
     return torch.where(labels, 1 / anomalous, 1 / normal)

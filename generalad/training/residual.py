@@ -86,24 +86,42 @@ def _some(values: NDArray[np.float16], seed: int) -> NDArray[np.float16]:
 
 def _whiten(head: ResidualHead, good: Arrays) -> None:
     patches, coarse, sums = [], [], []
+    fine_counted, coarse_counted = _counted_levels(head)
     for part in _parts(head, *good):
         fine, _, deep = unpack(part, head.widths, head.grid)
         patches.append(head.patch_features(part).half().cpu().numpy())
         coarse.append(head.coarse_patches_of(deep).half().cpu().numpy())
+        if fine_counted is not None:
+            fine = fine.flatten(2)[..., fine_counted, None]
         sums.append(torch.stack([fine.mean((0, 2, 3)), fine.square().mean((0, 2, 3))]))
-    head.whitening.fit(np.concatenate(patches))
-    head.coarse.fit(np.concatenate(coarse))
+    head.whitening.fit(np.concatenate(patches), counted=head.counted)
+    head.coarse.fit(np.concatenate(coarse), counted=coarse_counted)
     mean, square = torch.stack(sums).mean(dim=0)
     head.fine_mean.copy_(mean[:, None, None])
     head.fine_scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt()[:, None, None])
 
 
+def _counted_levels(head: ResidualHead) -> tuple[Tensor | None, Tensor | None]:
+    """Which places of the finest and of the coarse level count, (n,) bool each; None for all."""
+    if head.counted is None:
+        return None, None
+    counted = head.counted.reshape(1, 1, *head.grid).float()
+    fine = F.interpolate(counted, scale_factor=2.0, mode="nearest")
+    return fine.flatten() > 0, F.max_pool2d(counted, 2).flatten() > 0
+
+
 def _remember(head: ResidualHead, good: Arrays, seed: int) -> None:
     deviations = [
-        head.whitening.deviations(head.patch_features(part)).flatten(0, 1).cpu()
+        _those_that_count(head, head.whitening.deviations(head.patch_features(part)))
         for part in _parts(head, *good)
     ]
     head.memory.fill(torch.cat(deviations), seed=seed)
+
+
+def _those_that_count(head: ResidualHead, vectors: Tensor) -> Tensor:
+    """Of (B, N, D) the patches that count, (n, D) on the CPU."""
+    chosen = vectors if head.counted is None else vectors[:, head.counted]
+    return chosen.flatten(0, 1).cpu()
 
 
 def _train(
@@ -122,6 +140,8 @@ def _train(
     with torch.no_grad():
         good_inputs, drawn_inputs = _inputs(head, *good), _inputs(head, drawn)
     labels, weights = patch_labels(torch.from_numpy(shares).float().reshape(-1, *head.grid))
+    counted = torch.ones(head.grid) if head.counted is None else head.counted.cpu().float()
+    weights, counted = weights * counted.reshape(head.grid), counted.reshape(1, *head.grid)
     rng = np.random.default_rng([config.seed, 2])
     random = torch.Generator().manual_seed(config.seed)
     losses, separations = [], torch.zeros((), device=device)
@@ -131,7 +151,7 @@ def _train(
         others = rng.integers(len(drawn), size=BATCH - len(some))
         inputs = torch.cat([good_inputs[some], drawn_inputs[others]]).float()
         truth = torch.cat([torch.zeros(len(some), *head.grid), labels[others]])
-        weight = torch.cat([torch.ones(len(some), *head.grid), weights[others]])
+        weight = torch.cat([counted.expand(len(some), -1, -1), weights[others]])
         if rng.random() < 0.5:
             inputs, truth, weight = (part.flip(-1) for part in (inputs, truth, weight))
         kept = (torch.rand(inputs.shape[:2], generator=random) > DROPPED).float()

@@ -121,7 +121,10 @@ def clean_and_noisy(
     head: SimpleNetHead, features: Tensor, noise_std: float | Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Scores (B, N) of clean and of noisy patches; arguments as of `objective`."""
-    adapted = head.adaptor(head.patch_features(features))
+    features = head.patch_features(features)
+    if head.places is not None:
+        features = head.places.chosen(features)
+    adapted = head.adaptor(features)
     noisy = add_noise(adapted, noise_std, generator)
     clean_scores, noisy_scores = head.discriminator(torch.cat([adapted, noisy])).chunk(2)
     return clean_scores, noisy_scores

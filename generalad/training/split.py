@@ -133,6 +133,14 @@ def _too_few_to_hold_out(good: Dataset, config: Config, grouping: Grouping) -> b
     """Whether images that are held out would be too few for a threshold; all could be used."""
     groups = len({grouping.of[sample.path] for sample in good.train})
     given = bool(config.shots or good.calibration)
+    if config.tiles:
+        if given or groups < 2:
+            raise DataError(
+                f"tiles take good frames of two groups or more that all teach, found {groups}"
+                + (" with frames set apart" if given else ""),
+                remedy="add good frames of other parts; leave shots and validation images out",
+            )
+        return True
     return config.learns_quickly and not given and 2 <= groups < FEW_GROUPS
 
 

@@ -43,6 +43,7 @@ class Step:
         dtype: torch.dtype | None = None,
         by_parts: bool | None = None,
         spread: Tensor | None = None,
+        counted: Tensor | None = None,
         processes: Processes = ALONE,
     ) -> None:
         """Prepare for batches on `device`.
@@ -54,6 +55,7 @@ class Step:
             dtype: to compute in; default `training_dtype(device)`.
             by_parts: default on a CPU only.
             spread: (D,) unit of the noise in each channel; None for 1.
+            counted: (N,) bool, the patches that count; None for all.
             processes: that share each batch; all are given the whole of it.
         """
         self.processes = processes
@@ -62,6 +64,7 @@ class Step:
         self.by_parts = device.type == "cpu" if by_parts is None else by_parts
         self.scratch = Scratch()
         self.spread = None if spread is None else spread.to(device)
+        self.counted = None if counted is None else counted.to(device)
         self._logit_sums = torch.zeros(2, 2, device=device)
 
     def separation(self) -> float | None:
@@ -104,7 +107,7 @@ class Step:
     def _at_once(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
         own = slice(self.processes.rank, None, self.processes.count)
         features, labels = zip(*drawn, strict=True)
-        weights = torch.cat([group_weights(part)[own] for part in labels])
+        weights = torch.cat([group_weights(part, self.counted)[own] for part in labels])
         if not len(weights):
             return torch.zeros((), device=self.device)
         truth = torch.cat([part[own] for part in labels])
@@ -122,7 +125,7 @@ class Step:
         total = torch.zeros((), device=self.device)
         for features, labels in drawn:
             images = max(1, PATCHES // features.shape[1])
-            weights = group_weights(labels)
+            weights = group_weights(labels, self.counted)
             for first in range(0, len(features), images):
                 part = slice(first, first + images)
                 number += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
 from generalad.progress import Log, Progress, no_log, no_progress
 from generalad.spec import DETECTOR_FILE
+from generalad.training.alignment import learned_geometry
 from generalad.training.calibrated_spec import calibrated_spec
 from generalad.training.calibration_folds import fit_on_all
 from generalad.training.duration import estimate
@@ -27,6 +29,8 @@ from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import split_dataset
+from generalad.training.tiles import Teach, announcement, fit_on_tiles, tiled_geometry
+from generalad.training.training_tiles import training_tiles
 
 HISTORY_FILE = "history.json"
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
@@ -111,9 +115,21 @@ def train_detector(
             (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
             _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
+        geometry, split = learned_geometry(config, split, skip_bad=skip_bad, progress=progress)
+        geometry = tiled_geometry(config, geometry, split)
+        tiles = None
+        if geometry is not None and geometry.tiles is not None:
+            log(announcement(geometry, len(split.calibration)))
+            tiles = training_tiles(
+                split.train,
+                geometry,
+                patches=math.prod(backbone.grid),
+                seed=config.seed,
+                progress=progress or no_progress,
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # initial values of the discriminator
-            detector = Detector(config, backbone).to(place)
+            detector = Detector(config, backbone, geometry).to(place)
         material = Material(
             split.train,
             split.calibration,
@@ -126,6 +142,8 @@ def train_detector(
             budget=cache_memory,
             progress=progress or no_progress,
             processes=processes,
+            geometry=geometry,
+            tiles=tiles,
         )
         if processes.first and config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
@@ -137,7 +155,17 @@ def train_detector(
             choice.watch(detector, weights_hash)
         told = _each(None if choice is None else choice.after, on_epoch)
         found = None
-        if split.out_of_fold:
+        if tiles is not None and geometry is not None:
+            losses, found = fit_on_tiles(
+                detector,
+                split,
+                geometry,
+                Teach(material, place),
+                config,
+                progress=material.progress,
+                on_epoch=told,
+            )
+        elif split.out_of_fold:
             groups = split.grouping.numbers(split.calibration)
             losses, found = fit_on_all(
                 detector, material, groups, config, device=place, on_epoch=told
@@ -161,6 +189,7 @@ def train_detector(
             found,
             source=source,
             weights_hash=weights_hash,
+            geometry=geometry,
             progress=progress,
         )
         spec.metrics.update(selection)

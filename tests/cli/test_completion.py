@@ -131,7 +131,7 @@ def shell(tmp_path: Path, request: pytest.FixtureRequest) -> list[str]:
         (["infer", "a b.onnx", "--dev"], ["--device"]),
         (["infer", "m.onnx", "--device", "c"], ["cpu", "cuda"]),
         (["infer", "m.onnx", "--device=c"], ["cpu", "cuda"]),
-        (["export", "--format", ""], ["onnx", "openvino", "tensorrt"]),
+        (["export", "--format", ""], ["onnx", "openvino", "tensorrt", "triton"]),
     ],
 )
 def test_the_scripts(shell: list[str], words: list[str], found: list[str], tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ class PlcMemory:
         self.words = [0] * COMMANDS.stop
         self.plan: list[str | None] = []
         self.torn: Callable[[], None] = lambda: None
+        self.cut = 0
         self.connects = 0
 
     def station(self) -> dict[str, Value]:
@@ -139,10 +140,10 @@ class PlcMemory:
 
     def write(self, register: int, words: list[int]) -> None:
         def apply() -> None:
-            half = len(words) // 2
-            self.words[register : register + half] = words[:half]
+            cut = self.cut % len(words)
+            self.words[register : register + cut] = words[:cut]
             self.torn()  # a PLC that scans while a block comes in, in ascending order
-            self.words[register + half : register + len(words)] = words[half:]
+            self.words[register + cut : register + len(words)] = words[cut:]
 
         self._fail(apply)
 

@@ -16,7 +16,7 @@ from generalad.runtime.station.plc.registers import (
     command_registers,
     station_values,
 )
-from generalad.runtime.station.plc.signals import COMMANDS, STATION
+from generalad.runtime.station.plc.signals import COMMANDS, STATION, STATUS_WORD
 
 
 def free_port() -> int:
@@ -98,14 +98,17 @@ class S7Plc:
         self._server.stop()
 
     def scan(self) -> None:
-        """The program once."""
-        words = [
-            int.from_bytes(self.data[at : at + 2], "big")
-            for at in range(self._start, self._start + 2 * len(STATION), 2)
-        ]
+        """The program once; the word with the bits is read first, as a write may come between."""
+        bits = self._word(STATUS_WORD)
+        words = [self._word(register) for register in STATION]
+        words[STATUS_WORD] = bits
         asked = command_registers(self.program.scan(station_values(words, "big")), "big")
         at = self._start + 2 * COMMANDS.start
         self.data[at : at + 2 * len(asked)] = b"".join(word.to_bytes(2, "big") for word in asked)
+
+    def _word(self, register: int) -> int:
+        at = self._start + 2 * register
+        return int.from_bytes(self.data[at : at + 2], "big")
 
 
 class Rubbish:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,11 @@ class GaussianHead(Head):
     ) -> None:
         super().__init__(config, grid, dim, widths)
         dim = self.dim
-        width = min(dim, math.isqrt(MOST_VALUES // self.patches))
+        places = self.statistics_of(config)
+        width = min(dim, math.isqrt(MOST_VALUES // places))
         self.is_projected = width < dim
         self.register_buffer("projection", torch.eye(dim)[:, :width].contiguous())
-        self.whitening = Whitening(self.patches, width)
+        self.whitening = Whitening(places, width)
 
     def forward(self, features: Tensor) -> Tensor:
         """See `Head`."""
@@ -46,13 +48,13 @@ class GaussianHead(Head):
     def fit(self, features: NDArray[np.float16]) -> None:
         """Set everything from `patch_features` of good training images, (n, N, dim)."""
         if self.is_projected:
-            self.projection.copy_(_principal(features, self.projection.shape[1]))
+            self.projection.copy_(_principal(self.chosen(features), self.projection.shape[1]))
             projection = self.projection.cpu().numpy()
             features = np.stack([image.astype(np.float32) @ projection for image in features])
-        self.whitening.fit(features)
+        self.whitening.fit(features, counted=self.counted)
 
 
-def _principal(features: NDArray[np.float16], width: int) -> Tensor:
+def _principal(features: NDArray[np.floating[Any]], width: int) -> Tensor:
     """(D, width): the directions of the largest variance over all places."""
     scatter = torch.zeros(features.shape[-1], features.shape[-1], dtype=torch.float64)
     mean = torch.from_numpy(features.mean(axis=(0, 1), dtype=np.float64))

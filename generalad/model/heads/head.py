@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from generalad.config import Config
 from generalad.model.levels import patch_features
+from generalad.model.places import Places
 
 
 class Head(nn.Module):
@@ -23,6 +28,7 @@ class Head(nn.Module):
 
     Attributes:
         dim: width of what `patch_features` gives.
+        places: which pixels and patches count; None where all do. The others teach nothing.
     """
 
     title = ""
@@ -38,6 +44,29 @@ class Head(nn.Module):
         self.grid, self.widths = grid, widths
         self.patches = grid[0] * grid[1]
         self.dim = widths[0] + widths[1] if widths else dim
+        self.places = Places.of(config, grid)
+
+    def statistics_of(self, config: Config) -> int:
+        """Places that each have a mean and covariance of their own: N, or 1 for tiles.
+
+        A tile may lie anywhere in a frame, so that its places have no usual look.
+        """
+        return 1 if config.tiles else self.patches
+
+    @property
+    def counted(self) -> Tensor | None:
+        """(N,) bool, the patches that count; None where all do."""
+        return None if self.places is None else self.places.patches
+
+    def chosen(self, features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Of features (n, N, D) the patches that count, (n, M, D)."""
+        if self.places is None:
+            return features
+        return features[:, self.places.numbers.cpu().numpy()]
+
+    def of_those(self, judged: Tensor) -> Tensor:
+        """Of (..., N) the patches that count, (..., M)."""
+        return judged if self.places is None else judged[..., self.places.numbers]
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, N, D) float32 to scores (B, N), raw, higher is more anomalous."""

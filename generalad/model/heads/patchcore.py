@@ -32,5 +32,5 @@ class PatchCoreHead(Head):
     @torch.no_grad()
     def fit(self, features: NDArray[np.float16]) -> None:
         """Fill the memory from `patch_features` of good training images, (n, N, dim)."""
-        patches = torch.from_numpy(features.reshape(-1, self.dim).astype(np.float32))
+        patches = torch.from_numpy(self.chosen(features).reshape(-1, self.dim).astype(np.float32))
         self.memory.fill(patches, seed=self.seed)

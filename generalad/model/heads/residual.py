@@ -109,9 +109,15 @@ class ResidualHead(Head):
                 remedy="use --preset edge, or layers = [2, 3, 4] of a CNN",
             )
         self.width = self.dim
-        self.whitening = Whitening(self.patches, self.width)
+        places = self.statistics_of(config)
+        self.whitening = Whitening(places, self.width)
         self.memory = Memory(config.memory_size, self.width)
-        self.coarse = Whitening(self.patches // 4, widths[2], grid=(grid[0] // 2, grid[1] // 2))
+        coarse = (grid[0] // 2, grid[1] // 2)
+        self.coarse = (
+            Whitening(1, widths[2])
+            if places == 1
+            else Whitening(self.patches // 4, widths[2], grid=coarse)
+        )
         self.discriminator = PatchDiscriminators(2 * self.width + 2 + 4 * widths[0], config.members)
         self.memory_scale, self.coarse_scale = Scale(logarithm=True), Scale(logarithm=True)
         self.discriminator_scale = Scale(logarithm=False)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from generalad.errors import ArtifactError
+from generalad.geometry.geometry import MOST_TILED
 from generalad.runtime.backends.onnx_reader import Model, Node, Shape, read_model
 from generalad.runtime.backends.onnx_rules import RULES
 from generalad.runtime.backends.onnx_sizes import NotOurs, Sizes
@@ -22,6 +24,11 @@ from generalad.spec import MOST_PIXELS
 _VALUES_A_PIXEL, _PAIRS = 256, 1000
 """Values that exist at one time: so many a pixel, and the square of the pixels by that, as
 attention compares all patches with all. Measured on exports: docs/artifact.md."""
+
+MOST_TILES = 1 << 14
+"""Rounds of the loop over the tiles of a frame."""
+
+_OF_LOOPS = ("input_axes", "input_directions", "output_axes", "output_directions")
 
 _MOST_VALUES, _FEW_VALUES = 1 << 31, 1 << 24
 _WORK_A_PIXEL = 20_000_000
@@ -70,26 +77,78 @@ def _check_sizes(model: Model) -> None:
     inputs = {name: shape for name, shape in model.inputs.items() if name not in model.constants}
     images = {name: _of_one_image(shape) for name, shape in inputs.items()}
     pixels = sum(math.prod(shape) for shape in images.values()) / 3
-    if pixels > MOST_PIXELS * max((shape[0] for shape in images.values() if shape), default=1):
+    looped = any(node.operator == "Scan" for node in model.nodes)
+    count = max((shape[0] for shape in images.values() if shape), default=1)
+    if pixels > (MOST_TILED if looped else MOST_PIXELS) * count:
         raise NotOurs(f"an input of {pixels / 1e6:.0f} megapixels")
-    most = most_values(pixels)
-    sizes, last = Sizes(model, images), _last_uses(model)
-    work, alive, living = 0.0, 0, dict[bytes, int]()
+    budget = _Budget(most_values(pixels), _WORK_A_PIXEL * (pixels + 1000))
+    _walk(model, Sizes(model, images), budget, times=1)
+
+
+@dataclass
+class _Budget:
+    """What a graph may take, and what it has taken so far.
+
+    Attributes:
+        values: that may exist at a time.
+        work: multiplications.
+        alive: values that exist.
+        done: multiplications so far.
+    """
+
+    values: int
+    work: float
+    alive: int = 0
+    done: float = 0.0
+
+
+def _walk(model: Model, sizes: Sizes, budget: _Budget, *, times: int) -> None:
+    """Go through a graph, or the body of a loop that runs `times` times."""
+    last, living = _last_uses(model), dict[bytes, int]()
     for number, node in enumerate(model.nodes):
-        made = _shapes_of(node, sizes)
+        if node.operator == "Scan" and not node.domain:
+            made = _loop(node, sizes, budget, times)
+        else:
+            made = _shapes_of(node, sizes)
+            budget.done += _work(node, sizes, made) * times
         for name, shape in zip(node.outputs, made, strict=False):
             living[name] = math.prod(shape)
-            alive += living[name]
-            if max(alive, math.prod(map(float, shape))) > most:
+            budget.alive += living[name]
+            if max(budget.alive, math.prod(map(float, shape))) > budget.values:
                 raise NotOurs(
-                    f"{node.operator} of shape {shape}, with more than {most} values at a time"
+                    f"{node.operator} of shape {shape}, with more than {budget.values} values at a"
+                    " time"
                 )
-        work += _work(node, sizes, made)
-        if work > _WORK_A_PIXEL * (pixels + 1000):
-            raise NotOurs(f"more than {work:.0e} multiplications")
+        if budget.done > budget.work:
+            raise NotOurs(f"more than {budget.done:.0e} multiplications")
         for name in {*node.inputs, *node.outputs}:
             if last.get(name, -1) <= number:
-                alive -= living.pop(name, 0)
+                budget.alive -= living.pop(name, 0)
+    budget.alive -= sum(living.values())
+
+
+def _loop(node: Node, sizes: Sizes, budget: _Budget, times: int) -> list[Shape]:
+    """A loop over the tiles of a frame: over its one input, and nothing is carried along."""
+    body = node.graph("body")
+    inputs = (len(node.inputs), node.integer("num_scan_inputs", 0))
+    if body is None or times > 1 or inputs != (1, 1) or len(body.inputs) != 1 or body.odd:
+        raise NotOurs("a loop of another kind than over tiles")
+    if any(node.ints(f"scan_{what}") for what in _OF_LOOPS):
+        raise NotOurs("a loop of another kind than over tiles")
+    if any(tensor.apart for tensor in body.constants.values()):
+        raise NotOurs("weights of a loop in another file")
+    rounds, *one = sizes.shape(node, 0)
+    if not 1 <= rounds <= MOST_TILES:
+        raise NotOurs(f"a loop of {rounds} rounds")
+    (tile,) = body.inputs
+    body.constants = sizes.constants | body.constants
+    inner = Sizes(body, {tile: tuple(one)})
+    _walk(body, inner, budget, times=rounds)
+    made = [(rounds, *inner.shapes[name]) for name in body.outputs]
+    if len(made) != len(node.outputs):
+        raise ValueError("a loop whose body makes something else")
+    sizes.shapes.update(zip(node.outputs, made, strict=True))
+    return made
 
 
 def most_values(pixels: float) -> int:

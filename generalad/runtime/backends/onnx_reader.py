@@ -98,6 +98,17 @@ class Node:
         ]
         return found[0] if len(found) == 1 else None
 
+    def graph(self, name: str) -> Model | None:
+        """An attribute that is a graph."""
+        content = self._attribute(name)
+        if content is None:
+            return None
+        model = Model()
+        for number, _, first, end in fields(content, 0, len(content)):
+            if number == 6:
+                _read_graph(model, content, first, end)
+        return model
+
     def _attribute(self, name: str) -> bytes | None:
         if self._by_name is None:
             self._by_name = {_name_of(content): content for content in self._attributes}

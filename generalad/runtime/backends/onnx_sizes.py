@@ -19,6 +19,7 @@ class Sizes:
     def __init__(self, model: Model, inputs: dict[bytes, Shape]) -> None:
         """`inputs` has the shapes of the images."""
         self.shapes = {name: one.shape for name, one in model.constants.items()} | inputs
+        self.constants = model.constants
         makers = {name: node for node in model.nodes for name in node.outputs}
         self._values = SmallValues(model.constants, makers, self.shapes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,8 @@ def open_session(
             costs a little, so only a bench asks for it; on a CPU there is one stage, the run.
 
     Raises:
-        ArtifactError: missing, not an artifact, cut off, of a newer format, or made for another
-            machine.
+        ArtifactError: missing, not an artifact, cut off, of a newer format, made for another
+            machine, or not signed as `GAD_VERIFY_KEY` asks, see `signature`.
         MissingExtraError: the backend's library is not installed.
         UsageError: the device cannot run this kind of artifact, or not in this precision.
     """
@@ -57,6 +58,10 @@ def open_session(
         raise UsageError(
             f"{path.name} cannot run on {device!r}", remedy=f"choose {' or '.join(KINDS[suffix])}"
         )
+    if os.environ.get("GAD_VERIFY_KEY"):
+        from generalad.runtime.backends.signature import check_as_asked
+
+        check_as_asked(path)
     if suffix == ".xml":
         from generalad.runtime.backends.ov import OvSession
 

@@ -13,7 +13,7 @@ from generalad.errors import ArtifactError, GadError, MissingExtraError
 from generalad.files import sha256_of_file
 from generalad.half_precision import FULL, choose, units_of
 from generalad.processor import read_processor
-from generalad.runtime.backends.onnx_graph import most_values
+from generalad.runtime.backends.onnx_graph import MOST_TILES, most_values
 from generalad.runtime.backends.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
 from generalad.spec import Spec
 
@@ -178,10 +178,17 @@ def _check_sizes(model: Any, spec: Spec, batch: int, path: Path) -> None:
         raise ArtifactError(
             f"{path}: its graph does not fit its input ({_reason(error)})", remedy=EXPORT_AGAIN
         ) from error
-    for operator in single.get_ordered_ops():
+    tiled = spec.geometry is not None and spec.geometry.tiles is not None
+    _check_operators(single, most, path, loops=tiled)
+
+
+def _check_operators(model: Any, most: int, path: Path, *, loops: bool) -> None:
+    """Those of a graph, or of the body of a loop over tiles, which has none itself."""
+    for operator in model.get_ordered_ops():
         kind = operator.get_type_name()
         shapes = [output.get_partial_shape() for output in operator.outputs()]
-        if kind in _ENDLESS or any(shape.is_dynamic for shape in shapes):
+        looped = loops and kind == "TensorIterator" and _ends(operator)
+        if (kind in _ENDLESS and not looped) or any(shape.is_dynamic for shape in shapes):
             raise ArtifactError(
                 f"{path}: its graph has {kind} whose size or end is not decided by the graph"
                 " alone, which no export has",
@@ -193,6 +200,14 @@ def _check_sizes(model: Any, spec: Spec, batch: int, path: Path) -> None:
                 f"{path}: its graph has {kind} of {largest} values, expected at most {most}",
                 remedy=EXPORT_AGAIN,
             )
+        if looped:
+            _check_operators(operator.get_function(), most, path, loops=False)
+
+
+def _ends(operator: Any) -> bool:
+    """Whether a loop goes over slices of its one input and carries nothing along."""
+    kinds = [type(one).__name__ for one in operator.get_input_descriptions()]
+    return kinds == ["SliceInputDescription"] and 1 <= operator.get_num_iterations() <= MOST_TILES
 
 
 _ENDLESS = ("Loop", "TensorIterator", "If")

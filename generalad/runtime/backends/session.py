@@ -195,7 +195,14 @@ class LibrarySession(Closing):
 
 
 class SharedSession(Closing):
-    """A session that several threads may run: they take turns."""
+    """A session that several threads may run: they take turns.
+
+    Attributes:
+        listener: called after each run with its images (B, H, W, 3) and outputs, in the thread
+            that ran it; None for nobody. It must not change them, and not take long.
+    """
+
+    listener: Callable[[NDArray[np.uint8], Outputs], None] | None = None
 
     def __init__(self, session: Session, name: str) -> None:
         """Take over an open session; `name` is used in errors."""
@@ -214,7 +221,11 @@ class SharedSession(Closing):
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """See `Session.run`."""
         with self._lock:
-            return self.check_open().run(images)
+            outputs = self.check_open().run(images)
+        listener = self.listener
+        if listener is not None:
+            listener(images, outputs)
+        return outputs
 
     def close(self) -> None:
         """Close the session when no run goes on; a second call does nothing."""

@@ -73,17 +73,28 @@ class FaultDetector:
         """The fault that is raised."""
         return self._state
 
-    def check(self, pixels: NDArray[np.uint8], image_size: tuple[int, int], time: float) -> Checked:
+    def check(
+        self,
+        pixels: NDArray[np.uint8],
+        image_size: tuple[int, int],
+        time: float,
+        *,
+        not_found: str | None = None,
+    ) -> Checked:
         """Check the next image.
 
         Args:
             pixels: (H, W, 3) uint8 RGB, the network's input.
             image_size: (height, width) of the image before the resize.
             time: when it was taken, in seconds of a clock that runs evenly.
+            not_found: why the part was not found in it; None where it was, or is not looked for.
         """
         found = statistics(pixels)
         frozen = self._frozen.check(pixels, found, time)
         fault = self._limits.fault(found, image_size) or frozen
+        if not_found is not None:
+            fault = Fault("not found", not_found) if fault is None else fault
+            fault = fault._replace(certain=True)
         kind = fault.kind if fault else None
         self._row = [*self._row, kind][-CLEARED_AFTER:]
         if kind is None:

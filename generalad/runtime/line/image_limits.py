@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple
 from generalad.image_statistics import NEUTRAL, Statistics
 from generalad.spec import Reference
 
-FaultKind = Literal["black", "covered", "defocused", "over-exposed", "colour", "frozen", "size"]
+FaultKind = Literal[
+    "black", "covered", "defocused", "over-exposed", "colour", "frozen", "size", "not found"
+]
 
 _BLACK = 16.0
 _NO_STRUCTURE = 1.0

@@ -13,7 +13,7 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from generalad.version import __version__
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-    from prometheus_client.registry import Collector
 
 _HANGS_AFTER = 60.0
 """Seconds at one batch or image after which the pipeline is said to hang."""
@@ -127,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/metrics":
             from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-            self._answer(200, CONTENT_TYPE_PLAIN_0_0_4, exposition(view))
+            self._answer(200, CONTENT_TYPE_PLAIN_0_0_4, exposition(families(view)))
         elif self.path in ("/health", "/ready"):
             problems = hanging(view) if self.path == "/health" else not_ready(view)
             body = {"status": "no" if problems else "ok", "problems": problems}
@@ -173,27 +172,27 @@ def not_ready(view: View) -> list[str]:
     return problems
 
 
-def exposition(view: View) -> bytes:
-    """The metrics of a view in Prometheus' text format."""
+def exposition(metrics: Iterable[Metric]) -> bytes:
+    """Metrics in Prometheus' text format."""
     from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.registry import Collector
+
+    class Collected(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return metrics
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_collector(view))
+    registry.register(Collected())
     return bytes(generate_latest(registry))
 
 
-def _collector(view: View) -> Collector:
-    from prometheus_client.registry import Collector
-
-    class OfView(Collector):
-        def collect(self) -> Iterator[Metric]:
-            yield from _of_run(view)
-            yield from _of_streams(view.streams)
-            yield from _of_sinks(view)
-            if view.station is not None:
-                yield from _of_station(view.station)
-
-    return OfView()
+def families(view: View) -> Iterator[Metric]:
+    """The metrics of a view."""
+    yield from _of_run(view)
+    yield from _of_streams(view.streams)
+    yield from _of_sinks(view)
+    if view.station is not None:
+        yield from _of_station(view.station)
 
 
 def _of_run(view: View) -> Iterator[Metric]:

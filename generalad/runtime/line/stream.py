@@ -92,7 +92,9 @@ class StreamMonitor(SourceTracker):
             if self._drift is not None:
                 item.statistics = statistics(item.pixels)
             return None
-        checked = self._faults.check(item.pixels, item.image_size, item.began)
+        checked = self._faults.check(
+            item.pixels, item.image_size, item.began, not_found=item.not_found
+        )
         item.statistics = checked.statistics
         if checked.fault is not None:
             item.fault = str(checked.fault)

@@ -100,7 +100,7 @@ class Pipeline:
         return [
             ReaderThread(
                 group,
-                image_size=self._session.spec.image_size,
+                spec=self._session.spec,
                 keep_images=keep_images,
                 on_frame=self._tally.read,
             )

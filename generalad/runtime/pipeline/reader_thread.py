@@ -13,12 +13,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from generalad.preprocess import resize
+from generalad.errors import DataError
+from generalad.geometry.placement import NOT_FOUND, PartNotFound, Prepared, without_template
+from generalad.geometry.placement import prepare as bring_to_network
 from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.queues import FairBatcher
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sources import Frame, LiveSource, Source
+from generalad.spec import Spec
 
 if TYPE_CHECKING:
     from generalad.runtime.notification import Notification
@@ -31,14 +36,14 @@ class ReaderThread:
         self,
         trackers: Sequence[SourceTracker],
         *,
-        image_size: tuple[int, int],
+        spec: Spec,
         keep_images: bool,
         on_frame: Callable[[], None],
     ) -> None:
-        """`image_size` is (height, width) of the network; `on_frame` is told of every frame."""
+        """`spec` is that of the network; `on_frame` is told of every frame."""
         self.trackers = trackers
         self.live = any(tracker.live for tracker in trackers)
-        self._image_size = image_size
+        self._spec = spec
         self._keep_images = keep_images
         self._on_frame = on_frame
         self._busy = Busy()
@@ -93,14 +98,14 @@ class ReaderThread:
         yield item
 
     def _prepare(self, item: Item) -> Notification | None:
-        notification = prepare(item, self._image_size, self._busy)
+        notification = prepare(item, self._spec, self._busy)
         if not self._keep_images:
             item.frame = replace(item.frame, image=None)
         return notification
 
 
 def prepare(
-    item: Item, image_size: tuple[int, int], busy: contextlib.AbstractContextManager[None]
+    item: Item, spec: Spec, busy: contextlib.AbstractContextManager[None]
 ) -> Notification | None:
     """Resize and check one image; `busy` is entered while it is checked."""
     frame, start = item.frame, time.perf_counter()
@@ -110,14 +115,27 @@ def prepare(
     item.error = frame.error
     item.image_size = (frame.image.shape[0], frame.image.shape[1])
     try:
-        item.pixels = resize(frame.image, image_size)
-    except cv2.error as error:
-        item.error = f"{frame.path or frame.source}: cannot be resized ({error.err})"
+        item.pixels, item.placement = _in_place(item, frame.image, spec)
+    except (cv2.error, DataError) as error:
+        why = f"cannot be resized ({error.err})" if isinstance(error, cv2.error) else error.message
+        item.error = f"{frame.path or frame.source}: {why}"
         return None
     with busy:
         notification = item.tracker.check(item)
+    if item.not_found is not None:
+        item.pixels = None
+        item.fault = item.fault or f"{NOT_FOUND}: {item.not_found}"
     item.preprocess = (time.perf_counter() - start) * 1000
     return notification
+
+
+def _in_place(item: Item, image: NDArray[np.uint8], spec: Spec) -> Prepared:
+    """The network's input; if the part is not found, the frame as it lies, for the checks only."""
+    try:
+        return bring_to_network(image, spec.image_size, spec.geometry)
+    except PartNotFound as missing:
+        item.not_found = missing.message
+        return bring_to_network(image, spec.image_size, without_template(spec.geometry))
 
 
 def _timed(

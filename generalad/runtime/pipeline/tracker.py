@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.decision import Milliseconds, Result, Rule, decide
+from generalad.decision import Milliseconds, Result, Rule, decide, framed
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.runtime.view import StreamView
 from generalad.spec import Spec
 from generalad.statistics import quantile
 
 if TYPE_CHECKING:
+    from generalad.geometry.placement import Placement
     from generalad.image_statistics import Statistics
     from generalad.runtime.notification import Notification
 
@@ -41,11 +42,13 @@ class Item:
         read, preprocess, infer: milliseconds.
         image_size: (height, width) of the original.
         error: why it cannot be scored.
+        not_found: why the part was not found in it; then it is not scored.
         fault: how it lies beyond what the camera is to show; without pixels it is not scored.
         statistics: of the resized image, where somebody watches them.
         pixels: (H, W, 3) uint8 RGB, the network's input; None before and after the network.
         score: raw, once it is scored.
-        map: (h, w) float32, raw, once it is scored.
+        placement: where what the network sees lies in its frame; None for all of it.
+        map: (h, w) float32, raw, once it is scored; once it is decided on, of the whole frame.
     """
 
     tracker: SourceTracker
@@ -56,9 +59,11 @@ class Item:
     preprocess: float = 0.0
     infer: float = 0.0
     error: str | None = None
+    not_found: str | None = None
     fault: str | None = None
     statistics: Statistics | None = None
     pixels: NDArray[np.uint8] | None = None
+    placement: Placement | None = None
     score: float = 0.0
     map: NDArray[np.float32] | None = None
 
@@ -126,6 +131,15 @@ class SourceTracker:
         if self._live is not None:
             self._live.stop()
 
+    def set_rule(self, rule: Rule) -> None:
+        """Judge by another rule, from the next frame on; called by any thread.
+
+        Raises:
+            UsageError: it does not fit the artifact.
+        """
+        rule.check(self._spec)
+        self._rule = rule
+
     # In the writer's thread
 
     def decide(self, item: Item) -> tuple[Result, list[Notification]]:
@@ -150,6 +164,7 @@ class SourceTracker:
     def _result(self, item: Item) -> Result:
         decision, error, frame = None, item.error, item.frame
         if item.map is not None:
+            item.map = framed(item.map, item.placement, self._spec)
             decision = decide(
                 item.score, item.map, self._spec, rule=self._rule, image_size=item.image_size
             )
@@ -169,6 +184,7 @@ class SourceTracker:
             milliseconds=Milliseconds(item.read, item.preprocess, item.infer, total),
             error=error,
             fault=item.fault,
+            match=None if item.placement is None else item.placement.match,
         )
 
     def _count(self, result: Result) -> None:

@@ -18,7 +18,7 @@ from generalad.spec import Spec
 
 CSV_COLUMNS = (
     "source", "index", "time", "path", "score", "normalised", "anomalous", "regions", "error",
-    "fault",
+    "fault", "match",
 )  # fmt: skip
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -55,7 +55,7 @@ class StationCamera:
 
         Args:
             plan: how it is used.
-            window: seconds from a trigger to the picture that the camera is told to take.
+            window: seconds from a trigger within which the camera is told to take the picture.
             look: the photo-eye, where this camera has it: whether a part begins with a frame.
             on_notification: told of changes of the camera's state.
         """
@@ -152,11 +152,10 @@ class StationCamera:
     def _take(self, part: Part, number: int) -> Frame:
         """A picture of a part; raises TriggerFailed.
 
-        Not later than within the window: another part would be in its place by then.
+        It is begun within the window, or not at all: another part could be in its place by then.
         """
         assert isinstance(self._source, CameraSource)
         now = time.monotonic()
-        until = min(part.deadline, (now if number else part.triggered) + self._window)
-        if now >= until:
+        if now >= part.deadline or (not number and now > part.triggered + self._window):
             raise TriggerFailed(f"was not free within {self._window * 1000:.0f} ms of the trigger")
-        return self._source.trigger(until - now)
+        return self._source.trigger(part.deadline - now)

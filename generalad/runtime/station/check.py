@@ -48,7 +48,7 @@ class Check:
         rows: each thing.
         parts: that were inspected.
         triggered_by: "trigger", or "check" where none came and the cameras can be told to.
-        milliseconds: from the trigger to the verdict: p50, p99, p99.9 and max; empty without parts.
+        milliseconds: from the trigger to a pass or reject: p50, p99, p99.9 and max; empty without.
     """
 
     rows: tuple[Row, ...]
@@ -200,7 +200,7 @@ def _taken(plc: Plc) -> Row:
 
 
 def _times(verdicts: list[Verdict]) -> dict[str, float]:
-    ascending = sorted(verdict.milliseconds for verdict in verdicts)
+    ascending = sorted(verdict.milliseconds for verdict in verdicts if verdict.reason is None)
     if not ascending:
         return {}
     steps = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}

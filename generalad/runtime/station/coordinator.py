@@ -9,6 +9,7 @@ What is to be done goes to queues (`Tasks`), so that nobody waits for anybody el
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -74,7 +75,7 @@ class Coordinator:
         journal: Journal,
         tasks: Tasks,
         *,
-        window: float = 0.1,
+        window: float = 0.05,
         begun_by_pictures: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +94,10 @@ class Coordinator:
         self._parts, self._cameras, self._journal, self._tasks = parts, cameras, journal, tasks
         self._begun_by_pictures = begun_by_pictures
         self._clock = clock
+        signals = sum(facts.pictures for facts in cameras.values() if facts.how == "line")
+        # Nearer than that, a picture that is missing would make the next one that of its part.
+        self._apart = window * (signals > 1 if begun_by_pictures else 2 * (signals > 0))
+        self._last = -math.inf
         self._matchers = {
             name: Matcher[Frame | Lost](window, window)
             if facts.how == "line"
@@ -114,21 +119,14 @@ class Coordinator:
         """A part is in place, now or `at` a monotonic second just past."""
         with self.changed:
             now = self._clock()
-            if self.recipe is None or self.closing:
+            at = now if at is None else at
+            close = self._too_close(at, now)  # to one that is refused too
+            id = self._next_id()
+            if self.recipe is None or isinstance(id, Refused):
                 self._parts.refused += 1
-                return Refused("not ready")
-            if self._parts.waiting >= MOST_WAITING:
-                self._parts.refused += 1
-                return Refused("overrun")
-            try:
-                id = self._journal.next_id()
-                self.problem = ""
-            except StorageError as error:
-                self.problem = error.message
-                self._parts.refused += 1
-                return Refused("not ready")
+                return id if isinstance(id, Refused) else Refused("not ready")
             self._parts.expire(now)
-            part = self._parts.trigger(id, name, self.recipe, now if at is None else at)
+            part = self._parts.trigger(id, name, self.recipe, at, overrun=close)
             self._journal.triggered(id, name)
             overrun = part.decision is not None
             self.changed.notify_all()
@@ -136,6 +134,33 @@ class Coordinator:
                 self._want(camera, facts, part, now, overrun=overrun)
             self._release(now)
             return Accepted(id, overrun)
+
+    def _next_id(self) -> int | Refused:
+        """An id for a trigger, or why it gets none."""
+        if self.recipe is None or self.closing:
+            return Refused("not ready")
+        if self._parts.waiting + len(self._answered) >= MOST_WAITING:
+            return Refused("overrun")
+        try:
+            id = self._journal.next_id()
+        except StorageError as error:
+            self.problem = error.message
+            return Refused("not ready")
+        self.problem = ""
+        return id
+
+    def _too_close(self, at: float, now: float) -> str:
+        """Why pictures of this trigger and the one before could be exchanged, or empty."""
+        since, self._last = at - self._last, at
+        if since >= self._apart:
+            return ""
+        why = f"{since * 1000:.0f} ms after the trigger before; {self._apart * 1000:.0f} are needed"
+        for part in list(self._parts.undecided):
+            for camera, facts in self._cameras.items():
+                if facts.how == "line":
+                    lost = f"{camera}: no picture before the next trigger, which came {why}"
+                    self._fail(part, camera, "picture lost", lost, now)
+        return why
 
     def _want(
         self, camera: str, facts: CameraFacts, part: Part, now: float, *, overrun: bool

@@ -123,7 +123,7 @@ class Judge:
         items = [self._item(recipe.trackers[job.camera], job.frame) for job in batch]
         found: list[list[Notification]] = []
         for item in items:
-            notification = prepare(item, recipe.session.spec.image_size, contextlib.nullcontext())
+            notification = prepare(item, recipe.session.spec, contextlib.nullcontext())
             found.append([notification] if notification is not None else [])
         try:
             score(recipe.session, items, self.busy)

@@ -120,20 +120,31 @@ class Parts:
         self._open: deque[Part] = deque()
         self._parts = self._passed = self._rejected = 0
         self._no_verdict: Counter[Reason] = Counter()
-        self.without_trigger = self.refused = self.too_late = 0
-        """Pictures without a part, triggers without an id, and judgements after the verdict."""
+        self.without_trigger = self.refused = 0
+        """Pictures without a part, and triggers without an id."""
 
     # What happens
 
-    def trigger(self, id: int, name: str | None, recipe: Named, now: float) -> Part:
-        """A part comes; its id is larger than all before. An overrun is decided at once."""
+    def trigger(
+        self, id: int, name: str | None, recipe: Named, now: float, *, overrun: str = ""
+    ) -> Part:
+        """A part comes; its id is larger than all before. An overrun is decided at once.
+
+        Args:
+            id: of the trigger.
+            name: of the part.
+            recipe: that judges it.
+            now: when it came.
+            overrun: why it came too fast, if the caller knows; too many at a time is found here.
+        """
         undecided = sum(part.decision is None for part in self._open)
         part = Part(id, name, recipe, now, now + self._deadline, Counter(self._cameras))
         self._parts += 1
         self._open.append(part)
         if undecided >= self._at_once:
-            detail = f"{undecided} parts had no verdict yet"
-            part.decision = ("no verdict", "overrun", detail)
+            overrun = f"{undecided} parts had no verdict yet"
+        if overrun:
+            part.decision = ("no verdict", "overrun", overrun)
         return part
 
     def restore(self, id: int, name: str | None, recipe: Named, now: float) -> None:
@@ -157,8 +168,6 @@ class Parts:
         if part.decision is None:
             part.pictures.append(picture)
             part.decision = self._decide(part)
-        elif now >= part.deadline:
-            self.too_late += 1
 
     def expire(self, now: float) -> None:
         """Decide on the parts whose deadline has come."""
@@ -167,12 +176,6 @@ class Parts:
                 if part.deadline > now:
                     break
                 part.decision = self._overdue(part)
-
-    def abandon(self, reason: Reason, detail: str) -> None:
-        """Decide on all parts: nothing more can come."""
-        for part in self._open:
-            if part.decision is None:
-                part.decision = ("no verdict", reason, detail)
 
     def release(self, now: float) -> list[Part]:
         """The parts that can be answered now, with their verdicts; each is given out once."""

@@ -53,7 +53,7 @@ class StationPlan:
     needed: int | None = None
     safe: Safe = "reject"
     at_once: int = 8
-    window: float = 0.1
+    window: float = 0.05
     batch: int = 1
     open: Opener = field(default=open_for_pipeline)
 

@@ -81,10 +81,23 @@ class Chooser:
     """Loads the recipe that was asked for last, in a thread of its own."""
 
     def __init__(
-        self, recipes: Recipes, use: Callable[[Recipe], None], changed: Callable[[], None]
+        self,
+        recipes: Recipes,
+        *,
+        use: Callable[[Recipe], None],
+        changed: Callable[[], None],
+        remember: Callable[[str], None],
     ) -> None:
-        """`use` takes a loaded recipe from the next part on; `changed` hears of news."""
-        self._recipes, self._use, self._changed = recipes, use, changed
+        """Nothing is loaded.
+
+        Args:
+            recipes: to choose from.
+            use: takes a loaded recipe from the next part on; returns at once.
+            changed: hears of news, in whichever thread they come.
+            remember: keeps the name of the recipe in use for the next process.
+        """
+        self._recipes, self._use = recipes, use
+        self._changed, self._remember = changed, remember
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.asked = ""
@@ -96,10 +109,11 @@ class Chooser:
         """Load a recipe; returns at once. The last one that is asked for wins."""
         with self._lock:
             self.asked, self.refused = name, ""
-            if self._thread is None:
+        self._changed()  # before the answer, which may come at once
+        with self._lock:
+            if self._thread is None and self.asked:
                 self._thread = threading.Thread(target=self._work, name="gad-recipe", daemon=True)
                 self._thread.start()
-        self._changed()
 
     def join(self, timeout: float) -> None:
         """Wait for what is being loaded."""
@@ -108,21 +122,25 @@ class Chooser:
             thread.join(timeout)
 
     def _work(self) -> None:
-        name = ""
-        while True:
-            with self._lock:
-                name = self.asked
-            recipe, refused = self._load(name)
-            with self._lock:
-                # Before the answer, so that the next trigger is already judged by it.
-                if recipe is not None and name == self.asked:
-                    self._use(recipe)
-                elif recipe is not None:
-                    self._recipes.close(recipe)
-                if name == self.asked:
-                    self.asked, self.refused, self._thread = "", refused, None
-                    break
-        self._changed()
+        while not self._answer(self.asked):
+            pass  # another one was asked for meanwhile
+
+    def _answer(self, name: str) -> bool:
+        """Load a recipe and use it; False where it is not the one that was asked for last."""
+        recipe, refused = self._load(name)
+        with self._lock:
+            last = name == self.asked
+            if recipe is not None and last:
+                self._use(recipe)
+            elif recipe is not None:
+                self._recipes.close(recipe)
+            if last:
+                self.asked, self.refused, self._thread = "", refused, None
+        if last:
+            self._changed()
+            if recipe is not None:
+                self._remember(name)
+        return last
 
     def _load(self, name: str) -> tuple[Recipe | None, str]:
         try:

@@ -32,7 +32,7 @@ from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Accepted, Plc, Refused
 from generalad.runtime.station.recipes import Chooser, Recipe, Recipes
 from generalad.runtime.station.recorder import Recorder
-from generalad.runtime.station.station_view import plc_view, station_view
+from generalad.runtime.station.station_view import plc_view, state_of, station_view
 from generalad.runtime.station.teller import PUBLISH_EVERY, Teller
 from generalad.runtime.station.triggers.http_trigger import HttpTrigger
 from generalad.runtime.station.verdict import StationState, Verdict
@@ -65,7 +65,9 @@ class Station:
         self._plan, self._plcs, self._say = plan, tuple(plcs), quietly(on_problem)
         streams = [camera.stream for camera in plan.cameras]
         self._recipes = Recipes(plan.recipes, streams, plan.open)
-        self._chooser = Chooser(self._recipes, self._use, self._publish)
+        self._chooser = Chooser(
+            self._recipes, use=self._use, changed=self._publish, remember=self._remember
+        )
         self._recorder = Recorder(sinks, on_notification=on_notification, on_problem=self._say)
         self._teller = Teller(
             plan.name,
@@ -103,6 +105,8 @@ class Station:
         self._journal = Journal(self._plan.state)
         with contextlib.ExitStack() as undo:
             undo.callback(self._journal.close)
+            if self._plan.receiver is not None:
+                undo.callback(self._plan.receiver.close)
             recipe = self._recipes.load(self._first_recipe())
             undo.callback(self._recipes.close, recipe)
             sources = [camera.stream.source for camera in self._plan.cameras]
@@ -275,30 +279,18 @@ class Station:
 
     def state(self) -> StationState:
         """What PLCs are told."""
-        counts, recipe = self._coordinator.counts(), self._coordinator.recipe
         problems = [camera.fault() for camera in self.cameras.values()]
         problems += [self._coordinator.problem, self._judge.problem]
         problems += [getattr(self._plan.receiver, "problem", "")]
         problems += ["shutting down"] if self._coordinator.closing else []
+        problems += [f"{type(self._error).__name__}: {self._error}"] if self._error else []
         error = next(filter(None, problems), "")
-        return StationState(
-            ready=not error,
-            busy=counts.waiting > 0,
-            error=error,
-            recipe="" if recipe is None else recipe.name,
-            model=recipe.model if isinstance(recipe, Recipe) else "",
-            asked=self._chooser.asked,
-            refused=self._chooser.refused,
-            started=self._journal.started,
-            started_anew=self._journal.started_anew,
-            counts=counts,
-        )
+        return state_of(error, self._coordinator, self._chooser, self._journal)
 
     def view(self) -> View:
         """For displays and metrics."""
-        recipe = self._coordinator.recipe
+        recipe, problem = self._coordinator.recipe, self._journal.problem
         assert isinstance(recipe, Recipe)
-        problem = self._journal.problem
         return View(
             streams=tuple(tracker.view() for tracker in recipe.trackers.values()),
             sinks=(*map(plc_view, self._plcs), *self._recorder.views()),
@@ -367,10 +359,12 @@ class Station:
         if isinstance(old, Recipe):
             # Parts that were triggered before keep it until their deadline.
             self._retired.append((time.monotonic() + self._plan.deadline + 1.0, old))
+
+    def _remember(self, recipe: str) -> None:
         try:
-            self._journal.chose(recipe.name)
+            self._journal.chose(recipe)
         except GadError as error:
-            self._say(f"recipe {recipe.name}: in use, but forgotten at a restart: {error.message}")
+            self._say(f"recipe {recipe}: in use, but forgotten at a restart: {error.message}")
 
 
 def quietly(say: Log) -> Log:
@@ -388,16 +382,11 @@ def _closing(recipes: Recipes, recipe: Recipe) -> Callable[[], None]:
 
 
 class _Requests:
-    """What one PLC asks of a station, see `Requests`."""
+    """What one PLC asks, see `Requests`; each acknowledges for itself."""
 
     def __init__(self, station: Station, number: int) -> None:
         self._station, self._number = station, number
-
-    def trigger(self, part: str | None) -> Accepted | Refused:
-        return self._station.by_plc(part)
-
-    def select_recipe(self, name: str) -> None:
-        self._station.select_recipe(name)
+        self.trigger, self.select_recipe = station.by_plc, station.select_recipe
 
     def acknowledge(self, id: int) -> None:
         self._station.acknowledge(id, self._number)

@@ -63,7 +63,7 @@ class PartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     safe: Literal["pass", "reject"] = "reject"
     pass_when: int | Literal["all", "any"] = "all"
     at_once: int = 8
-    window_ms: float = 100.0
+    window_ms: float = 50.0
 
 
 class TriggerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="by"):
@@ -124,7 +124,7 @@ class StationStreamTable(StreamTable, frozen=True, forbid_unknown_fields=True):
 class StationTable(LineTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of the whole file."""
 
-    trigger: AnyTriggerTable
+    trigger: AnyTriggerTable | None = None
     station: PartsTable = PartsTable()
     stream: tuple[StationStreamTable, ...] = ()
     recipe: tuple[RecipeTable, ...] = ()
@@ -168,6 +168,10 @@ def read_station(file: Path, *, state: Path | None = None) -> StationLine:
         ConfigError: no TOML, an unknown key, or a value that cannot be.
     """
     table, here = from_toml(file, StationTable), file.parent
+    if table.trigger is None:
+        raise ConfigError(
+            "[trigger] is missing", remedy='write [trigger] with by = "plc" or the like'
+        )
     line = line_of(table, here, state=state)
     cameras = []
     for number, (stream, asked) in enumerate(
@@ -189,7 +193,7 @@ def read_station(file: Path, *, state: Path | None = None) -> StationLine:
     return found
 
 
-def _how(stream: StationStreamTable, where: str, trigger: TriggerTable) -> How:
+def _how(stream: StationStreamTable, where: str, trigger: TriggerTable | None) -> How:
     """How a camera takes pictures, as its settings say."""
     settings = stream.settings
     software = (

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from generalad.runtime.station.coordinator import Coordinator
+from generalad.runtime.station.journal import Journal
 from generalad.runtime.station.plc.interface import Plc
+from generalad.runtime.station.recipes import Chooser, Recipe
 from generalad.runtime.station.verdict import StationState
 from generalad.runtime.view import SinkView, StationView
 from generalad.statistics import quantile
+
+
+def state_of(
+    error: str, coordinator: Coordinator, chooser: Chooser, journal: Journal
+) -> StationState:
+    """What PLCs are told at one moment; ready where there is no error."""
+    counts, recipe = coordinator.counts(), coordinator.recipe
+    return StationState(
+        ready=not error and recipe is not None,
+        busy=counts.waiting > 0,
+        error=error,
+        recipe="" if recipe is None else recipe.name,
+        model=recipe.model if isinstance(recipe, Recipe) else "",
+        asked=chooser.asked,
+        refused=chooser.refused,
+        started=journal.started,
+        started_anew=journal.started_anew,
+        counts=counts,
+    )
 
 
 def station_view(

@@ -16,7 +16,13 @@ from stream_helpers import STREAM
 
 from generalad.errors import UsageError
 from generalad.runtime.line import metrics_server
-from generalad.runtime.line.metrics_server import Telemetry, exposition, hanging, not_ready
+from generalad.runtime.line.metrics_server import (
+    Telemetry,
+    exposition,
+    families,
+    hanging,
+    not_ready,
+)
 from generalad.runtime.view import SinkView, View
 
 pytest.importorskip("prometheus_client")
@@ -34,10 +40,10 @@ def samples(view: View) -> dict[tuple[str, tuple[str, ...]], float]:
     """Every sample, by name and label values."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    families = text_string_to_metric_families(exposition(view).decode())
+    read = text_string_to_metric_families(exposition(families(view)).decode())
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
-        for family in families
+        for family in read
         for sample in family.samples
     }
 

@@ -60,7 +60,6 @@ def test_what_comes_after_the_deadline_changes_nothing() -> None:
     part = parts.trigger(1, None, RECIPE, 0.0)
     judged(part, parts, "pass", now=0.5)
     assert outcomes(parts, 0.5) == [(1, "no verdict", "late")]
-    assert parts.too_late == 1
 
 
 def test_without_a_picture_the_reason_is_the_picture_and_the_safe_side_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from camera_helpers import until
 from stream_helpers import Recorder, part
 
+from generalad.areas import Areas
+from generalad.errors import StorageError
 from generalad.runtime.backends.fake import FakeSession
 from generalad.runtime.cameras.camera import DamagedFrame, NoPicture, NothingYet
 from generalad.runtime.cameras.camera_source import CameraSource
@@ -21,7 +24,9 @@ from generalad.runtime.station.cameras import CameraPlan
 from generalad.runtime.station.coordinator import How
 from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
+from generalad.runtime.station.recipes import Chooser, Recipes
 from generalad.runtime.station.station import Station
+from generalad.runtime.station.triggers.photo_eye import PhotoEye
 from generalad.runtime.station.verdict import StationState, Verdict
 
 
@@ -149,13 +154,15 @@ def test_two_cameras_make_one_part(tmp_path: Path) -> None:
 
 def test_a_picture_is_that_of_the_trigger_beside_it(tmp_path: Path) -> None:
     camera = Told()
-    with Line(tmp_path, camera, by="plc") as line:
+    with Line(tmp_path, camera, by="plc", window=0.2) as line:
         camera.give(defect=True)  # before the PLC's message
         until(lambda: camera.status.captured == 1)
         assert line.plc.requests.trigger("A-1") == Accepted(1)
+        assert line.verdicts(1) == [("reject", None)]
+        time.sleep(0.4)
         assert line.plc.requests.trigger("A-2") == Accepted(2)
         camera.give()
-        assert line.verdicts(2) == [("reject", None), ("pass", None)]
+        assert line.verdicts(2)[1] == ("pass", None)
     assert [verdict.part for verdict in line.plc.verdicts] == ["A-1", "A-2"]
 
 
@@ -189,6 +196,20 @@ def test_a_free_running_camera_gives_the_next_picture(tmp_path: Path) -> None:
         assert line.verdicts(1) == [("pass", None)]
 
 
+def test_a_photo_eye_begins_a_part_with_the_picture_that_it_saw(tmp_path: Path) -> None:
+    camera = Told(how="free")
+    whole = Areas(inspect=(((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)),))
+    eye = PhotoEye(whole, enter=0.05, leave=0.01, empty=part(0))
+    with Line(tmp_path, camera, by="eye", eye=("top", eye)) as line:
+        for number, defect in enumerate([False, True, True, False, False]):
+            camera.give(defect=defect)
+            until(lambda number=number: camera.status.captured == number + 1)  # type: ignore[misc]
+            until(lambda: camera.status.in_flight == 0)
+        assert line.verdicts(1) == [("reject", None)]
+        assert camera.status.dropped == {"between parts": 4}
+    assert len(line.plc.verdicts) == 1
+
+
 def test_a_camera_that_is_away_is_said_at_once(tmp_path: Path) -> None:
     with Line(tmp_path, Told()) as line:
         line.cameras[0].give(ConnectionError("unplugged"))
@@ -199,18 +220,24 @@ def test_a_camera_that_is_away_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_too_many_triggers_are_answered_in_order(tmp_path: Path) -> None:
-    with Line(tmp_path, Told(), by="plc", at_once=2, window=0.3) as line:
+    camera = Told(how="software")
+    with Line(tmp_path, camera, by="plc", at_once=2, window=4.0) as line:
         answers = [line.plc.requests.trigger(None) for _ in range(4)]
-        assert [isinstance(a, Accepted) and a.overrun for a in answers] == [
-            False,
-            False,
-            True,
-            True,
-        ]
-        for _ in range(4):
-            line.cameras[0].give()
+        assert answers == [Accepted(1), Accepted(2), Accepted(3, True), Accepted(4, True)]
+        for number in (1, 2):
+            until(lambda number=number: camera.asked == number)  # type: ignore[misc]
+            camera.give()
         found = line.verdicts(4)
     assert found == [("pass", None)] * 2 + [("no verdict", "overrun")] * 2
+
+
+def test_triggers_whose_pictures_could_be_exchanged_are_no_pass(tmp_path: Path) -> None:
+    with Line(tmp_path, Told(), by="plc", window=1.0) as line:
+        assert line.plc.requests.trigger(None) == Accepted(1)
+        assert line.plc.requests.trigger(None) == Accepted(2, True)
+        line.cameras[0].give()
+        assert line.verdicts(2) == [("no verdict", "picture lost"), ("no verdict", "overrun")]
+        assert "the next trigger" in line.plc.verdicts[0].detail
 
 
 def test_a_slow_network_is_late_and_only_for_the_part_that_it_holds_up(tmp_path: Path) -> None:
@@ -285,6 +312,31 @@ def test_a_recipe_is_used_from_the_next_part_on(tmp_path: Path) -> None:
         assert line.plc.states[-1].recipe == "strict"
     with Line(tmp_path, Told(), by="camera", recipes=recipes) as line:  # remembered
         assert line.station.state().recipe == "strict"
+
+
+def test_the_recipe_that_is_asked_for_last_wins(tmp_path: Path) -> None:
+    states: list[tuple[str, str]] = []
+    used: list[str] = []
+    waits = threading.Event()
+
+    def slow(path: Path) -> Any:
+        waits.wait(10)
+        raise StorageError("cannot be read")
+
+    recipes = Recipes({"one": FakeSession(), "slow": tmp_path / "slow.onnx"}, [], slow)
+    chooser = Chooser(
+        recipes,
+        use=lambda recipe: used.append(recipe.name),
+        changed=lambda: states.append((chooser.asked, chooser.refused)),
+        remember=lambda name: None,
+    )
+    chooser.ask("slow")
+    chooser.ask("one")
+    waits.set()
+    until(lambda: used == ["one"] and states[-1] == ("", ""))
+    chooser.ask("none")
+    until(lambda: "no recipe 'none'" in states[-1][1])
+    assert states[-2] == ("none", "")  # was told before it was answered
 
 
 def test_inspect_waits_for_the_verdict(tmp_path: Path) -> None:

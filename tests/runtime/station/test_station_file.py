@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from camera_helpers import PATIENCE
+from camera_helpers import PATIENCE, until
 from cli_helpers import Capture, gad, one_line
 from conftest import MakeArtifact
 from delivery_helpers import free_port
@@ -149,6 +149,11 @@ def test_a_station_is_no_line(tmp_path: Path, capsys: Capture) -> None:
     assert code == 2 and "gad station run" in one_line(err)
 
 
+def test_without_a_trigger_there_is_no_station(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[trigger\] is missing"):
+        read_station(written(tmp_path, HEAD + STREAM))
+
+
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     found = read_station(minimal(tmp_path, by=f'by = "http"\naddress = "{free_port()}"'))
     first = plan_of(found, print)
@@ -211,9 +216,11 @@ def test_a_station_is_killed_and_the_next_process_answers(station: tuple[Path, i
     file.write_text(f'metrics = "{metrics}"\n{file.read_text()}')
     first = started(file, metrics)
     assert post(port, "A-1")["outcome"] == "pass"
+    journal_file = file.parent / "gad-state" / "station.journal"
+    until(lambda: b'{"d": 1}' in journal_file.read_bytes())
     # As if it had been killed between trigger and verdict.
     first.send_signal(signal.SIGSTOP)
-    with (file.parent / "gad-state" / "station.journal").open("ab") as journal:
+    with journal_file.open("ab") as journal:
         journal.write(b'{"t": 2, "part": "A-2"}\n')
     first.kill()
     first.communicate()
@@ -273,7 +280,7 @@ def test_check_of_a_station_that_is_as_it_is_to_be(
         "trigger to verdict": True,
     }
     assert code == 3 and not found["ok"] and found["parts"] == 5
-    assert found["triggered_by"] == "check" and "the check triggered" in err and "Name ____" in err
+    assert found["triggered_by"] == "check" and "the check triggered" in err and "Name ...." in err
     assert set(found["milliseconds"]) == {"p50", "p99", "p99.9", "max"}
 
 

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Refused, Requests
-from generalad.runtime.station.plc.signals import NO_COMMANDS, Value, Values
+from generalad.runtime.station.plc.signals import Value, Values
 from generalad.runtime.station.verdict import REASONS, Outcome, StationState, Verdict
 
 MOST_WAITING = 10_000
@@ -38,7 +38,8 @@ OUTCOMES: tuple[Outcome, ...] = ("pass", "reject", "no verdict")
 class Handshake:
     """The state of one PLC's handshake.
 
-    `publish`, `deliver`, `signals` and `counts` may be called from any thread, the rest from one.
+    `publish`, `deliver`, `signals`, `status` and `close` may be called from any thread, the rest
+    from one.
     """
 
     def __init__(
@@ -51,6 +52,9 @@ class Handshake:
     ) -> None:
         """Nothing is asked of the station before `start`.
 
+        `changed` and `on_shown` may be set before it: called when there is something new to show,
+        and, in order, with each result that becomes valid; both must return at once.
+
         Args:
             acknowledge: whether a result stays until the PLC has acknowledged it; else the next
                 one takes its place at once.
@@ -61,6 +65,7 @@ class Handshake:
             clock: monotonic seconds.
         """
         self.changed: Callable[[], None] = lambda: None
+        self.on_shown: Callable[[Verdict], object] = lambda verdict: None
         self._acknowledge = acknowledge
         self._most_waiting = most_waiting
         self._clock = clock
@@ -74,7 +79,6 @@ class Handshake:
         self._trigger_answer: Accepted | Refused | None = None
         # Result
         self._queue: deque[Verdict] = deque()
-        self._shown: deque[Verdict] = deque(maxlen=most_waiting)
         self._result: Verdict | None = None
         self._valid = False
         self._acknowledged: bool | None = False if known else None
@@ -85,7 +89,7 @@ class Handshake:
         self._recipe_answer: bool | None = None
         # Start
         self._start_seen = False
-        self._start_acknowledged = True  # an edge counts, not what stands at the first look
+        self._start_acknowledged: bool | None = False if known else None
 
     def start(self, requests: Requests) -> None:
         """From now on commands are passed to the station."""
@@ -112,7 +116,7 @@ class Handshake:
         with self._lock:
             if not self._acknowledge:
                 self._result, self._valid, taken = verdict, True, verdict.id
-                self._shown.append(verdict)
+                self.on_shown(verdict)
                 self._delivered += 1
             else:
                 if len(self._queue) >= self._most_waiting:
@@ -137,7 +141,7 @@ class Handshake:
         self._answer_acknowledgement(bool(commands["ResultAcknowledged"]))
         self._answer_recipe(bool(commands["RecipeRequest"]), str(commands["RequestedRecipe"]))
         start = bool(commands["StartAcknowledged"])
-        self._start_seen |= start and not self._start_acknowledged
+        self._start_seen |= start and self._start_acknowledged is False
         self._start_acknowledged = start
         self._looked = True
 
@@ -190,7 +194,7 @@ class Handshake:
     def _show_next(self) -> None:
         if not self._valid and self._acknowledged is False and self._queue:
             self._result, self._valid = self._queue.popleft(), True
-            self._shown.append(self._result)
+            self.on_shown(self._result)
 
     def _answer_recipe(self, request: bool, name: str) -> None:
         if not request:
@@ -220,13 +224,6 @@ class Handshake:
                 "RecipeRefused": self._recipe_answer is False,
             }
 
-    def shown(self) -> list[Verdict]:
-        """Results that became valid since the last call."""
-        with self._lock:
-            found = list(self._shown)
-            self._shown.clear()
-            return found
-
     def status(self, name: str, *, connected: bool, reason: str) -> PlcStatus:
         """With the counts of one moment."""
         with self._lock:
@@ -254,7 +251,10 @@ class Handshake:
         return {
             "Busy": state.busy,
             "Starts": state.started & 0xFFFF,
-            "StartedAnew": state.started_anew and not self._start_seen,
+            # Not while an acknowledgement stands from before: the PLC takes that back first.
+            "StartedAnew": state.started_anew
+            and self._start_acknowledged is False
+            and not self._start_seen,
             "Parts": counts.parts,
             "Passed": counts.passed,
             "Rejected": counts.rejected,
@@ -292,8 +292,3 @@ def result_signals(verdict: Verdict) -> dict[str, Value]:
         "ResultIdEnd": verdict.id,
         "ResultText": verdict.detail,
     }
-
-
-def no_commands() -> dict[str, Value]:
-    """A PLC that asks for nothing."""
-    return dict(NO_COMMANDS)

@@ -1,8 +1,9 @@
-"""Libraries of protocols: asked for where they are needed, and without a word of their own."""
+"""What libraries of protocols need around them: a remedy, silence, and a reason."""
 
 from __future__ import annotations
 
 import logging
+import socket
 
 from generalad.errors import require_extra
 
@@ -18,3 +19,23 @@ def need(needed_for: str, extra: str, module: str) -> None:
     """
     require_extra(needed_for, extra, module)
     logging.getLogger(module).addHandler(logging.NullHandler())
+
+
+def bind_once(host: str, port: int) -> int:
+    """Take a port and let it go, for the reason why it cannot be had: libraries say that it failed.
+
+    Returns:
+        The port; a free one where it was 0.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as probe:
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def in_address(host: str) -> str:
+    """A host as it stands before a port."""
+    return f"[{host}]" if ":" in host else host

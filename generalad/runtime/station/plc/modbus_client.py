@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from generalad.runtime.delivery.transport import Unavailable
-from generalad.runtime.station.plc.library import need
+from generalad.runtime.station.plc.library import in_address, need
 
 _EXCEPTIONS = {
     1: "it does not know the function",
@@ -45,7 +45,7 @@ class ModbusMemory:
     @property
     def name(self) -> str:
         """See `Memory`."""
-        return f"modbus://{self._host}:{self._port}"
+        return f"modbus://{in_address(self._host)}:{self._port}"
 
     def connect(self) -> None:
         """See `Memory`."""

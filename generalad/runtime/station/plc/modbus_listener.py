@@ -27,8 +27,13 @@ class _Connection(ServerRequestHandler):  # type: ignore[misc]
         opened = transport.get_extra_info("socket")
         # A PLC that lost its power says no goodbye.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.heard = self.loop.time()
+        others = [other for other in self.server.active_connections.values() if other.transport]
+        if len(others) > MOST_CONNECTIONS:
+            min(others, key=lambda other: other.heard).close()
 
     def data_received(self, data: bytes) -> None:
+        self.heard = self.loop.time()
         if len(self.recv_buffer) + len(data) > self.max_buffer_size:  # would be thrown away
             self.close()
             return
@@ -46,7 +51,7 @@ class _Connection(ServerRequestHandler):  # type: ignore[misc]
 
 
 class Listener(ModbusTcpServer):  # type: ignore[misc]
-    """Serves one device; the oldest of too many connections goes."""
+    """Serves one device; of too many connections the one that was silent for the longest goes."""
 
     def __init__(self, device: Any, address: tuple[str, int]) -> None:
         """`address` is host and port; needs a running event loop."""
@@ -64,6 +69,4 @@ class Listener(ModbusTcpServer):  # type: ignore[misc]
 
     def callback_new_connection(self) -> ServerRequestHandler:
         """One more connection."""
-        if len(self.active_connections) >= MOST_CONNECTIONS:
-            next(iter(self.active_connections.values())).close()
         return _Connection(self, self.trace_packet, self.trace_pdu, self.trace_connect)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import UsageError
-from generalad.progress import Log, no_log
 from generalad.runtime.delivery.transport import network_reason
 from generalad.runtime.station.plc.handshake import Handshake
 from generalad.runtime.station.plc.interface import PlcStatus, Requests
-from generalad.runtime.station.plc.library import need
+from generalad.runtime.station.plc.library import bind_once, in_address, need
 from generalad.runtime.station.plc.registers import (
     WordOrder,
     command_values,
@@ -51,7 +49,6 @@ class ModbusServer:
         address: int = 0,
         unit: int = 0,
         order: WordOrder = "big",
-        log: Log = no_log,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is opened before `start`.
@@ -63,7 +60,6 @@ class ModbusServer:
             address: of the first register, from 0.
             unit: unit identifier that is answered; 0 is any.
             order: of the words of 32-bit values.
-            log: told of a PLC that comes or goes.
             clock: monotonic seconds.
 
         Raises:
@@ -75,7 +71,6 @@ class ModbusServer:
         self._handshake = handshake
         self._address, self._unit = address, unit
         self._order: WordOrder = order
-        self._log = log
         self._clock = clock
         self._asked_at: float | None = None
         self._failure: str | None = None
@@ -110,7 +105,9 @@ class ModbusServer:
         connected = asked is not None and self._clock() - asked < SILENCE_SECONDS
         reason = "connected" if connected else "no PLC asks"
         return self._handshake.status(
-            f"modbus server {self._host}:{self.port}", connected=connected, reason=reason
+            f"modbus server {in_address(self._host)}:{self.port}",
+            connected=connected,
+            reason=reason,
         )
 
     def close(self) -> None:
@@ -136,9 +133,7 @@ class ModbusServer:
         from generalad.runtime.station.plc.modbus_listener import Listener
 
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        # Opened once here for its reason: the library says only that it failed.
-        with socket.create_server((self._host, self.port)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = bind_once(self._host, self.port)
         server = Listener(self._device(), (self._host, self.port))
         await server.serve_forever(background=True)
         self._listening.set()

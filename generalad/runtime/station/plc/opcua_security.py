@@ -45,10 +45,16 @@ class Security:
 
 
 class _Users:
-    """The library's own would make an administrator of whoever says "admin"."""
+    """Who is let in; the last door, which every session has to pass.
+
+    The library's own would make an administrator of whoever says "admin". And the library opens a
+    channel without encryption for whoever asks, though no endpoint offers one, and does not look
+    at the certificate of a channel whose client leaves it out when it asks for a session.
+    """
 
     def __init__(self, security: Security) -> None:
         self._security = security
+        self.trusted: TrustStore | None = None
 
     def get_user(
         self,
@@ -57,7 +63,11 @@ class _Users:
         password: str | None = None,
         certificate: Any = None,
     ) -> User | None:
-        """A plain user, or None where the password is not right."""
+        """A plain user, or None; `certificate` is the channel's, None without encryption."""
+        if self._security.certificate is not None and certificate is None:
+            return None
+        if self._security.trusted is not None and not self._trusts(certificate):
+            return None
         if self._security.user is None:
             return User(role=UserRole.User)
         expected = self._security.password.reveal() if self._security.password else ""
@@ -67,6 +77,16 @@ class _Users:
             for one, other in zip(given, (self._security.user, expected), strict=True)
         ]
         return User(role=UserRole.User, name=self._security.user) if all(same) else None
+
+    def _trusts(self, certificate: bytes) -> bool:
+        from cryptography import x509
+
+        if self.trusted is None:
+            return False
+        try:
+            return bool(self.trusted.is_trusted(x509.load_der_x509_certificate(certificate)))
+        except ValueError:
+            return False
 
 
 def make_server(security: Security) -> Server:
@@ -102,6 +122,7 @@ async def secure(server: Server, security: Security) -> None:
     if security.trusted is not None:
         trusted = TrustStore([security.trusted], [])
         await trusted.load()
+        server.iserver.user_manager.trusted = trusted
         options = (
             CertificateValidatorOptions.TRUSTED_VALIDATION | CertificateValidatorOptions.PEER_CLIENT
         )

@@ -11,16 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import socket
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import GadError, UsageError
-from generalad.progress import Log, no_log
 from generalad.runtime.delivery.transport import network_reason
-from generalad.runtime.station.plc.handshake import BEAT_SECONDS, Handshake, result_signals
+from generalad.runtime.station.plc.handshake import (
+    BEAT_SECONDS,
+    MOST_WAITING,
+    Handshake,
+    result_signals,
+)
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
-from generalad.runtime.station.plc.library import need
+from generalad.runtime.station.plc.library import bind_once, in_address, need
 from generalad.runtime.station.plc.signals import NO_COMMANDS, TO_PLC, Value
 from generalad.runtime.station.verdict import StationState, Verdict
 
@@ -46,7 +50,6 @@ class OpcUaServer:
         handshake: Handshake,
         *,
         security: Security | None = None,
-        log: Log = no_log,
     ) -> None:
         """Nothing is opened before `start`; the handshake must have `known` commands.
 
@@ -55,22 +58,22 @@ class OpcUaServer:
             port: 0 is any free one, see `port`.
             handshake: of this server alone.
             security: None is none.
-            log: told of clients that come or go.
 
         Raises:
             MissingExtraError: asyncua is not installed.
         """
         need("OPC UA", "opcua", "asyncua")
         self.port = port
-        self._host = host
+        self._host = in_address(host)
         self._handshake = handshake
         self._security = security
-        self._log = log
         self._requests: Requests | None = None
         self._state: StationState | None = None
         self._closing = False
         self._stopped = False
         self._jobs: dict[int, None] = {}
+        self._newest = 0  # of the verdicts
+        self._problem = ""
         self._commands: dict[str, Value] = dict(NO_COMMANDS)
         self._look_due = False
         self._written: dict[Any, Value] = {}
@@ -80,7 +83,8 @@ class OpcUaServer:
         self._server: Any = None
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gad-opcua", daemon=True)
-        handshake.changed = self._ring
+        self._shown: deque[Verdict] = deque(maxlen=MOST_WAITING)
+        handshake.changed, handshake.on_shown = self._ring, self._shown.append
 
     def start(self, requests: Requests) -> None:
         """See `Plc`."""
@@ -98,6 +102,7 @@ class OpcUaServer:
 
     def deliver(self, verdict: Verdict) -> None:
         """See `Plc`."""
+        self._newest = verdict.id
         self._jobs.pop(verdict.id, None)
         self._handshake.deliver(verdict)
 
@@ -106,7 +111,7 @@ class OpcUaServer:
         """See `Plc`."""
         server = self._server
         connected = bool(server is not None and server.bserver and server.bserver.clients)
-        reason = "connected" if connected else "no client"
+        reason = self._problem or ("connected" if connected else "no client")
         return self._handshake.status(
             f"opc.tcp://{self._host}:{self.port}", connected=connected, reason=reason
         )
@@ -143,8 +148,7 @@ class OpcUaServer:
 
         self._loop, self._bell = asyncio.get_running_loop(), asyncio.Event()
         # Bound once before what takes seconds; the library's server binds again.
-        with socket.create_server((self._host, self.port)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = bind_once(self._host.strip("[]"), self.port)
         security = self._security or opcua_security.Security()
         server = self._server = opcua_security.make_server(security)
         await server.init()
@@ -160,12 +164,17 @@ class OpcUaServer:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), BEAT_SECONDS / 2)
                 self._bell.clear()
-                await self._show(nodes)
+                try:
+                    await self._show(nodes)
+                    self._problem = ""
+                except Exception as error:  # of a library; the server must go on
+                    self._problem = f"unexpected error ({type(error).__name__})"
 
     async def _show(self, nodes: Nodes) -> None:
         """Write what has changed; nothing in here lets another task run."""
+        # Before the signals, which are then at least as new as the events.
+        shown = [self._shown.popleft() for _ in range(len(self._shown))]
         signals = self._handshake.signals()
-        shown = self._handshake.shown()
         for signal in TO_PLC:  # ResultValid comes behind the result
             value = signals.get(signal.name)
             if value is not None:
@@ -268,6 +277,8 @@ class OpcUaServer:
         if isinstance(answer, Accepted):
             if len(self._jobs) < _MOST_JOBS:
                 self._jobs[answer.id] = None
+            if answer.id <= self._newest:  # its verdict was quicker
+                self._jobs.pop(answer.id, None)
             return [ua.Variant(answer.id, ua.VariantType.UInt32), *_answer(OK)]
         error = OVERRUN if answer.reason == "overrun" else NOT_READY
         return [ua.Variant(0, ua.VariantType.UInt32), *_answer(error)]

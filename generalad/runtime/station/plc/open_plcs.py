@@ -117,7 +117,6 @@ class ModbusServerTable(PlcTable, frozen=True, kw_only=True, tag="modbus-server"
             address=self.register,
             unit=self.unit,
             order=self.word_order,
-            log=log,
         )
 
     def place(self) -> Place:
@@ -190,7 +189,6 @@ class OpcUaTable(PlcTable, frozen=True, kw_only=True, tag="opcua"):
             port,
             Handshake(acknowledge=self.acknowledge, known=True),
             security=self._security(here),
-            log=log,
         )
 
     def place(self) -> Place:

@@ -10,7 +10,7 @@ import struct
 from typing import Any
 
 from generalad.runtime.delivery.transport import Unavailable, network_reason
-from generalad.runtime.station.plc.library import need
+from generalad.runtime.station.plc.library import in_address, need
 
 
 class S7Memory:
@@ -50,7 +50,7 @@ class S7Memory:
     @property
     def name(self) -> str:
         """See `Memory`."""
-        return f"s7://{self._host}:{self._port}/DB{self._db}"
+        return f"s7://{in_address(self._host)}:{self._port}/DB{self._db}"
 
     def connect(self) -> None:
         """See `Memory`."""

@@ -15,7 +15,7 @@ from generalad.runtime.delivery.transport import Unavailable
 from generalad.runtime.station.plc.exchange import Exchange
 from generalad.runtime.station.plc.handshake import Handshake
 from generalad.runtime.station.plc.interface import Accepted, Refused
-from generalad.runtime.station.plc.signals import NO_COMMANDS, Value
+from generalad.runtime.station.plc.signals import NO_COMMANDS, RESULT_END, STATION, Value
 from generalad.runtime.station.verdict import Counts, StationState
 
 
@@ -121,12 +121,13 @@ def test_a_result_waits_for_the_one_before_and_its_acknowledgement(
 
 
 def test_without_acknowledgement_the_newest_is_shown(station: FakeStation) -> None:
-    handshake = Handshake(acknowledge=False)
+    handshake, shown = Handshake(acknowledge=False), list[int]()
+    handshake.on_shown = lambda verdict: shown.append(verdict.id)
     handshake.start(station)
     for id in (1, 2):
         handshake.deliver(verdict(id))
     assert (handshake.signals()["ResultId"], handshake.signals()["ResultValid"]) == (2, True)
-    assert [shown.id for shown in handshake.shown()] == station.acknowledged == [1, 2]
+    assert shown == station.acknowledged == [1, 2]
 
 
 def test_what_nobody_takes_is_counted_as_lost(station: FakeStation) -> None:
@@ -183,13 +184,25 @@ def test_a_start_after_a_kill_is_said_until_it_is_seen(station: FakeStation) -> 
     handshake = Handshake()
     handshake.start(station)
     handshake.publish(StationState(started=65537, started_anew=True))
-    handshake.look(commands(StartAcknowledged=True))  # may stand there from before
-    assert handshake.signals()["StartedAnew"] and handshake.signals()["Starts"] == 1
-    handshake.look(commands())
-    handshake.look(commands(StartAcknowledged=True))
-    assert not handshake.signals()["StartedAnew"]
-    handshake.look(commands())
-    assert not handshake.signals()["StartedAnew"]
+    assert handshake.signals()["Starts"] == 1
+    said = []
+    # The first acknowledgement stands there from before the kill, the last one is another start's.
+    for acknowledged in (True, False, False, True, False, True, False):
+        handshake.look(commands(StartAcknowledged=acknowledged))
+        said.append(handshake.signals()["StartedAnew"])
+    assert said == [False, True, True, False, False, False, False]
+
+
+def test_a_plc_that_mirrors_the_start_acknowledges_it(station: FakeStation) -> None:
+    handshake, said = Handshake(), True  # what a killed station left in the PLC
+    handshake.start(station)
+    handshake.publish(StationState(started_anew=True))
+    seen = []
+    for _ in range(6):
+        handshake.look(commands(StartAcknowledged=said))
+        said = bool(handshake.signals()["StartedAnew"])
+        seen.append(said)
+    assert seen == [False, True, False, False, False, False]
 
 
 def test_the_heartbeat_stops_with_the_station() -> None:
@@ -225,6 +238,86 @@ def test_a_station_that_ends_is_not_ready(shaken: Handshake) -> None:
     assert not shaken.signals()["Ready"]
     shaken.look(commands(Trigger=True))
     assert shaken.signals()["Missed"]
+
+
+def test_a_result_may_be_taken_by_its_id(station: FakeStation) -> None:
+    handshake = Handshake(known=True)
+    handshake.start(station)
+    for id in (1, 2):
+        handshake.deliver(verdict(id))
+    assert [handshake.take(id) for id in (2, 1, 1, 2, 3)] == [False, True, False, True, False]
+    assert station.acknowledged == [1, 2]
+    assert handshake.status("plc", connected=True, reason="").delivered == 2
+
+
+def meeting(station: FakeStation) -> tuple[PlcMemory, Exchange, Handshake]:
+    """A PLC's memory, and a station that has met it."""
+    memory, handshake = PlcMemory(), Handshake(clock=Clock())
+    handshake.start(station)
+    handshake.publish(READY)
+    exchange = Exchange(memory, handshake)
+    exchange.meet()
+    exchange.look()
+    exchange.write()
+    return memory, exchange, handshake
+
+
+def test_a_trigger_after_a_restart_of_the_plc_is_a_new_one(station: FakeStation) -> None:
+    memory, exchange, _ = meeting(station)
+    for part in ("a", "b"):
+        memory.command(commands(Trigger=True, TriggerPart=part))
+        exchange.meet()
+        exchange.look()
+        exchange.write()
+        assert memory.station()["TriggerId"] == station.next - 1
+        memory.words = [0] * len(memory.words)
+    assert station.parts == {1: "a", 2: "b"}
+
+
+@pytest.mark.parametrize("fails", ["lost", "unanswered"])
+def test_a_trigger_is_the_same_after_a_loss_of_the_connection(
+    station: FakeStation, fails: str
+) -> None:
+    memory, exchange, handshake = meeting(station)
+    handshake._clock.now += 0.6  # type: ignore[attr-defined]  # another heartbeat
+    handshake.publish(READY)
+    memory.command(commands(Trigger=True, TriggerPart="a"))
+    memory.plan = [None, fails]
+    exchange.look()
+    with pytest.raises(Unavailable):
+        exchange.write()
+    exchange.meet()
+    exchange.look()
+    exchange.write()
+    assert (memory.station()["TriggerId"], station.parts) == (1, {1: "a"})
+
+
+def test_a_result_that_another_process_left_is_never_mixed_with_ours(
+    station: FakeStation,
+) -> None:
+    for cut in range(1, RESULT_END):
+        memory, exchange, handshake = meeting(station)
+        handshake.deliver(verdict(900))
+        exchange.write()  # and the process ends
+        program = PlcProgram()
+        program.scan({**memory.station(), "ResultValid": False})
+
+        def scan(memory: PlcMemory = memory, program: PlcProgram = program) -> None:
+            memory.command(program.scan(memory.station()))
+
+        memory.torn, memory.cut = scan, cut
+        ours = Handshake()
+        ours.start(station)
+        ours.deliver(verdict(901))
+        exchange = Exchange(memory, ours)
+        exchange.meet()
+        for _ in range(4):
+            exchange.look()
+            exchange.write()
+            scan()
+        taken = [int(values["ResultId"]) for values in program.taken]
+        assert taken in ([900, 901], [901])
+        check_taken(program, taken)
 
 
 class PolledServer(RuleBasedStateMachine):
@@ -336,9 +429,12 @@ class HeldMemory(RuleBasedStateMachine):
         self.clock.now += seconds
         self.handshake.publish(READY)
 
-    @rule(fails=st.lists(st.sampled_from([None, None, None, "lost", "unanswered"]), max_size=4))
-    def station_looks(self, fails: list[str | None]) -> None:
-        self.memory.plan = fails
+    @rule(
+        fails=st.lists(st.sampled_from([None, None, None, "lost", "unanswered"]), max_size=4),
+        cut=st.integers(0, len(STATION)),
+    )
+    def station_looks(self, fails: list[str | None], cut: int) -> None:
+        self.memory.plan, self.memory.cut = fails, cut
         self.attempt(self.meet, self.exchange.look, self.exchange.write)
 
     @rule(fails=st.sampled_from([None, "lost", "unanswered"]))
@@ -378,10 +474,11 @@ class HeldMemory(RuleBasedStateMachine):
     def a_trigger_has_the_id_of_its_part(self) -> None:
         parts = {**self.answers, **self.station.parts}
         assert all(parts[id] == part for part, id in self.program.answers if id)
+        assert len(set(parts.values())) == len(parts)  # no part is triggered twice
 
     def teardown(self) -> None:
         for _ in range(4 * (self.delivered + self.parts) + 8):
-            self.station_looks([])
+            self.station_looks([], 0)
             self.scan()
         check_taken(self.program, list(range(1, self.delivered + 1)))
 

@@ -306,6 +306,34 @@ def certificate(folder: Path, name: str, uri: str) -> tuple[Path, Path]:
     return cert, key
 
 
+async def intrude(port: int, files: tuple[Path, Path] | None) -> None:
+    """A client that knows the password, and leaves out what would give it away.
+
+    Without `files` it asks for a channel without encryption, which no endpoint offers; with them it
+    does not say its certificate when it asks for a session.
+    """
+    from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+
+    ua, client = asyncua.ua, asyncua.Client(f"opc.tcp://{HOST}:{port}/generalad")
+    if files is not None:
+        await client.set_security(SecurityPolicyBasic256Sha256, *map(str, files))
+    await client.connect_socket()
+    try:
+        await client.send_hello()
+        await client.open_secure_channel()
+        asked = ua.CreateSessionParameters(ClientNonce=b"0" * 32)
+        session = await client.uaclient.create_session(asked)
+        token = ua.UserNameIdentityToken(UserName="gad", Password=b"right")
+        wanted = ua.ActivateSessionParameters(UserIdentityToken=token)
+        policy = client.security_policy
+        wanted.ClientSignature.Signature = policy.asymmetric_cryptography.signature(
+            (policy.peer_certificate or b"") + session.ServerNonce
+        )
+        await client.uaclient.activate_session(wanted)
+    finally:
+        client.disconnect_socket()
+
+
 def test_an_encrypted_server_lets_in_whom_it_trusts_with_the_password(tmp_path: Path) -> None:
     from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
@@ -342,6 +370,10 @@ def test_an_encrypted_server_lets_in_whom_it_trusts_with_the_password(tmp_path: 
 
     try:
         assert attempt("right", (plc_cert, plc_key)) == ["washer-2"]
+        asyncio.run(intrude(server.port, (plc_cert, plc_key)))  # is one that is let in
+        for files in (None, (cert, key)):
+            with pytest.raises(Exception, match="BadUserAccessDenied"):
+                asyncio.run(intrude(server.port, files))
         for refused in (
             attempt("wrong", (plc_cert, plc_key)),
             attempt("right", (cert, key)),

@@ -41,7 +41,7 @@ def table(kind: str, **values: Any) -> str:
         (table("modbus-client", address="10.0.0.5"), "modbus://10.0.0.5:502"),
         (
             table("modbus-client", address="[fe80::1]:1502", unit=0, word_order="little"),
-            "modbus://fe80::1:1502",
+            "modbus://[fe80::1]:1502",
         ),
         (table("modbus-server"), "modbus server 127.0.0.1:502"),
         (
@@ -50,7 +50,7 @@ def table(kind: str, **values: Any) -> str:
         ),
         (table("s7", address="10.0.0.7", db=7, byte=10, slot=2), "s7://10.0.0.7:102/DB7"),
         (table("opcua"), "opc.tcp://127.0.0.1:4840"),
-        (table("opcua", address="::1"), "opc.tcp://::1:4840"),
+        (table("opcua", address="::1"), "opc.tcp://[::1]:4840"),
         (table("opcua", address="0.0.0.0:4841", insecure=True), "opc.tcp://0.0.0.0:4841"),
         (
             table("opcua", address="10.0.0.9", certificate="a.pem", key="b.pem", trusted="plcs"),

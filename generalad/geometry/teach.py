@@ -1,0 +1,162 @@
+"""How a template is taught from good images, and what finds the part by it."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.errors import DataError
+from generalad.geometry.finder import Finder, moved
+from generalad.geometry.geometry import SIDE, Template
+from generalad.image_formats.accept import check_header
+from generalad.preprocess import decode_image
+
+LEAST_FOUND = 0.3
+"""No match below it is a part, whatever good images match like."""
+
+ODD = 0.35
+"""A good image that matches by so much less than the median one shows no part, or another."""
+
+MARGIN, ROOM = 0.2, 0.05
+"""A part is found that matches by so much less than the median good image, or the least one."""
+
+MOST_ODD = 0.2
+"""Share of good images; where more are odd, there is nothing that all of them share."""
+
+SHARED = 0.7
+"""Least median match; below it there are no edges that good images share."""
+
+ALIKE, ALL_ALIKE = 0.8, 0.7
+"""How much a template looks like itself at another turn, for the part to be called symmetric; and
+at every turn, for turns not to be looked for."""
+
+APART = 20.0
+"""Degrees; nearer turns look alike in every part."""
+
+TEACHERS, SEEDS, COMPARED = 64, 5, 12
+"""Good images that a template is the mean of; tried as its first one; and each tried on."""
+
+
+@functools.lru_cache(maxsize=8)
+def finder_of(template: Template) -> Finder:
+    """What finds the part.
+
+    Raises:
+        DataError: the picture is none, or has not the size of a template.
+    """
+    name = "the template"
+    try:
+        data = base64.b64decode(template.png, validate=True)
+    except ValueError as error:
+        raise DataError(f"{name} is no base64") from error
+    header = check_header(data, name)
+    if max(header.width, header.height) != SIDE or min(header.width, header.height) < 8:
+        raise DataError(
+            f"{name} is {header.width} x {header.height}, expected a longer side of {SIDE}"
+        )
+    grey = np.ascontiguousarray(decode_image(data, name=name)[..., 0])
+    return Finder(grey, turns=template.turns)
+
+
+class Taught(NamedTuple):
+    """A template with what good images say of it.
+
+    Attributes:
+        template: the part in place.
+        matches: (n,) float32 of all good images.
+        odd: numbers of those that show no part, or another.
+    """
+
+    template: Template
+    matches: NDArray[np.float32]
+    odd: tuple[int, ...]
+
+
+def teach(greys: Sequence[NDArray[np.uint8]], *, seed: int = 0) -> Taught:
+    """Make a template of good images: their mean, each brought to the pose of one of them.
+
+    Args:
+        greys: (h, w) uint8 each, as `finder.grey_of` makes them, all of one size.
+        seed: which images are tried first.
+
+    Raises:
+        DataError: good images share no edges that a part could be found by.
+    """
+    order = np.random.default_rng([seed, 9]).permutation(len(greys))
+    teachers = [greys[index] for index in order[:TEACHERS]]
+    grey = _first(teachers)
+    for _ in range(2):
+        finder = Finder(grey)
+        poses = [finder.find_grey(one) for one in teachers]
+        level = np.median([pose.match for pose in poses])
+        kept = [
+            moved(one, pose.matrix)
+            for one, pose in zip(teachers, poses, strict=True)
+            if pose.match >= level
+        ]
+        grey = np.mean(kept, axis=0).round().astype(np.uint8)
+    likeness = Finder(grey).likeness()
+    turns = bool(likeness.min() < ALL_ALIKE)
+    finder = Finder(grey, turns=turns)
+    matches = np.array([finder.find_grey(one).match for one in greys], np.float32)
+    return _taught(grey, matches, turns, _alike(likeness) if turns else ())
+
+
+def _first(greys: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The one of the first few that the others are most alike to."""
+    if len(greys) < 3:
+        return greys[0]
+    matches = []
+    for number, grey in enumerate(greys[:SEEDS]):
+        finder = Finder(grey)
+        others = [one for other, one in enumerate(greys[: COMPARED + 1]) if other != number]
+        matches.append(float(np.median([finder.find_grey(one).match for one in others])))
+    return greys[int(np.argmax(matches))]
+
+
+def _taught(
+    grey: NDArray[np.uint8],
+    matches: NDArray[np.float32],
+    turns: bool,
+    symmetric: tuple[float, ...],
+) -> Taught:
+    usual = float(np.median(matches))
+    odd = np.flatnonzero(matches < max(usual - ODD, LEAST_FOUND))
+    if usual < SHARED or len(odd) > MOST_ODD * len(matches):
+        raise DataError(
+            f"no template can be made: good images match it by {usual:.2f} in the median (expected"
+            f" {SHARED}), {len(odd)} of {len(matches)} do not: they share no edges to find the part"
+            " by",
+            remedy="leave --align out, or give images in which the part stands out",
+        )
+    lowest = float(np.delete(matches, odd).min())
+    least = max(LEAST_FOUND, min(usual - MARGIN, lowest - ROOM))
+    _, png = cv2.imencode(".png", grey)
+    template = Template(
+        base64.b64encode(png.tobytes()).decode("ascii"),
+        round(least, 4),
+        round(usual, 4),
+        turns,
+        symmetric,
+    )
+    return Taught(template, matches, tuple(odd.tolist()))
+
+
+def _alike(likeness: NDArray[np.float32]) -> tuple[float, ...]:
+    """Degrees of the local maxima that look much the same as no turn."""
+    count = len(likeness)
+    found = []
+    for index, value in enumerate(likeness):
+        angle = index * 360 / count
+        far = min(angle, 360 - angle) >= APART
+        highest = value >= max(likeness[index - 1], likeness[(index + 1) % count])
+        if far and highest and value >= ALIKE * likeness[0]:
+            found.append(math.fmod(angle, 360))
+    return tuple(found)

@@ -1,0 +1,112 @@
+"""`Protocol`: HTTP connections that end when the client is slow, so that it holds up nobody else.
+
+uvicorn itself waits for ever for the rest of a request's head, for the rest of a body after an
+early answer, and for a client to take its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""Of the option SO_LINGER: the connection is reset when it is closed."""
+
+
+class Protocol(H11Protocol):
+    """A connection; make a subclass that sets the bounds.
+
+    Attributes:
+        seconds: that a client may take for the head of a request, for what it still sends after an
+            early answer, and to take an answer.
+        most: connections at a time. Beyond, the one that has kept us waiting longest goes.
+    """
+
+    seconds: ClassVar[float] = 10.0
+    most: ClassVar[int] = 256
+    _late: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
+    _let_in = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        if len(self.connections) >= self.most:
+            waiting = [other for other in self.connections if other._waits_for_client()]  # type: ignore[union-attr]
+            if not waiting:
+                transport.abort()
+                return
+            min(waiting, key=lambda other: other._since)._end()  # type: ignore[union-attr]
+        self._let_in = True
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        if self._let_in:
+            self._unwatch()
+            self.resume_writing()
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
+        if not self._let_in:
+            return
+        super().data_received(data)
+        if not self._waits_for_client():
+            self._unwatch()
+        elif self._late is None:
+            self._watch()
+
+    def on_response_complete(self) -> None:
+        """A request is answered, as far as we are concerned."""
+        super().on_response_complete()
+        self._unwatch()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(self.seconds, self._end)
+
+    def resume_writing(self) -> None:
+        """It has."""
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def _watch(self) -> None:
+        self._since = self.loop.time()
+        self._late = self.loop.call_later(self.seconds, self._hang_up)
+
+    def _unwatch(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _waits_for_client(self) -> bool:
+        """Whether the next step is the client's: all but the work on a request."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _hang_up(self) -> None:
+        self._late = None
+        if self._waits_for_client():
+            self.transport.abort()
+
+    def _end(self) -> None:
+        """Hang up; what the system holds for the client is dropped too."""
+        connection = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
+
+
+def bounded(seconds: float, most: int) -> type[Any]:
+    """A `Protocol` with bounds, for uvicorn."""
+    return type("BoundedProtocol", (Protocol,), {"seconds": seconds, "most": most})

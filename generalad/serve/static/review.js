@@ -1,0 +1,158 @@
+// Stopped and borderline parts, one after the other, by keyboard.
+
+import { day, element, facts, number } from "./dom.js";
+import { json, post, show } from "./service.js";
+import { attempt, toast } from "./page.js";
+
+const KEYS = [["g", "good"], ["d", "defective"], ["u", "undo"], ["a", "seen"], ["o", "overlay"], ["← →", "browse"]];
+const MARKS = { good: "✓", defective: "✗" };
+
+let entries = [];
+let at = null;
+let overlay = true;
+let all = false;
+let parts = {};
+let busy = false;
+
+/** Do one thing at a time: a key that comes before the picture is there judges nothing. */
+async function working(work) {
+  if (busy) return;
+  busy = true;
+  parts.body.setAttribute("aria-busy", "true");
+  await attempt(work);
+  busy = false;
+  parts.body.setAttribute("aria-busy", "false");
+}
+
+export async function enter(view) {
+  parts = {
+    image: element("img", { alt: "image to judge" }),
+    about: element("div"),
+    strip: element("ol", { class: "thumbs", "aria-label": "entries" }),
+    buttons: element("div", { class: "row" }),
+    left: element("p", { class: "left" }),
+  };
+  const filter = element("input", { type: "checkbox", checked: all });
+  filter.addEventListener("change", () => {
+    all = filter.checked;
+    working(draw);
+  });
+  parts.good = element("button", { class: "good", onclick: () => judge("good") }, "Good ", element("kbd", {}, "g"));
+  parts.defective = element("button", { class: "bad", onclick: () => judge("defective") }, "Defective ", element("kbd", {}, "d"));
+  parts.undo = element("button", { class: "plain", onclick: undo }, "Undo ", element("kbd", {}, "u"));
+  parts.seen = element("button", { class: "plain", onclick: acknowledge }, "Seen ", element("kbd", {}, "a"));
+  parts.buttons.append(parts.good, parts.defective, parts.seen, parts.undo);
+  parts.body = element("div", { class: "review" },
+    element("div", { class: "picture large" }, parts.image),
+    element("div", { class: "about" }, parts.left, parts.buttons, parts.about,
+      element("p", { class: "keys" }, ...KEYS.flatMap(([key, what]) => [element("kbd", {}, key), ` ${what}  `]))));
+  view.append(
+    element("label", { class: "switch" }, filter, " show those that are judged, too"), parts.body, parts.strip);
+  at = null;
+  busy = false;
+  await working(load);
+}
+
+export async function update() {
+  if (busy) return;
+  const found = await json("/v1/review");
+  if (found.entries[0]?.name !== entries[0]?.name) await working(() => load(found));
+}
+
+export function key(event) {
+  const listed = shownEntries();
+  const place = listed.findIndex((entry) => entry.name === at);
+  if (event.key === "g") judge("good");
+  else if (event.key === "d") judge("defective");
+  else if (event.key === "u") undo();
+  else if (event.key === "a") acknowledge();
+  else if (event.key === "o") {
+    overlay = !overlay;
+    working(draw);
+  } else if (event.key === "ArrowRight" && place < listed.length - 1) go(listed[place + 1].name);
+  else if (event.key === "ArrowLeft" && place > 0) go(listed[place - 1].name);
+  else return;
+  event.preventDefault();
+}
+
+async function load(found) {
+  found ??= await json("/v1/review").catch((error) => {
+    if (error.status !== 404) throw error;
+    parts.body.replaceChildren(element("p", { class: "empty" }, error.message));
+    return null;
+  });
+  if (!found) return;
+  entries = found.entries;
+  if (!entries.some((entry) => entry.name === at)) at = shownEntries()[0]?.name ?? null;
+  await draw();
+}
+
+const shownEntries = () => entries.filter((entry) => all || entry.verdict == null || entry.name === at);
+
+const go = (name) => working(() => {
+  at = name;
+  return draw();
+});
+
+async function draw() {
+  const listed = shownEntries();
+  const entry = entries.find((one) => one.name === at);
+  const waiting = entries.filter((one) => one.verdict == null).length;
+  parts.left.textContent = waiting ? `${waiting} to review` : "Nothing is left to review.";
+  parts.strip.replaceChildren(...listed.map((one) => thumb(one)));
+  parts.strip.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  for (const button of [parts.good, parts.defective, parts.seen]) button.disabled = !entry;
+  parts.image.hidden = !entry;
+  parts.about.replaceChildren();
+  if (!entry) return;
+  parts.good.setAttribute("aria-pressed", String(entry.verdict === "good"));
+  parts.defective.setAttribute("aria-pressed", String(entry.verdict === "defective"));
+  parts.seen.setAttribute("aria-pressed", String(entry.acknowledged));
+  parts.about.append(facts([
+    ["stream", entry.stream],
+    ["time", day(entry.time)],
+    ["kind", entry.kind === "event" ? "stopped" : "borderline"],
+    ["score", `${number(entry.score)} (${entry.normalised.toFixed(2)})`],
+    ["decision", entry.anomalous ? "anomalous" : "normal"],
+    ["verdict", entry.verdict ?? "none yet"],
+  ]));
+  await show(parts.image, `/v1/review/${encodeURIComponent(entry.name)}/${overlay ? "overlay" : "image"}`);
+}
+
+function thumb(entry) {
+  const label = `${entry.stream}, ${day(entry.time)}, ${entry.kind}, ${entry.verdict ?? "not judged"}`;
+  return element("li", {}, element("button", {
+    class: `thumb ${entry.verdict ?? ""} ${entry.kind}`, "aria-label": label, title: label,
+    "aria-current": entry.name === at ? "true" : null, onclick: () => go(entry.name),
+  }, MARKS[entry.verdict] ?? entry.normalised.toFixed(2)));
+}
+
+async function change(body) {
+  const entry = entries.find((one) => one.name === at);
+  if (entry) Object.assign(entry, await post(`/v1/review/${encodeURIComponent(entry.name)}`, body));
+}
+
+const judge = (verdict) => working(async () => {
+  const listed = shownEntries();
+  const place = listed.findIndex((entry) => entry.name === at);
+  await change({ verdict });
+  const next = [...listed.slice(place + 1), ...listed.slice(0, place)].find((entry) => entry.verdict == null);
+  if (next) at = next.name;
+  await draw();
+});
+
+const acknowledge = () => working(async () => {
+  await change({ acknowledged: !entries.find((one) => one.name === at)?.acknowledged });
+  await draw();
+});
+
+const undo = () => working(async () => {
+  const trail = (await json("/v1/audit")).entries;
+  const undone = new Set(trail.map((entry) => entry.undoes));
+  const last = trail.find((entry) => entry.what === "verdict" && entry.undoes == null && !undone.has(entry.number));
+  if (!last) return toast("There is nothing to undo.");
+  await post(`/v1/audit/${last.number}/undo`);
+  at = last.subject;
+  await load();
+  return toast("The last verdict is undone.");
+});
