@@ -6,7 +6,7 @@ Each case is a process of its own, forked from one that has loaded everything, w
 8 GB of address space; `fuzz_cases.py` makes them. Prints, by kind of file: cases, those that were
 done or ended with an error in words, those that went wrong (a traceback, a hang, a signal, no
 words), the largest memory and the longest time. Exit code 1 if any went wrong, or took more than
-300 MB. What went wrong is kept in DIR.
+300 MB. What went wrong is kept in DIR, with a `why.txt`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, Tally]:
                 f"case {number}, {named}, {what}: {end}, {megabytes} MB: {text[-300:]}"
             )
             if given.keep is not None:
-                shutil.copytree(folder, given.keep / f"{number}", dirs_exist_ok=True)
+                kept = given.keep / f"{number}"
+                shutil.copytree(folder, kept, dirs_exist_ok=True)
+                (kept / "why.txt").write_text(f"{named}, {what}: {end}, {megabytes} MB\n{text}")
         number += 1
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{number} cases ")

@@ -3,11 +3,12 @@
 `Part0.jpg` and `Part0_label.bmp`, `x.png` and `mask_x.png`, `images/7.png` and `labels/7.png`: the
 name of a label image is that of its image but for a word, a folder or the suffix. As `a_left.png`
 and `a_right.png` differ no more than that, the content decides: a label image has few values, is
-mostly of one of them, and has the size of its image.
+mostly of one of them, and has the shape of its image.
 """
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import unicodedata
@@ -59,15 +60,23 @@ def label_images(root: Path, paths: Sequence[Path], *, named: bool = False) -> d
     suspects = _suspects(groups, looks, named=named)
     pairs: dict[Path, Path] = {}
     for group in groups:
-        labels = [path for path in group if path in suspects and looks.like_labels(path)]
+        labels = [
+            path for path in group if path in suspects and looks.like_labels(path, suspects[path])
+        ]
         if not labels:
             continue
         images = [path for path in group if not looks.like_labels(path)]
         for label in labels:
-            fitting = [path for path in images if looks.size(path) == looks.size(label)]
+            fitting = [path for path in images if _same_shape(looks.size(path), looks.size(label))]
             if fitting:
                 pairs.setdefault(label, min(fitting, key=lambda path: len(str(path))))
     return pairs
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes are one, or that of a smaller copy, to a pixel."""
+    (height, width), (small_height, small_width) = sorted((one, other), reverse=True)
+    return abs(height * small_width - small_height * width) <= max(height, width)
 
 
 def some_pairs(pairs: Mapping[Path, Path]) -> str:
@@ -76,8 +85,10 @@ def some_pairs(pairs: Mapping[Path, Path]) -> str:
     return named + (f" and {len(pairs) - 3} more" if len(pairs) > 3 else "")
 
 
-def _suspects(groups: Iterable[Mapping[Path, _Kind]], looks: _Looks, *, named: bool) -> set[Path]:
-    """Files of the kinds of names that label images have here."""
+def _suspects(
+    groups: Iterable[Mapping[Path, _Kind]], looks: _Looks, *, named: bool
+) -> dict[Path, bool]:
+    """Files of the kinds of names that label images have here; whether by a word for masks."""
     kinds: dict[_Kind, set[Path]] = defaultdict(set)
     for group in groups:
         for path, kind in group.items():
@@ -89,12 +100,12 @@ def _suspects(groups: Iterable[Mapping[Path, _Kind]], looks: _Looks, *, named: b
     order = sorted(kinds, key=lambda kind: (not named_so(kind), -len(kinds[kind]), kind))
     if named:
         order = [kind for kind in order if named_so(kind)]
-    suspects: set[Path] = set()
+    suspects: dict[Path, bool] = {}
     for kind in order[:_MOST_KINDS]:
-        files = sorted(kinds[kind])
+        files, by_word = sorted(kinds[kind]), named_so(kind)
         probes = {files[len(files) * number // _PROBES] for number in range(_PROBES)}
-        if sum(map(looks.like_labels, probes)) * 2 > len(probes):
-            suspects |= kinds[kind]
+        if sum(looks.like_labels(path, by_word) for path in probes) * 2 > len(probes):
+            suspects |= {path: by_word or suspects.get(path, False) for path in files}
     looks.read_ahead(suspects)
     return suspects
 
@@ -104,32 +115,39 @@ class _Looks:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._seen: dict[Path, tuple[bool, tuple[int, int]]] = {}
+        self._seen: dict[Path, tuple[_Look, tuple[int, int]]] = {}
 
     def read_ahead(self, paths: Iterable[Path]) -> None:
         """Read several at once."""
         missing = [path for path in paths if path not in self._seen]
         self._seen.update(zip(missing, map_threads(self._look, missing), strict=True))
 
-    def like_labels(self, path: Path) -> bool:
-        """Whether it has few values and mostly one."""
-        return self._of(path)[0]
+    def like_labels(self, path: Path, by_word: bool = False) -> bool:
+        """Whether it has few values and mostly one; `by_word`: nearly all of one are enough."""
+        return self._of(path)[0] >= (_Look.GROUND if by_word else _Look.LABELS)
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width."""
         return self._of(path)[1]
 
-    def _of(self, path: Path) -> tuple[bool, tuple[int, int]]:
+    def _of(self, path: Path) -> tuple[_Look, tuple[int, int]]:
         if path not in self._seen:
             self._seen[path] = self._look(path)
         return self._seen[path]
 
-    def _look(self, path: Path) -> tuple[bool, tuple[int, int]]:
+    def _look(self, path: Path) -> tuple[_Look, tuple[int, int]]:
         try:
             values = decode_mask_values(read_bytes(self._root / path), name=str(path))
         except DataError:  # the check says what is wrong with it
-            return False, (0, 0)
-        return looks_like_labels(values), (values.shape[0], values.shape[1])
+            return _Look.IMAGE, (0, 0)
+        return _look_of(values), (values.shape[0], values.shape[1])
+
+
+class _Look(enum.IntEnum):
+    IMAGE = 0
+    GROUND = 1
+    """Nearly all black or white, and then of many values, as a mask that was made smaller."""
+    LABELS = 2
 
 
 def looks_like_labels(values: NDArray[Any]) -> bool:
@@ -137,10 +155,16 @@ def looks_like_labels(values: NDArray[Any]) -> bool:
 
     Args:
         values: (H, W) uint8 or uint16. Values that a lossy format has moved a little are the same.
-            A label image of one value only is black: of a good part.
+            That of a good part has one value only, black or white.
     """
+    return _look_of(values) is _Look.LABELS
+
+
+def _look_of(values: NDArray[Any]) -> _Look:
     if values.min() == values.max():
-        return not values.any()
+        extreme = values[0, 0] in (0, np.iinfo(values.dtype).max)
+        return _Look.LABELS if extreme else _Look.IMAGE
+    found = _Look.IMAGE
     shift = 0 if values.dtype == np.uint8 else 8
     count = np.bincount((values >> shift).ravel(), minlength=256).astype(np.float64)
     share = count / count.sum()
@@ -151,9 +175,11 @@ def looks_like_labels(values: NDArray[Any]) -> bool:
             continue
         # The three best places of eight neighbouring values.
         places = sorted(np.add.reduceat(rest, range(0, 256, 8)))[-3:]
-        if rest.sum() == 0 or sum(places) >= 0.85 * rest.sum():
-            return True
-    return False
+        if sum(places) >= 0.85 * rest.sum():
+            return _Look.LABELS
+        if rest.sum() < 0.1:
+            found = _Look.GROUND
+    return found
 
 
 _SEPARATOR = r"[\s_.\-()\[\]]+"

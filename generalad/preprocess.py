@@ -11,8 +11,7 @@ found in one is valid in the others. Decided once, for every source of images:
                        maximum; refused where all values lie below 4096, as those of 10 and 12 bits
 PGM, PPM               the largest value that the header names onto 255
 grey                   the one channel three times
-alpha                  dropped; the colour under it counts (the decoder of 8-bit TIFF has already
-                       multiplied it in)
+alpha                  dropped; the colour under it counts (refused where the decoder changes it)
 EXIF orientation       applied
 float, 32-bit          refused: the range is not known
 other layouts          refused where the decoder is not known to be right (`image_formats`)
@@ -64,8 +63,23 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
     """Decode an encoded image; like `read_image`, from bytes. `name` is used in errors."""
-    pixels, largest = _decode(data, check_header(data, name), name)
+    header = check_header(data, name)
+    if header.blended:
+        _refuse_transparent(data, header, name)
+    pixels, largest = _decode(data, header, name)
     return _bgr_to_rgb(to_uint8(pixels, largest=largest, name=name))
+
+
+def _refuse_transparent(data: bytes, header: Header, name: str) -> None:
+    """Of an image whose decoder would change the colours of its transparent pixels."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim < 3 or pixels.shape[2] < 4:
+        return
+    if pixels[..., 3].min() < 255:
+        raise DataError(
+            f"{name}: {header.kind} that is transparent in parts, whose colours there are lost",
+            remedy="save it without transparency",
+        )
 
 
 def _bgr_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -19,7 +19,14 @@ FAILED, INTERRUPTED = 1, 130
 _SIGNALLED = 128
 """Added to the number of a signal, as shells do: 130 after Ctrl-C, 143 after SIGTERM."""
 
-_EXPECTED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_EXPECTED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENXIO),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENODEV),
+)
+"""What a disk, a share or the name of a file may be the reason of, and no fault of ours."""
+
+
+_PATHLIB = ("embedded null byte", "Symlink loop")
 
 
 def exit_code_of(command: Callable[[], int], *, debug: bool) -> int:
@@ -48,10 +55,13 @@ def _other_failure(error: Exception, *, debug: bool) -> int:
     """The exit code of a failure that is no `GadError`, after its line; raises what is no such."""
     if isinstance(error, MemoryError):
         return _failed("out of memory → use fewer or smaller images", FAILED, debug=debug)
-    if not isinstance(error, OSError) or error.errno not in _EXPECTED:
-        raise error
-    where = f" {error.filename}" if error.filename else ""
-    return _failed(f"{error.strerror}:{where}", FAILED, debug=debug)
+    if isinstance(error, OSError) and error.errno in _EXPECTED:
+        where = f": {error.filename}" if error.filename else ""
+        remedy = " → check the path" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else ""
+        return _failed(f"{error.strerror}{where}{remedy}", FAILED, debug=debug)
+    if str(error).startswith(_PATHLIB):  # before Python 3.13, an error without a class of its own
+        return _failed(f"no path of a file: {error} → check the path", FAILED, debug=debug)
+    raise error
 
 
 def _by_interrupt(error: BaseException | None) -> bool:

@@ -208,7 +208,11 @@ def _ignored(dataset: Dataset) -> Iterator[Problem]:
         yield Problem("ignored", WARNING, tuple(images), detail, "move or remove them")
     if others:
         detail = f"{count_of(others, 'file')} without the suffix of an image"
-        yield Problem("ignored", INFO, tuple(others), detail, "nothing to do")
+        tables = [path.name for path in others if path.suffix.lower() == ".csv"]
+        remedy = (
+            f"if {tables[0]} says which are good, give it instead" if tables else "nothing to do"
+        )
+        yield Problem("ignored", INFO, tuple(others), detail, remedy)
 
 
 def _counts(dataset: Dataset, masks: int) -> dict[str, int]:

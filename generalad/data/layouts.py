@@ -17,6 +17,7 @@ from generalad.data.listing import (
 )
 from generalad.data.plainly_good import (
     beside_good,
+    check_names,
     check_plainly_good,
     refuse_label_images,
     taken_as_good,
@@ -134,7 +135,7 @@ def open_plain_folder(root: Path, *, all_good: bool = False) -> Dataset:
     if not rest:
         raise DataError(f"{root}: no good images found", remedy=f"{EXPECTED}; files of {_SUFFIXES}")
     if not all_good:
-        _check_only_good(root, rest, written.get(GOOD))
+        _check_only_good(root, rest, listing.others, written.get(GOOD))
     good = [Sample(root / path, GOOD) for path in rest]
     shown, matched, stray = _with_masks(root, Path(bad_root.name), bad, Path(mask_root.name), masks)
     train, held_out = hold_out(good) if bad else (tuple(good), ())
@@ -153,7 +154,9 @@ def open_plain_folder(root: Path, *, all_good: bool = False) -> Dataset:
     )
 
 
-def _check_only_good(root: Path, paths: Sequence[Path], good_folder: str | None) -> None:
+def _check_only_good(
+    root: Path, paths: Sequence[Path], others: Sequence[Path], good_folder: str | None
+) -> None:
     """Make sure that images outside bad/ and masks/ are meant as good ones."""
     beside = sorted({path.parts[0] for path in paths if path.parts[0] != good_folder})
     if good_folder is None:
@@ -161,6 +164,7 @@ def _check_only_good(root: Path, paths: Sequence[Path], good_folder: str | None)
     elif beside:
         raise beside_good(root, good_folder, beside)
     refuse_label_images(root, paths, remedy=_KEEP_LABELS_OUT)
+    check_names(root, paths, others)
 
 
 def _type_of_defect(bad_root: Path, path: Path) -> str:

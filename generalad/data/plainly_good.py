@@ -12,7 +12,13 @@ from pathlib import Path
 
 from generalad.data.listing import printable
 from generalad.errors import DataError
-from generalad.folder_names import is_defect_name, is_good_name, is_mask_name, is_series
+from generalad.folder_names import (
+    is_defect_name,
+    is_good_name,
+    is_mask_name,
+    is_series,
+    words_in,
+)
 from generalad.label_images import label_images, some_pairs
 
 CONFIRM = "--all-good (in Python: all_good=True)"
@@ -57,6 +63,40 @@ def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
             )
 
 
+_ANNOTATIONS = (".json", ".xml", ".txt")
+_DRAWN_OVER = frozenset({"overlay", "overlays", "heatmap", "heatmaps", "annotated"})
+
+
+def check_names(root: Path, paths: Sequence[Path], others: Sequence[Path]) -> None:
+    """Refuse images of which some are called otherwise than good parts, and some not.
+
+    Args:
+        root: the plain folder.
+        paths: of the images to learn from, relative to it.
+        others: files that are no images.
+
+    Raises:
+        DataError: file names with a word for defects or overlays, or with a file of labels.
+    """
+    written = {path.stem for path in others if path.suffix.lower() in _ANNOTATIONS}
+    for found, what in (
+        ([path for path in paths if is_defect_name(path.stem)], "called by a word for defects"),
+        (
+            [path for path in paths if _DRAWN_OVER & set(words_in(path.stem))],
+            "called by a word for images that are drawn over",
+        ),
+        ([path for path in paths if path.stem in written], "described in a file of their name"),
+    ):
+        # A word that all names have is that of the product; a camera may describe all its images.
+        if 0 < len(found) < len(paths):
+            named = _some([path.as_posix() for path in found], most=3)
+            raise DataError(
+                f"{root}: {len(found)} of {len(paths)} images are {what}: {named}",
+                remedy=f"move defective images into {root / 'bad'}; or, if all show good parts,"
+                f" confirm it with {CONFIRM}",
+            )
+
+
 def refuse_label_images(root: Path, paths: Sequence[Path], *, remedy: str) -> None:
     """Refuse to learn from label images.
 
@@ -95,7 +135,7 @@ def _not_good(name: str) -> bool:
     return is_defect_name(name) or is_mask_name(name) or name.lower() in ("test", "testing")
 
 
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    shown = ", ".join(printable(name) for name in names[:_MOST_NAMED])
+def _some(names: Sequence[str], most: int = _MOST_NAMED) -> str:
+    more = len(names) - most
+    shown = ", ".join(printable(name) for name in names[:most])
     return shown + (f" and {more} more" if more > 0 else "")

@@ -23,6 +23,7 @@ class Header(NamedTuple):
         packing: most pixels that a byte of the file can stand for; infinity where not known.
         lossy: whether pixels may differ from those that were saved.
         alpha: whether a pixel may be transparent.
+        blended: whether the decoder changes the colours of pixels that are transparent.
         refused: why it is not read, or empty.
         remedy: what to do about that.
     """
@@ -35,6 +36,7 @@ class Header(NamedTuple):
     packing: float = math.inf
     lossy: bool = False
     alpha: bool = False
+    blended: bool = False
     refused: str = ""
     remedy: str = AS_PNG
 

@@ -143,7 +143,7 @@ def gif(data: bytes) -> Header:
         return several("GIF", len(images))
     if images[0] != (0, 0, width, height):
         return refused("GIF", "GIF whose image does not fill it")
-    return Header("GIF", width, height, memory=8, alpha=transparent)
+    return Header("GIF", width, height, memory=8, alpha=transparent, blended=transparent)
 
 
 def _colour_table(flags: int) -> int:

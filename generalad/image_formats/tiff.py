@@ -29,6 +29,8 @@ _MOST_PAGES = 10_000
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _OTHERS = {4: "a mask", 5: "inks (CMYK)", 8: "Lab", 32803: "camera raw", 34892: "camera raw"}
 
+_UNASSOCIATED = 2  # alpha that has not been multiplied into the colours; libtiff does that
+
 Tags = Mapping[int, tuple[int, ...]]
 
 
@@ -68,15 +70,17 @@ def _header(tags: Tags) -> Header:
     tile = tags.get(_TILE_WIDTH, (0,))[0] * tags.get(_TILE_HEIGHT, (0,))[0]
     if tile > max(4 * width * height, 1 << 22):
         return refused("TIFF", "TIFF whose tiles are larger than the image")
+    blended = tags.get(_EXTRA, (0,))[0] == _UNASSOCIATED and bits == 8 and samples > 3
     return Header(
         "TIFF",
         width,
         height,
         max(bits, 8),
-        6 if bits > 8 else 3,
+        6 if bits > 8 else 8 if blended else 3,
         _PACKING.get(tags.get(_COMPRESSION, (1,))[0], math.inf) * 8 / bits,
         lossy=tags.get(_COMPRESSION, (1,))[0] in (6, 7),
         alpha=extra > 0,
+        blended=blended,
     )
 
 

@@ -42,6 +42,20 @@ def test_brackets_in_a_path_are_no_style(name: str, tmp_path: Path, capsys: Capt
     assert f"{folder}: 2 train; 1 errors" in err
 
 
+@pytest.mark.parametrize("name", ["n" * 3000, "loop/x"])
+@pytest.mark.parametrize("words", ["info {}", "infer {} 0.png", "infer {a} 0.png --overlays {}"])
+def test_a_name_that_the_system_refuses_is_one_line(
+    name: str, words: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "0.png")
+    (tmp_path / "loop").symlink_to("loop")
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    code, out, err = gad(capsys, *words.format(name, a=artifact).split())
+    assert (code != 0, out) == (True, "")
+    assert one_line(err)
+
+
 def test_brackets_in_a_kind_of_defect(tmp_path: Path, capsys: Capture) -> None:
     artifact = tiny_artifact(tmp_path / "model.onnx")
     put(tmp_path / "parts/train/good/0.png")

@@ -163,6 +163,44 @@ def test_folders_that_are_taken_as_good_are_named(
     assert (note.severity, note.detail) == ("info", dataset.taken_as_good)
 
 
+NAMES = {
+    "prefix": ("OK_{n}.png", "NG_{n}.png"),
+    "suffix": ("part{n}_good.png", "part{n}_bad.png"),
+    "type": ("good/washer_{n}.png", "good/washer_scratch_{n}.png"),
+    "overlay": ("{n}.png", "{n}_overlay.png"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_of_files_that_are_no_good_ones(put: Put, tmp_path: Path, kind: str) -> None:
+    for number in range(3):
+        for name in NAMES[kind]:
+            put(name.format(n=number))
+    with pytest.raises(DataError, match="3 of 6 images are called by a word for") as raised:
+        open_dataset(tmp_path)
+    assert "--all-good" in raised.value.remedy
+    assert len(open_dataset(tmp_path, all_good=True).train) == 6
+
+
+@pytest.mark.parametrize(("images", "refused"), [("12", True), ("123", False)])
+def test_files_of_labelling_tools(put: Put, tmp_path: Path, images: str, *, refused: bool) -> None:
+    for number in "123":
+        put(f"images/{number}.png")
+    for number in images:
+        (tmp_path / f"images/{number}.json").write_text("{}")
+    if refused:
+        with pytest.raises(DataError, match="2 of 3 images are described in a file of their name"):
+            open_dataset(tmp_path)
+    else:
+        assert len(open_dataset(tmp_path).train) == 3
+
+
+def test_a_word_that_all_names_have_is_that_of_the_product(put: Put, tmp_path: Path) -> None:
+    for number in range(3):
+        put(f"chip_{number}.png")
+    assert len(open_dataset(tmp_path).train) == 3
+
+
 def test_nothing_is_said_where_no_folder_decides(put: Put, tmp_path: Path) -> None:
     put("a.png")
     assert open_dataset(tmp_path).taken_as_good == ""
@@ -256,6 +294,19 @@ def test_label_images_are_not_learned(put: Put, tmp_path: Path, kind: str, value
         assert "masks" in raised.value.remedy
     assert "--all-good" in raised.value.remedy
     assert len(open_dataset(tmp_path, all_good=True).train) == 18
+
+
+@pytest.mark.parametrize("image", ["smaller", "inverted"])
+def test_label_images_that_were_made_smaller_or_inverted(
+    put: Put, tmp_path: Path, image: str
+) -> None:
+    for number in range(9):
+        put(f"{number}.png")
+        label = labels(number)
+        small = cv2.resize(label, (24, 20), interpolation=cv2.INTER_CUBIC)
+        put(f"{number}_mask.png", small if image == "smaller" else 255 - label)
+    with pytest.raises(DataError, match="9 of 18 images look like label images"):
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("kind", PAIRS)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from encoders import bmp, pillow, pnm, tiff
 from image_samples import (
+    BITS,
     CMYK,
     GREY,
     GREY16,
@@ -115,6 +116,21 @@ def test_what_is_not_certain_is_refused_in_a_line(kind: str) -> None:
         assert raised.value.message.startswith("belt.xyz: ")
         assert "\n" not in str(raised.value)
         assert raised.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_colours_that_a_decoder_blends_are_refused_and_their_masks_read(kind: str) -> None:
+    if kind == "TIFF":
+        opaque = np.where(BITS, 255, 0).astype(np.uint8)
+        data = tiff(np.dstack([RGB, opaque]), photometric="rgb", extrasamples=[2])
+    else:
+        opaque = np.where(INDEX == 1, 0, 255).astype(np.uint8)
+        data = pillow(indexed(), "GIF", transparency=1)
+    with pytest.raises(DataError, match=f"belt: {kind} that is transparent in parts"):
+        decode_image(data, name="belt")
+    white = np.dstack([np.full_like(RGB, 255), opaque])
+    mask = tiff(white, photometric="rgb", extrasamples=[2])
+    assert np.array_equal(decode_mask(mask), opaque > 0)
 
 
 def test_formats_without_a_beginning_are_told_by_their_names(tmp_path: Path) -> None:
