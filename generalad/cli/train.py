@@ -130,7 +130,7 @@ def train(
             false_alarm_rate=false_alarm_rate,
             crop=crop,
             ignore=ignore,
-            align=align or None,
+            align=align,
             tiles=tiles,
             tile_overlap=tile_overlap,
             skip_bad=skip_bad,

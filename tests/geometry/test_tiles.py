@@ -57,7 +57,7 @@ SIDES = st.integers(2, 8).flatmap(
 )
 
 
-@property_settings(max_examples=30)
+@property_settings(max_examples=15)
 @given(SIDES, st.integers(0, 30), st.integers(0, 30))
 def test_every_patch_of_a_frame_is_of_one_tile_and_far_from_its_border(
     sides: tuple[int, int], more_rows: int, more_columns: int
@@ -89,7 +89,7 @@ def test_tiles_reach_both_ends(more: int) -> None:
     assert all(0 < b - a <= 64 for a, b in itertools.pairwise(found))
 
 
-@property_settings(max_examples=12)
+@property_settings(max_examples=8)
 @given(SIDES.filter(lambda one: one[1] >= 32), st.integers(0, 5), st.integers(0, 5), st.integers())
 def test_what_looks_no_farther_than_half_the_overlap_sees_no_seam(
     sides: tuple[int, int], more_rows: int, more_columns: int, seed: int
