@@ -47,7 +47,7 @@ def train(
     false_alarm_rate: float | None = None,
     crop: Area | None = None,
     ignore: Sequence[Area] = (),
-    align: bool = False,
+    align: bool | None = None,
     tiles: int | None = None,
     tile_overlap: int | None = None,
     skip_bad: bool = False,
@@ -84,7 +84,8 @@ def train(
         crop: what of each frame the network sees: corners (x, y), or a text as the command takes
             it; shares of the frame.
         ignore: areas that neither teach nor count, each written like `crop`.
-        align: find the part in each frame, and turn and shift it into place.
+        align: find the part in each frame, and turn and shift it into place; None for the
+            preset's.
         tiles: side in pixels of the tiles that frames are cut into at their own scale; None for the
             preset's, none.
         tile_overlap: of neighbouring tiles, in pixels; None for the preset's.
@@ -121,7 +122,7 @@ def train(
         "false_alarm_rate": false_alarm_rate,
         "crop": crop,
         "ignore": tuple(ignore) or None,
-        "align": align or None,  # the settings file may ask for it, too
+        "align": align,
         "tiles": tiles,
         "tile_overlap": tile_overlap,
     }

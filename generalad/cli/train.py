@@ -130,7 +130,7 @@ def train(
             false_alarm_rate=false_alarm_rate,
             crop=crop,
             ignore=ignore,
-            align=align,
+            align=align or None,
             tiles=tiles,
             tile_overlap=tile_overlap,
             skip_bad=skip_bad,
