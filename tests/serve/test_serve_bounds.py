@@ -240,7 +240,7 @@ def test_what_nobody_waits_for_is_not_done(artifact: Path, monkeypatch: pytest.M
 
         def in_flight() -> str:
             text = client.get("/metrics").body.decode()
-            return re.findall(r"^gad_images_in_flight (\S+)$", text, re.MULTILINE)[0]
+            return str(re.findall(r"^gad_images_in_flight (\S+)$", text, re.MULTILINE)[0])
 
         first = threading.Thread(target=lambda: client.predict(IMAGE))
         first.start()
