@@ -1,18 +1,19 @@
 """What tiles and alignment find, promise and cost.
 
-    python benchmarks/geometry.py tiles FOLDER [--commutators DIR] [--per-place]
-    python benchmarks/geometry.py alignment FOLDER [--category board]
+    python benchmarks/geometry.py tiles FOLDER [--commutators DIR] [--method METHOD] [--per-place]
+    python benchmarks/geometry.py alignment FOLDER [--category board] [--method METHOD]
     python benchmarks/geometry.py times FOLDER
 
 `tiles` makes frames of 6 megapixels, with commutators (KolektorSDD in MVTec layout) or drawn fabric
 in rows. It trains `edge` with tiles of 512 on 12 good ones, exports, and prints the share of frames
 found with a defect of 10 pixels drawn on them and with a defective commutator among 36, and the
 false-alarm rate of good frames beside the promise. `--per-place` gives each place of a tile
-statistics of its own, as an ablation. `alignment` lays drawn parts turned by up to 180 degrees and
-shifted by up to 10 %, and prints image AUROC, false alarms and misses without and with `--align`,
-and what becomes of frames without the part. `times` takes what the two left in FOLDER: one frame of
-50 megapixels, milliseconds and peak memory, in ONNX Runtime and OpenVINO, and milliseconds of the
-alignment of an image. About 15 minutes, 15 minutes and 3 minutes on two cores.
+statistics of its own, as an ablation; `--megapixels 1.5` is quicker. `alignment` lays drawn parts
+turned by up to 180 degrees and shifted by up to 10 %, and prints image AUROC, false alarms and
+misses without and with `--align`, and what becomes of frames without the part. `times` takes what
+the two left in FOLDER: one frame of 50 megapixels, its time and peak memory, in ONNX Runtime and
+OpenVINO, and milliseconds of the alignment of an image. About 15 minutes, 15 minutes and 3 minutes
+on two cores.
 """
 
 from __future__ import annotations
@@ -54,11 +55,17 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--commutators", type=Path)
     parser.add_argument("--category", default="board", choices=sorted(CATEGORIES))
     parser.add_argument("--per-place", action="store_true")
+    parser.add_argument(
+        "--method", default="residual", choices=("residual", "gaussian", "patchcore")
+    )
+    parser.add_argument("--megapixels", type=float, default=6.3)
     given = parser.parse_args(words)
     if given.what == "tiles":
-        tiles(given.folder, given.commutators, per_place=given.per_place)
+        scale = (given.megapixels / 6.3) ** 0.5
+        size = (round(FRAME[0] * scale / 32) * 32, round(FRAME[1] * scale / 32) * 32)
+        tiles(given.folder, given.commutators, given.method, size, per_place=given.per_place)
     elif given.what == "alignment":
-        alignment(given.folder, given.category)
+        alignment(given.folder, given.category, given.method)
     elif given.what == "times":
         times(given.folder)
     else:
@@ -123,7 +130,14 @@ def with_piece(frame: Image, bad: Sequence[Image], rng: np.random.Generator) -> 
     return changed
 
 
-def tiles(folder: Path, commutators: Path | None, *, per_place: bool) -> None:
+def tiles(
+    folder: Path,
+    commutators: Path | None,
+    method: str,
+    size: tuple[int, int],
+    *,
+    per_place: bool,
+) -> None:
     if per_place:
         from generalad.model.heads import Head
 
@@ -132,17 +146,17 @@ def tiles(folder: Path, commutators: Path | None, *, per_place: bool) -> None:
     (folder / "frames").mkdir(parents=True, exist_ok=True)
     train, good, bad = (pieces(commutators, split, rng) for split in ("train", "good", "bad"))
     for number in range(TRAINED):
-        cv2.imwrite(str(folder / "frames" / f"{number:02d}.png"), frame_of(train, rng, FRAME))
+        cv2.imwrite(str(folder / "frames" / f"{number:02d}.png"), frame_of(train, rng, size))
     name = "per-place" if per_place else "tiles"
     began = time.time()
     trained = generalad.train(
-        folder / "frames", folder / name, tiles=SIDE, tile_overlap=OVERLAP, cache=folder / "cache",
-        false_alarm_rate=0.05, config=None, log=print, all_good=True,
+        folder / "frames", folder / name, method=method, tiles=SIDE, tile_overlap=OVERLAP,
+        cache=folder / "cache", false_alarm_rate=0.05, log=print, all_good=True,
     )  # fmt: skip
     print(f"trained on {TRAINED} frames in {time.time() - began:.0f} s", flush=True)
     with generalad.load(folder / name) as model:
         level = trained.spec.thresholds.image
-        frames = [frame_of(good, rng, FRAME) for _ in range(TESTED)]
+        frames = [frame_of(good, rng, size) for _ in range(TESTED)]
         scores = {
             "good": [model.predict(one).score for one in frames],
             "a blot of 10 pixels": [model.predict(with_spot(one, rng)).score for one in frames],
@@ -186,7 +200,8 @@ def one_frame(artifact: Path) -> None:
         opened = time.perf_counter() - began
         rng = np.random.default_rng(1)
         assert model.spec.geometry is not None and model.spec.geometry.tiles is not None
-        image = np.asarray(rng.integers(0, 256, (*model.spec.geometry.tiles.frame, 3)), np.uint8)
+        height, width = model.spec.geometry.tiles.frame
+        image = np.frombuffer(rng.bytes(3 * height * width), np.uint8).reshape(height, width, 3)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seconds = []
         for _ in range(2):
@@ -235,7 +250,7 @@ def laid(
     return np.asarray(shown * cover + belt * (1 - cover), np.uint8)
 
 
-def alignment(folder: Path, category: str) -> None:
+def alignment(folder: Path, category: str, method: str) -> None:
     ways: dict[str, tuple[bool, dict[str, Any]]] = {
         "upright": (False, {}),
         "turned, as they are": (True, {}),
@@ -252,7 +267,9 @@ def alignment(folder: Path, category: str) -> None:
                 str(images / f"{number:03d}.png"), laid(part, rng, turned=turned)[..., ::-1]
             )
         run = folder / ("aligned" if name == "turned, aligned" else name.replace(", ", "-"))
-        trained = generalad.train(images, run, cache=folder / "cache", all_good=True, **settings)
+        trained = generalad.train(
+            images, run, method=method, cache=folder / "cache", all_good=True, **settings
+        )
         with generalad.load(run) as model:
             report(name, trained.spec, model, category, turned)
 
@@ -310,7 +327,7 @@ def caught_faults(model: Any, category: str, rng: np.random.Generator) -> str:
 def alignment_times(run: Path) -> None:
     with generalad.load(run) as model:
         spec = model.spec
-        for size in ((256, 256), (1080, 1920)):
+        for size in ((256, 256), (1448, 1448)):
             part = render_part("board", np.random.default_rng(1), size=256)[0]
             image = laid(part, np.random.default_rng(3), turned=True, size=size)
             plain = without_template(spec.geometry)

@@ -127,7 +127,7 @@ def evaluation_of(results: Sequence[ImageResult], spec: Spec) -> Evaluation:
     """Every metric of the results of a detector or artifact on a test set."""
     return measure(
         results,
-        image_size=spec.frame_size,
+        image_size=_pixel_size(spec),
         image_threshold=spec.thresholds.image,
         pixel_threshold=spec.thresholds.pixel,
         patch=_patch_side(spec),
@@ -181,6 +181,8 @@ def score_dataset(
             f"{dataset.root} has no test images",
             remedy="add test/good and test/DEFECT, or a bad folder; see docs/data.md",
         )
+    if _is_tiled(session.spec):  # two batches of large frames would fill the memory
+        batch_size = 1
     found = list(_score(session, dataset, batch_size, maps, progress))
     if not found:
         raise DataError(f"{dataset.root}: the part was found in none of the test images")
@@ -245,7 +247,7 @@ def _results(
             map=anomaly_map if maps else anomaly_map.max(keepdims=True),
             mask=mask,
             defects=defects,
-            counted=None if placement is None else placement.counted(spec.frame_size),
+            counted=None if placement is None else placement.counted(_pixel_size(spec)),
         )
 
 
@@ -270,13 +272,16 @@ def _load(samples: Sequence[Sample], spec: Spec, table: Sequence[Saturation]) ->
             continue
         loaded.samples.append(sample)
         loaded.images.append(pixels)
-        size = spec.frame_size
+        size = _pixel_size(spec)
         defects = saturated_regions(sample, table) if table and sample.defective else ()
         found = [
             saturated_pixels(resize_mask(one.mask, size), one.saturation / float(one.mask.sum()))
             for one in defects
         ]
-        loaded.truths.append((_mask(sample, image.shape[:2]), tuple(found), placement))
+        mask = _mask(sample, image.shape[:2])
+        if mask is not None and _is_tiled(spec):
+            mask = resize_mask(mask, size) > 0
+        loaded.truths.append((mask, tuple(found), placement))
     return loaded
 
 
@@ -287,5 +292,18 @@ def _mask(sample: Sample, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
 
 
 def _patch_side(spec: Spec) -> int:
-    """Of the network's patches, in pixels of its input: a map has four pixels for each side."""
-    return max(1, round(_MAP_PIXELS_A_PATCH * spec.image_size[0] / spec.map_size[0]))
+    """Of the network's patches, in pixels of the evaluation: a map has four for each side."""
+    return max(1, round(_MAP_PIXELS_A_PATCH * _pixel_size(spec)[0] / spec.frame_map_size[0]))
+
+
+def _pixel_size(spec: Spec) -> tuple[int, int]:
+    """(H, W) at which pixels are measured: the whole frame at the network's scale.
+
+    Of frames that are cut into tiles it is the size of their maps: all their pixels would have to
+    be sorted.
+    """
+    return spec.frame_map_size if _is_tiled(spec) else spec.frame_size
+
+
+def _is_tiled(spec: Spec) -> bool:
+    return spec.geometry is not None and spec.geometry.tiles is not None

@@ -151,11 +151,12 @@ class Pipeline:
 
     def __init__(self, session: Any, images: Images, batch: int) -> None:
         from generalad.decision import framed
-        from generalad.geometry.placement import prepare
+        from generalad.geometry.placement import PartNotFound, prepare, without_template
         from generalad.runtime import Rule, decide
 
         self._session, self._images, self._batch = session, images, batch
-        self._prepare, self._framed = prepare, framed
+        self._prepare, self._framed, self._not_found = prepare, framed, PartNotFound
+        self._plain = without_template(session.spec.geometry)
         self._decide = functools.partial(decide, spec=session.spec, rule=Rule())
         # Milliseconds so far of upload, network and download; empty where they are one stage.
         self._stages: ByStage = getattr(session, "stages", {})
@@ -172,7 +173,10 @@ class Pipeline:
         for _ in range(self._batch):
             image = self._images.decode()
             watch.stage("decode")
-            pixels, placement = self._prepare(image, spec.image_size, spec.geometry)
+            try:
+                pixels, placement = self._prepare(image, spec.image_size, spec.geometry)
+            except self._not_found:  # a drawn part has been looked for as long as another
+                pixels, placement = self._prepare(image, spec.image_size, self._plain)
             ready.append(pixels)
             placements.append(placement)
             sizes.append(image.shape[:2])

@@ -204,6 +204,10 @@ def verify_here(
                 f"{path.name}: this processor, or its library, has no units for half precision",
                 remedy="use it as it is, it is computed in float32",
             )
+        if session.spec.geometry is not None and session.spec.geometry.tiles is not None:
+            raise UsageError(
+                f"{path.name}: frames in tiles are computed in float32", remedy="use it as it is"
+            )
         original = _of_session(session, path.name, _images(images, session.spec), progress)
         found = _first_that_passes(path, list(precisions), original, progress)
         kept = [one for one in original.spec.half_precisions if not _same(one, found)]
@@ -256,7 +260,10 @@ def _images(address: str | Path, spec: Spec) -> NDArray[np.uint8]:
         for frame in source:
             if frame.image is None:
                 raise DataError(str(frame.error), remedy="give good images that can be read")
-            found.append(prepare(frame.image, spec.image_size, spec.geometry).pixels)
+            # What a detector keeps is cut and in place already.
+            ready = frame.image.shape[:2] == spec.image_size
+            geometry = None if ready else spec.geometry
+            found.append(prepare(frame.image, spec.image_size, geometry).pixels)
             if len(found) == MOST:
                 return np.stack(found)
     if len(found) < LEAST:

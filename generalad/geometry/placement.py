@@ -162,7 +162,7 @@ def prepare(image: NDArray[np.uint8], size: tuple[int, int], geometry: Geometry 
     scaled = resize(image, geometry.frame_size(size))
     matrix = _to_pixels(size) @ placement._to_box() @ _from_pixels(scaled.shape)
     pixels = cv2.warpAffine(
-        scaled, matrix[:2], size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        scaled, matrix[:2], size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return Prepared(_painted(np.asarray(pixels, np.uint8), geometry), placement)
 

@@ -8,6 +8,7 @@ images. The scales of the three judges come from good images that taught nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -34,6 +35,10 @@ DROPPED = 0.3
 
 VISIBLE = 0.04
 """A patch of which this share or more changed visibly is a defect; of less, it is left out."""
+
+WINDOW = 16
+"""Patches along each side of a tile that a step sees: a tile has more than an image, and a step on
+all of them learns no more for its time."""
 
 MOST_IMAGES = 2000
 """Good images that are looked at, at random: more change nothing but the memory that they take."""
@@ -154,6 +159,9 @@ def _train(
         weight = torch.cat([counted.expand(len(some), -1, -1), weights[others]])
         if rng.random() < 0.5:
             inputs, truth, weight = (part.flip(-1) for part in (inputs, truth, weight))
+        if config.tiles:
+            place = _window(rng, head.grid)
+            inputs, truth, weight = (part[place] for part in (inputs, truth, weight))
         kept = (torch.rand(inputs.shape[:2], generator=random) > DROPPED).float()
         kept[:, 2 * head.width : 2 * head.width + 2] = 1 - DROPPED  # the lengths always count
         inputs = (inputs * (kept / (1 - DROPPED))[..., None, None]).to(device)
@@ -173,6 +181,12 @@ def _train(
             separations.zero_()
     network.eval()
     return losses
+
+
+def _window(rng: np.random.Generator, grid: tuple[int, int]) -> tuple[slice | EllipsisType, ...]:
+    """A place in the patches of a tile, as large as an image of `edge` at most."""
+    starts = [int(rng.integers(max(length - WINDOW, 0) + 1)) for length in grid]
+    return (..., *(slice(start, start + WINDOW) for start in starts))
 
 
 def patch_labels(shares: Tensor) -> tuple[Tensor, Tensor]:

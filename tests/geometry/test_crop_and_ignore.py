@@ -161,7 +161,7 @@ def test_a_polygon_leaves_out_the_corners_of_its_box() -> None:
 # What counts
 
 
-@property_settings(max_examples=15)
+@property_settings(max_examples=8)
 @given(seed=st.integers(0, 2**31))
 def test_nothing_that_is_left_out_reaches_score_or_map(trained: Trained, seed: int) -> None:
     image, rng = frame(20), np.random.default_rng(seed)

@@ -19,6 +19,7 @@ from training_helpers import TINY, body, save_weights, tiny_config, write_image
 
 from generalad.config import Config
 from generalad.errors import ArtifactError, ConfigError, DataError, UsageError
+from generalad.evaluation import evaluate
 from generalad.export.export import export_detector
 from generalad.geometry.geometry import Geometry, Tiles, polygon_of
 from generalad.geometry.placement import prepare
@@ -56,7 +57,7 @@ SIDES = st.integers(2, 8).flatmap(
 )
 
 
-@property_settings(max_examples=30)
+@property_settings(max_examples=15)
 @given(SIDES, st.integers(0, 30), st.integers(0, 30))
 def test_every_patch_of_a_frame_is_of_one_tile_and_far_from_its_border(
     sides: tuple[int, int], more_rows: int, more_columns: int
@@ -88,7 +89,7 @@ def test_tiles_reach_both_ends(more: int) -> None:
     assert all(0 < b - a <= 64 for a, b in itertools.pairwise(found))
 
 
-@property_settings(max_examples=12)
+@property_settings(max_examples=8)
 @given(SIDES.filter(lambda one: one[1] >= 32), st.integers(0, 5), st.integers(0, 5), st.integers())
 def test_what_looks_no_farther_than_half_the_overlap_sees_no_seam(
     sides: tuple[int, int], more_rows: int, more_columns: int, seed: int
@@ -209,6 +210,20 @@ def test_openvino_runs_it_too(trained: Trained, model: Predictor) -> None:
     with load(path) as other:
         image = frame(41, spot=(90, 90))
         assert other.predict(image).score == pytest.approx(model.predict(image).score, rel=1e-2)
+
+
+def test_an_evaluation_measures_at_the_size_of_the_maps(trained: Trained, tmp_path: Path) -> None:
+    for index in range(2):
+        write_image(tmp_path / "train" / "good" / f"{index}.png", frame(index))
+        write_image(tmp_path / "test" / "good" / f"{index}.png", frame(50 + index))
+        write_image(tmp_path / "test" / "spot" / f"{index}.png", frame(60, spot=(100, 60)))
+        mask = np.zeros((*FRAME, 3), np.uint8)
+        mask[94:106, 54:66] = 255
+        write_image(tmp_path / "ground_truth" / "spot" / f"{index}_mask.png", mask)
+    found = evaluate(trained.folder, tmp_path).evaluation
+    assert found.image_size == (40, 56)
+    assert found.image_auroc.value == 1
+    assert found.pixel_auroc.value > 0.9
 
 
 # What is refused

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.errors import ArtifactError, GadError, UsageError
+from generalad.errors import ArtifactError, DataError, GadError, UsageError
 from generalad.half_precision import Choice
 from generalad.spec import RESIZE_RULE, Spec
 
@@ -256,6 +256,13 @@ def check_spec(spec: Spec, *, name: str) -> None:
             f" {RESIZE_RULE!r}",
             remedy=EXPORT_AGAIN,
         )
+    if spec.geometry is not None and spec.geometry.template is not None:
+        from generalad.geometry.teach import finder_of  # only where parts are looked for
+
+        try:
+            finder_of(spec.geometry.template)
+        except DataError as error:
+            raise ArtifactError(f"{name}: {error.message}", remedy=EXPORT_AGAIN) from error
 
 
 def check_images(images: NDArray[np.uint8], spec: Spec) -> None:
