@@ -6,7 +6,7 @@ Each fault is injected again and again until so many parts have come. Prints, fo
 became of the parts that came while it lasted, and from trigger to verdict on the wire: from the
 moment at which the PLC sends its trigger to the one at which it holds the result. Without
 --artifact the network is arithmetic. `--state` is a small file system, such as a
-tmpfs of 6 MB, that can be filled; without it the full disk is left out.
+tmpfs of 40 MB, that can be filled; without it the full disk is left out.
 """
 
 from __future__ import annotations

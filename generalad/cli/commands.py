@@ -51,7 +51,7 @@ COMMANDS = {
         "Deploy", "export", "Turn a detector into one ONNX file that is proven equal."
     ),
     "infer": Command("Deploy", "infer", "Run an artifact on images, videos and cameras."),
-    "serve": Command("Deploy", "serve", "Serve artifacts over HTTP, exchanged while they serve."),
+    "serve": Command("Deploy", "serve", "Serve artifacts over HTTP, with a page for a line."),
     "cameras": Command(
         "Deploy",
         "cameras",
@@ -68,7 +68,7 @@ COMMANDS = {
     "selftest": Command(
         "Deploy", "selftest", "Check that this device computes what the export verified."
     ),
-    "sign": Command("Deploy", "sign", "Sign an artifact, so that devices can tell who made it."),
+    "sign": Command("Deploy", "sign", "Sign an artifact, so that devices know who made it."),
     "verify": Command("Deploy", "verify", "Check the signature of an artifact."),
     "bench": Command("Deploy", "bench", "Measure latency, alone or in pairs against another one."),
     "calibrate": Command(

@@ -40,7 +40,12 @@ def infer(given: Options) -> int:
         gad infer model.onnx watch:incoming/ --json results.jsonl
         gad infer model.onnx 'test://washer?size=256&rate=10&fault=black@9+5'
         gad infer --config line.toml --metrics 9108
+        gad infer /share/model.onnx /share/in/ --ray auto --parquet /share/results/
     """
+    if given.ray is not None or given.parquet is not None:
+        from generalad.cli.scale_out import infer_on_ray
+
+        return infer_on_ray(given)
     if given.rebuild and given.artifact is not None:
         _rebuild(given.artifact)
     opening = _open(given)

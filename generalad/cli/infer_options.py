@@ -29,9 +29,9 @@ class Options(NamedTuple):
     sources: Annotated[
         Sequence[str],
         Argument(
-            "Images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, cameras"
-            " (rtsp://, http://, usb:0, and what gad cameras lists), test://washer, - for a list on"
-            " stdin."
+            "Images, folders, videos, quoted patterns ('in/*.png'), watch:FOLDER, s3://, gs://,"
+            " cameras (rtsp://, http://, usb:0, and what gad cameras lists), test://washer, - for a"
+            " list on stdin."
         ),
     ] = ()
     config: Annotated[
@@ -66,6 +66,9 @@ class Options(NamedTuple):
             group=OUTPUTS,
         ),
     ] = ()
+    parquet: Annotated[
+        str | None, Option("With --ray: one row an image.", metavar="DIR", group=OUTPUTS)
+    ] = None
     metrics: Annotated[
         str | None,
         Option("Serve Prometheus metrics and health, [HOST:]PORT.", metavar="PORT", group=OUTPUTS),
@@ -102,6 +105,14 @@ class Options(NamedTuple):
         Option(
             "What must outlive the process: undelivered messages, watched files that are done.",
             metavar="DIR",
+            group=RUNNING,
+        ),
+    ] = None
+    ray: Annotated[
+        str | None,
+        Option(
+            "Score images on a Ray cluster: its address, auto or local. Needs --parquet.",
+            metavar="ADDRESS",
             group=RUNNING,
         ),
     ] = None

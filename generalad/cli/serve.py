@@ -15,7 +15,7 @@ BOUNDS = "What is refused"
 def serve(
     artifacts: Annotated[
         Sequence[Path],
-        Argument("Exported files, or folders of versions, of which the last by name is served."),
+        Argument("Exported files, or folders of versions, of which one is served at a time."),
     ] = (),
     config: Annotated[
         Path | None, Option("A line as TOML, whose streams the page shows.", metavar="FILE")

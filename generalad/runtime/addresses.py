@@ -42,8 +42,20 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
     return [source for address in addresses for source in _open(address)]
 
 
+REMOTE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "hdfs", "memory")
+"""Schemes of stores of objects, see `remote_files`."""
+
+
+def is_remote_address(address: str) -> bool:
+    """Whether an address is that of an object, or of a folder of objects."""
+    scheme, separator, _ = address.partition("://")
+    return bool(separator) and scheme.lower() in REMOTE
+
+
 def is_live_address(address: str) -> bool:
     """Whether an address is that of a camera or a watched folder."""
+    if is_remote_address(address):
+        return False
     return "://" in address or address.startswith(
         (WATCH, "usb:", "/dev/", "genicam:", "basler:", "gige:")
     )
@@ -104,6 +116,10 @@ def _open(address: str) -> list[Source]:
         from generalad.runtime.cameras.open import open_live
 
         return [open_live(address)]
+    if is_remote_address(address):
+        from generalad.runtime.remote_files import RemoteFiles
+
+        return [RemoteFiles(address)]
     path = Path(address)
     if path.is_dir():
         return [_open_folder(path, address)]

@@ -183,14 +183,15 @@ class ImageFiles:
         """Videos that were found beside `paths`, and are not read."""
         self.left_out = left_out or {}
         """Label images that were found beside `paths`, with the images that they belong to."""
-        self._files = tuple(paths)
+        self.paths = tuple(paths)
+        """All files, in order."""
 
     def count(self) -> int | None:
         """Number of files."""
-        return len(self._files)
+        return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._files):
+        for index, path in enumerate(self.paths):
             image, error, time = None, None, 0.0
             try:
                 image = read_image(path)

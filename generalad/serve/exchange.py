@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from generalad.errors import StorageError
-from generalad.serve.models import Check, Model, Version
+from generalad.serve.models import Check, Model
+from generalad.serve.version import Version
 
 if TYPE_CHECKING:
-    from generalad.serve.line_routes import Line
+    from generalad.serve.line import Line
 
 
 class Exchange:

@@ -9,21 +9,23 @@ or rolled back is not tried again until its name changes or the service starts a
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from generalad.errors import GadError, UsageError
+from generalad.errors import DataError, GadError, StorageError, UsageError
 from generalad.files import write_json
 from generalad.progress import Log
 from generalad.runtime.names import safe_name
 from generalad.runtime.selftest import selftest_of
 from generalad.serve.exchange import Exchange
-from generalad.serve.models import Model, Version
+from generalad.serve.models import Model
 from generalad.serve.shadow import Shadow
 from generalad.serve.source import FleetSource
+from generalad.serve.version import Version
 
 BY = "fleet"
 """Who exchanges, in the audit trail."""
@@ -32,6 +34,10 @@ ASK_EVERY = 30.0
 """Seconds between two questions to the source."""
 
 _LOOK_EVERY = 0.2
+
+
+class _LaterError(GadError):
+    """Something that may go otherwise next time."""
 
 
 class Follower:
@@ -100,9 +106,11 @@ class Follower:
             return
         try:
             if version not in model.versions():
-                self._tell(model, version, "fetching")
-                self._source.fetch(model.name, version, model.place)
+                self._fetch(model, version)
             new = model.load(version, check=self._exchange.check)
+        except _LaterError as error:
+            self._say(str(error))
+            return
         except (GadError, OSError) as error:
             self._refuse(model, version, getattr(error, "message", str(error)))
             return
@@ -120,6 +128,15 @@ class Follower:
             self._refuse(model, version, error.message)
             return
         self._watch(model, new, version)
+
+    def _fetch(self, model: Model, version: str) -> None:
+        """Bring the files; what another attempt may help is a `_LaterError`."""
+        if (model.rollout or {}).get("version") != version:
+            self._tell(model, version, "fetching")
+        try:
+            self._source.fetch(model.name, version, model.place)
+        except (DataError, StorageError) as error:
+            raise _LaterError(error.message, remedy=error.remedy) from error
 
     def _shadow(self, model: Model, new: Version) -> str:
         """Compare before it serves; why it should not, or empty."""
@@ -173,7 +190,12 @@ class Follower:
         return "; ".join(found)
 
     def _refuse(self, model: Model, version: str, reason: str) -> None:
+        """Try it no more, and put it aside, so that the next start does not serve it."""
         self._refused[model.name] = version
+        if model.current.name != version:
+            path = model.place / version
+            with contextlib.suppress(OSError):
+                path.replace(path.with_name(f".{version}.refused"))
         counts = (model.rollout or {}).get("compared")
         self._tell(model, version, "refused", counts, reason)
 

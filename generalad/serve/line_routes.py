@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,13 +14,11 @@ from generalad.errors import GadError, StorageError, UsageError
 from generalad.runtime.line.metrics_server import not_ready
 from generalad.runtime.view import StreamView, View
 from generalad.serve.answers import json_answer
-from generalad.serve.audit import Audit
 from generalad.serve.exchange import Exchange
-from generalad.serve.line_run import LineRun, Threshold
+from generalad.serve.line import Line
+from generalad.serve.line_run import Threshold
 from generalad.serve.models import Models
 from generalad.serve.report import shift_report
-from generalad.serve.review import Review
-from generalad.serve.tally import Tally
 from generalad.serve.uploads import Refused
 
 _LONGEST_NAME = 80
@@ -29,15 +27,6 @@ _ENTRIES = 200
 """Review entries that are shown."""
 
 ReadJson = Callable[[Request], Awaitable[dict[str, Any]]]
-
-
-class Line(NamedTuple):
-    """What runs beside the models of a service that has a line's file."""
-
-    run: LineRun
-    review: Review
-    audit: Audit
-    tally: Tally
 
 
 class LineRoutes:

@@ -11,29 +11,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from generalad.errors import ArtifactError, GadError, UsageError, word_hint
-from generalad.files import sha256_of_file
+from generalad.errors import ArtifactError, GadError, StorageError, UsageError, word_hint
+from generalad.files import atomic_write
 from generalad.prediction import Prediction
 from generalad.predictor import Predictor
-from generalad.runtime.backends.onnx_hash import check_unchanged
-from generalad.runtime.backends.open import KINDS, open_for_pipeline
-from generalad.runtime.backends.session import Session
-from generalad.runtime.selftest import SelfTest, selftest_of
-from generalad.serve.batcher import Batcher
+from generalad.runtime.backends.open import KINDS
 from generalad.serve.settings import Settings
+from generalad.serve.version import Version
 from generalad.statistics import quantile
 
 _RECENT = 300
 """Images over which latency is shown."""
 
-
-_BATCH_OF_A_GPU = 8
+SERVING = ".serving"
+"""File of a folder of versions with the name of the one that serves."""
 
 Check = Callable[[Predictor, Predictor], None]
 
@@ -44,60 +40,6 @@ class UnknownVersionError(UsageError):
 
 class BusyError(UsageError):
     """The model is being exchanged already."""
-
-
-class Version:
-    """An artifact that is loaded and has passed its golden samples.
-
-    Attributes:
-        name: of its file.
-        path: of its file.
-        sha256: of its file.
-        predictor: scores images.
-        batcher: collects them.
-        selftest: what the golden samples gave.
-        loaded: seconds since 1970.
-    """
-
-    def __init__(self, path: Path, settings: Settings, *, class_name: str | None) -> None:
-        """Load and test; `class_name` is what it must be for.
-
-        Raises:
-            GadError: it cannot be loaded, is for another class, or its golden samples differ.
-        """
-        session = open_for_pipeline(path, threads=settings.threads, device=settings.device)
-        try:
-            if path.suffix.lower() == ".onnx":
-                check_unchanged(path)
-            if class_name not in (None, session.spec.class_name):
-                raise ArtifactError(
-                    f"{path.name} is for {session.spec.class_name!r}, the model for {class_name!r}",
-                    remedy="serve it as a model of its own",
-                )
-            self.selftest: SelfTest = selftest_of(session, path.name)
-            self.selftest.check()
-        except BaseException:
-            session.close()
-            raise
-        self.path, self.name, self.sha256 = path, path.name, sha256_of_file(path)
-        self.predictor = Predictor(session, name=path.name)
-        self.batcher = Batcher(
-            self.predictor.score,
-            size=settings.batch or _batch_for(session),
-            max_wait=settings.max_wait,
-            name=path.stem,
-        )
-        self.loaded = time.time()
-
-    def seconds_an_image(self) -> float:
-        """That the network needs for one."""
-        run = self.batcher.counts()
-        return run.seconds / run.images if run.images else 0.05
-
-    def close(self) -> None:
-        """Free the network when what waits is answered."""
-        self.batcher.close()
-        self.predictor.close()
 
 
 class Model:
@@ -113,13 +55,12 @@ class Model:
         rollout: what becomes of the version that is wanted, see `follow`; None where nobody says.
     """
 
-    rollout: dict[str, Any] | None = None
-
     swaps = refused = 0
     previous: Version | None = None
+    rollout: dict[str, Any] | None = None
 
     def __init__(self, place: Path, settings: Settings) -> None:
-        """Load an artifact, or the last one by name of a folder.
+        """Load an artifact; of a folder the one that served last, or else the last by name.
 
         Raises:
             GadError: there is none, or see `Version`.
@@ -132,7 +73,8 @@ class Model:
             raise ArtifactError(
                 f"{place}: the folder holds no artifact", remedy="export one into it"
             )
-        self.current = Version(versions[-1], settings, class_name=None)
+        served = [path for path in versions if path.name == self._remembered()]
+        self.current = Version((served or versions)[-1], settings, class_name=None)
         self._lock = threading.Lock()
         self._images = self._anomalous = self._failed = 0
         self._seconds: deque[float] = deque(maxlen=_RECENT)
@@ -200,6 +142,7 @@ class Model:
                 raise UsageError(f"{self.name} has served one version only, there is none before")
             self.current, self.previous = self.previous, self.current
             self.swaps += 1
+            self._remember()
             return self.current
 
     @contextlib.contextmanager
@@ -273,9 +216,22 @@ class Model:
         dropped, self.previous = self.previous, self.current
         self.current = new
         self.swaps += 1
+        self._remember()
         if dropped is not None:
             # What waits for it is answered first; nobody waits for that here.
             threading.Thread(target=dropped.close, name="gad-close", daemon=True).start()
+
+    def _remember(self) -> None:
+        """Write down which version serves, for the next start, where the folder can be written."""
+        if self.place.is_dir():
+            with contextlib.suppress(StorageError), atomic_write(self.place / SERVING) as temporary:
+                temporary.write_text(self.current.name, encoding="utf-8")
+
+    def _remembered(self) -> str:
+        try:
+            return (self.place / SERVING).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def _files(self) -> list[Path]:
         if not self.place.is_dir():
@@ -326,8 +282,3 @@ class Models:
         """Free all."""
         for model in self._models.values():
             model.close()
-
-
-def _batch_for(session: Session) -> int:
-    """On a processor 1: batches are no faster there, and round otherwise in the last bits."""
-    return 1 if ", CPU" in session.backend else _BATCH_OF_A_GPU

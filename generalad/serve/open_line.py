@@ -13,7 +13,7 @@ from generalad.printable import one_line
 from generalad.runtime.line.line import Line as LineFile
 from generalad.runtime.line.open_sinks import STATE
 from generalad.serve.audit import Audit
-from generalad.serve.line_routes import Line
+from generalad.serve.line import Line
 from generalad.serve.line_run import LineRun
 from generalad.serve.models import Model, Models
 from generalad.serve.review import Review

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -21,9 +21,10 @@ from generalad.prediction import Prediction
 from generalad.preprocess import decode_image
 from generalad.serve import answers
 from generalad.serve.batcher import Closed
-from generalad.serve.models import Model, Version
+from generalad.serve.models import Model
 from generalad.serve.settings import Settings
 from generalad.serve.uploads import Buffers, Refused, Upload, images_in, read_body
+from generalad.serve.version import Version
 
 _BODIES = 8
 """Bodies of the largest size that all bodies in memory may take together."""
@@ -35,12 +36,15 @@ _LONGEST_WAIT = 30
 """Seconds that a client is asked to wait at most."""
 
 
+class ClientGone(Exception):
+    """Nobody waits for the answer, so what is left of the work is not done."""
+
+
 class PredictionRequests:
     """Answers requests for predictions.
 
     Attributes:
         in_flight: images that are decoded, wait or are scored.
-        refused: requests that were refused, by status.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,6 +58,7 @@ class PredictionRequests:
         self,
         model: Model,
         chunks: AsyncIterator[bytes],
+        gone: Callable[[], Awaitable[object]],
         *,
         length: str | None,
         content_type: str,
@@ -64,11 +69,13 @@ class PredictionRequests:
         Args:
             model: whose version serves now.
             chunks: of the body.
+            gone: comes back when the client has gone away; asked after the body.
             length: the header Content-Length.
             content_type: the header.
             with_map: whether maps are asked for.
 
         Raises:
+            ClientGone: nobody waits for the answer.
             Refused: with the status of the answer.
         """
         self._check_room(1, model)  # before anything is read
@@ -82,24 +89,43 @@ class PredictionRequests:
         size = len(body)
         try:
             uploads = images_in(body, content_type, most=self._settings.max_in_flight)
-            del body
             self._check_room(len(uploads), model)
             self.in_flight += len(uploads)
             try:
-                return await asyncio.wait_for(
-                    self._predict(model, uploads, with_map), self._settings.timeout
-                )
+                return await self._in_time(self._predict(model, uploads, with_map), gone, model)
             finally:
                 self.in_flight -= len(uploads)
-        except asyncio.TimeoutError:
+        finally:
+            self._buffers.give_back(size)
+
+    async def _in_time(
+        self,
+        work: Coroutine[Any, Any, dict[str, Any]],
+        gone: Callable[[], Awaitable[object]],
+        model: Model,
+    ) -> dict[str, Any]:
+        """What some work comes to, unless it takes too long or the client goes away."""
+        working, going = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+        try:
+            await asyncio.wait(
+                {working, going},
+                timeout=self._settings.timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if working.done():
+                return working.result()
+            if going.done():
+                raise ClientGone
             raise Refused(
                 503,
                 f"no answer within {self._settings.timeout:g} s",
                 remedy="send fewer images at a time",
                 retry_after=self._wait(model),
-            ) from None
+            )
         finally:
-            self._buffers.give_back(size)
+            for task in (working, going):
+                task.cancel()
+            await asyncio.gather(working, going, return_exceptions=True)
 
     def close(self) -> None:
         """End the threads."""

@@ -57,8 +57,8 @@ def serve(
     """Serve models over HTTP, as `gad serve` does, until it is stopped.
 
     Args:
-        artifacts: files, or folders of versions, of which the last by name is served. Each is a
-            model with the name of the file or folder.
+        artifacts: files, or folders of versions, of which the one that served last begins, or else
+            the last by name. Each is a model with the name of the file or folder.
         config: a line's file; its streams run beside the models, and the page shows them. They use
             the artifact of the file, or else the first one.
         state: folder of the review and the audit trail; None for the one of the line's file.

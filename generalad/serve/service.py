@@ -27,10 +27,11 @@ from generalad.serve import page
 from generalad.serve.access import Access
 from generalad.serve.answers import error_answer, json_answer
 from generalad.serve.exchange import Exchange
-from generalad.serve.line_routes import Line, LineRoutes, by_of
+from generalad.serve.line import Line
+from generalad.serve.line_routes import LineRoutes, by_of
 from generalad.serve.metrics import families
 from generalad.serve.models import BusyError, Model, Models, UnknownVersionError
-from generalad.serve.prediction_requests import PredictionRequests
+from generalad.serve.prediction_requests import ClientGone, PredictionRequests
 from generalad.serve.settings import Settings
 from generalad.serve.uploads import Buffers, Refused, read_body
 from generalad.version import __version__
@@ -152,6 +153,7 @@ class Service:
         found = await self._predictions.answer(
             self._model(request),
             request.stream(),
+            request.receive,
             length=request.headers.get("content-length"),
             content_type=request.headers.get("content-type", ""),
             with_map=_with_map(request),
@@ -220,7 +222,7 @@ async def _answered(handler: Handler, request: Request) -> Response:
     except Refused as refused:
         headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
         return error_answer(refused.status, refused.message, remedy=refused.remedy, headers=headers)
-    except ClientDisconnect:
+    except (ClientDisconnect, ClientGone):
         return Response(status_code=400)  # which nobody reads
     except MemoryError:
         return error_answer(503, "out of memory", headers={"Retry-After": "1"})

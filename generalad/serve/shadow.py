@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import GadError
 from generalad.runtime.backends.session import Outputs
-from generalad.serve.models import Version
+from generalad.serve.version import Version
 
 LEAST = 100
 """Images that a comparison needs, however long it takes."""

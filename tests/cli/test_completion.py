@@ -55,7 +55,7 @@ def test_every_option_of_every_command_is_offered(name: str) -> None:
         (("train", "parts", "--skip-bad", "--sk"), []),
         (("infer", "m.onnx", "a.png", ""), [":files"]),
         (("infer", "m.onnx", "--send", "x", "--sen"), ["--send"]),
-        (("infer", "--device=cpu", "--r"), ["--real-time", "--rebuild"]),
+        (("infer", "--device=cpu", "--r"), ["--real-time", "--ray", "--rebuild"]),
         (("infer", "--", "--r"), []),
         (("infer", "m.onnx", "--", ""), [":files"]),
         (("info", "m.onnx", ""), ["--json", "--help"]),

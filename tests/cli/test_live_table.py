@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 from sink_helpers import START
-from stream_helpers import STREAM
+from stream_helpers import STATION, STREAM
 
-from generalad.cli.live_table import LogLines, in_a_line, in_words, render
+from generalad.cli.live_table import LogLines, in_a_line, in_words, render, station_in_a_line
 from generalad.runtime.notification import Notification, NotificationKind
 from generalad.runtime.view import SinkView, StreamView, View
 
@@ -118,3 +118,59 @@ def test_log_lines_have_a_time_and_end_with_the_counts(capsys: pytest.CaptureFix
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == ["line-1: live", in_a_line(STREAM)]
     assert all(line[:2] == "20" and "T" in line.split(" ")[0] for line in lines)
+
+
+def test_a_station_is_above_its_cameras() -> None:
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(render(View((STREAM,), (), {}, 1.0, 0.0, "fake", station=STATION), 200))
+    state, counts, times, *rest = console.export_text().splitlines()
+    assert " ".join(state.split()) == (
+        "press-4 not ready recipe washer, loading bracket side: reconnecting: unplugged"
+    )
+    assert counts.strip() == (
+        "100 parts, 80 pass, 8 reject, 4 no verdict: late, 6 no verdict: camera fault, 2 waiting,"
+        " 3 pictures without trigger, 1 triggers refused"
+    )
+    assert times.strip() == "trigger to verdict: 21.2 ms, p99 48.5, p99.9 97.0"
+    assert any("line-1" in line for line in rest)
+    words = station_in_a_line(STATION)
+    assert "not ready: side" in words and "4 no verdict: late" in words and "p99.9 97.0" in words
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        (
+            "verdict",
+            {
+                "verdict": 7,
+                "part": "A-7",
+                "outcome": "no verdict",
+                "reason": "late",
+                "detail": "1 of 2 pictures judged within 500 ms",
+                "milliseconds": 500.4,
+            },
+            "7 (A-7): no verdict: late: 1 of 2 pictures judged within 500 ms, 500 ms",
+        ),
+        (
+            "verdict",
+            {
+                "verdict": 8,
+                "part": None,
+                "outcome": "reject",
+                "reason": None,
+                "detail": "",
+                "milliseconds": 21.0,
+            },
+            "8: reject, 21 ms",
+        ),
+        (
+            "station",
+            {"state": "started", "anew": True, "unanswered": 2},
+            "started anew after a kill, 2 parts had no verdict",
+        ),
+    ],
+)
+def test_what_a_station_tells(kind: NotificationKind, data: dict[str, Any], words: str) -> None:
+    assert in_words(Notification(kind, "press-4", START, data)) == f"press-4: {words}"

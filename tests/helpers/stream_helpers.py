@@ -16,7 +16,7 @@ from generalad.runtime.cameras.camera_source import CameraSource
 from generalad.runtime.line.events import EventRule
 from generalad.runtime.line.stream import Stream
 from generalad.runtime.notification import Notification
-from generalad.runtime.view import Look, StreamView, View
+from generalad.runtime.view import Look, StationView, StreamView, View
 from generalad.spec import Spec
 
 Image = NDArray[np.uint8]
@@ -77,6 +77,24 @@ STREAM = StreamView(
     in_event=True,
     fault=None,
     drift="stable",
+)
+
+
+STATION = StationView(
+    name="press-4",
+    ready=False,
+    error="side: reconnecting: unplugged",
+    recipe="washer",
+    asked="bracket",
+    parts=100,
+    waiting=2,
+    verdicts={"pass": 80, "reject": 8, "no verdict: late": 4, "no verdict: camera fault": 6},
+    without_trigger=3,
+    refused=1,
+    started_anew=True,
+    median=21.25,
+    p99=48.5,
+    p999=97.0,
 )
 
 

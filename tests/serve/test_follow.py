@@ -111,6 +111,15 @@ def test_a_version_that_turns_out_worse_is_rolled_back(fleet: Fleet) -> None:
         assert found["reason"].startswith("rolled back")
         model = client.get("/v1/models/washer").json
         assert (model["version"], model["previous"]) == ("1.onnx", "2.onnx")
+        assert model["versions"] == ["1.onnx"]  # the next start does not serve it either
+
+
+def test_a_source_that_comes_back_is_followed(fleet: Fleet) -> None:
+    with fleet.serve() as client:
+        fleet.want("2.onnx")  # before its file is there
+        until(in_state(client, "fetching"))
+        fleet.publish("2.onnx")
+        ask_until(client, 20, in_state(client, "kept"))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +132,7 @@ def test_a_version_that_is_not_fit_is_refused(
     with fleet.serve() as client:
         fleet.publish("2.onnx", **change)
         assert words in until(in_state(client, "refused"))["reason"]
+        assert client.get("/v1/models/washer").json["versions"] == ["1.onnx"]
         assert client.get("/v1/models/washer").json["version"] == "1.onnx"
 
 

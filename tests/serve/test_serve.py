@@ -223,6 +223,19 @@ def test_versions_are_exchanged_while_requests_go_on(tmp_path: Path, make_image:
     assert {"1.onnx", "2.onnx"} == set(seen)
 
 
+def test_what_served_last_is_served_at_the_next_start(tmp_path: Path) -> None:
+    folder = tmp_path / "washer"
+    for name in ("1.onnx", "2.onnx"):
+        golden_artifact(folder / name)
+    with running(folder) as client:
+        client.post("/v1/models/washer/swap", b'{"version": "1.onnx"}')
+    with running(folder) as client:
+        assert client.get("/v1/models/washer").json["version"] == "1.onnx"
+    (folder / "1.onnx").unlink()
+    with running(folder) as client:
+        assert client.get("/v1/models/washer").json["version"] == "2.onnx"
+
+
 def test_the_last_version_of_a_folder_is_served(tmp_path: Path) -> None:
     folder = tmp_path / "washer"
     for name in ("1.onnx", "2.onnx", ".3.onnx"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import struct
@@ -20,6 +21,7 @@ from conftest import MakeImage
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 from serve_helpers import Client, form, golden_artifact, png, running
+from serve_line_helpers import until
 
 from generalad.errors import ArtifactError, GateError, UsageError
 from generalad.prediction import Prediction
@@ -207,8 +209,7 @@ def test_too_many_in_flight_are_told_when_to_come_again(
         ]
         for thread in asking:
             thread.start()
-        while "gad_images_in_flight 2.0" not in client.get("/metrics").body.decode():
-            time.sleep(0.01)
+        until(lambda: "gad_images_in_flight 2.0" in client.get("/metrics").body.decode())
         refused = client.predict(IMAGE)
         assert refused.status == 429
         assert int(refused.headers["retry-after"]) >= 1
@@ -231,6 +232,26 @@ def test_an_answer_that_takes_too_long_is_given_up(
         assert "retry-after" in late.headers
         slow.go.set()
         assert client.predict(IMAGE).status == 200
+
+
+def test_what_nobody_waits_for_is_not_done(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    with running(artifact) as client:
+
+        def in_flight() -> str:
+            text = client.get("/metrics").body.decode()
+            return re.findall(r"^gad_images_in_flight (\S+)$", text, re.MULTILINE)[0]
+
+        first = threading.Thread(target=lambda: client.predict(IMAGE))
+        first.start()
+        assert slow.began.wait(30)
+        with client.connect() as gone:
+            gone.sendall(_head(f"POST {PREDICT}", f"Content-Length: {len(IMAGE)}") + IMAGE)
+            until(lambda: in_flight() == "2.0")
+        until(lambda: in_flight() == "1.0")
+        slow.go.set()
+        first.join()
+        assert client.get("/v1/models/model").json["counts"]["images"] == 1
 
 
 def test_what_is_in_flight_at_the_end_is_answered(

@@ -32,6 +32,7 @@ def client(scene: Scene) -> Iterator[Client]:
 
 def test_streams_are_shown(scene: Scene, client: Client) -> None:
     scene.part(20)
+    line = until(lambda: (s := client.get("/v1/line").json)["streams"] and s)
     line = until(lambda: (s := client.get("/v1/line").json)["streams"][0]["scores"] and s)
     (stream,) = line["streams"]
     assert (stream["name"], stream["state"], stream["threshold"]) == (NAME, "live", 0.25)
@@ -47,7 +48,8 @@ def test_streams_are_shown(scene: Scene, client: Client) -> None:
 
 def test_a_threshold_holds_from_the_next_image_and_after_a_restart(scene: Scene) -> None:
     def last(client: Client, count: int) -> Any:
-        scores = client.get("/v1/line").json["streams"][0]["scores"]
+        streams = client.get("/v1/line").json["streams"]  # none before the run has begun
+        scores = streams[0]["scores"] if streams else []
         return scores[-1] if len(scores) == count else None
 
     with scene.serve() as client:

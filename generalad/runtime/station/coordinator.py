@@ -217,9 +217,11 @@ class Coordinator:
     def _picture(self, camera: str, picture: Frame | Lost, at: float, part: Part | None) -> None:
         with self.changed:
             now = self._clock()
-            part = part or self._matchers[camera].picture(at, picture)
-            if part is not None:
-                self._arrived(camera, part, picture, now)
+            found = part or self._matchers[camera].picture(at, picture)
+            if isinstance(found, Part):
+                self._arrived(camera, found, picture, now)
+            elif found == "late":
+                self._leave(camera, picture, "late")
             elif self._begun_by_pictures:
                 self.trigger(None, at)
             self._expire(now)
@@ -306,10 +308,12 @@ class Coordinator:
             for picture in unclaimed:
                 free = self._cameras[camera].how == "free"
                 self._parts.without_trigger += not free
-                if isinstance(picture, Frame):
-                    reason = "between parts" if free else "without trigger"
-                    self._tasks.unwanted(camera, picture, reason)
+                self._leave(camera, picture, "between parts" if free else "without trigger")
         self._parts.expire(now)
+
+    def _leave(self, camera: str, picture: Frame | Lost, reason: str) -> None:
+        if isinstance(picture, Frame):
+            self._tasks.unwanted(camera, picture, reason)
 
     def _release(self, now: float) -> None:
         for part in self._parts.release(now):

@@ -5,6 +5,10 @@ from which it is no further away than a window. A camera that is triggered by a 
 than the message of a PLC, so its pictures are held for as long as their trigger may still come. The
 first picture that a free-running camera takes after the trigger is the part's.
 
+A picture that is missing may still come, later than the window. So the next one is taken for it
+until there is another trigger: at worst another picture is lost then, and none is judged for the
+wrong part.
+
 No thread and no clock, as `Parts`.
 """
 
@@ -13,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from generalad.runtime.station.parts import Part
 
@@ -34,9 +38,11 @@ class Matcher(Generic[T]):
         self._before, self._after = before, after
         self._waiting: deque[_Waiting] = deque()
         self._held: deque[tuple[float, T]] = deque()
+        self._overdue = 0  # pictures that may still come for parts that wait no more
 
     def trigger(self, part: Part, count: int) -> list[T]:
         """A part is to get `count` pictures; returns those of them that are held."""
+        self._overdue = 0
         waiting = _Waiting(part, count)
         self._waiting.append(waiting)
         found = []
@@ -47,20 +53,27 @@ class Matcher(Generic[T]):
                 self._count(waiting)
         return found
 
-    def picture(self, at: float, picture: T) -> Part | None:
-        """The part that a picture belongs to, the oldest first; None holds it for a while."""
+    def picture(self, at: float, picture: T) -> Part | Literal["held", "late"]:
+        """The part that a picture belongs to, the oldest first.
+
+        "held" keeps it until its trigger may have come; "late" is for a part that waits no more.
+        """
         for waiting in self._waiting:
             if self._belongs(at, waiting.part):
                 self._count(waiting)
                 return waiting.part
+        if self._overdue:
+            self._overdue -= 1
+            return "late"
         self._held.append((at, picture))
-        return None
+        return "held"
 
     def expire(self, now: float) -> tuple[list[tuple[Part, int]], list[T]]:
         """Parts with the number of pictures that do not come any more, and pictures of no part."""
         missed, unclaimed = [], []
         while self._waiting and self._end(self._waiting[0].part) < now:
             waiting = self._waiting.popleft()
+            self._overdue += waiting.count
             missed.append((waiting.part, waiting.count))
         while self._held and self._held[0][0] + self._before < now:
             unclaimed.append(self._held.popleft()[1])

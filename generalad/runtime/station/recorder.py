@@ -7,6 +7,7 @@ are to take waits in a queue with an end; what finds no room there is counted.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -28,7 +29,7 @@ MOST = 1000
 """Results and notifications that may wait; images are held by the results among them."""
 
 MOST_IMAGES = 50
-"""Of them, results with their images, where a sink needs these."""
+"""While more wait, results with images and the picture of a verdict find no room."""
 
 
 class _Result(NamedTuple):
@@ -84,10 +85,14 @@ class Recorder:
 
     def tell(self, notification: Notification, then: Callable[[], None] | None = None) -> None:
         """Hand a notification on; `then` is called once the sinks have it."""
-        if self._queue.qsize() < MOST:
-            self._queue.put(_Told(notification, then))
-        else:
+        waiting = self._queue.qsize()
+        if waiting >= MOST:
             self._no_room += 1
+            return
+        if notification.evidence is not None and waiting >= MOST_IMAGES:
+            self._no_room += 1
+            notification = dataclasses.replace(notification, evidence=None)
+        self._queue.put(_Told(notification, then))
 
     @property
     def not_written(self) -> Mapping[str, int]:

@@ -26,6 +26,9 @@ _RECENT = 1000
 _TIMES = 10_000
 """Verdicts over which times are shown."""
 
+MOST_OWED = 20_000
+"""Verdicts that somebody may lack; of more, the oldest is given up. PLCs give up sooner."""
+
 SINKS = -1
 """The receiver of a verdict that is no PLC; those have their numbers."""
 
@@ -67,8 +70,14 @@ class Teller:
 
     def tell(self, verdict: Verdict, part: Part | None) -> None:
         """Give a verdict to all who are to have it; without a part it is told again."""
+        given_up = None
         with self._owing:
             self._owed[verdict.id] = {SINKS, *range(len(self._plcs))}
+            if len(self._owed) > MOST_OWED:
+                given_up = next(iter(self._owed))
+                del self._owed[given_up]
+        if given_up is not None:
+            self._on_delivered(given_up)
         for plc in self._plcs:
             plc.deliver(verdict)
         if part is not None:

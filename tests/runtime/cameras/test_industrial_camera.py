@@ -353,7 +353,7 @@ def test_only_a_camera_that_is_set_to_it_is_triggered(camera: FakeCamera, words:
 def test_other_cameras_have_no_trigger() -> None:
     with Reader("test://washer?size=32&rate=100") as reader:
         until(lambda: reader.status.state is State.LIVE)
-        with pytest.raises(TriggerFailed, match="cannot be triggered"):
+        with pytest.raises(TriggerFailed, match="is not triggered by software"):
             reader.trigger()
 
 

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from stream_helpers import STREAM
+from stream_helpers import STATION, STREAM
 
 from generalad.errors import UsageError
 from generalad.runtime.line import metrics_server
@@ -75,6 +75,22 @@ def test_metrics_hold_every_number_of_a_sink() -> None:
     assert found["gad_sink_waiting", ("mqtt://broker",)] == 3
     assert found["gad_sink_ok", ("mqtt://broker",)] == 1
     assert found["gad_not_written_total", ("Csv",)] == 6
+
+
+def test_metrics_hold_every_number_of_a_station() -> None:
+    view = VIEW._replace(station=STATION)
+    found = {(name, frozenset(labels)): value for (name, labels), value in samples(view).items()}
+    of = frozenset({"press-4"})
+    assert found["gad_parts_total", of] == 100
+    assert found["gad_parts_waiting", of] == 2
+    assert found["gad_triggers_refused_total", of] == 1
+    assert found["gad_pictures_without_trigger_total", of] == 3
+    assert found["gad_station_ready", of] == 0
+    assert found["gad_verdicts_total", of | {"pass", ""}] == 80
+    assert found["gad_verdicts_total", of | {"no verdict", "late"}] == 4
+    for quantile, seconds in (("0.5", 0.02125), ("0.99", 0.0485), ("0.999", 0.097)):
+        assert found["gad_verdict_seconds", of | {quantile}] == pytest.approx(seconds)
+    assert not_ready(view) == ["press-4: side: reconnecting: unplugged"]
 
 
 def test_a_stream_without_a_score_has_none() -> None:

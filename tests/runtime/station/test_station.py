@@ -20,6 +20,7 @@ from generalad.runtime.backends.fake import FakeSession
 from generalad.runtime.cameras.camera import DamagedFrame, NoPicture, NothingYet
 from generalad.runtime.cameras.camera_source import CameraSource
 from generalad.runtime.line.stream import Stream
+from generalad.runtime.station import teller
 from generalad.runtime.station.cameras import CameraPlan
 from generalad.runtime.station.coordinator import How
 from generalad.runtime.station.plan import StationPlan
@@ -290,6 +291,20 @@ def test_verdicts_that_the_plc_did_not_take_are_told_by_the_next_process(tmp_pat
         line.cameras[0].give()
         line.verdicts(1)
         assert line.plc.verdicts[0].id == 2
+
+
+def test_what_nobody_takes_is_given_up_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teller, "MOST_OWED", 3)
+    with Line(tmp_path, Told(), by="camera", window=0.001) as line:
+        line.plc.away = True
+        for number in range(5):
+            line.cameras[0].give()
+            line.verdicts(number + 1)
+    with Line(tmp_path, Told(), by="camera") as line:
+        line.verdicts(3)
+        assert [verdict.id for verdict in line.plc.verdicts] == [3, 4, 5]
 
 
 def test_a_recipe_is_used_from_the_next_part_on(tmp_path: Path) -> None:
