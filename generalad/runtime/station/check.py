@@ -104,6 +104,8 @@ def check_station(
     with Station(plan_of(found, log), plcs=plcs, on_verdict=on_verdict, on_problem=log) as station:
         log("waiting for cameras and PLCs")
         rows += _cameras(station) + [_plc(plc) for plc in plcs]
+        with came:
+            verdicts.clear()  # what was triggered before all was there says nothing
         log(f"waiting for a trigger, at most {wait:g} s")
         with came:
             arrived = came.wait_for(lambda: bool(verdicts), wait)
