@@ -244,6 +244,9 @@ class BedPlc(threading.Thread):
                 written = words
             if fires:
                 self.program.conveyor.fire()
+                # Parts lie apart on a belt, however late the PLC was for this one.
+                apart = 0.9 / self.program.conveyor.rate
+                self.program.next_at = max(self.program.next_at, time.monotonic() + apart)
                 if self.leave_at_trigger:
                     self.leave_at_trigger = False
                     self.away_until = time.monotonic() + self._away

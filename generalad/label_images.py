@@ -43,7 +43,8 @@ def label_images(root: Path, paths: Sequence[Path], *, named: bool = False) -> d
         root: a folder.
         paths: of images, relative to it.
         named: only those whose name or folder has a word for masks: where an image that is taken
-            for one is not looked at, black ones of a dead camera must not be.
+            for one is not looked at, black ones of a dead camera must not be, nor small parts on
+            a black ground.
 
     Returns:
         For each label image the image that it belongs to, both as in `paths`.
@@ -88,7 +89,7 @@ def some_pairs(pairs: Mapping[Path, Path]) -> str:
 def _suspects(
     groups: Iterable[Mapping[Path, _Kind]], looks: _Looks, *, named: bool
 ) -> dict[Path, bool]:
-    """Files of the kinds of names that label images have here; whether by a word for masks."""
+    """Files of the kinds of names that label images have here; whether the name is a reason."""
     kinds: dict[_Kind, set[Path]] = defaultdict(set)
     for group in groups:
         for path, kind in group.items():
@@ -102,7 +103,7 @@ def _suspects(
         order = [kind for kind in order if named_so(kind)]
     suspects: dict[Path, bool] = {}
     for kind in order[:_MOST_KINDS]:
-        files, by_word = sorted(kinds[kind]), named_so(kind)
+        files, by_word = sorted(kinds[kind]), named_so(kind) and not named
         probes = {files[len(files) * number // _PROBES] for number in range(_PROBES)}
         if sum(looks.like_labels(path, by_word) for path in probes) * 2 > len(probes):
             suspects |= {path: by_word or suspects.get(path, False) for path in files}

@@ -67,7 +67,7 @@ def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
     if header.blended:
         _refuse_transparent(data, header, name)
     pixels, largest = _decode(data, header, name)
-    return _bgr_to_rgb(to_uint8(pixels, largest=largest, name=name))
+    return swap_red_and_blue(to_uint8(pixels, largest=largest, name=name))
 
 
 def _refuse_transparent(data: bytes, header: Header, name: str) -> None:
@@ -82,8 +82,8 @@ def _refuse_transparent(data: bytes, header: Header, name: str) -> None:
         )
 
 
-def _bgr_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Of a large image in its own memory, some rows at a time."""
+def swap_red_and_blue(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB to BGR or back, (H, W, 3); of a large image in its own memory, some rows at a time."""
     if image.size <= _LARGE:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     rows = max(1, _LARGE // (8 * image[0].size))

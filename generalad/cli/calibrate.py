@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from generalad.cli.options import Argument, Device, Json, Option, Threads
+from generalad.folder_names import is_defect_name
 
 if TYPE_CHECKING:
     from generalad.runtime.confirmed_images import Scored
@@ -148,6 +149,8 @@ def _missed(kind: str, found: Misses) -> tuple[str, str, str]:
 def warnings(proposal: Proposal) -> list[str]:
     """What speaks against these images, a line each; first of all look at them."""
     said = [f"warning: {proposal.labels}"] if proposal.labels else []
+    if called_so := [one for one in proposal.images if _called_defective(one.name)]:
+        said.append(f"warning: {_names(called_so)} called by a word for defects")
     if proposal.apart:
         said.append(
             f"warning: {_names(proposal.apart)} with scores far above the others, as defects"
@@ -169,6 +172,14 @@ def warnings(proposal: Proposal) -> list[str]:
             more = found.new - found.old
             said.append(f"warning: {more} more of {found.defects} {kind} defects would be missed")
     return said
+
+
+def _called_defective(name: str) -> bool:
+    """Whether a file, or the folder it lies in, is called by a word for defects."""
+    path = Path(name)
+    # Samples of a stream say what the old threshold made of them, which is in question.
+    stem = path.stem.removesuffix("-anomalous")
+    return is_defect_name(path.parent.name) or is_defect_name(stem)
 
 
 def _names(images: Sequence[Scored]) -> str:

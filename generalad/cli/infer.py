@@ -55,7 +55,7 @@ def infer(given: Options) -> int:
     collect_garbage()
     for item in wanted.sources:
         source: Any = getattr(item, "source", item)
-        if getattr(source, "left_out", None):
+        if getattr(source, "left_out", None) or getattr(source, "videos", None):
             from generalad.runtime.addresses import left_out_in_words
 
             _complain(left_out_in_words(source))

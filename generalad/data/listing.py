@@ -116,7 +116,10 @@ def match_masks(
     return matched, tuple(mask for mask in masks if mask not in used)
 
 
-_MASK_WORD = re.compile(r"(.*/|)(.+?)[_\-. ](?:mask|gt|label|seg|segmentation)$", re.IGNORECASE)
+_MASK_WORD = re.compile(
+    r"(.*/|)(.+?)[_\-. ](?:masks?|gt|labels?|seg|segmentation|annotations?|ground[_\-. ]?truth)$",
+    re.IGNORECASE,
+)
 """The stem of a mask's path: its folder, the name of its image, and a word."""
 
 

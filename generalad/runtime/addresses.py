@@ -28,10 +28,11 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
 
     An address is an image, a video, a folder or a pattern such as "line1/*.png" ("**" matches any
     number of folders). A folder gives its images with those of its subfolders, sorted by path;
-    hidden files and videos in it are left out. A pattern gives its images as one source, sorted,
-    and then each of its videos as a source of its own. Label images beside the images that they
-    belong to (`x.png`, `x_mask.png`) are left out of folders and patterns, and named by the source
-    (`ImageFiles.left_out`); a file that is named itself is read whatever it is.
+    hidden files are left out, and videos, which the source names (`ImageFiles.videos`). A pattern
+    gives its images as one source, sorted, and then each of its videos as a source of its own.
+    Label images beside the images that they belong to (`x.png`, `x_mask.png`) are left out of
+    folders and patterns, and named by the source (`ImageFiles.left_out`); a file that is named
+    itself is read whatever it is.
 
     Raises:
         DataError: an address does not exist, matches nothing, or is of an unknown kind.
@@ -121,7 +122,7 @@ def _open(address: str) -> list[Source]:
         return [RemoteFiles(address)]
     path = Path(address)
     if path.is_dir():
-        return [_without_labels(address, _images_in(path), path)]
+        return [_open_folder(path, address)]
     if path.exists():
         return [_open_file(path, address)]
     if not glob.has_magic(address):
@@ -171,19 +172,37 @@ def _open_pattern(address: str) -> list[Source]:
     return [*sources, *map(_video, videos)]
 
 
-def _without_labels(address: str, paths: list[Path], folder: Path) -> ImageFiles:
+def _without_labels(
+    address: str, paths: list[Path], folder: Path, videos: Sequence[Path] = ()
+) -> ImageFiles:
     """The images of a folder or pattern without the label images among them."""
     if len(paths) < 2:
-        return ImageFiles(address, paths, folder)
+        return ImageFiles(address, paths, folder, videos=videos)
     from generalad.label_images import label_images
 
     pairs = label_images(folder, [path.relative_to(folder) for path in paths], named=True)
     left_out = {folder / label: folder / image for label, image in pairs.items()}
-    return ImageFiles(address, [path for path in paths if path not in left_out], folder, left_out)
+    shown = [path for path in paths if path not in left_out]
+    return ImageFiles(address, shown, folder, left_out, videos)
 
 
 def left_out_in_words(source: Source) -> str:
-    """Which label images a source leaves out, and how to read them all the same; else empty."""
+    """What a source leaves out, and how to read it all the same; else empty."""
+    return "; ".join(filter(None, (_labels_in_words(source), _videos_in_words(source))))
+
+
+def _videos_in_words(source: Source) -> str:
+    videos = getattr(source, "videos", ())
+    if not videos:
+        return ""
+    more = f" and {len(videos) - 1} more" if len(videos) > 1 else ""
+    return (
+        f"{source.address}: of a folder only images are read, not its videos:"
+        f" {videos[0].name}{more} → name them, or give a pattern such as folder/*.mp4"
+    )
+
+
+def _labels_in_words(source: Source) -> str:
     pairs = getattr(source, "left_out", None)
     if not pairs:
         return ""
@@ -197,21 +216,23 @@ def left_out_in_words(source: Source) -> str:
     )
 
 
-def _images_in(folder: Path) -> list[Path]:
-    found = []
+def _open_folder(folder: Path, address: str) -> ImageFiles:
+    """Its images and those of all subfolders."""
+    images, videos = [], []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in files
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        ]
-    if not found:
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in IMAGE_SUFFIXES and not name.startswith("."):
+                images.append(Path(parent, name))
+            elif suffix in VIDEO_SUFFIXES and not name.startswith("."):
+                videos.append(Path(parent, name))
+    if not images:
         raise DataError(
             f"{folder}: no images in this folder or below",
             remedy="name videos one by one or by a pattern such as folder/*.mp4",
         )
-    return sorted(found)
+    return _without_labels(address, sorted(images), folder, sorted(videos))
 
 
 def _video(path: Path) -> Source:

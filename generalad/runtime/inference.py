@@ -98,7 +98,11 @@ def infer(
         )
         summary = pipeline.run(stop or threading.Event(), observers)
     plain = [getattr(source, "source", source) for source in found]
-    left_out = [path for source in plain for path in getattr(source, "left_out", ())]
+    left_out = [
+        path
+        for source in plain
+        for path in (*getattr(source, "left_out", ()), *getattr(source, "videos", ()))
+    ]
     return summary._replace(left_out=tuple(map(str, left_out)))
 
 
@@ -107,7 +111,7 @@ def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
 
     Addresses and paths are as in `open_sources`; arrays and images of Pillow, as in
     `pixels.to_rgb` or as an array of several (B, H, W, 3), become one source called "memory";
-    sources and streams stay what they are. Label images that are left out are a warning.
+    sources and streams stay what they are. Label images and videos that are left out are a warning.
 
     Raises:
         DataError: nothing was given, or see `open_sources`.

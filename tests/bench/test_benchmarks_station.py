@@ -1,4 +1,4 @@
-"""The test bed of a station, for seconds: three cameras, a Modbus PLC, faults, a kill."""
+"""The test bed of a station, for seconds: three cameras, a Modbus PLC, faults."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ FAULTS = (
     "burst of 20 triggers",
     "PLC gone in mid-handshake",
     "artifact swap",
-    "process killed",
 )
 
 
 def test_every_trigger_has_one_right_verdict_in_order() -> None:
-    words = ["--parts", "0", "--rate", "20", "--calm", "0.1", "--pace", "0.15", "--deadline", "5"]
+    words = ["--parts", "0", "--rate", "8", "--calm", "0.1", "--pace", "0.15", "--deadline", "5"]
     run = subprocess.run(
         [
             *(sys.executable, str(BENCHMARKS / "station.py"), *words),

@@ -320,6 +320,7 @@ def test_defects_among_the_confirmed_are_warned_of(
     words = ("calibrate", artifact, folder, tmp_path / "defects", "--out", tmp_path / "n.onnx")
     code, out, err = gad(*words, "--yes")
     assert code == 0 and "warning: 3 images (" in err and "far above the others" in err
+    assert f"3 images ({tmp_path}/defects/00" in err and "called by a word for defects" in err
     assert len(json.loads(out)["apart"]) == 3
 
 

@@ -138,7 +138,9 @@ def test_another_unicode_form_is_the_same_name(
     assert dataset.stray_masks == ()
 
 
-@pytest.mark.parametrize("name", ["2.png", "2_MASK.PNG", "2_gt.png", "2_label.bmp", "2-seg.png"])
+@pytest.mark.parametrize(
+    "name", ["2.png", "2_MASK.PNG", "2_gt.png", "2_label.bmp", "2-seg.png", "2_ground_truth.png"]
+)
 def test_names_of_masks(root: Path, name: str) -> None:
     put(root / f"ground_truth/nick/{name}", encoded(mask(1)))
     assert [len(sample.masks) for sample in open_dataset(root).test] == [1, 0, 0, 0]

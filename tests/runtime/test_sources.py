@@ -85,6 +85,20 @@ def test_label_images_are_left_out_of_folders_and_patterns(
     assert [frame.path for frame in listed] == [str(mask) for mask in masks]
 
 
+def test_videos_of_a_folder_are_named(
+    tmp_path: Path, make_image: MakeImage, write_image: WriteImage
+) -> None:
+    write_image(tmp_path / "a.png", make_image(9))
+    for name in ("b.mp4", "sub/c.MKV", "sub/.d.mp4"):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (source,) = open_sources([str(tmp_path)])
+    assert "not its videos: b.mp4 and 1 more" in left_out_in_words(source)
+    with pytest.warns(UserWarning, match=r"not its videos: b\.mp4 and 1 more"):
+        summary = infer(FakeSession(), tmp_path)
+    assert summary.left_out == (f"{tmp_path}/b.mp4", f"{tmp_path}/sub/c.MKV")
+
+
 def test_no_image_is_left_out_for_looking_empty(tmp_path: Path, write_image: WriteImage) -> None:
     """A dead camera beside one that works gives black images: they are to be looked at."""
     rng = np.random.default_rng(0)

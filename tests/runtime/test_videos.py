@@ -274,6 +274,29 @@ def test_good_stamps_are_kept() -> None:
     assert times.largest_gap == 1.5
 
 
+def test_recordings_that_were_put_together_go_on() -> None:
+    times = FrameTimes(10.0)
+    found = [times.next(stamp) for stamp in (1.4, 1.5, 2.6, 1.4, 1.5, 1.6)]
+    assert found == pytest.approx([0.0, 0.1, 1.2, 1.3, 1.4, 1.5])
+
+
+def test_the_picture_of_a_cover_is_not_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=10)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        clip = container.add_stream("libx264", rate=10)
+        clip.width, clip.height, clip.pix_fmt = 64, 48, "yuv420p"
+        for stream, count in ((cover, 1), (clip, 12)):
+            for number in range(count):
+                image = shade(number, (stream.height, stream.width))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+    found = list(VideoFile(path))
+    assert [frame.error for frame in found] == [None] * 12
+    assert {frame.image.shape for frame in found if frame.image is not None} == {(48, 64, 3)}
+
+
 def test_a_pipe_is_no_video(tmp_path: Path) -> None:
     import os
 

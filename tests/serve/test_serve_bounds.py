@@ -197,6 +197,13 @@ class Slow:
         monkeypatch.setattr(Predictor, "score", slow)
 
 
+def test_answers_are_sent_at_once() -> None:
+    from generalad.serve.server import _bind
+
+    with _bind("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP  # for which asyncio sets TCP_NODELAY
+
+
 def test_too_many_in_flight_are_told_when_to_come_again(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +247,7 @@ def test_what_nobody_waits_for_is_not_done(artifact: Path, monkeypatch: pytest.M
 
         def in_flight() -> str:
             text = client.get("/metrics").body.decode()
-            return re.findall(r"^gad_images_in_flight (\S+)$", text, re.MULTILINE)[0]
+            return str(re.findall(r"^gad_images_in_flight (\S+)$", text, re.MULTILINE)[0])
 
         first = threading.Thread(target=lambda: client.predict(IMAGE))
         first.start()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 64 << 20  # bytes of one frame; more is not a frame
 _CHUNK = 1 << 16
-_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
+_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 SNAPSHOT_EVERY = 1.0
 """Seconds between requests to an address that gives one image each."""
@@ -79,9 +79,9 @@ class HttpCamera:
         self._other.open()
 
     def _is_image(self, response: http.client.HTTPResponse) -> bool:
-        """Whether it is one image; many servers of such call it application/octet-stream."""
+        """Whether it is one image; many servers call such something else, or nothing."""
         kind = response.headers.get_content_maintype()
-        if kind != "image" and response.headers.get_content_type() != "application/octet-stream":
+        if kind in ("video", "audio"):  # images one after another begin as one does
             return False
         try:
             self._head = response.read1(_CHUNK)

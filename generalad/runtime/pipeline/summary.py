@@ -42,7 +42,7 @@ class Summary(NamedTuple):
             nothing was processed.
         backend: what the session really ran on.
         given_up: names of the cameras that no further attempt could have helped.
-        left_out: label images beside the images they belong to, which were not read.
+        left_out: label images beside the images they belong to, and videos of folders: not read.
     """
 
     frames: int

@@ -17,6 +17,7 @@ from generalad import files
 from generalad.decision import Result
 from generalad.errors import GadError, StorageError
 from generalad.overlay import draw
+from generalad.preprocess import swap_red_and_blue
 from generalad.progress import Log
 from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
@@ -105,14 +106,14 @@ class Overlays:
             return
         image = draw(frame.image, anomaly_map, self._spec)
         if frame.source in self._live:
-            data = encode(image, ".jpg")
+            data = encode(image, ".jpg", own=True)
             self._live[frame.source].add(_live_name(frame), lambda place: _save(place, data))
             return
         path = self._folder / self._places[frame.source] / frame.name
         if path.suffix.lower() not in _WRITTEN:
             path = path.with_name(path.name + ".png")
         with files.atomic_write(path) as temporary:
-            temporary.write_bytes(encode(image, path.suffix))
+            temporary.write_bytes(encode(image, path.suffix, own=True))
 
     def close(self, *, complete: bool) -> None:
         """Leave the folders to others; every image is whole already."""
@@ -132,14 +133,23 @@ def _remove_leftovers(folder: Path) -> None:
                         path.unlink()
 
 
-def encode(image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = ()) -> bytes:
+def encode(
+    image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = (), *, own: bool = False
+) -> bytes:
     """An RGB image (H, W, 3) as the content of a file with that suffix.
+
+    Args:
+        image: uint8.
+        suffix: of the format, with its dot.
+        settings: of OpenCV.
+        own: whether the image may be changed; a large one is not copied then.
 
     Raises:
         StorageError: the format cannot hold it.
     """
     try:
-        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
+        bgr = swap_red_and_blue(image) if own else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        done, data = cv2.imencode(suffix, bgr, settings)
     except cv2.error:
         done = False
     if not done:

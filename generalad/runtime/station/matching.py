@@ -7,7 +7,7 @@ first picture that a free-running camera takes after the trigger is the part's.
 
 A picture that is missing may still come, later than the window. So the next one is taken for it
 until there is another trigger: at worst another picture is lost then, and none is judged for the
-wrong part.
+wrong part. Not so where the camera's pictures come before their triggers, as the last one did.
 
 No thread and no clock, as `Parts`.
 """
@@ -39,6 +39,7 @@ class Matcher(Generic[T]):
         self._waiting: deque[_Waiting] = deque()
         self._held: deque[tuple[float, T]] = deque()
         self._overdue = 0  # pictures that may still come for parts that wait no more
+        self._early = False  # whether the last picture came before its trigger
 
     def trigger(self, part: Part, count: int) -> list[T]:
         """A part is to get `count` pictures; returns those of them that are held."""
@@ -50,7 +51,7 @@ class Matcher(Generic[T]):
             if waiting.count and self._belongs(at, part):
                 self._held.remove((at, picture))
                 found.append(picture)
-                self._count(waiting)
+                self._count(waiting, at)
         return found
 
     def picture(self, at: float, picture: T) -> Part | Literal["held", "late"]:
@@ -60,9 +61,9 @@ class Matcher(Generic[T]):
         """
         for waiting in self._waiting:
             if self._belongs(at, waiting.part):
-                self._count(waiting)
+                self._count(waiting, at)
                 return waiting.part
-        if self._overdue:
+        if self._overdue and not self._early:
             self._overdue -= 1
             return "late"
         self._held.append((at, picture))
@@ -92,7 +93,8 @@ class Matcher(Generic[T]):
     def _belongs(self, at: float, part: Part) -> bool:
         return part.triggered - self._before <= at <= part.triggered + self._after
 
-    def _count(self, waiting: _Waiting) -> None:
+    def _count(self, waiting: _Waiting, at: float) -> None:
+        self._early = at < waiting.part.triggered
         waiting.count -= 1
         if not waiting.count:
             self._waiting.remove(waiting)

@@ -32,10 +32,12 @@ class AvReader:
             self._container = av.open(str(path))
         except av.FFmpegError as error:
             raise OSError(str(error)) from None
-        if not self._container.streams.video:
+        # Not simply the first: that may be the picture of a cover.
+        best = self._container.streams.best("video")
+        if not isinstance(best, VideoStream):
             self._container.close()
             raise OSError("no video in it")
-        self._stream = self._container.streams.video[0]
+        self._stream = best
         check_frame_size(self._stream.codec_context, str(path))
         self.shown = 0.0
         """Seconds for which the last frame is shown, as far as the container says."""

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 _LEAST_STEP = 0.001
 """Seconds between frames that a container stamps with the same time."""
 
+_BEGINS_ANEW = 0.5
+"""Seconds: stamps that go back by more begin anew, as in recordings that were put together."""
+
 _TOLERANCE = 0.01
 """Share of a video that may be missing without an error: some containers hold an estimate."""
 
@@ -80,6 +83,8 @@ class FrameTimes:
         if stamp is None or self._first is None:
             time = self.last + self._period
         else:
+            if stamp - self._first < self.last - _BEGINS_ANEW:
+                self._first = stamp - (self.last + self._period)
             time = max(stamp - self._first, self.last + _LEAST_STEP)
         self.largest_gap = max(self.largest_gap, time - self.last)
         self.last = time

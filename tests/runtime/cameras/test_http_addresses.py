@@ -71,7 +71,10 @@ def picture(number: int, suffix: str = ".jpg") -> bytes:
 
 @pytest.mark.parametrize(
     ("kind", "suffix"),
-    [("image/jpeg", ".jpg"), ("image/png", ".png"), ("application/octet-stream", ".jpg")],
+    [
+        *(("image/jpeg", ".jpg"), ("image/png", ".png"), ("application/octet-stream", ".jpg")),
+        *(("text/plain", ".jpg"), ("binary/octet-stream", ".tif")),
+    ],
 )
 def test_an_address_of_one_image_is_asked_again_and_again(
     serve: Callable[[Content], Served], kind: str, suffix: str, monkeypatch: pytest.MonkeyPatch

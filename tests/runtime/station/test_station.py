@@ -168,11 +168,15 @@ def test_a_picture_is_that_of_the_trigger_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_trigger_without_picture_and_a_picture_without_trigger(tmp_path: Path) -> None:
-    with Line(tmp_path, Told(), by="plc", window=0.02) as line:
+    camera = Told()
+    with Line(tmp_path, camera, by="plc", window=0.02) as line:
+        camera.give()
+        until(lambda: line.station.state().counts.without_trigger == 1)
         line.plc.requests.trigger(None)
         assert line.verdicts(1) == [("no verdict", "picture lost")]
-        line.cameras[0].give()
-        until(lambda: line.station.state().counts.without_trigger == 1)
+        camera.give()  # too late for the trigger
+        until(lambda: camera.status.dropped.get("late") == 1)
+        assert line.station.state().counts.without_trigger == 1
     assert len(line.plc.verdicts) == 1
 
 
