@@ -15,8 +15,9 @@ demo: $(INSTALLED)    ## make parts, train, export, verify and find their defect
 install: $(INSTALLED) ## create .venv with everything
 
 test: check           ## checks, then all tests
-	@# Two workers of one thread: threads of two networks on the same cores wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	@# Workers of one thread: threads of two networks on the same cores wait for each other. A third
+	@# one for two cores, as a third of the time tests wait for processes, servers and clocks.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3
 
 check: $(INSTALLED)   ## ruff and mypy
 	$(BIN)/ruff check .
