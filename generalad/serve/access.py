@@ -11,9 +11,9 @@ import hmac
 from collections.abc import Container
 from typing import TYPE_CHECKING
 
+from generalad.runtime.hosts import is_loopback
 from generalad.runtime.secrets import Secret
 from generalad.serve.answers import error_answer
-from generalad.serve.settings import is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from generalad.errors import UsageError
+from generalad.runtime.hosts import is_loopback
 from generalad.runtime.secrets import Secret, expand
 
 _SHORTEST_TOKEN = 16
@@ -81,15 +82,3 @@ def token_of(text: str | None, *, host: str) -> Secret | None:
             remedy="make one: python -c 'import secrets; print(secrets.token_urlsafe())'",
         )
     return token
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
-    import ipaddress
-
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -14,10 +14,10 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from generalad.errors import UsageError, require_extra
+from generalad.errors import require_extra
+from generalad.runtime.bounded_server import BoundedServer, QuietHandler
 from generalad.runtime.view import LIVE, Look, StationView, StreamView, View
 from generalad.version import __version__
 
@@ -47,17 +47,7 @@ class Telemetry:
             MissingExtraError: prometheus-client is not installed.
         """
         require_extra("--metrics", "streams", "prometheus_client")
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]") or "127.0.0.1"
-        if not port.isdigit() or int(port) > 65535:
-            raise UsageError(f"metrics: expected PORT or HOST:PORT, found {address!r}")
-        try:
-            self._server = _Server((host, int(port)), _Handler)
-        except OSError as error:
-            raise UsageError(
-                f"metrics cannot be served at {host}:{port}: {error.strerror}",
-                remedy="choose another port",
-            ) from error
+        self._server = _Server(address, _Handler, key="metrics", what="metrics")
         self.port = int(self._server.server_address[1])
 
     def begin(self, look: Look) -> None:
@@ -74,24 +64,9 @@ class Telemetry:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(BoundedServer):
+    most_clients = _MOST_CLIENTS
     look: Look
-
-    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
-        super().__init__(address, handler)
-        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own, unless there are too many."""
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._places.release()
-            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer; one that takes too long, byte by byte, is hung up on."""
@@ -102,7 +77,6 @@ class _Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             late.cancel()
-            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news; another error is one line."""
@@ -116,34 +90,23 @@ def _hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     timeout = _SECONDS_OF_A_CLIENT
     server: _Server
-    server_version, sys_version = "gad", ""
 
     def do_GET(self) -> None:
         view = self.server.look()
         if self.path == "/metrics":
             from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-            self._answer(200, CONTENT_TYPE_PLAIN_0_0_4, exposition(families(view)))
+            self.answer(200, CONTENT_TYPE_PLAIN_0_0_4, exposition(families(view)))
         elif self.path in ("/health", "/ready"):
             problems = hanging(view) if self.path == "/health" else not_ready(view)
             body = {"status": "no" if problems else "ok", "problems": problems}
             text = json.dumps(body, ensure_ascii=False).encode()
-            self._answer(503 if problems else 200, "application/json", text)
+            self.answer(503 if problems else 200, "application/json", text)
         else:
-            self._answer(404, "text/plain", b"/metrics, /health or /ready\n")
-
-    def _answer(self, code: int, kind: str, body: bytes) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *values: Any) -> None:
-        """Questions are no news."""
+            self.answer(404, "text/plain", b"/metrics, /health or /ready\n")
 
 
 def hanging(view: View) -> list[str]:

@@ -5,7 +5,6 @@ A kind of PLC is one class here: its keys with their types and defaults, and how
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +13,7 @@ import msgspec
 
 from generalad.errors import ConfigError, GadError, UsageError
 from generalad.progress import Log
+from generalad.runtime.hosts import is_loopback
 from generalad.runtime.station.plc.handshake import Handshake
 from generalad.runtime.station.plc.interface import Plc
 from generalad.runtime.station.plc.registers import WordOrder
@@ -202,7 +202,7 @@ class OpcUaTable(PlcTable, frozen=True, kw_only=True, tag="opcua"):
             raise UsageError("expected user and password, found one of them")
         if self.trusted is not None and self.certificate is None:
             raise UsageError("trusted needs certificate and key")
-        if self.certificate is None and not (self.insecure or _is_loopback(host)):
+        if self.certificate is None and not (self.insecure or is_loopback(host)):
             raise UsageError(
                 f"{host} can be reached from other machines, and nothing is encrypted",
                 remedy="name certificate and key, or set insecure = true",
@@ -261,13 +261,6 @@ def _host_and_port(address: str, default: int) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 <= int(port) <= 65535 or "/" in host:
         raise UsageError(f"address: expected host or host:port, found {address!r}")
     return host, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_modbus(register: int, unit: int) -> None:

@@ -11,10 +11,9 @@ import hmac
 import json
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from generalad.errors import UsageError
+from generalad.runtime.bounded_server import BoundedServer, QuietHandler
 from generalad.runtime.secrets import Secret
 from generalad.runtime.station.verdict import Verdict
 
@@ -42,17 +41,7 @@ class HttpTrigger:
         Raises:
             UsageError: not an address, or the port is taken.
         """
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]") or "127.0.0.1"
-        if not port.isdigit() or int(port) > 65535:
-            raise UsageError(f"trigger: expected PORT or HOST:PORT, found {address!r}")
-        try:
-            self._server = _Server((host, int(port)), _Handler)
-        except OSError as error:
-            raise UsageError(
-                f"triggers cannot be served at {host}:{port}: {error.strerror}",
-                remedy="choose another port",
-            ) from error
+        self._server = _Server(address, _Handler, key="trigger", what="triggers")
         self._server.token = token
         self.port = int(self._server.server_address[1])
 
@@ -73,40 +62,21 @@ class HttpTrigger:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(BoundedServer):
+    most_clients = _MOST_CLIENTS
     block_on_close = False
     inspect: Inspect
     token: Secret | None
-
-    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
-        super().__init__(address, handler)
-        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own, unless there are too many."""
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and make room for the next."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no news; its part is judged all the same."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     timeout = _SECONDS_OF_A_CLIENT
     disable_nagle_algorithm = True
     server: _Server
-    server_version, sys_version = "gad", ""
 
     def do_POST(self) -> None:
         """Begin a part."""
@@ -140,15 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def _answer(self, code: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *values: Any) -> None:
-        """Questions are no news."""
+        self.answer(code, "application/json", json.dumps(content).encode())
 
 
 def part_of(body: bytes) -> str | None:
