@@ -12,21 +12,18 @@ import selectors
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from generalad.errors import UsageError, require_extra
 from generalad.runtime.delivery.message import Message, safe_level
+from generalad.runtime.delivery.mqtt_address import Broker
 from generalad.runtime.delivery.transport import Refused, Unavailable, network_reason
-from generalad.runtime.secrets import Secret, redacted, split_user
+from generalad.runtime.secrets import Secret, redacted
 
 if TYPE_CHECKING:
-    import ssl
-
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _KEEP_ALIVE = 15  # seconds
 _REFUSED_USER = (0x86, 0x87, 0x8C)
 _REFUSED_PROTOCOL = 0x84
@@ -57,32 +54,22 @@ class MqttTransport:
             MissingExtraError: paho-mqtt is not installed.
         """
         require_extra("MQTT", "streams", "paho")
-        bare, self._user, password = split_user(address.reveal())
-        self._password = Secret(password)
-        parts = urlsplit(bare)
-        self._host, prefix = parts.hostname or "", unquote(parts.path).strip("/")
-        self._port = parts.port or _PORTS.get(parts.scheme, 0)
-        self._prefix = prefix or "gad"
-        levels = self._prefix.split("/")
-        wrong = parts.query or parts.fragment or any(safe_level(level) != level for level in levels)
-        if not self._host or not self._port or wrong:
+        self._broker = broker = Broker.at(address)
+        self._prefix = broker.topic or "gad"
+        odd = any(safe_level(level) != level for level in self._prefix.split("/"))
+        wrong = odd or broker.parts.query or broker.parts.fragment
+        if not broker.host or not broker.port or wrong:
             raise UsageError(
                 f"{redacted(address.reveal())}: not the address of a broker",
                 remedy="expected mqtt://host:1883/prefix or mqtts://host:8883/prefix",
             )
-        self._tls: ssl.SSLContext | None = None
-        if parts.scheme == "mqtts":
-            from generalad.runtime.delivery.tls import tls_context
-
-            self._tls = tls_context(ca, certificate, key)
-        elif ca or certificate or key:
-            raise UsageError("certificates need an address that begins with mqtts://")
+        self._tls = broker.tls(ca, certificate, key)
         self._connection: _Connection | None = None
 
     @property
     def name(self) -> str:
         """Address without user and password."""
-        return f"{'mqtts' if self._tls else 'mqtt'}://{self._host}:{self._port}/{self._prefix}"
+        return self._broker.url(self._prefix)
 
     def connect(self, sender: str, timeout: float) -> None:
         """Connect and say that we are online; raises Unavailable."""
@@ -111,14 +98,11 @@ class MqttTransport:
             protocol=MQTTProtocolVersion(version),
             reconnect_on_failure=False,
         )
-        if self._user:
-            client.username_pw_set(self._user, self._password.reveal() or None)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
+        self._broker.introduce(client, self._tls)
         client.will_set(f"{self._prefix}/status", _status("offline", None), qos=1, retain=True)
         client.connect_timeout = max(0.1, deadline - time.monotonic())
         connection = _Connection(client)
-        connection.open(self._host, self._port, deadline)
+        connection.open(self._broker.host, self._broker.port, deadline)
         return connection
 
     def deliver(self, message: Message, timeout: float) -> None:

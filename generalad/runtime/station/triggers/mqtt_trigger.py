@@ -12,17 +12,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from generalad.errors import UsageError, require_extra
 from generalad.progress import Log
-from generalad.runtime.secrets import Secret, redacted, split_user
+from generalad.runtime.delivery.mqtt_address import Broker
+from generalad.runtime.secrets import Secret, redacted
 from generalad.runtime.station.triggers.http_trigger import part_of
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _FORM = "expected mqtt://host:1883/topic or mqtts://host:8883/topic"
 
 
@@ -52,22 +51,13 @@ class MqttTrigger:
             MissingExtraError: paho-mqtt is not installed.
         """
         require_extra("MQTT", "streams", "paho")
-        bare, self._user, password = split_user(address.reveal())
-        self._password = Secret(password)
-        parts = urlsplit(bare)
-        self._host, self._topic = parts.hostname or "", unquote(parts.path).strip("/")
-        self._port = parts.port or _PORTS.get(parts.scheme, 0)
+        self._broker = broker = Broker.at(address)
+        self._topic = broker.topic
         wild = "#" in address.reveal() or "+" in self._topic
-        if not self._host or not self._port or not self._topic or wild:
+        if not broker.host or not broker.port or not self._topic or wild:
             shown = redacted(address.reveal())
             raise UsageError(f"{shown}: not the address of a topic", remedy=_FORM)
-        self._tls = None
-        if parts.scheme == "mqtts":
-            from generalad.runtime.delivery.tls import tls_context
-
-            self._tls = tls_context(ca, certificate, key)
-        elif ca or certificate or key:
-            raise UsageError("certificates need an address that begins with mqtts://")
+        self._tls = broker.tls(ca, certificate, key)
         self._log = log
         self._client: Client | None = None
         self.problem = "not connected yet"
@@ -76,7 +66,7 @@ class MqttTrigger:
     @property
     def name(self) -> str:
         """Address without user and password."""
-        return f"{'mqtts' if self._tls else 'mqtt'}://{self._host}:{self._port}/{self._topic}"
+        return self._broker.url(self._topic)
 
     def start(self, trigger: Callable[[str | None], object]) -> None:
         """Connect in a thread of the library, now and whenever the connection was lost."""
@@ -86,14 +76,11 @@ class MqttTrigger:
         self._trigger = trigger
         # A name of its own: no messages from before wait for it.
         client = Client(CallbackAPIVersion.VERSION2, client_id=f"gad-trigger-{os.urandom(6).hex()}")
-        if self._user:
-            client.username_pw_set(self._user, self._password.reveal() or None)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
+        self._broker.introduce(client, self._tls)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_message = self._on_message
         client.reconnect_delay_set(1, 10)
-        client.connect_async(self._host, self._port, keepalive=5)
+        client.connect_async(self._broker.host, self._broker.port, keepalive=5)
         client.loop_start()
         self._client = client
 
