@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -125,18 +125,19 @@ class LineRoutes:
         return json_answer(entry)
 
     async def _image(self, request: Request) -> Response:
-        name = request.path_params["entry"]
-        data = await asyncio.to_thread(self._line.review.picture, name, "image.png")
-        if data is None:
-            raise _no_entry(name)
-        return Response(data, media_type="image/png")
+        return await self._of_entry(request, "image.png", "image/png")
 
     async def _overlay(self, request: Request) -> Response:
+        return await self._of_entry(request, "overlay.jpg", "image/jpeg")
+
+    async def _of_entry(
+        self, request: Request, file: Literal["image.png", "overlay.jpg"], kind: str
+    ) -> Response:
         name = request.path_params["entry"]
-        data = await asyncio.to_thread(self._line.review.picture, name, "overlay.jpg")
+        data = await asyncio.to_thread(self._line.review.picture, name, file)
         if data is None:
             raise _no_entry(name)
-        return Response(data, media_type="image/jpeg")
+        return Response(data, media_type=kind)
 
     async def _audit(self, request: Request) -> Response:
         return json_answer({"entries": self._line.audit.entries()[:_ENTRIES]})
