@@ -20,22 +20,28 @@ def usable_cores() -> int:
 
 
 def map_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    ahead: int | None = None,
 ) -> Iterator[Result]:
-    """Like `map`, in threads and in order; at most four tasks a worker are waiting.
+    """Like `map`, in threads and in order.
 
     Args:
         function: releases the interpreter lock where its work lies (reading, hashing, decoding).
         items: its arguments, taken when they are needed.
         workers: number of threads; by default one a processor, at most 16.
+        ahead: tasks that are begun or done and not handed out; by default four a worker.
     """
     workers = workers or min(16, os.cpu_count() or 1)
+    ahead = ahead or 4 * workers
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * workers:
+                if len(waiting) >= ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

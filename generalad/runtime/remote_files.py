@@ -5,14 +5,13 @@ Who may read them is told by the environment, as the library of each store has i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from generalad.errors import DataError, require_extra
 from generalad.image_formats.accept import IMAGE_SUFFIXES, limit_bytes
+from generalad.parallel import map_threads
 from generalad.preprocess import decode_image
 from generalad.runtime.secrets import redacted
 from generalad.runtime.sources import Frame
@@ -58,20 +57,10 @@ class RemoteFiles:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[Frame]:
-        waiting: deque[Future[Frame]] = deque()
-        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="gad-remote") as threads:
-            try:
-                for index, key in enumerate(self._keys):
-                    waiting.append(threads.submit(self._frame, index, key))
-                    if len(waiting) >= _AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return map_threads(self._frame, enumerate(self._keys), workers=_AHEAD, ahead=_AHEAD)
 
-    def _frame(self, index: int, key: str) -> Frame:
+    def _frame(self, place: tuple[int, str]) -> Frame:
+        index, key = place
         path = redacted(self._store.unstrip_protocol(key))
         name = "/".join(PurePosixPath(key).parts[self._common :])
         image, error, time = None, None, 0.0
