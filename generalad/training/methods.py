@@ -244,6 +244,8 @@ def fit_head(
         "progress": material.progress,
         "on_epoch": on_epoch,
     }
+    if not config.learns_quickly:
+        head.learn_places(material.good().shown)
     if isinstance(head, GeneralADHead):
         processes = material.processes
         return _fit_generalad(head, material.good(), config, schedule, processes=processes)
@@ -255,9 +257,16 @@ def fit_head(
         return fit_kdad(head, features, images, config, mean=mean, std=std, **schedule)
     losses = teach(head, material, config, on_epoch=on_epoch)
     if isinstance(head, ResidualHead):
-        arrays = (material.held_out_good().values, material.held_out_views().values)
-        head.fit_scales(head.of_those(torch.cat([judged(head, values) for values in arrays])))
+        both = (material.held_out_good(), material.held_out_views())
+        all_judged = torch.cat([judged(head, one.values) for one in both])
+        head.fit_scales(head.of_those(all_judged, shown_by(both)))
     return losses
+
+
+def shown_by(parts: Sequence[Features]) -> NDArray[np.bool_] | None:
+    """Which patches count in the images of several parts, (n, N); None where the same do in all."""
+    shown = [part.shown for part in parts if part.shown is not None]
+    return np.concatenate(shown) if shown else None
 
 
 def teach(
@@ -282,24 +291,23 @@ def teach(
     """
     count = material.count
     of_good = material.sources(np.arange(count))
-    good = _made_of(only, of_good, material.good().values)
+    head.learn_places(material.good().shown)
+    good = _made_of(only, of_good, material.good())
     if isinstance(head, ResidualHead):
-        views, drawn = material.views(), material.drawn()
-        assert drawn.shares is not None
+        views = material.views()
         of_view = of_good[np.arange(len(views)) % count]
-        drawing = material.drawing()
+        drawn, drawing = material.drawn(), material.drawing()
         of_drawn = of_good[np.array([drawing.sources(index) for index in range(len(drawn))])]
         return fit_residual(
             head,
-            [good, _made_of(only, of_view, views.values)],
-            _made_of(only, of_drawn, drawn.values),
-            _made_of(only, of_drawn, drawn.shares),
+            [good, _made_of(only, of_view, views)],
+            _made_of(only, of_drawn, drawn),
             config,
             progress=material.progress,
             on_epoch=on_epoch,
         )
     assert isinstance(head, (GaussianHead, PatchCoreHead))
-    head.fit(_patch_features(head, good))
+    head.fit(_patch_features(head, good.values), good.shown)
     material.progress("training", 1, 1)
     return []
 
@@ -316,13 +324,13 @@ def judged(head: Head, values: NDArray[np.float16], *, chunk: int = 32) -> torch
 
 
 def _made_of(
-    only: NDArray[np.intp] | None, sources: NDArray[np.intp], values: NDArray[np.float16]
-) -> NDArray[np.float16]:
-    """Those of n values whose sources, (n,) or (n, k) numbers of images, are all among `only`."""
+    only: NDArray[np.intp] | None, sources: NDArray[np.intp], features: Features
+) -> Features:
+    """Those of n images whose sources, (n,) or (n, k) numbers of images, are all among `only`."""
     if only is None:
-        return values
+        return features
     known = np.isin(sources, only)
-    return values[known if known.ndim == 1 else known.all(axis=1)]
+    return features.some(known if known.ndim == 1 else known.all(axis=1))
 
 
 class _Schedule(TypedDict):
@@ -343,11 +351,15 @@ def _fit_generalad(
     processes: Processes,
 ) -> list[float]:
     if head.whitening is not None:
-        head.whitening.fit(_patch_features(head, features.values), counted=head.counted)
+        head.whitening.fit(
+            _patch_features(head, features.values),
+            counted=head.counted,
+            shown=head.which(features.shown),
+        )
         features = dataclasses.replace(features, whitening=head.whitening)
     if config.noise_follows_features:
         features = dataclasses.replace(
-            features, spread=channel_spread(head.chosen(features.values))
+            features, spread=channel_spread(head.chosen(features.values, features.shown))
         )
     return fit(
         head.discriminator,

@@ -20,6 +20,7 @@ from generalad.config import Config
 from generalad.model.heads.residual import ResidualHead
 from generalad.model.levels import unpack
 from generalad.progress import Progress, no_progress
+from generalad.training.cache import Features
 from generalad.training.loop import EpochEnd, OnEpoch
 
 BATCH = 16
@@ -45,14 +46,11 @@ MOST_IMAGES = 2000
 
 _CHUNK = 32
 
-Arrays = Sequence[NDArray[np.float16]]
-
 
 def fit_residual(
     head: ResidualHead,
-    good: Arrays,
-    drawn: NDArray[np.float16],
-    shares: NDArray[np.float16],
+    good: Sequence[Features],
+    drawn: Features,
     config: Config,
     *,
     progress: Progress = no_progress,
@@ -63,8 +61,7 @@ def fit_residual(
     Args:
         head: untrained.
         good: packed features (n, N, D) of good training images, and of their views.
-        drawn: (m, N, D) of images with drawn defects.
-        shares: (m, N) how much of each patch of them changed visibly, 0...1.
+        drawn: (m, N, D) of images with drawn defects, with how much of each patch these changed.
         config: of the run.
         progress: told how far it is.
         on_epoch: called after every `TOLD` steps.
@@ -72,68 +69,71 @@ def fit_residual(
     Returns:
         The loss of each step: the sum of the mean cross-entropies of good and defective patches.
     """
-    good = [_some(values, config.seed) for values in good]
+    good = [_some(features, config.seed) for features in good]
     with torch.no_grad():
         _whiten(head, good)
         progress("memory", 0, 1)
         _remember(head, good, config.seed)
         progress("memory", 1, 1)
-    return _train(head, good, drawn, shares, config, progress, on_epoch)
+    return _train(head, good, drawn, config, progress, on_epoch)
 
 
-def _some(values: NDArray[np.float16], seed: int) -> NDArray[np.float16]:
+def _some(features: Features, seed: int) -> Features:
     """At most `MOST_IMAGES` of n images."""
-    if len(values) <= MOST_IMAGES:
-        return values
-    chosen = np.random.default_rng([seed, 6]).permutation(len(values))[:MOST_IMAGES]
-    return values[np.sort(chosen)]
+    count = len(features.values)
+    if count <= MOST_IMAGES:
+        return features
+    which = np.zeros(count, np.bool_)
+    which[np.random.default_rng([seed, 6]).permutation(count)[:MOST_IMAGES]] = True
+    return features.some(which)
 
 
-def _whiten(head: ResidualHead, good: Arrays) -> None:
+def _whiten(head: ResidualHead, good: Sequence[Features]) -> None:
     patches, coarse, sums = [], [], []
-    fine_counted, coarse_counted = _counted_levels(head)
-    for part in _parts(head, *good):
+    shown = _teach(head, good)
+    for part, which in _parts(head, good):
         fine, _, deep = unpack(part, head.widths, head.grid)
         patches.append(head.patch_features(part).half().cpu().numpy())
         coarse.append(head.coarse_patches_of(deep).half().cpu().numpy())
-        if fine_counted is not None:
-            fine = fine.flatten(2)[..., fine_counted, None]
+        if which is not None:
+            places = F.interpolate(which, scale_factor=2.0, mode="nearest").flatten(1) > 0
+            fine = fine.flatten(2).transpose(1, 2)[places].T[None, ..., None]
         sums.append(torch.stack([fine.mean((0, 2, 3)), fine.square().mean((0, 2, 3))]))
-    head.whitening.fit(np.concatenate(patches), counted=head.counted)
-    head.coarse.fit(np.concatenate(coarse), counted=coarse_counted)
+    head.whitening.fit(np.concatenate(patches), counted=head.counted, shown=shown)
+    head.coarse.fit(
+        np.concatenate(coarse),
+        counted=None if head.counted is None else _coarse(head, head.counted[None])[0],
+        shown=None if shown is None else _coarse(head, torch.from_numpy(shown)).numpy(),
+    )
     mean, square = torch.stack(sums).mean(dim=0)
     head.fine_mean.copy_(mean[:, None, None])
     head.fine_scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt()[:, None, None])
 
 
-def _counted_levels(head: ResidualHead) -> tuple[Tensor | None, Tensor | None]:
-    """Which places of the finest and of the coarse level count, (n,) bool each; None for all."""
-    if head.counted is None:
-        return None, None
-    counted = head.counted.reshape(1, 1, *head.grid).float()
-    fine = F.interpolate(counted, scale_factor=2.0, mode="nearest")
-    return fine.flatten() > 0, F.max_pool2d(counted, 2).flatten() > 0
+def _teach(head: ResidualHead, parts: Sequence[Features]) -> NDArray[np.bool_] | None:
+    """Which patches of all images teach, (n, N); None where the same do in all."""
+    found = [which for part in parts if (which := head.which(part.shown)) is not None]
+    return np.concatenate(found) if found else None
 
 
-def _remember(head: ResidualHead, good: Arrays, seed: int) -> None:
-    deviations = [
-        _those_that_count(head, head.whitening.deviations(head.patch_features(part)))
-        for part in _parts(head, *good)
-    ]
+def _coarse(head: ResidualHead, patches: Tensor) -> Tensor:
+    """Of patches that count, (n, N) bool, the places of the coarse level that do, (n, N / 4)."""
+    return F.max_pool2d(patches.float().unflatten(1, head.grid), 2).flatten(1) > 0
+
+
+def _remember(head: ResidualHead, good: Sequence[Features], seed: int) -> None:
+    deviations = []
+    for part, which in _parts(head, good):
+        vectors = head.whitening.deviations(head.patch_features(part))
+        chosen = vectors.flatten(0, 1) if which is None else vectors[which.flatten(1) > 0]
+        deviations.append(chosen.cpu())
     head.memory.fill(torch.cat(deviations), seed=seed)
-
-
-def _those_that_count(head: ResidualHead, vectors: Tensor) -> Tensor:
-    """Of (B, N, D) the patches that count, (n, D) on the CPU."""
-    chosen = vectors if head.counted is None else vectors[:, head.counted]
-    return chosen.flatten(0, 1).cpu()
 
 
 def _train(
     head: ResidualHead,
-    good: Arrays,
-    drawn: NDArray[np.float16],
-    shares: NDArray[np.float16],
+    good: Sequence[Features],
+    drawn: Features,
     config: Config,
     progress: Progress,
     on_epoch: OnEpoch | None,
@@ -143,20 +143,20 @@ def _train(
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
     with torch.no_grad():
-        good_inputs, drawn_inputs = _inputs(head, *good), _inputs(head, drawn)
-    labels, weights = patch_labels(torch.from_numpy(shares).float().reshape(-1, *head.grid))
-    counted = torch.ones(head.grid) if head.counted is None else head.counted.cpu().float()
-    weights, counted = weights * counted.reshape(head.grid), counted.reshape(1, *head.grid)
+        (good_inputs, counted), (drawn_inputs, counts) = _inputs(head, good), _inputs(head, [drawn])
+    assert drawn.shares is not None
+    labels, weights = patch_labels(torch.from_numpy(drawn.shares).float().reshape(-1, *head.grid))
+    weights = weights * counts
     rng = np.random.default_rng([config.seed, 2])
     random = torch.Generator().manual_seed(config.seed)
     losses, separations = [], torch.zeros((), device=device)
     network.train()
     for step in range(STEPS):
         some = rng.integers(len(good_inputs), size=BATCH // 2)
-        others = rng.integers(len(drawn), size=BATCH - len(some))
+        others = rng.integers(len(drawn_inputs), size=BATCH - len(some))
         inputs = torch.cat([good_inputs[some], drawn_inputs[others]]).float()
         truth = torch.cat([torch.zeros(len(some), *head.grid), labels[others]])
-        weight = torch.cat([counted.expand(len(some), -1, -1), weights[others]])
+        weight = torch.cat([counted[some], weights[others]])
         if rng.random() < 0.5:
             inputs, truth, weight = (part.flip(-1) for part in (inputs, truth, weight))
         if config.tiles:
@@ -215,14 +215,30 @@ def _separation(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     return (logits * defects).sum() / defects.sum().clamp(min=1) - good
 
 
-def _inputs(head: ResidualHead, *values: NDArray[np.float16]) -> Tensor:
-    """Of the discriminators, (n, C, h, w) float16 on the CPU."""
-    return torch.cat([head.measure(part)[2].half().cpu() for part in _parts(head, *values)])
+def _inputs(head: ResidualHead, parts: Sequence[Features]) -> tuple[Tensor, Tensor]:
+    """Of the discriminators, (n, C, h, w) float16, and which of them count, (n, h, w) float32."""
+    inputs, counts = [], []
+    for part, which in _parts(head, parts):
+        inputs.append(head.measure(part)[2].half().cpu())
+        every = torch.ones(len(part), *head.grid)
+        counts.append(every if which is None else which[:, 0].cpu())
+    return torch.cat(inputs), torch.cat(counts)
 
 
-def _parts(head: ResidualHead, *arrays: NDArray[np.float16]) -> Iterator[Tensor]:
-    """Features in float32 on the head's device, some images at a time: they may be a memory map."""
-    for values in arrays:
-        for first in range(0, len(values), _CHUNK):
-            part = torch.from_numpy(np.asarray(values[first : first + _CHUNK]))
-            yield part.to(head.memory.vectors.device).float()
+def _parts(head: ResidualHead, parts: Sequence[Features]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Features in float32 on the head's device, some images at a time: they may be a memory map.
+
+    With them which patches teach, (B, 1, h, w) 0 or 1; None where all do.
+    """
+    device, counted = head.memory.vectors.device, head.counted
+    for features in parts:
+        shown = head.which(features.shown)
+        for first in range(0, len(features.values), _CHUNK):
+            part = torch.from_numpy(np.asarray(features.values[first : first + _CHUNK]))
+            which = None
+            if shown is not None:
+                which = torch.from_numpy(shown[first : first + _CHUNK]).to(device).float()
+            elif counted is not None:
+                which = counted.float().expand(len(part), -1)
+            placed = None if which is None else which.reshape(-1, 1, *head.grid)
+            yield part.to(device).float(), placed
