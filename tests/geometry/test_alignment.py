@@ -169,7 +169,7 @@ def plate(seed: int) -> Image:
 def test_symmetric_parts_are_said_and_round_ones_are_not_turned() -> None:
     plates = teach([grey_of(plate(seed), size_of(SIZE)) for seed in range(3)]).template
     assert plates.symmetric == (180.0,)
-    assert "alike after a turn of 180" in plates.in_words()
+    assert "alike after 180 degrees" in plates.in_words()
     discs = teach([grey_of(disc(seed), size_of(SIZE)) for seed in range(3)]).template
     assert discs.turn == 0
     image, _ = laid(disc(7), 77.0, (0.06, -0.08))
