@@ -2,8 +2,8 @@
 
 `Part0.jpg` and `Part0_label.bmp`, `x.png` and `mask_x.png`, `images/7.png` and `labels/7.png`: the
 name of a label image is that of its image but for a word, a folder or the suffix. As `a_left.png`
-and `a_right.png` differ no more than that, the content decides: a label image has few values, is
-mostly of one of them, and has the shape of its image.
+and `a_right.png` differ no more than that, the content decides: a label image has few values, or
+is mostly black or white with few others, and has the shape of its image.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from generalad.preprocess import decode_mask_values, read_bytes
 
 _PROBES = 3
 """Images of each kind of name that are looked at first."""
+
+_FEW_VALUES = 16
+"""Of no photograph: labels of several classes, on a ground of any brightness."""
 
 _MOST_KINDS = 40
 """Kinds of names that are looked at; those with a word for masks come first."""
@@ -152,7 +155,7 @@ class _Look(enum.IntEnum):
 
 
 def looks_like_labels(values: NDArray[Any]) -> bool:
-    """Whether an image has few values, and mostly the darkest or the brightest of them.
+    """Whether an image has few values, or mostly the darkest or the brightest and few others.
 
     Args:
         values: (H, W) uint8 or uint16. Values that a lossy format has moved a little are the same.
@@ -168,6 +171,8 @@ def _look_of(values: NDArray[Any]) -> _Look:
     found = _Look.IMAGE
     shift = 0 if values.dtype == np.uint8 else 8
     count = np.bincount((values >> shift).ravel(), minlength=256).astype(np.float64)
+    if np.count_nonzero(count) <= _FEW_VALUES:
+        return _Look.LABELS
     share = count / count.sum()
     for ground in (slice(0, 24), slice(232, 256)):
         rest = share.copy()

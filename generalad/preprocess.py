@@ -49,8 +49,38 @@ _NARROW = 4095
 """16-bit values up to here are taken for 10 or 12 bits: nothing is that dark in every pixel."""
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Read an image file.
+_FOURTEEN_BITS = 2**14 - 1
+
+
+class Depths:
+    """Whether images of 16 bits use no more than 14, as cameras of 14 bits leave them.
+
+    One dark image may be so; where all of a source are, they are read too dark. Not for threads
+    that need exact counts.
+    """
+
+    def __init__(self) -> None:
+        self.deep = self.narrow = 0
+
+    def see(self, pixels: NDArray[Any], largest: int) -> None:
+        """Take an image as it is in its file, and its value of full light."""
+        if largest == 65535:
+            self.deep += 1
+            self.narrow += int(pixels.max()) <= _FOURTEEN_BITS
+
+    def in_words(self) -> str:
+        """A warning with its remedy; empty where some image uses more, or none has 16 bits."""
+        if not self.narrow or self.narrow < self.deep:
+            return ""
+        return (
+            f"{self.deep} image{'s' * (self.deep > 1)} of 16 bits without any value above"
+            f" {_FOURTEEN_BITS}, as cameras of 14 bits leave them: read as dark → scale the values"
+            " to 0...65535 when saving, or save 8 bits"
+        )
+
+
+def read_image(path: str | Path, *, depths: Depths | None = None) -> NDArray[np.uint8]:
+    """Read an image file; `depths` is shown its values.
 
     Returns:
         (H, W, 3) uint8, RGB, contiguous.
@@ -58,15 +88,19 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, empty, cut off, too large, or no image that is read.
     """
-    return decode_image(read_bytes(path), name=str(path))
+    return decode_image(read_bytes(path), name=str(path), depths=depths)
 
 
-def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
+def decode_image(
+    data: bytes, *, name: str = "image", depths: Depths | None = None
+) -> NDArray[np.uint8]:
     """Decode an encoded image; like `read_image`, from bytes. `name` is used in errors."""
     header = check_header(data, name)
     if header.blended:
         _refuse_transparent(data, header, name)
     pixels, largest = _decode(data, header, name)
+    if depths is not None:
+        depths.see(pixels, largest)
     return swap_red_and_blue(to_uint8(pixels, largest=largest, name=name))
 
 

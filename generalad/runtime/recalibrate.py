@@ -20,7 +20,7 @@ from generalad.calibration import Calibrated, calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.progress import Progress, no_progress
-from generalad.runtime.addresses import left_out_in_words, open_sources
+from generalad.runtime.addresses import depths_in_words, left_out_in_words, open_sources
 from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import as_stored
@@ -169,7 +169,9 @@ def recalibrate(
         stored,
         by_score,
         copies,
-        "; ".join(filter(None, map(left_out_in_words, [*sources, *bad]))),
+        "; ".join(
+            filter(None, [*map(left_out_in_words, [*sources, *bad]), depths_in_words(sources)])
+        ),
         shift,
         apart=by_score[: len(standing_out)],
         without_apart=(

@@ -52,6 +52,7 @@ class Split:
     grouping: Grouping
     sizes: dict[str, int]
     incomplete: str = ""
+    dark: str = ""
     out_of_fold: bool = False
 
     def fingerprint(self) -> str:

@@ -44,8 +44,9 @@ _RTSP = {
     "analyzeduration": "0",
     "probesize": "32",
 }
-# Redirects were followed before, see `redirects`.
-_HTTP = {"max_redirects": "0"}
+# Redirects were followed before, see `redirects`. FFmpeg takes what is no address of a proxy for
+# none; else it would take that of the environment, and give it the password.
+_HTTP = {"max_redirects": "0", "http_proxy": "none"}
 _ASK = 5.0  # seconds in which a camera must say whether it redirects
 _STATUS = re.compile(r"Server returned (\d\w\w) ([^,(]+)")
 
