@@ -50,7 +50,7 @@ class Proposal:
         stored: what is written of it; in other precisions the thresholds move alike.
         images: by falling score.
         copies: images left out because their pixels were given before.
-        labels: which label images were left out of a folder, in words, or empty.
+        noticed: label images that were left out of a folder, and dark images, in words, or empty.
         shift: median score of the images less that of the old calibration; None where that is
             not known.
         apart: images whose scores stand above those of the others, as defects among them would.
@@ -67,7 +67,7 @@ class Proposal:
     stored: Spec
     images: tuple[Scored, ...]
     copies: int
-    labels: str
+    noticed: str
     shift: float | None
     apart: tuple[Scored, ...]
     without_apart: float | None
@@ -158,6 +158,7 @@ def recalibrate(
         stored = as_stored(session, new)
         drawn = missed_drawn(lambda image: score(session, image)[0], sample.images, old, new)
         known = score_defects(session, bad, progress)
+    noticed = (*map(left_out_in_words, [*sources, *bad]), depths_in_words(sources))
     by_score = tuple(sorted(images, key=lambda scored: -scored.score))
     standing_out = apart([scored.score for scored in by_score])
     rest = by_score[len(standing_out) :]
