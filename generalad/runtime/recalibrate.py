@@ -170,9 +170,7 @@ def recalibrate(
         stored,
         by_score,
         copies,
-        "; ".join(
-            filter(None, [*map(left_out_in_words, [*sources, *bad]), depths_in_words(sources)])
-        ),
+        "; ".join(filter(None, noticed)),
         shift,
         apart=by_score[: len(standing_out)],
         without_apart=(

@@ -86,7 +86,8 @@ def train_detector(
             `choice`, `on_epoch`, `progress` and `log`.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour, that a public data
-            set is not whole or that all images of 16 bits are dark, and at its end that it has learned nothing.
+            set is not whole or that all images of 16 bits are dark, and at its end that it has
+            learned nothing.
 
     Raises:
         DataError: the dataset has problems; the message lists them.
