@@ -23,7 +23,7 @@ from generalad.runtime.names import safe_name, utc_stamp
 from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
 from generalad.runtime.sinks.output_paths import places_of, refuse_sources
 from generalad.runtime.sinks.sink import Map
-from generalad.runtime.sources import Frame, LiveSource, Source
+from generalad.runtime.sources import Frame, ImageFiles, LiveSource, Source
 from generalad.spec import Spec
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.\w+)?")
@@ -48,6 +48,8 @@ class Overlays:
     """
 
     needs_image = True
+    alone = False
+    """Whether nobody else needs the images of a run: those of files may then be drawn on."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Overlays:
         files.make_folder(self._folder)
         if finite:
             _remove_leftovers(self._folder)
+        self._owned = {s.address for s in sources if self.alone and isinstance(s, ImageFiles)}
         self._live = {}
         try:
             for source in sources:
@@ -104,7 +107,7 @@ class Overlays:
         """Write one image, whole or not at all."""
         if frame.image is None or anomaly_map is None:
             return
-        image = draw(frame.image, anomaly_map, self._spec)
+        image = draw(frame.image, anomaly_map, self._spec, own=frame.source in self._owned)
         if frame.source in self._live:
             data = encode(image, ".jpg", own=True)
             self._live[frame.source].add(_live_name(frame), lambda place: _save(place, data))
