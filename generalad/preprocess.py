@@ -141,7 +141,8 @@ def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[Any]:
     """(H, W) uint8 or uint16: how bright a mask is, or how opaque where it is partly transparent.
 
     Raises:
-        DataError: as `read_image`; or what is opaque is partly black, so that both could be meant.
+        DataError: as `read_image`; or what is opaque is partly black, so that both could be meant,
+            or may have to be turned.
     """
     header = check_header(data, name)
     # Not brought to 8 bits, which would make small 16-bit values black.
@@ -154,6 +155,11 @@ def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[Any]:
     opaque = np.asarray(pixels[..., 3])
     if opaque.min() == opaque.max():
         return values
+    if header.kind in ("PNG", "WebP") and (b"eXIf" in data or b"EXIF" in data):
+        raise DataError(  # the decoder turns colours as EXIF says, but not what is opaque
+            f"{name}: the mask is partly transparent and has EXIF data, which may turn it",
+            remedy="save it as PNG in black and white, without transparency",
+        )
     shown = values[opaque > 0] if opaque.shape == values.shape else values
     if shown.min() == 0 and shown.max() > 0:
         raise DataError(
