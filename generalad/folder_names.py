@@ -17,6 +17,7 @@ _GOOD = """
     dobra dobrze dobri poprawny jo iyi saglam khoroshie
     parfait parfaits perfekt perfekte tadellos makellos einwandfreie intakt nichtdefekt
     impecable aceptado aceptados aprobado aprobados accettato accettati conformi
+    ok品
     良品 合格 合格品 正常 良好 好 好品 正常品 良 無欠陥 无缺陷 양품 정상 합격 годный годные норма
     хороший хорошие нормальные
 """
@@ -37,8 +38,9 @@ _DEFECTIVE = """
     defecto defectos defectuoso rayado rechazado cattivo cattivi difetto difetti difettoso scarto
     graffio ruim defeito defeitos defeituoso refugo slecht afgekeurd fel vika zly zle wada wady
     vadny kotu hatali
-    不良 不良品 不合格 欠陥 欠陥品 异常 異常 缺陷 瑕疵 坏 次品 废品 廢品 划痕 劃痕 裂纹 裂紋 キズ 傷
-    汚れ 打痕 불량 불량품 불합격 결함 брак дефект дефекты дефектные
+    ng品
+    不良 不良品 不合格 欠陥 欠陥品 异常 異常 缺陷 瑕疵 坏 次品 废品 廢品 划痕 劃痕 裂纹 裂紋 キズ
+    傷 汚れ 打痕 불량 불량품 불합격 결함 брак дефект дефекты дефектные
 """
 _MASKS = """
     mask masks label labels gt groundtruth seg segs segmentation segmentations segmask annotation

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.image_formats.accept import DAMAGED, LIMIT_SETTING, check_header, limit_bytes
 from generalad.image_formats.header import Header
+from generalad.image_formats.headers import without_profile
 
 _LARGE = 48 << 20
 """Bytes of an image that is not held twice: 16 megapixels."""
@@ -218,6 +219,8 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
             return decode_netpbm(data)
         except ValueError as error:
             raise DataError(f"{name}: damaged or cut off: {error}", remedy=DAMAGED) from error
+    if header.kind == "PNG":
+        data = without_profile(data)
     try:
         if header.width * header.height * 3 > _LARGE:
             image = _decode_once(data, _AS_COLOUR)

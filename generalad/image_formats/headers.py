@@ -36,6 +36,17 @@ def png(data: bytes) -> Header:
     return Header("PNG", width, height, max(bits, 8), memory, packing, alpha=transparent)
 
 
+def without_profile(data: bytes) -> bytes:
+    """PNG without its colour profile, which is not used: libpng prints what it thinks of it."""
+    position = 8
+    while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
+        end = position + int.from_bytes(data[position : position + 4], "big") + 12
+        if kind == b"iCCP":
+            return data[:position] + data[end:]
+        position = end
+    return data
+
+
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])")
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huffman's code
 
