@@ -18,8 +18,8 @@ _GOOD = """
     parfait parfaits perfekt perfekte tadellos makellos einwandfreie intakt nichtdefekt
     impecable aceptado aceptados aprobado aprobados accettato accettati conformi
     ok品
-    良品 合格 合格品 正常 良好 好 好品 正常品 良 無欠陥 无缺陷 양품 정상 합격 годный годные норма
-    хороший хорошие нормальные
+    良品 合格 合格品 正常 良好 好 好品 正常品 良 無欠陥 無欠陥品 无缺陷 양품 정상 합격
+    годный годные норма хороший хорошие нормальные
 """
 _DEFECTIVE = """
     bad faulty fault faults ng nok ko fail failed failure reject rejects rejected abnormal anomaly

@@ -57,7 +57,7 @@ def label_images(root: Path, paths: Sequence[Path], *, named: bool = False) -> d
         for key, kind in _names(path):
             related[key].setdefault(path, kind)
     # Small groups first: an image in the same folder is nearer than one of the same name elsewhere.
-    groups = sorted((group for group in related.values() if len(group) > 1), key=len)
+    groups = sorted(filter(_is_related, related.values()), key=len)
     if not groups:
         return {}
     looks = _Looks(root)
@@ -75,6 +75,11 @@ def label_images(root: Path, paths: Sequence[Path], *, named: bool = False) -> d
             if fitting:
                 pairs.setdefault(label, min(fitting, key=lambda path: len(str(path))))
     return pairs
+
+
+def _is_related(group: Mapping[Path, _Kind]) -> bool:
+    """Whether there are several, and not only 7_1, 7_2 and the like without 7 itself."""
+    return len(group) > 1 and any(word != _NUMBER for _, word, _ in group.values())
 
 
 def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -192,6 +197,12 @@ _SEPARATOR = r"[\s_.\-()\[\]]+"
 _WORD = r"[^\s_.\-()\[\]]*[^\W\d_][^\s_.\-()\[\]]*"
 _LAST = re.compile(rf"(.+?){_SEPARATOR}({_WORD})(?:{_SEPARATOR})?$")
 _FIRST = re.compile(rf"({_WORD}){_SEPARATOR}(.+)$")
+_LETTERS_LAST = re.compile(r"(.*\d)([^\W\d_]+)$")
+_LETTERS_FIRST = re.compile(r"([^\W\d_]+)(\d.*)$")
+_NUMBERED = re.compile(rf"(.+?){_SEPARATOR}(\d{{1,2}})$")
+_NUMBER = "0"
+"""What a number becomes in a kind of name."""
+
 _GLUED = "|".join(sorted(MASK_WORDS, key=len, reverse=True))
 _GLUED_LAST = re.compile(rf"(.+?)({_GLUED})$")
 _GLUED_FIRST = re.compile(rf"({_GLUED})(.+)$")
@@ -205,6 +216,7 @@ def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
     for pattern, rest, extra in (
         *((_LAST, 1, 2), (_FIRST, 2, 1)),
         *((_GLUED_LAST, 1, 2), (_GLUED_FIRST, 2, 1)),
+        *((_LETTERS_LAST, 1, 2), (_LETTERS_FIRST, 2, 1), (_NUMBERED, 1, 2)),
     ):
         if found := pattern.match(name):
             stems.setdefault(found[rest], found[extra])
@@ -214,5 +226,5 @@ def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
         folders.setdefault("/".join(without) or ".", part)
     for folder, part in folders.items():
         for stem, word in stems.items():
-            kind = (re.sub(r"\d+", "0", part), re.sub(r"\d+", "0", word), suffix.lower())
+            kind = (re.sub(r"\d+", _NUMBER, part), re.sub(r"\d+", _NUMBER, word), suffix.lower())
             yield (folder, stem), kind

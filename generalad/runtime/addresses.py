@@ -59,7 +59,7 @@ def is_live_address(address: str) -> bool:
     if is_remote_address(address):
         return False
     return "://" in address or address.startswith(
-        (WATCH, "usb:", "/dev/", "genicam:", "basler:", "gige:")
+        (WATCH, "usb:", "/dev/video", "/dev/v4l/", "genicam:", "basler:", "gige:")
     )
 
 
