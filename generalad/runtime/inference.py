@@ -98,7 +98,7 @@ def infer(
             on_problem=on_problem,
         )
         summary = pipeline.run(stop or threading.Event(), observers)
-    plain = [getattr(source, "source", source) for source in found]
+    plain: list[Any] = [getattr(source, "source", source) for source in found]
     if odd := depths_in_words(plain):
         (on_problem or warnings.warn)(odd)
     left_out = [

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
-from generalad.runtime.cameras.h264 import MissingFrames
 from generalad.runtime.cameras.redirects import rtsp_address
 from generalad.runtime.cameras.rtsp_relay import RtspRelay
 from generalad.runtime.secrets import hint_of, split_user
 from generalad.runtime.videos.av_reader import check_frame_size, upright_rgb
+from generalad.runtime.videos.h264 import MissingFrames
 from generalad.runtime.videos.presentation import FrameTimes
 
 # TCP first, because it loses nothing; UDP where the camera offers nothing else. What an RTSP

@@ -48,7 +48,8 @@ class Counting(Overlays):
 
     def write(self, frame: Frame, *given: Any) -> None:
         self.ahead.append(self._source.read - len(self.ahead))
-        before = None if frame.image is None else frame.image.copy()
+        assert frame.image is not None
+        before = frame.image.copy()
         super().write(frame, *given)
         self.drawn_on.append(not np.array_equal(before, frame.image))
 
