@@ -193,6 +193,32 @@ def test_levels_of_a_cnn(levels: tuple[int, ...], size: tuple[int, int], pool: i
         backbone.features_and_attention(images)
 
 
+@pytest.mark.parametrize(
+    ("name", "folded"),
+    [("tf_efficientnet_lite0", True), ("resnet18", True), ("resnetv2_18", False)],
+)
+def test_a_cnn_made_quick_computes_the_same(name: str, folded: bool) -> None:
+    """Also one that normalises before its convolutions, whose norms have to stay."""
+    model = body(name, num_classes=0)
+    random = torch.Generator().manual_seed(0)
+    for norm in (part for part in model.modules() if isinstance(part, nn.BatchNorm2d)):
+        for values, low, high in ((norm.running_var, 0.5, 2), (norm.running_mean, -0.5, 0.5)):
+            assert values is not None
+            values.uniform_(low, high, generator=random)
+        with torch.no_grad():
+            norm.weight.uniform_(0.5, 1.5, generator=random)
+            norm.bias.uniform_(-0.5, 0.5, generator=random)
+    images = random_images((64, 64))
+    with torch.inference_mode():
+        expected = model.forward_intermediates(  # type: ignore[operator]
+            images, indices=[2], norm=False, intermediates_only=True
+        )[0]
+        backbone = wrap(copy.deepcopy(model), (2,), (64, 64), pool_size=1)
+        found = backbone(images).transpose(1, 2).unflatten(2, backbone.grid)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+    assert folded != any(isinstance(part, nn.BatchNorm2d) for part in backbone.modules())
+
+
 @pytest.mark.parametrize(("size", "near"), [((60, 64), "height 60"), ((64, 70), "width 70")])
 def test_an_image_size_that_is_no_multiple_of_the_patch(size: tuple[int, int], near: str) -> None:
     with pytest.raises(ConfigError, match=f"{near} is not a multiple of the patch size 16") as e:

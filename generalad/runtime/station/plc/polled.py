@@ -53,8 +53,8 @@ class PolledPlc:
         self._wake = threading.Condition()
         self._news = False
         self._closing = False
-        self._connected_at: float | None = None
-        self._reason = "not connected yet"
+        # Since when it is connected, and the reason: one value, as `status` is for any thread.
+        self._link: tuple[float | None, str] = (None, "not connected yet")
         self._told = ""
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name="gad-plc", daemon=True)
@@ -76,8 +76,8 @@ class PolledPlc:
     @property
     def status(self) -> PlcStatus:
         """See `Plc`."""
-        connected = self._connected_at is not None
-        return self._handshake.status(self._memory.name, connected=connected, reason=self._reason)
+        since, reason = self._link
+        return self._handshake.status(self._memory.name, connected=since is not None, reason=reason)
 
     def close(self) -> None:
         """See `Plc`."""
@@ -108,23 +108,23 @@ class PolledPlc:
                 self._lost(str(error))
             except Exception as error:  # of a library; its text may hold anything
                 self._lost(f"unexpected error ({type(error).__name__})")
-        if self._connected_at is not None:
+        if self._link[0] is not None:
             with contextlib.suppress(Exception):
                 self._exchange.write()  # not ready any more
         self._memory.close()
-        self._connected_at, self._reason = None, "closed"
+        self._link = (None, "closed")
 
     def _connected(self) -> None:
-        now = self._clock.now()
-        if self._connected_at is None:
-            self._connected_at, self._reason = now, "connected"
+        now, since = self._clock.now(), self._link[0]
+        if since is None:
+            self._link = (now, "connected")
             self._tell("connected")
-        elif self._failures and now - self._connected_at >= self._backoff.good_after:
+        elif self._failures and now - since >= self._backoff.good_after:
             self._failures = 0
 
     def _lost(self, reason: str) -> None:
         self._memory.close()
-        self._connected_at, self._reason = None, reason
+        self._link = (None, reason)
         self._failures += 1
         self._tell(reason)
         self._wait(self._backoff.delay(self._failures, random.random()), for_news=False)
