@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from generalad.runtime.videos import video_file
 from generalad.runtime.videos.cv_reader import CvReader
 from generalad.runtime.videos.interlaced import may_be_interlaced
 from generalad.runtime.videos.presentation import FrameTimes
@@ -57,7 +57,7 @@ def test_interlaced_frames_are_an_error_without_pyav(
 ) -> None:
     path = encoded(tmp_path / "v.mp4", "libx264", interlaced=True)
     assert sum(frame.image is not None for frame in VideoFile(path)) == 6
-    monkeypatch.setattr(video_file.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     [frame] = VideoFile(path)
     assert frame.image is None
     assert frame.error == f"{path}: interlaced, which only PyAV (extra streams) shows right"
