@@ -86,8 +86,9 @@ def train_detector(
         processes: that train it together, each called alike; only the first is to be given
             `choice`, `on_epoch`, `progress` and `log`.
         progress: told how far each stage is.
-        log: told, before it starts, that a run will take more than an hour or that a public data
-            set is not whole, and at its end that it has learned nothing.
+        log: told, before it starts, that a run will take more than an hour, that a public data
+            set is not whole or that all images of 16 bits are dark, and at its end that it has
+            learned nothing.
 
     Raises:
         DataError: the dataset has problems; the message lists them.
@@ -104,6 +105,8 @@ def train_detector(
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
         log(f"{split.incomplete}; the data set is not whole")
+    if split.dark:
+        log(split.dark)
     config = in_shape_of_images(config, split.sizes)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {
