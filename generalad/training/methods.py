@@ -330,7 +330,7 @@ def _made_of(
     if only is None:
         return features
     known = np.isin(sources, only)
-    return features.some(known if known.ndim == 1 else known.all(axis=1))
+    return features.some(np.asarray(known if known.ndim == 1 else known.all(axis=1), np.bool_))
 
 
 class _Schedule(TypedDict):

@@ -118,7 +118,7 @@ def _teach(head: ResidualHead, parts: Sequence[Features]) -> NDArray[np.bool_] |
 
 def _coarse(head: ResidualHead, patches: Tensor) -> Tensor:
     """Of patches that count, (n, N) bool, the places of the coarse level that do, (n, N / 4)."""
-    return F.max_pool2d(patches.float().unflatten(1, head.grid), 2).flatten(1) > 0
+    return F.max_pool2d(patches.float().reshape(-1, *head.grid), 2).flatten(1) > 0
 
 
 def _remember(head: ResidualHead, good: Sequence[Features], seed: int) -> None:
