@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from io import FileIO
@@ -36,6 +37,21 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise storage_error(error, path) from error
     return path
+
+
+def refuse_no_file(path: Path) -> None:
+    """Refuse an output that is a pipe or a device: it would be replaced by a file, or never end.
+
+    Raises:
+        StorageError: it is there, and is neither a file nor a folder.
+    """
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise StorageError(
+                f"cannot write {path}: a pipe, a device or a socket, expected a file",
+                remedy="name a file; results go to standard output where none is named",
+            )
 
 
 def check_writable(path: Path) -> None:
@@ -107,6 +123,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     an exception, or a kill at any moment, `path` is what it was before.
     """
     path = Path(path)
+    refuse_no_file(path)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.part{path.suffix}")
     try:

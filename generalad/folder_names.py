@@ -15,8 +15,11 @@ _GOOD = """
     sansdefaut bien bueno buenos buena buenas correcto sindefecto buono buoni buona buone
     senzadifetti bom boa bons semdefeito goed goedgekeurd bra godkand godkjent hyva dobry dobre
     dobra dobrze dobri poprawny jo iyi saglam khoroshie
-    良品 合格 合格品 正常 良好 好 好品 正常品 良 無欠陥 无缺陷 양품 정상 합격 годный годные норма
-    хороший хорошие нормальные
+    parfait parfaits perfekt perfekte tadellos makellos einwandfreie intakt nichtdefekt
+    impecable aceptado aceptados aprobado aprobados accettato accettati conformi
+    ok品
+    良品 合格 合格品 正常 良好 好 好品 正常品 良 無欠陥 無欠陥品 无缺陷 양품 정상 합격
+    годный годные норма хороший хорошие нормальные
 """
 _DEFECTIVE = """
     bad faulty fault faults ng nok ko fail failed failure reject rejects rejected abnormal anomaly
@@ -26,12 +29,18 @@ _DEFECTIVE = """
     hole holes stain stains stained bent missing cut cuts contamination contaminated dirty dirt
     chip chips chipped tear torn burr burrs blister corrosion corroded squeeze poke misprint
     nio nichtio schlecht schlechte ausschuss fehler fehlerhaft defekt defekte kratzer riss risse
-    delle beschaedigt mauvais mauvaise defaut defauts defectueux rayure rebut malo malos mala
+    delle beschaedigt ano anom abn unacceptable nonconforming nonconform nonconforme noconforme
+    nonconformi nonok nichtkonform nichtinordnung nichtgut ungut mangel maengel mangelhaft schaden
+    schadhaft kaputt schrott abfall schlechtteil schlechtteile pasbon casse casses fissure fissures
+    rejet rejets roto rotos danado danados dano mancha grieta rechazo rechazos rotto rotti guasto
+    guasti scarti macchia crepa quebrado risco trinca rejeitado kapot kras
+    mauvais mauvaise defaut defauts defectueux rayure rebut malo malos mala
     defecto defectos defectuoso rayado rechazado cattivo cattivi difetto difetti difettoso scarto
     graffio ruim defeito defeitos defeituoso refugo slecht afgekeurd fel vika zly zle wada wady
     vadny kotu hatali
-    不良 不良品 不合格 欠陥 欠陥品 异常 異常 缺陷 瑕疵 坏 次品 불량 불량품 결함 брак дефект дефекты
-    дефектные
+    ng品
+    不良 不良品 不合格 欠陥 欠陥品 异常 異常 缺陷 瑕疵 坏 次品 废品 廢品 划痕 劃痕 裂纹 裂紋 キズ
+    傷 汚れ 打痕 불량 불량품 불합격 결함 брак дефект дефекты дефектные
 """
 _MASKS = """
     mask masks label labels gt groundtruth seg segs segmentation segmentations segmask annotation
@@ -73,6 +82,10 @@ def _words(text: str) -> frozenset[str]:
 
 
 _GOOD_WORDS, _DEFECT_WORDS = _words(_GOOD), _words(_DEFECTIVE)
+_UNSPACED = re.compile(r"[\u3040-\u9fff\uac00-\ud7a3]{2,}")
+_GOOD_UNSPACED, _DEFECT_UNSPACED = (
+    frozenset(filter(_UNSPACED.fullmatch, words)) for words in (_GOOD_WORDS, _DEFECT_WORDS)
+)
 _FILLERS = _words(_FILLING)
 _PLAIN = _words(_WHEN_AND_WHERE) | _FILLERS
 MASK_WORDS = _words(_MASKS)
@@ -87,16 +100,32 @@ def _meant(name: str) -> set[str]:
     return {"".join(words), "".join(word for word in words if word not in _FILLERS)} - {""}
 
 
+def _longest_within(name: str, words: Iterable[str]) -> int:
+    """Letters of the longest word in a name whose script puts no spaces between words."""
+    text = "".join(words_in(name))
+    return max((len(word) for word in words if word in text), default=0)
+
+
 def is_good_name(name: str) -> bool:
     """Whether a folder or label is called by a word for good, in some language and spelling."""
-    return bool(_meant(name) & _GOOD_WORDS)
+    if _meant(name) & _GOOD_WORDS:
+        return True
+    return _longest_within(name, _GOOD_UNSPACED) > _longest_within(name, _DEFECT_UNSPACED)
 
 
 def is_defect_name(name: str) -> bool:
     """Whether a folder is called by a word for defects."""
-    return bool(_meant(name) & _DEFECT_WORDS) or (
-        not is_good_name(name) and bool(set(words_in(name)) & _DEFECT_WORDS)
-    )
+    if is_only_defect_name(name):
+        return True
+    return not is_good_name(name) and bool(set(words_in(name)) & _DEFECT_WORDS)
+
+
+def is_only_defect_name(name: str) -> bool:
+    """The same of a name that says nothing else, as "NG 1" but not "washers without rust"."""
+    if _meant(name) & _DEFECT_WORDS:
+        return True
+    longest = _longest_within(name, _DEFECT_UNSPACED)
+    return longest > 0 and longest >= _longest_within(name, _GOOD_UNSPACED)
 
 
 def is_mask_name(name: str) -> bool:

@@ -2,8 +2,8 @@
 
 `Part0.jpg` and `Part0_label.bmp`, `x.png` and `mask_x.png`, `images/7.png` and `labels/7.png`: the
 name of a label image is that of its image but for a word, a folder or the suffix. As `a_left.png`
-and `a_right.png` differ no more than that, the content decides: a label image has few values, is
-mostly of one of them, and has the shape of its image.
+and `a_right.png` differ no more than that, the content decides: a label image has few values, or
+is mostly black or white with few others, and has the shape of its image.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from generalad.preprocess import decode_mask_values, read_bytes
 
 _PROBES = 3
 """Images of each kind of name that are looked at first."""
+
+_FEW_VALUES = 16
+"""Of no photograph: labels of several classes, on a ground of any brightness."""
 
 _MOST_KINDS = 40
 """Kinds of names that are looked at; those with a word for masks come first."""
@@ -54,7 +57,7 @@ def label_images(root: Path, paths: Sequence[Path], *, named: bool = False) -> d
         for key, kind in _names(path):
             related[key].setdefault(path, kind)
     # Small groups first: an image in the same folder is nearer than one of the same name elsewhere.
-    groups = sorted((group for group in related.values() if len(group) > 1), key=len)
+    groups = sorted(filter(_is_related, related.values()), key=len)
     if not groups:
         return {}
     looks = _Looks(root)
@@ -72,6 +75,11 @@ def label_images(root: Path, paths: Sequence[Path], *, named: bool = False) -> d
             if fitting:
                 pairs.setdefault(label, min(fitting, key=lambda path: len(str(path))))
     return pairs
+
+
+def _is_related(group: Mapping[Path, _Kind]) -> bool:
+    """Whether there are several, and not only 7_1, 7_2 and the like without 7 itself."""
+    return len(group) > 1 and any(word != _NUMBER for _, word, _ in group.values())
 
 
 def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -152,7 +160,7 @@ class _Look(enum.IntEnum):
 
 
 def looks_like_labels(values: NDArray[Any]) -> bool:
-    """Whether an image has few values, and mostly the darkest or the brightest of them.
+    """Whether an image has few values, or mostly the darkest or the brightest and few others.
 
     Args:
         values: (H, W) uint8 or uint16. Values that a lossy format has moved a little are the same.
@@ -168,6 +176,8 @@ def _look_of(values: NDArray[Any]) -> _Look:
     found = _Look.IMAGE
     shift = 0 if values.dtype == np.uint8 else 8
     count = np.bincount((values >> shift).ravel(), minlength=256).astype(np.float64)
+    if np.count_nonzero(count) <= _FEW_VALUES:
+        return _Look.LABELS
     share = count / count.sum()
     for ground in (slice(0, 24), slice(232, 256)):
         rest = share.copy()
@@ -187,6 +197,12 @@ _SEPARATOR = r"[\s_.\-()\[\]]+"
 _WORD = r"[^\s_.\-()\[\]]*[^\W\d_][^\s_.\-()\[\]]*"
 _LAST = re.compile(rf"(.+?){_SEPARATOR}({_WORD})(?:{_SEPARATOR})?$")
 _FIRST = re.compile(rf"({_WORD}){_SEPARATOR}(.+)$")
+_LETTERS_LAST = re.compile(r"(.*\d)([^\W\d_]+)$")
+_LETTERS_FIRST = re.compile(r"([^\W\d_]+)(\d.*)$")
+_NUMBERED = re.compile(rf"(.+?){_SEPARATOR}(\d{{1,2}})$")
+_NUMBER = "0"
+"""What a number becomes in a kind of name."""
+
 _GLUED = "|".join(sorted(MASK_WORDS, key=len, reverse=True))
 _GLUED_LAST = re.compile(rf"(.+?)({_GLUED})$")
 _GLUED_FIRST = re.compile(rf"({_GLUED})(.+)$")
@@ -200,6 +216,7 @@ def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
     for pattern, rest, extra in (
         *((_LAST, 1, 2), (_FIRST, 2, 1)),
         *((_GLUED_LAST, 1, 2), (_GLUED_FIRST, 2, 1)),
+        *((_LETTERS_LAST, 1, 2), (_LETTERS_FIRST, 2, 1), (_NUMBERED, 1, 2)),
     ):
         if found := pattern.match(name):
             stems.setdefault(found[rest], found[extra])
@@ -209,5 +226,5 @@ def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
         folders.setdefault("/".join(without) or ".", part)
     for folder, part in folders.items():
         for stem, word in stems.items():
-            kind = (re.sub(r"\d+", "0", part), re.sub(r"\d+", "0", word), suffix.lower())
+            kind = (re.sub(r"\d+", _NUMBER, part), re.sub(r"\d+", _NUMBER, word), suffix.lower())
             yield (folder, stem), kind

@@ -35,13 +35,15 @@ def overlay(
     *,
     threshold: float,
     low: float | None = None,
+    own: bool = False,
 ) -> Image:
     """Lay a raw map (h, w) over an RGB image (H, W, 3); a new image comes back.
 
     Opacity and colour rise from `low`, the smallest value of the map if not given, through the
     middle of the scale at `threshold` up to as far above it again. A line is drawn around the areas
     at or above `threshold`. Give the same `low` to images that are to be compared; one at or
-    above the threshold shows all that reaches it at full strength.
+    above the threshold shows all that reaches it at full strength. `own` draws in the image itself,
+    which then is what comes back.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"expected an RGB image (H, W, 3) uint8, found {image.shape} {image.dtype}")
@@ -50,7 +52,7 @@ def overlay(
         low = float(anomaly_map.min())
     reach = max(threshold - low, 1e-6 * max(1.0, abs(threshold)))
     wide = resize_map(anomaly_map, (len(anomaly_map), width))
-    blended = np.empty_like(image)
+    blended = image if own else np.empty_like(image)
     reached = np.empty((height, width), np.bool_)
     strip = max(1, _STRIP // width)
     for first in range(0, height, strip):  # a whole map of a large image takes more than the image
@@ -78,14 +80,14 @@ def _blend(image: Image, levels: NDArray[np.uint8]) -> Image:
     return np.asarray(cv2.add(kept, cv2.applyColorMap(levels, premultiplied)), np.uint8)
 
 
-def draw(image: Image, anomaly_map: NDArray[np.float32], spec: Spec) -> Image:
+def draw(image: Image, anomaly_map: NDArray[np.float32], spec: Spec, *, own: bool = False) -> Image:
     """Overlay on one scale for all images of an artifact; RGB (H, W, 3) in and out.
 
     The scale starts four normalisation scales below the threshold: a typical good image peaks at
-    two, which is where the overlay begins to be visible.
+    two, which is where the overlay begins to be visible. `own` as for `overlay`.
     """
-    pixel = spec.thresholds.pixel
-    return overlay(image, anomaly_map, threshold=pixel, low=pixel - 4 * spec.normalisation.scale)
+    pixel, scale = spec.thresholds.pixel, spec.normalisation.scale
+    return overlay(image, anomaly_map, threshold=pixel, low=pixel - 4 * scale, own=own)
 
 
 def outline(image: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:

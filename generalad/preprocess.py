@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.image_formats.accept import DAMAGED, LIMIT_SETTING, check_header, limit_bytes
 from generalad.image_formats.header import Header
+from generalad.image_formats.headers import without_profile
 
 _LARGE = 48 << 20
 """Bytes of an image that is not held twice: 16 megapixels."""
@@ -49,8 +50,38 @@ _NARROW = 4095
 """16-bit values up to here are taken for 10 or 12 bits: nothing is that dark in every pixel."""
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Read an image file.
+_FOURTEEN_BITS = 2**14 - 1
+
+
+class Depths:
+    """Whether images of 16 bits use no more than 14, as cameras of 14 bits leave them.
+
+    One dark image may be so; where all of a source are, they are read too dark. Not for threads
+    that need exact counts.
+    """
+
+    def __init__(self) -> None:
+        self.deep = self.narrow = 0
+
+    def see(self, pixels: NDArray[Any], largest: int) -> None:
+        """Take an image as it is in its file, and its value of full light."""
+        if largest == 65535:
+            self.deep += 1
+            self.narrow += int(pixels.max()) <= _FOURTEEN_BITS
+
+    def in_words(self) -> str:
+        """A warning with its remedy; empty where some image uses more, or none has 16 bits."""
+        if not self.narrow or self.narrow < self.deep:
+            return ""
+        return (
+            f"{self.deep} image{'s' * (self.deep > 1)} of 16 bits without any value above"
+            f" {_FOURTEEN_BITS}, as cameras of 14 bits leave them: read as dark → scale the values"
+            " to 0...65535 when saving, or save 8 bits"
+        )
+
+
+def read_image(path: str | Path, *, depths: Depths | None = None) -> NDArray[np.uint8]:
+    """Read an image file; `depths` is shown its values.
 
     Returns:
         (H, W, 3) uint8, RGB, contiguous.
@@ -58,15 +89,19 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, empty, cut off, too large, or no image that is read.
     """
-    return decode_image(read_bytes(path), name=str(path))
+    return decode_image(read_bytes(path), name=str(path), depths=depths)
 
 
-def decode_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
+def decode_image(
+    data: bytes, *, name: str = "image", depths: Depths | None = None
+) -> NDArray[np.uint8]:
     """Decode an encoded image; like `read_image`, from bytes. `name` is used in errors."""
     header = check_header(data, name)
     if header.blended:
         _refuse_transparent(data, header, name)
     pixels, largest = _decode(data, header, name)
+    if depths is not None:
+        depths.see(pixels, largest)
     return swap_red_and_blue(to_uint8(pixels, largest=largest, name=name))
 
 
@@ -107,7 +142,8 @@ def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[Any]:
     """(H, W) uint8 or uint16: how bright a mask is, or how opaque where it is partly transparent.
 
     Raises:
-        DataError: as `read_image`; or what is opaque is partly black, so that both could be meant.
+        DataError: as `read_image`; or what is opaque is partly black, so that both could be meant,
+            or may have to be turned.
     """
     header = check_header(data, name)
     # Not brought to 8 bits, which would make small 16-bit values black.
@@ -120,6 +156,11 @@ def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[Any]:
     opaque = np.asarray(pixels[..., 3])
     if opaque.min() == opaque.max():
         return values
+    if header.kind in ("PNG", "WebP") and (b"eXIf" in data or b"EXIF" in data):
+        raise DataError(  # the decoder turns colours as EXIF says, but not what is opaque
+            f"{name}: the mask is partly transparent and has EXIF data, which may turn it",
+            remedy="save it as PNG in black and white, without transparency",
+        )
     shown = values[opaque > 0] if opaque.shape == values.shape else values
     if shown.min() == 0 and shown.max() > 0:
         raise DataError(
@@ -178,6 +219,8 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
             return decode_netpbm(data)
         except ValueError as error:
             raise DataError(f"{name}: damaged or cut off: {error}", remedy=DAMAGED) from error
+    if header.kind == "PNG":
+        data = without_profile(data)
     try:
         if header.width * header.height * 3 > _LARGE:
             image = _decode_once(data, _AS_COLOUR)

@@ -134,13 +134,31 @@ def read_toml(file: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(_text_of_settings(file))
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}", remedy="check the path") from error
     except RecursionError as error:
         raise ConfigError(f"{file}: nested too deeply", remedy="correct the file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise ConfigError(f"{file}: no TOML: {error}", remedy="correct the file") from error
+
+
+def _text_of_settings(file: Path) -> str:
+    """What a file says; ConfigError where reading it as TOML would take for ever."""
+    with file.open("rb") as opened:
+        data = opened.read(_MOST_OF_TOML + 1)
+    text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    dots = sum(line.count(".") ** 2 for line in text.split("\n"))
+    if len(data) > _MOST_OF_TOML or dots > _MOST_DOTS:
+        raise ConfigError(f"{file}: too large for settings", remedy="correct the file")
+    return text
+
+
+_MOST_OF_TOML = 10_000_000
+"""Bytes."""
+
+_MOST_DOTS = 100_000_000
+"""Sum of squares of the dots in a line: for a key of n dots, tomllib takes a time of n squared."""
 
 
 def _plain(record: Any) -> dict[str, Any]:

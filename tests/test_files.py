@@ -24,6 +24,9 @@ from generalad.files import (
     sha256_of_file,
     write_json,
 )
+from generalad.runtime import AnnotatedVideo, Csv, JsonLines
+from generalad.runtime.backends.fake import fake_spec
+from generalad.runtime.videos.video_file import VideoFile
 
 
 def names(folder: Path) -> list[str]:
@@ -199,3 +202,17 @@ def test_the_hash_of_a_file_longer_than_a_block(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     (tmp_path / "a").write_bytes(data)
     assert sha256_of_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with a name there")
+@pytest.mark.parametrize("option", ["json", "csv", "video", "write_json"])
+def test_a_pipe_is_not_replaced_and_not_waited_for(tmp_path: Path, option: str) -> None:
+    pipe = tmp_path / ("a.mp4" if option == "video" else "a.json")
+    os.mkfifo(pipe)
+    with pytest.raises(StorageError, match=r"a\.(json|mp4): a pipe, a device or a socket"):
+        if option == "write_json":
+            write_json(pipe, {})
+        else:
+            sinks = {"json": JsonLines, "csv": Csv, "video": AnnotatedVideo}
+            sinks[option](pipe).open([VideoFile(tmp_path / "v.mp4")], fake_spec())
+    assert pipe.is_fifo() and names(tmp_path) == [pipe.name]

@@ -240,3 +240,15 @@ def test_toml_that_is_nested_deeply(tmp_path: Path) -> None:
     file.write_text("a = " + "[" * 100_000)
     with pytest.raises(ConfigError):
         read_toml(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + ".a" * 60_000 + " = 1", "a = " + "9" * 5000, "a = " + "[" * 50_000, "# x\n" * 3_000_000],
+)
+def test_settings_that_are_made_to_hang_are_refused_at_once(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "line.toml"
+    file.write_text(text)
+    # A key of so many dots would take minutes.
+    with pytest.raises(ConfigError, match=r"line\.toml: (too large|no TOML|nested too deeply)"):
+        read_toml(file)

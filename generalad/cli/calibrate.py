@@ -148,7 +148,7 @@ def _missed(kind: str, found: Misses) -> tuple[str, str, str]:
 
 def warnings(proposal: Proposal) -> list[str]:
     """What speaks against these images, a line each; first of all look at them."""
-    said = [f"warning: {proposal.labels}"] if proposal.labels else []
+    said = [f"warning: {proposal.noticed}"] if proposal.noticed else []
     if called_so := [one for one in proposal.images if _called_defective(one.name)]:
         said.append(f"warning: {_names(called_so)} called by a word for defects")
     if proposal.apart:

@@ -96,6 +96,7 @@ def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitSta
         device=wanted.device,
         observers=_telemetry(wanted),
         on_result=_Images(wanted, stack),
+        on_problem=_complain,
     )
 
 

@@ -28,6 +28,9 @@ from generalad.progress import Progress
 
 __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_problems"]
 
+DARK = "dark 16 bits"
+"""The kind of problem that images have of which none uses more than 14 bits of 16."""
+
 
 def check_dataset(
     dataset: Dataset,
@@ -189,7 +192,7 @@ def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:
         paths = tuple(file.path for file in deep)
         detail = f"{count_of(paths, 'image')} of 16 bits without any value above 16383 (14 bits)"
         remedy = "scale the values to 0...65535 when saving, or save 8 bits"
-        yield Problem("dark 16 bits", WARNING, paths, detail, remedy)
+        yield Problem(DARK, WARNING, paths, detail, remedy)
 
 
 def _notes(dataset: Dataset) -> Iterator[Problem]:

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generalad.data.listing import printable
 from generalad.data.plainly_good import refuse_label_images
 from generalad.data.samples import GOOD, Dataset, Sample, clean_label
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
 from generalad.folder_names import is_good_name
+from generalad.listing import printable
 
 COLUMNS = ("path", "label", "split", "mask", "group")
 SPLITS = ("train", "calibration", "test")

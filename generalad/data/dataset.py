@@ -20,7 +20,6 @@ from generalad.data.layouts import (
     open_class_folder,
     open_plain_folder,
 )
-from generalad.data.listing import as_written, list_folders
 from generalad.data.public_sets import named_like, recognise, recognise_class_folder
 from generalad.data.real_iad import find_real_iad, open_split_file
 from generalad.data.samples import GOOD, Dataset, Sample, load_masks, without
@@ -28,6 +27,7 @@ from generalad.data.semantic import find_aircraft, find_class_tree, find_dogs_an
 from generalad.data.visa import find_visa, open_visa
 from generalad.errors import DataError, UsageError
 from generalad.folder_names import is_good_name
+from generalad.listing import as_written, list_folders
 
 __all__ = ["GOOD", "Dataset", "Sample", "as_dataset", "load_masks", "open_dataset", "without"]
 

@@ -12,8 +12,7 @@ from generalad.data.masks import doubt_about, is_lossy
 from generalad.data.near_copies import signature
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
-from generalad.image_formats.accept import read_header
-from generalad.preprocess import decode_image, decode_mask_values, read_bytes
+from generalad.preprocess import Depths, decode_image, decode_mask_values, read_bytes
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,15 @@ class InspectionTask:
 
 def inspect_file(task: InspectionTask) -> InspectedFile:
     """Read a file once; nothing is raised for its faults."""
-    path, content = task.path, ""
+    path, content, depths = task.path, "", Depths()
     try:
         data = read_bytes(path)
         content = sha256_of_bytes(data)
         if task.mask:
             return _inspect_mask(path, content, data)
-        image = decode_image(data, name=str(path))
+        image = decode_image(data, name=str(path), depths=depths)
     except DataError as error:
         return InspectedFile(path, error.message.removeprefix(f"{path}: "), content)
-    header = read_header(data)
-    deep = header is not None and header.bits == 16
     return InspectedFile(
         path,
         "",
@@ -74,13 +71,10 @@ def inspect_file(task: InspectionTask) -> InspectedFile:
         (image.shape[0], image.shape[1]),
         grey=bool(np.array_equal(image[..., 0], image[..., 1]))
         and bool(np.array_equal(image[..., 1], image[..., 2])),
-        narrow=deep and int(image.max()) <= _FOURTEEN_BITS,
-        deep=deep,
+        narrow=depths.narrow > 0,
+        deep=depths.deep > 0,
         signature=signature(image) if task.signed else None,
     )
-
-
-_FOURTEEN_BITS = (2**14 - 1 + 128) // 257  # what is left of them in 8 bits
 
 
 def _inspect_mask(path: Path, content: str, data: bytes) -> InspectedFile:

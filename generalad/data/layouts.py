@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from generalad.data.classes import Classes
-from generalad.data.listing import (
-    Listing,
-    as_written,
-    list_files,
-    list_folders,
-    match_masks,
-    printable,
-)
+from generalad.data.masks import match_masks
 from generalad.data.plainly_good import (
     beside_good,
+    check_folders,
     check_names,
     check_plainly_good,
     refuse_label_images,
@@ -26,9 +20,10 @@ from generalad.data.samples import GOOD, Dataset, Sample, label_of_folder
 from generalad.data.saturation import SATURATION_FILE, read_saturation
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
-from generalad.folder_names import is_good_name
+from generalad.folder_names import is_defect_name, is_good_name
 from generalad.image_formats.accept import READ_SUFFIXES
 from generalad.label_images import label_images
+from generalad.listing import Listing, as_written, list_files, list_folders, printable
 
 EXPECTED = (
     "give a folder of good images (optionally good/, bad/ and masks/), "
@@ -73,15 +68,19 @@ def open_class_folder(root: Path, *, all_good: bool = False) -> Dataset:
     test_folder = as_written(root, _PUBLIC_TEST if public else "test")
     mask_folder = as_written(root, *(test_folder.parts if public else ()), "ground_truth")
     good = [as_written(root, part, GOOD) for part in ("train", "validation")]
-    train, calibration = (_below(listing, *folder.parts) for folder in good)
-    masks = [path for path in _below(listing, *mask_folder.parts) if len(path.parts) > 1]
-    tests = [path for path in _below(listing, *test_folder.parts) if len(path.parts) > 1]
+    train, calibration = (_below(listing.images, *folder.parts) for folder in good)
+    masks = [path for path in _below(listing.images, *mask_folder.parts) if len(path.parts) > 1]
+    tests = [path for path in _below(listing.images, *test_folder.parts) if len(path.parts) > 1]
     tests = [path for path in tests if not (public and path.parts[0] == mask_folder.name)]
     if not train:
         raise DataError(f"{root / good[0]}: no images", remedy=f"put in files of {_SUFFIXES}")
     if not all_good:
         for folder, images in zip(good, (train, calibration), strict=True):
+            check_folders(root / folder, images)
             refuse_label_images(root / folder, images, remedy=_KEEP_LABELS_OUT)
+            check_names(root / folder, images, _below(listing.others, *folder.parts))
+    for path in tests:
+        _check_among(root / test_folder, [path], good=is_good_name(path.parts[0]), first=1)
     tested, matched, stray = _with_masks(root, test_folder, tests, mask_folder, masks)
     known = {
         *(good[0] / path for path in train),
@@ -129,19 +128,18 @@ def open_plain_folder(root: Path, *, all_good: bool = False) -> Dataset:
     # The reserved folders as they are written here: Windows users also have Good/ and BAD/.
     written = {name.lower(): name for name in list_folders(root)}
     bad_root, mask_root = (root / written.get(name, name) for name in ("bad", "masks"))
-    bad, masks = _below(listing, bad_root.name), _below(listing, mask_root.name)
+    bad, masks = _below(listing.images, bad_root.name), _below(listing.images, mask_root.name)
     reserved = {bad_root.name, mask_root.name}
     rest = [path for path in listing.images if path.parts[0] not in reserved]
     if not rest:
         raise DataError(f"{root}: no good images found", remedy=f"{EXPECTED}; files of {_SUFFIXES}")
     if not all_good:
         _check_only_good(root, rest, listing.others, written.get(GOOD))
+    _check_among(bad_root, bad, good=False)
     good = [Sample(root / path, GOOD) for path in rest]
     shown, matched, stray = _with_masks(root, Path(bad_root.name), bad, Path(mask_root.name), masks)
     train, held_out = hold_out(good) if bad else (tuple(good), ())
-    defective = [
-        Sample(bad_root / path, _type_of_defect(bad_root, path), matched[path]) for path in shown
-    ]
+    defective = [Sample(bad_root / path, _type_of_defect(path), matched[path]) for path in shown]
     return Dataset(
         name=_name_of(root),
         root=root,
@@ -163,21 +161,36 @@ def _check_only_good(
         check_plainly_good(root, paths)
     elif beside:
         raise beside_good(root, good_folder, beside)
+    else:
+        check_folders(root / good_folder, _below(paths, good_folder))
     refuse_label_images(root, paths, remedy=_KEEP_LABELS_OUT)
     check_names(root, paths, others)
 
 
-def _type_of_defect(bad_root: Path, path: Path) -> str:
+def _check_among(folder: Path, paths: Iterable[Path], *, good: bool, first: int = 0) -> None:
+    """Refuse good or defective images that lie in a folder that says the opposite.
+
+    Args:
+        folder: of a test.
+        paths: of images, relative to it.
+        good: what they are meant to be.
+        first: of their folders from which names are looked at.
+    """
+    says_opposite = is_defect_name if good else is_good_name
+    among, word = ("good", "defects") if good else ("defective", "good ones")
+    for path in paths:
+        for depth in range(first, len(path.parts) - 1):
+            if says_opposite(path.parts[depth]):
+                raise DataError(
+                    f"{folder.joinpath(*path.parts[: depth + 1])}: lies among the {among} images"
+                    f" and is called by a word for {word}",
+                    remedy="move it out of there, or call it by the type of the defect",
+                )
+
+
+def _type_of_defect(path: Path) -> str:
     """Of an image, relative to the folder of defective ones."""
-    if len(path.parts) == 1:
-        return "bad"
-    if is_good_name(path.parts[0]):
-        raise DataError(
-            f"{bad_root / path.parts[0]}: lies among the defective images and is called by a word"
-            " for good ones",
-            remedy="move it out of bad/, or call it by the type of the defect",
-        )
-    return printable(path.parts[0])
+    return "bad" if len(path.parts) == 1 else printable(path.parts[0])
 
 
 def _with_masks(
@@ -207,12 +220,10 @@ def _with_masks(
     return shown, found, tuple(root / mask_folder / mask for mask in stray)
 
 
-def _below(listing: Listing, *folders: str) -> tuple[Path, ...]:
-    """Images in the folder `folders`, relative to it."""
+def _below(paths: Sequence[Path], *folders: str) -> tuple[Path, ...]:
+    """Those in the folder `folders`, relative to it."""
     depth = len(folders)
-    return tuple(
-        Path(*path.parts[depth:]) for path in listing.images if path.parts[:depth] == folders
-    )
+    return tuple(Path(*path.parts[depth:]) for path in paths if path.parts[:depth] == folders)
 
 
 def _ignored(root: Path, listing: Listing, known: Collection[Path]) -> tuple[Path, ...]:

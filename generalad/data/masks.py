@@ -1,9 +1,11 @@
-"""Whether masks say what they seem to: found by the check, and said beside figures made of them."""
+"""Which mask belongs to which image, and whether masks say what they seem to."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,60 @@ _WORDS = {
 
 _MOST_LABELS = 16
 """Different values in a mask whose values are meant, such as numbers of defects."""
+
+
+def match_masks(
+    images: Sequence[Path], masks: Sequence[Path]
+) -> tuple[Mapping[Path, tuple[Path, ...]], tuple[Path, ...]]:
+    """Find the masks of images by their names.
+
+    The masks of `a/x.png` are `a/x_mask.*` (or `_gt`, `_label`, …), else `a/x.*`, else everything
+    in the folder `a/x/`. Names that differ in their Unicode form only are the same; where nothing
+    has the very name, nor does upper and lower case count.
+
+    Args:
+        images: relative to the folder of the images.
+        masks: relative to the folder of the masks.
+
+    Returns:
+        The masks of each image that has some, and the masks that belong to no image.
+    """
+    matched = _match(images, masks, lambda name: unicodedata.normalize("NFC", name))
+    used = {mask for found in matched.values() for mask in found}
+    rest = [mask for mask in masks if mask not in used]
+    if rest:
+        others = [image for image in images if image not in matched]
+        fold = _match(others, rest, lambda name: unicodedata.normalize("NFC", name).casefold())
+        matched |= fold
+        used |= {mask for found in fold.values() for mask in found}
+    return matched, tuple(mask for mask in masks if mask not in used)
+
+
+_MASK_WORD = re.compile(
+    r"(.*/|)(.+?)[_\-. ](?:masks?|gt|labels?|seg|segmentation|annotations?|ground[_\-. ]?truth)$",
+    re.IGNORECASE,
+)
+"""The stem of a mask's path: its folder, the name of its image, and a word."""
+
+
+def _match(
+    images: Sequence[Path], masks: Sequence[Path], plain: Callable[[str], str]
+) -> dict[Path, tuple[Path, ...]]:
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    by_word: dict[str, list[Path]] = defaultdict(list)
+    by_folder: dict[str, list[Path]] = defaultdict(list)
+    for mask in masks:
+        stem = plain(mask.with_suffix("").as_posix())
+        by_stem[stem].append(mask)
+        by_folder[plain(mask.parent.as_posix())].append(mask)
+        if found := _MASK_WORD.match(stem):
+            by_word[f"{found[1]}{found[2]}"].append(mask)
+    matched = {}
+    for image in images:
+        stem = plain(image.with_suffix("").as_posix())
+        if masks_of := by_word.get(stem) or by_stem.get(stem) or by_folder.get(stem):
+            matched[image] = tuple(masks_of)
+    return matched
 
 
 def doubt_about(values: NDArray[Any], *, lossy: bool) -> str:

@@ -10,16 +10,17 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from generalad.data.listing import printable
 from generalad.errors import DataError
 from generalad.folder_names import (
     is_defect_name,
     is_good_name,
     is_mask_name,
+    is_only_defect_name,
     is_series,
     words_in,
 )
 from generalad.label_images import label_images, some_pairs
+from generalad.listing import printable
 
 CONFIRM = "--all-good (in Python: all_good=True)"
 """How somebody says that all images show good parts."""
@@ -38,14 +39,11 @@ def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
         DataError: folders that are called by a word for defects or masks, lie beside one for good
             parts, or could be one a class.
     """
+    if is_only_defect_name(root.resolve().name):
+        raise _no_good_folder(root)
+    check_folders(root, paths)
     below: dict[Path, set[str]] = defaultdict(set)  # folders with images, by what they lie in
     for folder in {path.parent for path in paths}:
-        if any(_not_good(part) for part in folder.parts):
-            raise DataError(
-                f"{root / folder}: looks like no folder of good images",
-                remedy=f"rename it, move defective images into {root / 'bad'}, or confirm with"
-                f" {CONFIRM} that all images show good parts",
-            )
         for depth, name in enumerate(folder.parts):
             below[Path(*folder.parts[:depth])].add(name)
     loose = {path.parent for path in paths}
@@ -63,8 +61,36 @@ def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
             )
 
 
+def check_folders(root: Path, paths: Sequence[Path]) -> None:
+    """Refuse good images in folders that are called by a word for defects or masks.
+
+    Args:
+        root: what is called good, such as train/good.
+        paths: of images, relative to it.
+
+    Raises:
+        DataError: it names the folder.
+    """
+    for folder in sorted({path.parent for path in paths}):
+        if any(_not_good(part) for part in folder.parts):
+            raise _no_good_folder(root / folder)
+
+
+def _no_good_folder(folder: Path) -> DataError:
+    return DataError(
+        f"{folder}: looks like no folder of good images",
+        remedy=f"rename it, move defective images into bad/<type>/ (of a class folder,"
+        f" test/<type>/), or confirm with {CONFIRM} that all images show good parts",
+    )
+
+
 _ANNOTATIONS = (".json", ".xml", ".txt")
-_DRAWN_OVER = frozenset({"overlay", "overlays", "heatmap", "heatmaps", "annotated"})
+_DRAWN_OVER = frozenset(
+    {
+        *("overlay", "overlays", "heatmap", "heatmaps", "annotated", "marked", "visualization"),
+        *("vis", "prediction", "predictions", "pred", "result", "thumb", "thumbnail", "preview"),
+    }
+)
 
 
 def check_names(root: Path, paths: Sequence[Path], others: Sequence[Path]) -> None:
@@ -81,9 +107,10 @@ def check_names(root: Path, paths: Sequence[Path], others: Sequence[Path]) -> No
     written = {path.stem for path in others if path.suffix.lower() in _ANNOTATIONS}
     for found, what in (
         ([path for path in paths if is_defect_name(path.stem)], "called by a word for defects"),
+        ([path for path in paths if is_good_name(path.stem)], "called by a word for good"),
         (
             [path for path in paths if _DRAWN_OVER & set(words_in(path.stem))],
-            "called by a word for images that are drawn over",
+            "called by a word for images that were made of others",
         ),
         ([path for path in paths if path.stem in written], "described in a file of their name"),
     ):

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from generalad.data.listing import list_folders
 from generalad.data.samples import Dataset, Published
 from generalad.errors import DataError
+from generalad.listing import list_folders
 from generalad.records import read_toml
 
 _LEAST_SHARE = 1 / 2

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from generalad.data.classes import Classes
-from generalad.data.listing import printable
 from generalad.data.named_files import check_present, read_json_file
 from generalad.data.public_sets import public_set
 from generalad.data.samples import GOOD, Dataset, Sample
 from generalad.errors import DataError
+from generalad.listing import printable
 
 _SIZES = ("raw", "1024", "512", "256")  # the first one that is there is taken
 _SPLITS = ("realiad_jsons/realiad_jsons", "realiad_jsons/realiad_jsons_sv", "realiad_jsons")

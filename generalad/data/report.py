@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generalad.data.listing import printable
+from generalad.listing import printable
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 

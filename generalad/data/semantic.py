@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from generalad.data.classes import Classes
-from generalad.data.listing import list_files, list_folders, printable
 from generalad.data.named_files import check_present, read_text
 from generalad.data.public_sets import public_set
 from generalad.data.samples import GOOD, Dataset, Sample
 from generalad.errors import DataError
+from generalad.listing import list_files, list_folders, printable
 
 Labelled = tuple[Path, str]
 """An image and the name of its class."""

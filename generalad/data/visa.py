@@ -14,11 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 from generalad.data.classes import Classes
-from generalad.data.listing import list_folders
 from generalad.data.named_files import check_present, read_text
 from generalad.data.public_sets import public_set
 from generalad.data.samples import GOOD, Dataset, Sample
 from generalad.errors import DataError
+from generalad.listing import list_folders
 
 SPLIT_FILE = Path("split_csv", "1cls.csv")
 _COLUMNS = ("object", "split", "label", "image", "mask")

@@ -36,6 +36,17 @@ def png(data: bytes) -> Header:
     return Header("PNG", width, height, max(bits, 8), memory, packing, alpha=transparent)
 
 
+def without_profile(data: bytes) -> bytes:
+    """PNG without its colour profile, which is not used: libpng prints what it thinks of it."""
+    position = 8
+    while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
+        end = position + int.from_bytes(data[position : position + 4], "big") + 12
+        if kind == b"iCCP":
+            return data[:position] + data[end:]
+        position = end
+    return data
+
+
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])")
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huffman's code
 
@@ -150,24 +161,29 @@ def _colour_table(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
+_SRGB = (b"\0\0\0\x10", b"\0\0\0\x11")  # numbers of sRGB and of grey; YCC is decoded wrongly
 _LONGEST = 32767  # longer rows take many times the memory of their pixels
 
 
 def jpeg2000(data: bytes) -> Header:
     """Of JPEG 2000: ITU-T T.800, appendices A and I."""
-    start, end, palette = 0, len(data), False
+    start, end, odd = 0, len(data), False
     if not data.startswith(b"\xff\x4f"):
         boxes = {kind: (first, last) for kind, first, last in _boxes(data, 0, len(data))}
         start, end = boxes.get(b"jp2c", (0, 0))
         first, last = boxes.get(b"jp2h", (0, 0))
-        palette = b"pclr" in data[first:last]
+        odd = any(
+            kind == b"pclr"
+            or (kind == b"colr" and data[at] == 1 and data[at + 3 : at + 7] not in _SRGB)
+            for kind, at, _ in _boxes(data, first, last)
+        )
     if data[start : start + 4] != b"\xff\x4f\xff\x51" or data[end - 2 : end] != b"\xff\xd9":
         raise ValueError("no codestream, or one without an end")
     right, lower, left, upper = struct.unpack_from(">IIII", data, start + 8)
     [colours] = struct.unpack_from(">H", data, start + 40)
     depths = data[start + 42 : start + 42 + 3 * colours : 3]
     steps = {data[start + 42 + at] for at in range(3 * colours) if at % 3}
-    if colours not in (1, 3) or steps != {1} or palette or len(set(depths)) != 1:
+    if colours not in (1, 3) or steps != {1} or odd or len(set(depths)) != 1:
         return refused(
             "JPEG 2000", "JPEG 2000 that is neither grey nor RGB of equal parts", _AS_RGB
         )

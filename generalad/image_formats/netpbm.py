@@ -30,8 +30,13 @@ def netpbm(data: bytes) -> Header:
         end = start + _row(kind, width, largest) * height
         if len(data) < end:
             raise ValueError("rows are missing")
-        if data[end : end + 3].strip()[:1] == b"P" and data[end:].lstrip()[1:2].isdigit():
+        if len(data) > end and data[start - 1 : start + 1] == b"\r\n":
+            return refused(name, f"{name} with line ends of two bytes, which move its pixels")
+        rest = data[end:].strip(b" \t\r\n\0")
+        if rest[:1] == b"P" and rest[1:2].isdigit():
             return several(name, "several")
+        if rest:
+            return refused(name, f"{name} of more bytes than its size needs")
     bits = 8 if largest < 256 else 16
     memory = 24 if kind in _IN_TEXT else 6 if bits > 8 else 3
     return Header(name, width, height, bits, memory)
@@ -71,13 +76,15 @@ def _from_text(text: bytes, kind: int, count: int) -> NDArray[Any]:
     values: NDArray[Any]
     if kind == 1:  # digits need not be apart
         digits = np.frombuffer(text.translate(None, b" \t\r\n\v\f"), np.uint8)
-        values = digits[:count] - np.uint8(ord("0"))
+        values = digits - np.uint8(ord("0"))
     elif _NO_NUMBERS.search(text):
         raise ValueError("what are no numbers")
     else:
-        values = np.fromstring(text.decode("ascii").strip() or "0", np.int64, sep=" ")[:count]
+        values = np.fromstring(text.decode("ascii").strip() or "0", np.int64, sep=" ")
     if len(values) < count:
         raise ValueError("values are missing")
+    if len(values) > count:
+        raise ValueError("more values than its size needs")
     return values
 
 

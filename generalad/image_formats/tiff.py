@@ -1,7 +1,8 @@
 """The header of TIFF: which of its many kinds are read.
 
 TIFF 6.0 (Adobe, 1992) and BigTIFF. What OpenCV reads wrong is refused: separate planes and
-min-is-white of 16 bits. Pages beside the first are looked at only for being pages.
+min-is-white of 16 bits, tiles of an image that is to be turned. Pages beside the first are looked
+at only for being pages.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Mapping
 from generalad.image_formats.header import Header, refused, several
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS = 254, 256, 257, 258, 259, 262
+_ORIENTATION, _DEPTH = 274, 32997
 _SAMPLES, _PLANES, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT = 277, 284, 322, 323, 338, 339
 _TAGS = frozenset(
     {
         *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _PLANES),
-        *(_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT),
+        *(_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT, _ORIENTATION, _DEPTH),
     }
 )
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # whole numbers, the only ones among these tags
@@ -67,6 +69,8 @@ def _header(tags: Tags) -> Header:
     bits = max(all_bits)
     if reason := _refusal(tags, samples - extra, colours, all_bits):
         return refused("TIFF", f"TIFF {reason}")
+    if (depth := tags.get(_DEPTH, (1,))[0]) > 1:
+        return several("TIFF", depth, "slices")
     tile = tags.get(_TILE_WIDTH, (0,))[0] * tags.get(_TILE_HEIGHT, (0,))[0]
     if tile > max(4 * width * height, 1 << 22):
         return refused("TIFF", "TIFF whose tiles are larger than the image")
@@ -101,6 +105,8 @@ def _refusal(tags: Tags, samples: int, colours: int, all_bits: set[int]) -> str:
         return "of 16 bits with a palette or YCbCr"
     if bits == 16 and colours == _WHITE_IS_ZERO:
         return "of 16 bits whose white is 0 (min-is-white)"
+    if tags.get(_ORIENTATION, (1,))[0] > 1 and _TILE_WIDTH in tags:
+        return "in tiles that is to be turned for display"
     if bits == 16 and tags.get(_PLANES, (1,))[0] == 2 and samples > 1:
         return "of 16 bits whose colours lie in separate planes"
     return ""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from generalad.errors import DataError
 from generalad.image_formats.accept import IMAGE_SUFFIXES, READ_SUFFIXES
+from generalad.listing import is_hidden, list_files
+from generalad.preprocess import Depths
 from generalad.runtime.sources import (
     VIDEO_SUFFIXES,
     WATCH,
@@ -57,7 +59,7 @@ def is_live_address(address: str) -> bool:
     if is_remote_address(address):
         return False
     return "://" in address or address.startswith(
-        (WATCH, "usb:", "/dev/", "genicam:", "basler:", "gige:")
+        (WATCH, "usb:", "/dev/video", "/dev/v4l/", "genicam:", "basler:", "gige:")
     )
 
 
@@ -71,6 +73,7 @@ class Listed:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = lines
+        self.depths = Depths()
 
     def count(self) -> int | None:
         """Not known before the list ends."""
@@ -94,7 +97,10 @@ class Listed:
         try:
             if not path.exists():
                 raise DataError(f"{text}: no such file")
-            yield from _open_file(path, text)
+            source = _open_file(path, text)
+            if isinstance(source, ImageFiles):
+                source.depths = self.depths
+            yield from source
         except DataError as failure:
             yield Frame(self.address, 0, 0.0, text, path.name, None, failure.message)
         except (OSError, ValueError) as failure:  # a name that no system takes
@@ -160,7 +166,11 @@ def _open_file(path: Path, address: str) -> Source:
 
 
 def _open_pattern(address: str) -> list[Source]:
-    matches = sorted(Path(match) for match in glob.glob(address, recursive=True))
+    matches = sorted(
+        path
+        for path in map(Path, glob.glob(address, recursive=True))
+        if not any(is_hidden(part) and part not in address for part in path.parts)
+    )
     images = [path for path in matches if path.suffix.lower() in IMAGE_SUFFIXES]
     videos = [path for path in matches if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
     if not images and not videos:
@@ -184,6 +194,12 @@ def _without_labels(
     left_out = {folder / label: folder / image for label, image in pairs.items()}
     shown = [path for path in paths if path not in left_out]
     return ImageFiles(address, shown, folder, left_out, videos)
+
+
+def depths_in_words(sources: Iterable[Source]) -> str:
+    """What is odd about the depths of images that were read, a warning of all; else empty."""
+    said = (getattr(source, "depths", Depths()).in_words() for source in sources)
+    return "; ".join(filter(None, said))
 
 
 def left_out_in_words(source: Source) -> str:
@@ -218,15 +234,9 @@ def _labels_in_words(source: Source) -> str:
 
 def _open_folder(folder: Path, address: str) -> ImageFiles:
     """Its images and those of all subfolders."""
-    images, videos = [], []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in IMAGE_SUFFIXES and not name.startswith("."):
-                images.append(Path(parent, name))
-            elif suffix in VIDEO_SUFFIXES and not name.startswith("."):
-                videos.append(Path(parent, name))
+    found = list_files(folder)
+    images = [folder / path for path in found.named_images]
+    videos = [folder / path for path in found.others if path.suffix.lower() in VIDEO_SUFFIXES]
     if not images:
         raise DataError(
             f"{folder}: no images in this folder or below",

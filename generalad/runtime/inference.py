@@ -16,7 +16,7 @@ from generalad.decision import Rule
 from generalad.errors import UsageError
 from generalad.pixels import Pixels, check_pixels, is_pixels
 from generalad.progress import Log
-from generalad.runtime.addresses import left_out_in_words, open_sources
+from generalad.runtime.addresses import depths_in_words, left_out_in_words, open_sources
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.pipeline.pipeline import MAX_WAIT, Pipeline
@@ -69,7 +69,8 @@ def infer(
         observers: shown the run while it goes on.
         on_result: called for every result, in the writer's thread.
         on_notification: called for every notification, in the writer's thread.
-        on_problem: told when a sink fails and when it recovers, in a run with cameras.
+        on_problem: told when a sink fails and when it recovers, in a run with cameras, and at the
+            end if all images of 16 bits were dark; that is a warning without it.
 
     Raises:
         GadError: a missing source, an unusable artifact, an output that cannot be written.
@@ -97,7 +98,9 @@ def infer(
             on_problem=on_problem,
         )
         summary = pipeline.run(stop or threading.Event(), observers)
-    plain = [getattr(source, "source", source) for source in found]
+    plain: list[Any] = [getattr(source, "source", source) for source in found]
+    if odd := depths_in_words(plain):
+        (on_problem or warnings.warn)(odd)
     left_out = [
         path
         for source in plain

@@ -6,11 +6,16 @@ import re
 from datetime import datetime, timedelta, timezone
 
 _LONGEST = 40
+_LAST_SECOND = 253_402_300_799.0  # of the year 9999
 
 
 def utc_stamp(time: float) -> str:
-    """Seconds since 1970 as "20261125T071233.123Z": sorts by time and suits file names."""
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=time)
+    """Seconds since 1970 as "20261125T071233.123Z": sorts by time and suits file names.
+
+    Times of files may be anything; those before 1970 or after 9999 become the nearest.
+    """
+    within = min(max(time, 0.0), _LAST_SECOND)
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=within)
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z"
 
 

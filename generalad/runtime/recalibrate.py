@@ -20,7 +20,7 @@ from generalad.calibration import Calibrated, calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.progress import Progress, no_progress
-from generalad.runtime.addresses import left_out_in_words, open_sources
+from generalad.runtime.addresses import depths_in_words, left_out_in_words, open_sources
 from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import as_stored
@@ -50,7 +50,7 @@ class Proposal:
         stored: what is written of it; in other precisions the thresholds move alike.
         images: by falling score.
         copies: images left out because their pixels were given before.
-        labels: which label images were left out of a folder, in words, or empty.
+        noticed: label images that were left out of a folder, and dark images, in words, or empty.
         shift: median score of the images less that of the old calibration; None where that is
             not known.
         apart: images whose scores stand above those of the others, as defects among them would.
@@ -67,7 +67,7 @@ class Proposal:
     stored: Spec
     images: tuple[Scored, ...]
     copies: int
-    labels: str
+    noticed: str
     shift: float | None
     apart: tuple[Scored, ...]
     without_apart: float | None
@@ -158,6 +158,7 @@ def recalibrate(
         stored = as_stored(session, new)
         drawn = missed_drawn(lambda image: score(session, image)[0], sample.images, old, new)
         known = score_defects(session, bad, progress)
+    noticed = (*map(left_out_in_words, [*sources, *bad]), depths_in_words(sources))
     by_score = tuple(sorted(images, key=lambda scored: -scored.score))
     standing_out = apart([scored.score for scored in by_score])
     rest = by_score[len(standing_out) :]
@@ -169,7 +170,7 @@ def recalibrate(
         stored,
         by_score,
         copies,
-        "; ".join(filter(None, map(left_out_in_words, [*sources, *bad]))),
+        "; ".join(filter(None, noticed)),
         shift,
         apart=by_score[: len(standing_out)],
         without_apart=(

@@ -11,8 +11,9 @@ from typing import Any
 
 from generalad.errors import DataError, require_extra
 from generalad.image_formats.accept import IMAGE_SUFFIXES, limit_bytes
+from generalad.listing import is_hidden
 from generalad.parallel import map_threads
-from generalad.preprocess import decode_image
+from generalad.preprocess import Depths, decode_image
 from generalad.runtime.secrets import redacted
 from generalad.runtime.sources import Frame
 
@@ -51,6 +52,7 @@ class RemoteFiles:
             raise DataError(f"{self.address}: no images there", remedy="check the address")
         parents = [PurePosixPath(key).parent.parts for key in self._keys]
         self._common = len(_common(parents))
+        self.depths = Depths()
 
     def count(self) -> int | None:
         """Number of objects."""
@@ -71,7 +73,7 @@ class RemoteFiles:
                 raise DataError(f"{path}: {size / 1e6:.0f} MB, expected at most {limit / 1e6:.0f}")
             modified = known.get("LastModified") or known.get("created") or known.get("mtime")
             time = modified.timestamp() if hasattr(modified, "timestamp") else float(modified or 0)
-            image = decode_image(self._store.cat_file(key), name=path)
+            image = decode_image(self._store.cat_file(key), name=path, depths=self.depths)
         except DataError as failure:
             error = failure.message
         except Exception as failure:  # as above
@@ -93,7 +95,7 @@ def _keys(store: Any, path: str) -> list[str]:
 
 def _is_image(key: str) -> bool:
     path = PurePosixPath(key)
-    hidden = any(part.startswith(".") for part in path.parts)
+    hidden = any(map(is_hidden, path.parts))
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.pixels import Pixels, to_rgb
-from generalad.preprocess import read_image
+from generalad.preprocess import Depths, read_image
 
 if TYPE_CHECKING:
     from generalad.runtime.notification import Notification
@@ -27,7 +27,10 @@ WATCH = "watch:"
 """What the address of a watched folder begins with."""
 
 VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"}
+    {
+        *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"),
+        *(".mts", ".m2ts", ".mjpeg", ".mjpg", ".flv", ".3gp", ".ogv", ".asf", ".vob", ".mxf"),
+    }
 )
 
 
@@ -185,6 +188,8 @@ class ImageFiles:
         """Label images that were found beside `paths`, with the images that they belong to."""
         self.paths = tuple(paths)
         """All files, in order."""
+        self.depths = Depths()
+        """Of the files that were read."""
 
     def count(self) -> int | None:
         """Number of files."""
@@ -194,7 +199,7 @@ class ImageFiles:
         for index, path in enumerate(self.paths):
             image, error, time = None, None, 0.0
             try:
-                image = read_image(path)
+                image = read_image(path, depths=self.depths)
                 time = path.stat().st_mtime
             except DataError as failure:
                 error = failure.message

@@ -25,7 +25,8 @@ from generalad.progress import Progress
 from generalad.training.cache import Features
 from generalad.training.calibrated_spec import CalibrationScores
 from generalad.training.loop import OnEpoch
-from generalad.training.methods import Material, judged, shown_by, teach
+from generalad.training.material import Material
+from generalad.training.methods import judged, shown_by, teacher
 
 STAGE = "training and calibration folds"
 
@@ -58,16 +59,16 @@ def fit_on_all(
     material = dataclasses.replace(material, kept={})
     parts = _loaded(material)
     count = fold_count(groups)
-    heads = [_new_head(material, config, device) for _ in range(count)]
+    heads = [new_head(material, config, device) for _ in range(count)]
     threads = torch.get_num_threads()
     workers = min(threads, count + 1) if device.type == "cpu" else 1
+    teach = teacher(material, groups, config, device=device)
     told = _Together(material.progress, count + 1)
     losses: list[float] = []
 
     def learn(head: Head, only: NDArray[np.intp] | None, listener: OnEpoch | None) -> list[float]:
         torch.set_num_threads(threads // workers)  # of this worker; its small products gain by none
-        own = dataclasses.replace(material, progress=told.of_one())
-        return teach(head, own, config, only=only, on_epoch=listener)
+        return teach(head, only, progress=told.of_one(), on_epoch=listener)
 
     def fit(taught: NDArray[np.intp]) -> Measure:
         head = heads.pop()
@@ -102,7 +103,8 @@ def _loaded(material: Material) -> list[Features]:
     return found
 
 
-def _new_head(material: Material, config: Config, device: torch.device) -> Head:
+def new_head(material: Material, config: Config, device: torch.device) -> Head:
+    """One that was taught nothing, with initial values of the run's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_head(config, material.backbone).to(device)

@@ -8,6 +8,7 @@ images. The scales of the three judges come from good images that taught nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import EllipsisType
 
 import numpy as np
@@ -47,45 +48,37 @@ MOST_IMAGES = 2000
 _CHUNK = 32
 
 
-def fit_residual(
-    head: ResidualHead,
-    good: Sequence[Features],
-    drawn: Features,
-    config: Config,
-    *,
-    progress: Progress = no_progress,
-    on_epoch: OnEpoch | None = None,
-) -> list[float]:
-    """Teach the head everything but its scales, in place, on its device.
+@dataclass(frozen=True)
+class Lessons:
+    """What discriminators learn from: n good images and views, m images with drawn defects.
 
-    Args:
-        head: untrained.
-        good: packed features (n, N, D) of good training images, and of their views.
-        drawn: (m, N, D) of images with drawn defects, with how much of each patch these changed.
-        config: of the run.
-        progress: told how far it is.
-        on_epoch: called after every `TOLD` steps.
-
-    Returns:
-        The loss of each step: the sum of the mean cross-entropies of good and defective patches.
+    Attributes:
+        good: (n, C, h, w) float16, `inputs_of` them.
+        counted: (n, h, w) float32, 1 for patches of them that count.
+        drawn: (m, C, h, w) float16.
+        labels: (m, h, w) float32, 1 for patches with a defect.
+        weights: (m, h, w) float32, 0 for patches that teach nothing.
     """
-    good = [_some(features, config.seed) for features in good]
-    with torch.no_grad():
-        _whiten(head, good)
-        progress("memory", 0, 1)
-        _remember(head, good, config.seed)
-        progress("memory", 1, 1)
-    return _train(head, good, drawn, config, progress, on_epoch)
+
+    good: Tensor
+    counted: Tensor
+    drawn: Tensor
+    labels: Tensor
+    weights: Tensor
 
 
-def _some(features: Features, seed: int) -> Features:
-    """At most `MOST_IMAGES` of n images."""
-    count = len(features.values)
-    if count <= MOST_IMAGES:
-        return features
-    which = np.zeros(count, np.bool_)
-    which[np.random.default_rng([seed, 6]).permutation(count)[:MOST_IMAGES]] = True
-    return features.some(which)
+def some_of(count: int, seed: int) -> NDArray[np.bool_]:
+    """At most `MOST_IMAGES` of so many, as a mask (count,)."""
+    which = np.ones(count, np.bool_)
+    which[np.random.default_rng([seed, 6]).permutation(count)[MOST_IMAGES:]] = False
+    return which
+
+
+@torch.no_grad()
+def fit_statistics(head: ResidualHead, good: Sequence[Features], seed: int) -> None:
+    """Set whitenings and memory from packed features (n, N, D) of good images, and of views."""
+    _whiten(head, good)
+    _remember(head, good, seed)
 
 
 def _whiten(head: ResidualHead, good: Sequence[Features]) -> None:
@@ -130,33 +123,43 @@ def _remember(head: ResidualHead, good: Sequence[Features], seed: int) -> None:
     head.memory.fill(torch.cat(deviations), seed=seed)
 
 
-def _train(
+def fit_discriminators(
     head: ResidualHead,
-    good: Sequence[Features],
-    drawn: Features,
+    lessons: Lessons,
     config: Config,
-    progress: Progress,
-    on_epoch: OnEpoch | None,
+    *,
+    good: NDArray[np.intp],
+    drawn: NDArray[np.intp],
+    progress: Progress = no_progress,
+    on_epoch: OnEpoch | None = None,
 ) -> list[float]:
-    """The discriminators, each member with its own initial values and dropped channels."""
+    """Teach the discriminators, each member with its own initial values and dropped channels.
+
+    Args:
+        head: untrained.
+        lessons: of any images.
+        config: of the run.
+        good: which of their good images to learn from.
+        drawn: which of those with drawn defects.
+        progress: told how far it is.
+        on_epoch: called after every `TOLD` steps.
+
+    Returns:
+        The loss of each step: the sum of the mean cross-entropies of good and defective patches.
+    """
     network, device = head.discriminator, head.memory.vectors.device
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
-    with torch.no_grad():
-        (good_inputs, counted), (drawn_inputs, counts) = _inputs(head, good), _inputs(head, [drawn])
-    assert drawn.shares is not None
-    labels, weights = patch_labels(torch.from_numpy(drawn.shares).float().reshape(-1, *head.grid))
-    weights = weights * counts
     rng = np.random.default_rng([config.seed, 2])
     random = torch.Generator().manual_seed(config.seed)
     losses, separations = [], torch.zeros((), device=device)
     network.train()
     for step in range(STEPS):
-        some = rng.integers(len(good_inputs), size=BATCH // 2)
-        others = rng.integers(len(drawn_inputs), size=BATCH - len(some))
-        inputs = torch.cat([good_inputs[some], drawn_inputs[others]]).float()
-        truth = torch.cat([torch.zeros(len(some), *head.grid), labels[others]])
-        weight = torch.cat([counted[some], weights[others]])
+        some = good[rng.integers(len(good), size=BATCH // 2)]
+        others = drawn[rng.integers(len(drawn), size=BATCH - len(some))]
+        inputs = torch.cat([lessons.good[some], lessons.drawn[others]]).float()
+        truth = torch.cat([torch.zeros(len(some), *head.grid), lessons.labels[others]])
+        weight = torch.cat([lessons.counted[some], lessons.weights[others]])
         if rng.random() < 0.5:
             inputs, truth, weight = (part.flip(-1) for part in (inputs, truth, weight))
         if config.tiles:
@@ -215,8 +218,12 @@ def _separation(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     return (logits * defects).sum() / defects.sum().clamp(min=1) - good
 
 
-def _inputs(head: ResidualHead, parts: Sequence[Features]) -> tuple[Tensor, Tensor]:
-    """Of the discriminators, (n, C, h, w) float16, and which of them count, (n, h, w) float32."""
+@torch.no_grad()
+def inputs_of(head: ResidualHead, parts: Sequence[Features]) -> tuple[Tensor, Tensor]:
+    """What discriminators look at, (n, C, h, w) float16, and what of it counts, (n, h, w) float32.
+
+    Both on the CPU.
+    """
     inputs, counts = [], []
     for part, which in _parts(head, parts):
         inputs.append(head.measure(part)[2].half().cpu())

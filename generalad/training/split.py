@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from generalad.config import Config
-from generalad.data.check import check_dataset, render_problems
+from generalad.data.check import DARK, check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, as_dataset, without
 from generalad.data.groups import Grouping, group_images
 from generalad.data.public_sets import differences
@@ -42,6 +42,7 @@ class Split:
         grouping: which images belong together.
         sizes: number of good images of each size "WIDTHxHEIGHT".
         incomplete: in how far a public data set is not as it was published; empty where it is.
+        dark: that all images of 16 bits use 14 at most, with what to do; else empty.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Split:
     grouping: Grouping
     sizes: dict[str, int]
     incomplete: str = ""
+    dark: str = ""
     out_of_fold: bool = False
 
     def fingerprint(self) -> str:
@@ -126,7 +128,10 @@ def _split(
 ) -> Split:
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
     hashes = dict(checked.sha256)
-    return Split(good.name, train, calibration, hashes, skipped, grouping, checked.sizes)
+    dark = [f"{one.detail} → {one.remedy}" for one in checked.problems if one.kind == DARK]
+    return Split(
+        good.name, train, calibration, hashes, skipped, grouping, checked.sizes, dark="".join(dark)
+    )
 
 
 def _too_few_to_hold_out(good: Dataset, config: Config, grouping: Grouping) -> bool:

@@ -24,12 +24,13 @@ from generalad.training.calibration_folds import fit_on_all
 from generalad.training.duration import estimate
 from generalad.training.input_size import in_shape_of_images
 from generalad.training.loop import EpochEnd, OnEpoch
-from generalad.training.methods import Material, fit_head
+from generalad.training.material import Material
+from generalad.training.methods import fit_head
 from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import split_dataset
-from generalad.training.tiles import Teach, announcement, fit_on_tiles, tiled_geometry
+from generalad.training.tiles import announcement, fit_on_tiles, tiled_geometry
 from generalad.training.training_tiles import training_tiles
 
 HISTORY_FILE = "history.json"
@@ -85,8 +86,9 @@ def train_detector(
         processes: that train it together, each called alike; only the first is to be given
             `choice`, `on_epoch`, `progress` and `log`.
         progress: told how far each stage is.
-        log: told, before it starts, that a run will take more than an hour or that a public data
-            set is not whole, and at its end that it has learned nothing.
+        log: told, before it starts, that a run will take more than an hour, that a public data
+            set is not whole or that all images of 16 bits are dark, and at its end that it has
+            learned nothing.
 
     Raises:
         DataError: the dataset has problems; the message lists them.
@@ -103,6 +105,8 @@ def train_detector(
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
         log(f"{split.incomplete}; the data set is not whole")
+    if split.dark:
+        log(split.dark)
     config = in_shape_of_images(config, split.sizes)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {
@@ -160,9 +164,9 @@ def train_detector(
                 detector,
                 split,
                 geometry,
-                Teach(material, place),
+                material,
                 config,
-                progress=material.progress,
+                device=place,
                 on_epoch=told,
             )
         elif split.out_of_fold:
@@ -176,6 +180,7 @@ def train_detector(
                 material,
                 config,
                 device=place,
+                groups=split.grouping.numbers(split.train),
                 checkpoint=out / CHECKPOINT_FILE,
                 on_epoch=told,
             )

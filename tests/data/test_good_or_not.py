@@ -271,6 +271,9 @@ PAIRS = {
     "folder": ("images/{n}.png", "zielone/{n}.png"),
     "folder and word": ("images/{n}.jpg", "zielone/{n}_gt.png"),
     "below": ("{n}.png", "lot/{n}.png"),
+    "number": ("{n}.png", "{n}_1.png"),
+    "letters before a number": ("image{n}.png", "zielone{n}.png"),
+    "letters behind a number": ("{n}.png", "{n}z.png"),
     "upper case": ("{n}.png", "{n}_MASK.PNG"),
 }
 
@@ -378,6 +381,14 @@ def test_names_alone_are_not_read(
 
     monkeypatch.setattr("generalad.label_images.read_bytes", read)
     assert len(open_dataset(tmp_path).train) == 20
+
+
+def test_labels_of_several_classes_on_any_ground() -> None:
+    classes = np.full(SIZE, 90, np.uint8)
+    for number, value in enumerate((0, 40, 130, 200, 255)):
+        classes[:, 8 * number : 8 * number + 7] = value
+    assert looks_like_labels(classes)
+    assert not looks_like_labels(np.full(SIZE, 90, np.uint8))
 
 
 def test_what_looks_like_labels() -> None:

@@ -59,6 +59,16 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: tiff(RGB, photometric="rgb", subfiletype=1),
         "begins with a thumbnail",
     ),
+    "TIFF in tiles, turned": (
+        lambda: tiff(RGB, photometric="rgb", tile=(16, 16), extratags=[(274, "H", 1, 3, True)]),
+        "in tiles that is to be turned",
+    ),
+    "TIFF of slices": (
+        lambda: tiff(
+            np.stack([GREY] * 3), photometric="minisblack", volumetric=True, tile=(3, 16, 16)
+        ),
+        "3 slices, expected one",
+    ),
     "JPEG CMYK": (lambda: without_adobe(pillow(CMYK, "JPEG")), "4 colours"),
     "animated PNG": (
         lambda: pillow(
@@ -95,6 +105,19 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "BMP of run lengths": (lambda: bmp(INDEX, 8, palette=PALETTE, packed=1), "compressed"),
     "GIF without its end": (lambda: pillow(indexed(), "GIF")[:-3], "cut off"),
     "JPEG 2000 without its end": (lambda: pillow(RGB, "JPEG2000")[:-9], "cut off"),
+    "JPEG 2000 of YCC": (
+        lambda: pillow(Image.fromarray(RGB).convert("YCbCr"), "JPEG2000"),
+        "neither grey nor RGB",
+    ),
+    "PPM whose lines end in two bytes": (
+        lambda: pnm(6, RGB, 255).replace(b"\n", b"\r\n", 3),
+        "line ends of two bytes",
+    ),
+    "PGM of 16 bits that says 8": (
+        lambda: b"P5\n%d %d\n255\n" % (W, H) + GREY16.astype(">u2").tobytes(),
+        "more bytes than its size needs",
+    ),
+    "PGM of text with too many values": (lambda: pnm(2, GREY, 255) + b"7", "more values than"),
     "AVIF without its end": (lambda: pillow(RGB, "AVIF")[:-9], "cut off"),
     "HEIC": (lambda: struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1"), "HEIC, a format"),
     "camera raw": (
@@ -131,6 +154,24 @@ def test_colours_that_a_decoder_blends_are_refused_and_their_masks_read(kind: st
     white = np.dstack([np.full_like(RGB, 255), opaque])
     mask = tiff(white, photometric="rgb", extrasamples=[2])
     assert np.array_equal(decode_mask(mask), opaque > 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_transparent_mask_that_may_have_to_be_turned_is_refused(kind: str) -> None:
+    mask = np.zeros((H, W), np.uint8)
+    mask[2:5, 3:9] = 255
+    shown = Image.merge("LA", [Image.fromarray(np.full_like(mask, 255)), Image.fromarray(mask)])
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert np.array_equal(decode_mask(pillow(shown.convert("RGBA"), kind, **options)), mask > 0)
+    with pytest.raises(DataError, match="EXIF data, which may turn it"):
+        decode_mask(pillow(shown.convert("RGBA"), kind, exif=exif, **options))
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\0\0"])
+def test_blanks_behind_the_pixels_of_pnm_are_nothing(end: bytes) -> None:
+    np.testing.assert_array_equal(decode_image(pnm(6, RGB, 255) + end), RGB)
 
 
 def test_formats_without_a_beginning_are_told_by_their_names(tmp_path: Path) -> None:

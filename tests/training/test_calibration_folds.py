@@ -14,11 +14,12 @@ from training_helpers import tiny_config
 from generalad.calibration import FOLDS
 from generalad.config import PRESETS, Config
 from generalad.export.export import export_detector
+from generalad.model.heads import GaussianHead
 from generalad.model.storage import load_detector
 from generalad.preprocess import read_image, resize
 from generalad.runtime import open_session
 from generalad.spec import Outlier
-from generalad.training import calibrated_spec, calibration_folds, methods
+from generalad.training import calibrated_spec, calibration_folds, cross_fit
 from generalad.training import split as split_module
 from generalad.training.synthetic_defects import DrawnDefects
 from generalad.training.train import train_detector
@@ -73,23 +74,57 @@ def test_scores_of_what_was_learned_are_lower_than_the_threshold_allows(train: T
     assert trained.spec.thresholds.image == pytest.approx(scores.max(), rel=1e-5)
 
 
-def test_no_head_learns_from_anything_made_of_its_fold(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Views and drawn defects of an image that is left out are left out too."""
-    taught: list[set[int]] = []
-    made_of = methods._made_of
+def test_no_head_learns_from_its_fold(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[int] = []
+    fit = GaussianHead.fit
 
-    def watched(only: Any, sources: Any, values: Any) -> Any:
-        if only is not None:
-            kept = np.isin(sources, only).reshape(len(sources), -1).all(axis=1)
-            taught.append(set(np.unique(sources[kept]).tolist()))
-            assert len(made_of(only, sources, values)) == kept.sum()
-        return made_of(only, sources, values)
+    def watched(head: GaussianHead, features: Any, shown: Any) -> None:
+        taught.append(len(features))
+        fit(head, features, shown)
 
-    monkeypatch.setattr(methods, "_made_of", watched)
+    monkeypatch.setattr(GaussianHead, "fit", watched)
     train(tiny_config(method="gaussian", seed=3))
-    assert len(taught) == FOLDS and all(len(numbers) < 16 for numbers in taught)
+    assert sorted(taught) == [12, 13, 13, 13, 13, 16]
+
+
+def test_discriminators_look_at_images_that_nothing_was_fitted_to(
+    tmp_path: Path, parts: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of a fold are not in the statistics that it is seen with, nor in its own lessons.
+
+    Their views and the defects drawn in them, or pasted from them, are left out too.
+    """
+    fits: list[Any] = []
+    monkeypatch.setattr("generalad.training.residual.STEPS", 2)
+    fit = cross_fit.fit_discriminators
+
+    def watched(head: Any, lessons: Any, config: Any, **given: Any) -> Any:
+        fits.append((given["good"], given["drawn"]))
+        return fit(head, lessons, config, **given)
+
+    monkeypatch.setattr(cross_fit, "fit_discriminators", watched)
+    made: list[cross_fit.CrossFit] = []
+    call = cross_fit.CrossFit.__call__
+
+    def remembered(self: Any, *given: Any, **others: Any) -> Any:
+        made.append(self)
+        return call(self, *given, **others)
+
+    monkeypatch.setattr(cross_fit.CrossFit, "__call__", remembered)
+    changes = {"image_size": [64, 64], "fit_aspect": False, "memory_size": 50, "members": 1}
+    config = PRESETS["edge"].replaced({**changes, "drawn": 30})
+    train_detector(parts, tmp_path / "run", config, cache=cache)
+    lessons = made[0]
+    assert all(one is lessons for one in made) and len(fits) == FOLDS + 1
+    of_good, of_drawn = lessons.folds_of_good, lessons.folds_of_drawn
+    left_out = [sorted(set(range(FOLDS)) - set(of_good[good].tolist())) for good, _ in fits]
+    assert sorted(left_out) == [[], *([fold] for fold in range(FOLDS))]
+    for (_, drawn), without in zip(fits, left_out, strict=True):
+        assert not np.isin(of_drawn[drawn], without).any()
+    drawing = DrawnDefects(16, 30, seed=config.seed)
+    sources = np.array([drawing.sources(index) for index in range(30)])
+    assert np.array_equal(of_drawn, lessons.fold_of[sources])
+    assert np.array_equal(of_good[:16], lessons.fold_of)
 
 
 def test_a_drawn_defect_names_the_images_it_is_made_of() -> None:

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
-from generalad.runtime.cameras.h264 import MissingFrames
 from generalad.runtime.cameras.redirects import rtsp_address
 from generalad.runtime.cameras.rtsp_relay import RtspRelay
 from generalad.runtime.secrets import hint_of, split_user
 from generalad.runtime.videos.av_reader import check_frame_size, upright_rgb
+from generalad.runtime.videos.h264 import MissingFrames
 from generalad.runtime.videos.presentation import FrameTimes
 
 # TCP first, because it loses nothing; UDP where the camera offers nothing else. What an RTSP
@@ -44,8 +44,9 @@ _RTSP = {
     "analyzeduration": "0",
     "probesize": "32",
 }
-# Redirects were followed before, see `redirects`.
-_HTTP = {"max_redirects": "0"}
+# Redirects were followed before, see `redirects`. FFmpeg takes what is no address of a proxy for
+# none; else it would take that of the environment, and give it the password.
+_HTTP = {"max_redirects": "0", "http_proxy": "none"}
 _ASK = 5.0  # seconds in which a camera must say whether it redirects
 _STATUS = re.compile(r"Server returned (\d\w\w) ([^,(]+)")
 

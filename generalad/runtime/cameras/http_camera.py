@@ -95,6 +95,8 @@ class HttpCamera:
         if user:
             passwords.add_password(None, url, user, password)
         opener = urllib.request.build_opener(
+            # A proxy that the environment names would be given the password.
+            urllib.request.ProxyHandler({}),
             SameHost(),
             urllib.request.HTTPBasicAuthHandler(passwords),
             urllib.request.HTTPDigestAuthHandler(passwords),

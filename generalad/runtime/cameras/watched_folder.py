@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.files import atomic_write, make_folder, storage_error
-from generalad.image_formats.accept import IMAGE_SUFFIXES
+from generalad.listing import list_files
 from generalad.preprocess import decode_image, read_bytes
 from generalad.runtime.notification import Notification
 from generalad.runtime.sources import Frame, LiveSourceMixin, State, Status
@@ -119,7 +118,7 @@ class WatchedFolder(LiveSourceMixin):
         """
         if not self._folder.is_dir():
             raise DataError(f"{self._folder}: no such folder", remedy="check the path or the mount")
-        names = sorted(_images(self._folder))
+        names = [path.as_posix() for path in list_files(self._folder).named_images]
         for gone in self._seen.keys() - set(names):
             del self._seen[gone]
             self._content.pop(gone, None)  # the same name later is another image
@@ -236,15 +235,6 @@ class WatchedFolder(LiveSourceMixin):
             self._state, self._reason, self._since = state, reason, self._clock()
         data = {"state": state.value, "reason": reason}
         yield Notification("camera", self.address, time.time(), data)
-
-
-def _images(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(parent, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                yield path.relative_to(folder).as_posix()
 
 
 def _load(journal: Path) -> dict[str, str]:

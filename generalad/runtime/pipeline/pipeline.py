@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from generalad.runtime.backends.session import Session
 from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.notification import SHUT_DOWN
 from generalad.runtime.pipeline.busy import Busy
+from generalad.runtime.pipeline.kept_images import KeptImages
 from generalad.runtime.pipeline.queues import BoundedQueue, BrokenOff, FairBatcher
 from generalad.runtime.pipeline.reader_thread import ReaderThread
 from generalad.runtime.pipeline.summary import Summary, Tally
@@ -71,6 +73,7 @@ class Pipeline:
         self._batch_size = max(batch_size, session.fixed_batch or 1)
         live = any(tracker.live for tracker in trackers)
         self._tally = Tally(pauses=live)
+        self._kept: KeptImages | None = None
         self._readers = self._make_readers()
         self._max_wait = max_wait if live else None
         capacities = [1 if reader.live else max(2, self._batch_size) for reader in self._readers]
@@ -94,14 +97,19 @@ class Pipeline:
         """One for each live source, and one for all others."""
         groups = [[tracker] for tracker in self._trackers if tracker.live]
         files = [tracker for tracker in self._trackers if not tracker.live]
-        keep_images = any(user.needs_images for user in self._trackers) or any(
-            sink.needs_image for sink in self._sinks
-        )
+        drawing: list[Any] = [sink for sink in self._sinks if sink.needs_image]
+        deciding = any(tracker.needs_images for tracker in self._trackers)
+        keep_images = bool(drawing) or deciding
+        if len(drawing) == 1 and hasattr(drawing[0], "alone"):
+            drawing[0].alone = not deciding
+        if keep_images and self._batch_size == 1:  # a larger batch waits for what is to be read
+            self._kept = KeptImages()
         return [
             ReaderThread(
                 group,
                 spec=self._session.spec,
                 keep_images=keep_images,
+                kept=self._kept,
                 on_frame=self._tally.read,
             )
             for group in ([*groups, files] if files else groups)
@@ -221,6 +229,8 @@ class Pipeline:
         for thing in self._scored:
             with self._writing:
                 self._writer.take(thing)
+            if self._kept is not None and isinstance(thing, Item) and not thing.tracker.live:
+                self._kept.let_go(thing)
         self._writer.finish(self._trackers, SHUT_DOWN if self._stopping else "source ended")
 
 

@@ -20,6 +20,7 @@ from generalad.errors import DataError
 from generalad.geometry.placement import NOT_FOUND, PartNotFound, Prepared, without_template
 from generalad.geometry.placement import prepare as bring_to_network
 from generalad.runtime.pipeline.busy import Busy
+from generalad.runtime.pipeline.kept_images import KeptImages
 from generalad.runtime.pipeline.queues import FairBatcher
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sources import Frame, LiveSource, Source
@@ -39,13 +40,23 @@ class ReaderThread:
         spec: Spec,
         keep_images: bool,
         on_frame: Callable[[], None],
+        kept: KeptImages | None = None,
     ) -> None:
-        """`spec` is that of the network; `on_frame` is told of every frame."""
+        """Read nothing yet.
+
+        Args:
+            trackers: of the sources.
+            spec: that of the network.
+            keep_images: whether somebody needs the images later.
+            on_frame: told of every frame.
+            kept: bounds the images of files that are kept; None where they are not bounded.
+        """
         self.trackers = trackers
         self.live = any(tracker.live for tracker in trackers)
         self._spec = spec
         self._keep_images = keep_images
         self._on_frame = on_frame
+        self._kept = None if self.live else kept
         self._busy = Busy()
         self.stopping = False
         """Whether files are to be read no further; may be set in a signal handler."""
@@ -78,6 +89,8 @@ class ReaderThread:
                     for ready in self._ready(tracker, thing, began, read):
                         batcher.put(number, ready)
                     del thing, ready  # or two large images are in memory while one is read
+                    if self._kept is not None:
+                        self._kept.wait(lambda: self.stopping)
                     if self.stopping and not self.live:
                         break
             tracker.ended()
@@ -95,6 +108,8 @@ class ReaderThread:
         notification = self._prepare(item)
         if notification is not None:
             yield Message(tracker, notification)
+        if self._kept is not None:
+            self._kept.keep(item)
         yield item
 
     def _prepare(self, item: Item) -> Notification | None:

@@ -129,7 +129,7 @@ class BoundedFolder:
         """
         make_folder(self.path)
         try:
-            self._lock = _lock(self.path / ".lock")
+            self._lock = lock_folder(self.path / ".lock")
             found = []
             for item in list(os.scandir(self.path)):
                 if item.name.startswith(".") and item.name.endswith(".part"):
@@ -249,8 +249,13 @@ class BoundedFolder:
         self._problem = error.message
 
 
-def _lock(path: Path) -> IO[str]:
-    """Hold a folder by a file in it."""
+def lock_folder(path: Path) -> IO[str]:
+    """Hold a folder for this process by a file in it, as long as that is open.
+
+    Raises:
+        OSError: it cannot be opened.
+        UsageError: another process holds the folder.
+    """
     file = path.open("a", encoding="utf-8")
     try:
         claim(file, path.parent, remedy="choose another folder")

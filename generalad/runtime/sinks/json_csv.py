@@ -12,7 +12,7 @@ from generalad.decision import Result
 from generalad.progress import Log
 from generalad.runtime.notification import KILLED, Notification
 from generalad.runtime.sinks.sink import Map
-from generalad.runtime.sinks.text_files import Lines, LogFile, PartFile, StandardOutput
+from generalad.runtime.sinks.text_files import Lines, LogFile, PartFile, StandardOutput, text_path
 from generalad.runtime.sources import Frame, LiveSource, Source
 from generalad.spec import Spec
 
@@ -58,7 +58,7 @@ class JsonLines(_TextFile):
         if self._target == "-":
             self._lines = StandardOutput()
         else:
-            killed = list(_ends_of_killed(Path(self._target)))
+            killed = list(_ends_of_killed(text_path(self._target)))
             self._lines = _open(self._target, sources, None, self._log)
             if isinstance(self._lines, LogFile):
                 for end in killed:

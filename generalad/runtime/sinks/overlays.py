@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -20,12 +21,13 @@ from generalad.overlay import draw
 from generalad.preprocess import swap_red_and_blue
 from generalad.progress import Log
 from generalad.runtime.names import safe_name, utc_stamp
-from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus
+from generalad.runtime.sinks.bounded_folder import BoundedFolder, Bounds, FolderStatus, lock_folder
 from generalad.runtime.sinks.output_paths import places_of, refuse_sources
 from generalad.runtime.sinks.sink import Map
-from generalad.runtime.sources import Frame, LiveSource, Source
+from generalad.runtime.sources import Frame, ImageFiles, LiveSource, Source
 from generalad.spec import Spec
 
+_LOCK = ".lock"
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.\w+)?")
 _LEFT_AFTER = 60.0  # seconds; an overlay is written in much less
 
@@ -48,6 +50,8 @@ class Overlays:
     """
 
     needs_image = True
+    alone = False
+    """Whether nobody else needs the images of a run: those of files may then be drawn on."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Overlays:
         self._log = log
         self._clock = clock
         self._live: dict[str, BoundedFolder] = {}
+        self._lock: IO[str] | None = None
 
     @property
     def status(self) -> Mapping[str, FolderStatus]:
@@ -76,7 +81,9 @@ class Overlays:
             refuse_sources(self._folder / place, sources)
         files.make_folder(self._folder)
         if finite:
+            self._claim()
             _remove_leftovers(self._folder)
+        self._owned = {s.address for s in sources if self.alone and isinstance(s, ImageFiles)}
         self._live = {}
         try:
             for source in sources:
@@ -85,6 +92,13 @@ class Overlays:
         except GadError:
             self.close(complete=False)
             raise
+
+    def _claim(self) -> None:
+        """Two runs at once would overwrite each other's images."""
+        try:
+            self._lock = lock_folder(self._folder / _LOCK)
+        except OSError as error:
+            raise files.storage_error(error, self._folder) from error
 
     def _open_live(self, source: Source, sources: Sequence[Source]) -> BoundedFolder:
         place = self._folder / safe_name(source.address)
@@ -104,7 +118,7 @@ class Overlays:
         """Write one image, whole or not at all."""
         if frame.image is None or anomaly_map is None:
             return
-        image = draw(frame.image, anomaly_map, self._spec)
+        image = draw(frame.image, anomaly_map, self._spec, own=frame.source in self._owned)
         if frame.source in self._live:
             data = encode(image, ".jpg", own=True)
             self._live[frame.source].add(_live_name(frame), lambda place: _save(place, data))
@@ -117,6 +131,11 @@ class Overlays:
 
     def close(self, *, complete: bool) -> None:
         """Leave the folders to others; every image is whole already."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / _LOCK).unlink()
+            self._lock.close()
+            self._lock = None
         for folder in self._live.values():
             folder.close()
 

@@ -59,7 +59,7 @@ class PartFile:
             StorageError: it cannot be written.
             UsageError: the name is not for text, or another process writes it.
         """
-        self._path = _text_path(target)
+        self._path = text_path(target)
         self._part = part_of(self._path)
         try:
             self._file = files.open_claimed(self._part)
@@ -117,7 +117,7 @@ class LogFile:
             StorageError: it cannot be written.
             UsageError: the name is not for text, or another process writes it.
         """
-        self._path = _text_path(target)
+        self._path = text_path(target)
         self._header = b"" if header is None else header.encode() + b"\n"
         self._log = log or no_log
         self._clock = clock
@@ -243,9 +243,11 @@ def rename_part(path: Path) -> None:
         raise files.storage_error(error, path) from error
 
 
-def _text_path(target: str) -> Path:
+def text_path(target: str) -> Path:
+    """A file for text, in a folder that is there; raises UsageError or StorageError."""
     path = Path(target)
     if path.is_dir() or path.suffix.lower() in _NO_TEXT:
         raise UsageError(f"{path}: expected the name of a text file such as results.jsonl")
+    files.refuse_no_file(path)
     files.make_folder(path.parent)
     return path

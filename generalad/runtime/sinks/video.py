@@ -81,6 +81,7 @@ class AnnotatedVideo:
             raise UsageError(
                 "a video of a live source needs a rate", remedy="state the frames a second"
             )
+        files.refuse_no_file(self._path)
         files.make_folder(self._path.parent)
         try:
             self._claim = files.open_claimed(part_of(self._path))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from generalad.image_formats.accept import check_size
 from generalad.image_formats.header import Header
+from generalad.runtime.videos.interlaced import may_be_interlaced
 from generalad.runtime.videos.orientation import orientation_of
 from generalad.runtime.videos.presentation import TurnedUnknown, upright
 
@@ -35,7 +36,10 @@ class CvReader:
         )
         if width > 0 and height > 0:
             check_size(Header("video", width, height), str(path))
+        codec = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         try:
+            if may_be_interlaced(path, codec.to_bytes(4, "little").lower()):
+                raise ValueError("interlaced")
             orientation = orientation_of(path)
         except ValueError as error:
             self.close()
@@ -62,11 +66,17 @@ class CvReader:
 
     def frames(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | None]]:
         """Presentation stamps in seconds, and images (H, W, 3) RGB in the order of showing."""
+        last, unknown = -1.0, 0
+        period = 1 / self.rate if self.rate > 0 else 0.0
         while True:
             read, image = self._capture.read()
             if not read:
                 return
-            stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            found = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            # It stays at 0 where it is not known or below 0; what follows is later by as much.
+            unknown += found <= last
+            stamp = found + unknown * period if found > last else None
+            last = found
             rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
             yield stamp, upright(rgb, self._matrix)
 

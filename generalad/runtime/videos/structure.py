@@ -45,8 +45,10 @@ def is_whole(path: Path) -> bool | None:
                 return _avi_is_whole(file, size)
             if start == _ASF:
                 return _asf_is_whole(file, size)
-            if start[:4] == _PROGRAM or _is_transport(content(file, 0, 400)):
+            if start[:4] == _PROGRAM:
                 return True  # recorded from the air, they begin and end anywhere
+            if packet := _packet_of_transport(content(file, 0, 400)):
+                return size % packet == 0  # but with a whole packet
     except (OSError, ValueError, struct.error, IndexError):
         pass
     return None
@@ -106,10 +108,12 @@ def _avi_is_whole(file: BinaryIO, size: int) -> bool | None:
     return position <= size + 1
 
 
-def _is_transport(start: bytes) -> bool:
-    """Packets of 188 bytes, or of 192 with a time before each."""
-    places = (0, 188), (4, 196)
-    return any(start[at : at + 1] == start[to : to + 1] == b"G" for at, to in places)
+def _packet_of_transport(start: bytes) -> int:
+    """Bytes of a packet: 188, or 192 with a time before each; 0 where it is no such stream."""
+    for at, size in ((0, 188), (4, 192)):
+        if start[at : at + 1] == start[at + size : at + size + 1] == b"G":
+            return size
+    return 0
 
 
 def _asf_is_whole(file: BinaryIO, size: int) -> bool | None:

@@ -26,7 +26,7 @@ av = pytest.importorskip("av", reason="the streams extra is not installed")
 from fractions import Fraction  # noqa: E402
 
 from generalad.runtime.cameras.av_camera import AvCamera  # noqa: E402
-from generalad.runtime.cameras.h264 import MissingFrames  # noqa: E402
+from generalad.runtime.videos.h264 import MissingFrames  # noqa: E402
 
 WIDTH, HEIGHT, FRAMES, KEY_EVERY = 320, 240, 120, 30
 BITS = 8  # the number of a frame stands in its first rows

@@ -256,3 +256,22 @@ def test_where_a_redirect_may_lead(address: str, location: str, target: str | No
     with pytest.raises(CameraLost) as caught:
         target_of(address, location)
     assert "u:p" not in str(caught.value)
+
+
+@pytest.mark.parametrize("camera_class", [HttpCamera, AvCamera])
+def test_a_proxy_of_the_environment_is_not_given_the_password(
+    serve: Callable[[Answer], Server],
+    monkeypatch: pytest.MonkeyPatch,
+    camera_class: type[HttpCamera] | type[AvCamera],
+) -> None:
+    def answer(request: str) -> str:
+        return http("404 No") if "Authorization:" in request else http("401 No", BASIC)
+
+    camera, proxy = serve(answer), serve(answer)
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    address = parse_address(f"http://admin:s3cr3t@127.0.0.1:{camera.port}/video")
+    with pytest.raises(CameraLost):
+        camera_class(address, open_timeout=5, read_timeout=5).open()
+    assert camera.secrets and not proxy.requests

@@ -1,17 +1,31 @@
-"""Which files lie in a folder, and which mask belongs to which image. Paths only, no records."""
+"""Which files lie in a folder. Paths only: no file is opened."""
 
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from generalad.errors import DataError
 from generalad.image_formats.accept import IMAGE_SUFFIXES
+
+_OF_SYSTEMS = frozenset(
+    {
+        *("__macosx", "lost+found", "$recycle.bin", "system volume information"),
+        *("@eadir", "#recycle", "@recycle", "#snapshot", "~snapshot", "@tmp"),
+    }
+)
+"""Folders that systems and network storage put among others: thumbnails, and what was deleted."""
+
+
+_MOST_WAYS = 100
+"""Links by which one folder may be reached: folders that link to each other have no end."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is not meant for people, by its name."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,12 @@ class Listing:
     images: tuple[Path, ...]
     others: tuple[Path, ...]
 
+    @property
+    def named_images(self) -> tuple[Path, ...]:
+        """Whatever has the name of an image, even a pipe: whoever reads it says what it is."""
+        named = (path for path in self.others if path.suffix.lower() in IMAGE_SUFFIXES)
+        return tuple(sorted((*self.images, *named)))
+
 
 def list_files(root: Path) -> Listing:
     """List a folder and everything below it.
@@ -29,26 +49,35 @@ def list_files(root: Path) -> Listing:
     the name of an image counts as an image, so that somebody hears of it.
 
     Raises:
-        DataError: a folder cannot be opened.
+        DataError: a folder cannot be opened, or is linked to in circles.
     """
     images: list[str] = []
     others: list[str] = []
     # Each entry: a folder, its path relative to the root, the identities of the folders above it.
     todo: list[tuple[Path, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
+    ways: Counter[tuple[int, int]] = Counter()
     while todo:
         folder, prefix, above = todo.pop()
         try:
             status = folder.stat()
             entries = list(os.scandir(folder))
         except OSError as error:
+            if prefix and isinstance(error, FileNotFoundError):
+                continue  # removed since it was listed
             raise DataError(
                 f"{folder}: {error.strerror}", remedy="check the folder's permissions"
             ) from error
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             continue
+        ways[identity] += 1
+        if ways[identity] > _MOST_WAYS:
+            raise DataError(
+                f"{folder}: more than {_MOST_WAYS} links lead to this folder",
+                remedy="remove links between folders",
+            )
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_hidden(entry.name):
                 continue
             if _is_folder(entry):
                 todo.append((Path(entry.path), f"{prefix}{entry.name}/", above | {identity}))
@@ -71,7 +100,7 @@ def list_folders(root: Path) -> list[str]:
             f"{root}: {error.strerror}", remedy="check the folder's permissions"
         ) from error
     return sorted(
-        entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)
+        entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry)
     )
 
 
@@ -87,60 +116,6 @@ def as_written(root: Path, *names: str) -> Path:
             name = folders.get(name.lower(), name)
         path /= name
     return path
-
-
-def match_masks(
-    images: Sequence[Path], masks: Sequence[Path]
-) -> tuple[Mapping[Path, tuple[Path, ...]], tuple[Path, ...]]:
-    """Find the masks of images by their names.
-
-    The masks of `a/x.png` are `a/x_mask.*` (or `_gt`, `_label`, …), else `a/x.*`, else everything
-    in the folder `a/x/`. Names that differ in their Unicode form only are the same; where nothing
-    has the very name, nor does upper and lower case count.
-
-    Args:
-        images: relative to the folder of the images.
-        masks: relative to the folder of the masks.
-
-    Returns:
-        The masks of each image that has some, and the masks that belong to no image.
-    """
-    matched = _match(images, masks, lambda name: unicodedata.normalize("NFC", name))
-    used = {mask for found in matched.values() for mask in found}
-    rest = [mask for mask in masks if mask not in used]
-    if rest:
-        others = [image for image in images if image not in matched]
-        fold = _match(others, rest, lambda name: unicodedata.normalize("NFC", name).casefold())
-        matched |= fold
-        used |= {mask for found in fold.values() for mask in found}
-    return matched, tuple(mask for mask in masks if mask not in used)
-
-
-_MASK_WORD = re.compile(
-    r"(.*/|)(.+?)[_\-. ](?:masks?|gt|labels?|seg|segmentation|annotations?|ground[_\-. ]?truth)$",
-    re.IGNORECASE,
-)
-"""The stem of a mask's path: its folder, the name of its image, and a word."""
-
-
-def _match(
-    images: Sequence[Path], masks: Sequence[Path], plain: Callable[[str], str]
-) -> dict[Path, tuple[Path, ...]]:
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    by_word: dict[str, list[Path]] = defaultdict(list)
-    by_folder: dict[str, list[Path]] = defaultdict(list)
-    for mask in masks:
-        stem = plain(mask.with_suffix("").as_posix())
-        by_stem[stem].append(mask)
-        by_folder[plain(mask.parent.as_posix())].append(mask)
-        if found := _MASK_WORD.match(stem):
-            by_word[f"{found[1]}{found[2]}"].append(mask)
-    matched = {}
-    for image in images:
-        stem = plain(image.with_suffix("").as_posix())
-        if masks_of := by_word.get(stem) or by_stem.get(stem) or by_folder.get(stem):
-            matched[image] = tuple(masks_of)
-    return matched
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,8 +1,9 @@
-"""Finds H.264 frames that never arrived, by their numbers; the decoder goes on without a word.
+"""What the heads of H.264 tell: frames that never arrived, and whether there are fields.
 
-Only what stands at the start of a packet is read: the number of a frame (`frame_num`) and, in the
-sequence parameters, how many bits it has. Frames that others build on count up by one; a frame
-that nothing builds on may be missing without harm, and leaves no gap.
+A decoder goes on without a word where a frame is missing; their numbers show it. Only what stands
+at the start of a packet is read: the number of a frame (`frame_num`) and, in the sequence
+parameters, how many bits it has. Frames that others build on count up by one; a frame that nothing
+builds on may be missing without harm, and leaves no gap.
 """
 
 from __future__ import annotations
@@ -63,17 +64,35 @@ class MissingFrames:
         return bits.take(self._bits)
 
     def _read_sequence(self, bits: _Bits) -> None:
-        profile = bits.take(8)
-        bits.take(16)  # constraints and level
-        bits.golomb()  # number of the sequence parameters
-        self._planes = profile in _WITH_CHROMA and _read_chroma(bits)
-        size = bits.golomb() + 4
-        _skip_order(bits)
-        bits.golomb()  # reference frames
-        gaps_are_allowed = bits.take(1)
+        self._planes, size, gaps_are_allowed = _sequence(bits)
         found = 0 if gaps_are_allowed else size
         if found != self._bits:
             self._bits, self._last = found, None
+
+
+def has_fields(unit: bytes) -> bool:
+    """Whether sequence parameters, a unit without its start code, allow interlaced frames.
+
+    Raises:
+        IndexError: it is cut off.
+    """
+    bits = _Bits(unit[1:_HEAD])
+    _sequence(bits)
+    bits.golomb()  # width and height in macroblocks
+    bits.golomb()
+    return not bits.take(1)
+
+
+def _sequence(bits: _Bits) -> tuple[bool, int, bool]:
+    """Separate planes, bits of a frame number, and whether these may have gaps."""
+    profile = bits.take(8)
+    bits.take(16)  # constraints and level
+    bits.golomb()  # number of the sequence parameters
+    planes = profile in _WITH_CHROMA and _read_chroma(bits)
+    size = bits.golomb() + 4
+    _skip_order(bits)
+    bits.golomb()  # reference frames
+    return planes, size, bool(bits.take(1))
 
 
 def _units(packet: bytes) -> Iterator[bytes]:

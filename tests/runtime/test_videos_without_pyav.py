@@ -1,0 +1,95 @@
+"""What OpenCV shows wrong is refused where PyAV is not installed, and times only rise."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from generalad.runtime.videos.cv_reader import CvReader
+from generalad.runtime.videos.interlaced import may_be_interlaced
+from generalad.runtime.videos.presentation import FrameTimes
+from generalad.runtime.videos.structure import is_whole
+from generalad.runtime.videos.video_file import VideoFile
+
+av = pytest.importorskip("av")
+
+
+def encoded(path: Path, codec: str, *, interlaced: bool) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        if interlaced:
+            stream.options = {"flags": "+ildct+ilme"}
+        for number in range(6):
+            image = np.full((48, 64, 3), 40 + 30 * number, np.uint8)
+            image[:, 8 * number : 8 * number + 8] = 255
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "letters"),
+    [
+        *(("v.mp4", "libx264", b"h264"), ("v.mkv", "libx264", b"h264")),
+        *(("v.ts", "libx264", b"h264"), ("v.mpg", "mpeg2video", b"mpg2")),
+    ],
+)
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_interlaced_frames_are_known(
+    tmp_path: Path, name: str, codec: str, letters: bytes, *, interlaced: bool
+) -> None:
+    path = encoded(tmp_path / name, codec, interlaced=interlaced)
+    if codec == "libx264":
+        assert may_be_interlaced(path, letters) == interlaced
+    elif interlaced:
+        assert may_be_interlaced(path, letters)
+    assert not may_be_interlaced(path, b"ffv1")
+
+
+def test_interlaced_frames_are_an_error_without_pyav(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encoded(tmp_path / "v.mp4", "libx264", interlaced=True)
+    assert sum(frame.image is not None for frame in VideoFile(path)) == 6
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    [frame] = VideoFile(path)
+    assert frame.image is None
+    assert frame.error == f"{path}: interlaced, which only PyAV (extra streams) shows right"
+
+
+def test_a_transport_stream_ends_with_a_whole_packet(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "v.ts", "libx264", interlaced=False)
+    assert is_whole(path)
+    path.write_bytes(path.read_bytes()[:-70])
+    assert is_whole(path) is False
+
+
+class Capture:
+    """Frames with these stamps in milliseconds, as OpenCV gives them."""
+
+    def __init__(self, stamps: list[float]) -> None:
+        self._stamps, self._at = stamps, -1
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self._at += 1
+        return self._at < len(self._stamps), np.zeros((4, 4, 3), np.uint8)
+
+    def get(self, name: int) -> float:
+        return 10 if name == cv2.CAP_PROP_FPS else self._stamps[self._at]
+
+
+def test_stamps_that_stay_at_zero_are_none(tmp_path: Path) -> None:
+    """OpenCV says 0 for what lies before 0, and where a container has no stamps."""
+    path = encoded(tmp_path / "v.mkv", "libx264", interlaced=False)
+    reader = CvReader(path)
+    reader._capture.release()
+    reader._capture = Capture([0, 0, 0, 100, 200])  # type: ignore[assignment]
+    times = FrameTimes(10)
+    found = [round(times.next(stamp), 3) for stamp, _ in reader.frames()]
+    assert found == [0, 0.1, 0.2, 0.3, 0.4]
