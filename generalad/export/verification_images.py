@@ -70,7 +70,7 @@ def image_sets(
         _drawn(calibration, geometry),
     ]
     if views:
-        shown = np.stack(changed_inside(calibration, views_of, geometry))
+        shown = np.stack(changed_inside(list(calibration), views_of, geometry))
         sets.append(ImageSet(VIEWS, shown, good, (None,) * len(good)))
     if verify_on is not None:
         height, width = calibration.shape[1:3]

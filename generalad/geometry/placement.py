@@ -176,7 +176,8 @@ def _outside(frame: tuple[int, ...], matrix: Square, size: tuple[int, int]) -> N
         np.ones(frame[:2], np.uint8), matrix[:2], size[::-1], flags=cv2.INTER_NEAREST
     )
     height, width = (1 + 2 * round(DRAWN_OUT * length) for length in size)
-    return np.asarray(cv2.dilate(inside, np.ones((height, width), np.uint8)), np.uint8) == 0
+    grown = np.asarray(cv2.dilate(inside, np.ones((height, width), np.uint8)), np.uint8)
+    return np.asarray(grown == 0, np.bool_)
 
 
 def _check_frame(image: NDArray[np.uint8], tiles: Tiles) -> None:

@@ -182,7 +182,7 @@ def test_all_methods_learn_from_turned_parts(method: str, tmp_path: Path) -> Non
 
 def test_a_part_of_which_too_little_is_in_the_frame_is_refused(geometry: Geometry) -> None:
     image, _ = laid(part(9), 0, (0.2, 0.25))
-    pose = finder_of(geometry.template).find(image)  # type: ignore[arg-type]
+    pose = finder_of(geometry.template).find(image)
     assert 0.7 < pose.inside < 1
     assert "in the frame, expected at least 70%" in pose._replace(match=1, inside=0.5).fault(0.5)
     assert pose._replace(match=1, inside=0.8).fault(0.5) == ""

@@ -123,7 +123,7 @@ class Matcher(Generic[T]):
     def _belongs(self, at: float, part: Part) -> bool:
         return part.triggered - self._before <= at <= part.triggered + self._after
 
-    def _count(self, waiting: _Waiting, at: float) -> None:
+    def _count(self, waiting: _Waiting[T], at: float) -> None:
         self._early = at < waiting.part.triggered
         waiting.count -= 1
         if not waiting.count:
