@@ -1,4 +1,4 @@
-"""What OpenCV shows wrong is refused where PyAV is not installed, and times only rise."""
+"""Odd videos: an unknown codec, and what OpenCV shows wrong where PyAV is not installed."""
 
 from __future__ import annotations
 
@@ -93,3 +93,12 @@ def test_stamps_that_stay_at_zero_are_none(tmp_path: Path) -> None:
     times = FrameTimes(10)
     found = [round(times.next(stamp), 3) for stamp, _ in reader.frames()]
     assert found == [0, 0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_video_of_an_unknown_codec_is_an_error(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "v.mp4", "libx264", interlaced=False)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    frames = list(VideoFile(path))
+    assert [frame.image for frame in frames] == [None]
+    assert str(frames[0].error).startswith(f"{path}: empty, cut off or not a video")
+    assert VideoFile(path).count() is None
