@@ -7,10 +7,11 @@ import random
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import shared  # noqa: F401  (finds the helpers of the tests)
 from mutations import mutated_bytes
+
+from generalad.preprocess import read_image, resize
 
 PICTURE, VIDEO = "picture", "video"
 """Kinds that may take more memory than others."""
@@ -73,13 +74,14 @@ def video_of(image: Path) -> bytes:
     """A short video with B-frames."""
     import av
 
-    shown = cv2.resize(cv2.imread(str(image)), (96, 80))
+    shown = resize(read_image(image), (80, 96))
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
         for number in range(4):
-            frame = av.VideoFrame.from_ndarray(np.roll(shown, 5 * number, 1), format="bgr24")
+            moved = np.asarray(np.roll(shown, 5 * number, 1), np.uint8)
+            frame = av.VideoFrame.from_ndarray(moved, format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return buffer.getvalue()

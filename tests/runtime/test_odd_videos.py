@@ -18,8 +18,9 @@ from generalad.runtime.videos.video_file import VideoFile
 av = pytest.importorskip("av")
 
 
-def encoded(path: Path, codec: str, *, interlaced: bool) -> Path:
+def encoded(path: Path, codec: str, *, interlaced: bool, title: str = "") -> Path:
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         if interlaced:
@@ -102,3 +103,9 @@ def test_a_video_of_an_unknown_codec_is_an_error(tmp_path: Path) -> None:
     assert [frame.image for frame in frames] == [None]
     assert str(frames[0].error).startswith(f"{path}: empty, cut off or not a video")
     assert VideoFile(path).count() is None
+
+
+def test_a_title_that_is_no_utf_8_is_no_reason_not_to_read(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "v.mp4", "libx264", interlaced=False, title="Pruefung")
+    path.write_bytes(path.read_bytes().replace(b"Pruefung", b"Pr\xfcfungen"))
+    assert sum(frame.image is not None for frame in VideoFile(path)) == 6

@@ -78,7 +78,9 @@ class AvCamera:
                 text = self._relay.url
         # From None: the library's error carries the address with its password.
         try:
-            self._container = av.open(text, options=options, timeout=self._timeout)
+            self._container = av.open(
+                text, options=options, timeout=self._timeout, metadata_errors="replace"
+            )
         except (OSError, av.FFmpegError) as error:
             why = (self._relay and self._relay.why) or f"cannot be opened: {self._reason(error)}"
             self._end_relay()

@@ -29,7 +29,7 @@ class AvReader:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._container = av.open(str(path))
+            self._container = av.open(str(path), metadata_errors="replace")
         except av.FFmpegError as error:
             raise OSError(str(error)) from None
         # Not simply the first: that may be the picture of a cover.
