@@ -63,7 +63,7 @@ def fit_head(
         "progress": material.progress,
         "on_epoch": on_epoch,
     }
-    if not config.learns_quickly:
+    if material.geometry is not None and not config.learns_quickly:
         head.learn_places(material.good().shown)
     if isinstance(head, GeneralADHead):
         processes = material.processes
