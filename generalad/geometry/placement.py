@@ -179,12 +179,13 @@ def _turned(
     times = FINER if placement.geometry.tiles is None else 1
     finer = size[0] * times, size[1] * times
     most = placement.geometry.frame_size(finer)
-    scaled = resize(image, most) if min(np.divide(image.shape[:2], most)) > 1 else image
+    larger = image.shape[0] > most[0] and image.shape[1] > most[1]
+    scaled = resize(image, most) if larger else image
     matrix = _to_pixels(finer) @ placement._to_box() @ _from_pixels(scaled.shape)
     turned = cv2.warpAffine(
         scaled, matrix[:2], finer[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return np.ascontiguousarray(cv2.resize(turned, size[::-1], interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(turned, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _outside(size: tuple[int, int], placement: Placement) -> NDArray[np.bool_]:
