@@ -152,6 +152,11 @@ FAULTS = (
         2.0,
     ),
     Fault("picture without trigger", without_trigger, seconds=0.5),
+    Fault(
+        "picture after the next trigger",
+        lambda bed: setattr(bed.conveyor, "hold_back", True),
+        seconds=1.0,
+    ),
     Fault("burst of 20 triggers", lambda bed: setattr(bed.program, "burst", 20), seconds=1.0),
     Fault(
         "PLC gone in mid-handshake",
@@ -261,15 +266,16 @@ def judge(conveyor: Conveyor, ends: list[tuple[str, float]]) -> dict[str, Found]
 def table(found: dict[str, Found], out_of_order: int) -> str:
     """Markdown."""
     lines = [
-        "| Fault | Times | Parts | Judged | No verdict | Refused | Lost | Doubled | Wrong | Back |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| Fault | Times | Parts | Judged | No verdict | Refused | Late | Lost | Doubled | Wrong"
+        " | Back |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, one in found.items():
         words = ", ".join(f"{count} {reason}" for reason, count in one.reasons.items() if count)
         back = f"{one.recovery:.2f} s" if one.times else ""
         lines.append(
             f"| {name} | {one.times or ''} | {one.parts} | {one.judged} | {words} | {one.refused}"
-            f" | {one.lost} | {one.doubled} | {one.wrong} | {back} |"
+            f" | {one.reasons['late']} | {one.lost} | {one.doubled} | {one.wrong} | {back} |"
         )
     return "\n".join([*lines, "", f"Out of order: {out_of_order}."])
 

@@ -121,6 +121,9 @@ class Conveyor:
         self.fault = "none"
         self.pictures = True
         self.spoil = 0.0
+        self.hold_back = False
+        """The picture of the next part, which is defective, comes after the next trigger."""
+        self._held_back: Image | None = None
         self._now: dict[str, Image] = {}
         self.cameras = {name: Camera(functools.partial(self._show, name)) for name in CAMERAS}
 
@@ -128,9 +131,13 @@ class Conveyor:
         number = len(self.records)
         name = f"P{number:07d}"
         bad = self._random.random() < 0.1
-        record = Record(name, bad, self.fault, 0.0)
-        self.records[name] = record
         worst = self._random.choice(list(CAMERAS)) if bad else None
+        if self.hold_back:
+            worst = "top"
+        elif self._held_back is not None:
+            worst = None
+        record = Record(name, worst is not None, self.fault, 0.0)
+        self.records[name] = record
         for camera in CAMERAS:
             image = self._random.choice(self._bad if camera == worst else self._good).copy()
             image[0, 0, 0] ^= 1 + number % 3  # no two in a row are the same
@@ -142,6 +149,13 @@ class Conveyor:
 
     def fire(self) -> None:
         """The signal reaches the cameras."""
+        late, self._held_back = self._held_back, None
+        if late is not None:
+            self.cameras["top"].send(late)
+        if self.hold_back:
+            self.hold_back, self._held_back = False, self._now["top"]
+            self.cameras["side"].send(self._now["side"])
+            return
         for name, how in CAMERAS.items():
             if how == "line" and self.pictures:
                 if self._random.random() < self.spoil:

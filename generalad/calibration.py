@@ -265,17 +265,8 @@ def out_of_fold(
     Raises:
         DataError: one group only.
     """
-    numbers = _from_zero(groups, len(groups))
-    count = int(numbers.max()) + 1 if len(numbers) else 0
-    if count < 2:
-        raise DataError(
-            f"{count} groups of good images, expected at least 2: one to leave out and one to learn"
-            " from",
-            remedy="add good images of other groups",
-        )
+    fold_of = deal_folds(groups, seed=seed)
     folds = fold_count(groups)
-    dealt = np.random.default_rng([seed, 2]).permutation(count) % folds
-    fold_of = dealt[numbers]
     left_out = [np.flatnonzero(fold_of == fold) for fold in range(folds)]
 
     def measure(fold: int) -> NDArray[np.float32]:
@@ -287,6 +278,24 @@ def out_of_fold(
     ]
     _, *measured = map_threads(lambda job: job(), jobs, workers=workers)
     return np.concatenate(measured)[np.argsort(np.concatenate(left_out))], folds
+
+
+def deal_folds(groups: Sequence[int], *, seed: int = 0) -> NDArray[np.intp]:
+    """The fold of each of n images, (n,): the groups are dealt out to `fold_count` at random.
+
+    Raises:
+        DataError: one group only.
+    """
+    numbers = _from_zero(groups, len(groups))
+    count = int(numbers.max()) + 1 if len(numbers) else 0
+    if count < 2:
+        raise DataError(
+            f"{count} groups of good images, expected at least 2: one to leave out and one to learn"
+            " from",
+            remedy="add good images of other groups",
+        )
+    dealt = np.random.default_rng([seed, 2]).permutation(count) % fold_count(groups)
+    return np.asarray(dealt[numbers], np.intp)
 
 
 def fold_count(groups: Sequence[int]) -> int:

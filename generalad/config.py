@@ -94,6 +94,8 @@ class Config:
         ignore: polygons that neither teach nor count.
         align: find the part in each frame by a template that good images teach, and turn and shift
             it into place.
+        turn: degrees by which parts are turned at most, either way of how most of them lie; 0 for
+            shifts alone. With `align`.
         tiles: side in pixels of the tiles that frames are cut into at their own scale, which then
             is `image_size`; 0 to resize frames as a whole.
         tile_overlap: of neighbouring tiles, in pixels.
@@ -134,6 +136,7 @@ class Config:
     crop: Polygon = ()
     ignore: tuple[Polygon, ...] = ()
     align: bool = False
+    turn: float = 180.0
     tiles: int = 0
     tile_overlap: int = 64
 
@@ -159,6 +162,8 @@ class Config:
         )
         self._check_distortions()
         self._check_tiles()
+        _check(0 <= self.turn <= 180, "turn", "degrees from 0 to 180", self.turn)
+        _check(self.align or self.turn == 180, "turn", "align with it", self.turn)
         for name in ("smoothing_radius", "top_k", "shots", "seed", "epoch_images"):
             _check(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in (
@@ -301,7 +306,7 @@ class Config:
         }
 
 
-GEOMETRY = ("crop", "ignore", "align", "tiles", "tile_overlap")
+GEOMETRY = ("crop", "ignore", "align", "turn", "tiles", "tile_overlap")
 """Settings that are left out of records where they say nothing, as in those of older versions."""
 
 

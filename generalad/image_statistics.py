@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.geometry.outside import filled
 from generalad.spec import Reference
 
 SATURATED = 250
@@ -66,7 +67,9 @@ def statistics(pixels: NDArray[np.uint8]) -> Statistics:
     """Describe an image of the network's input size, (H, W, 3) uint8 RGB; 0.2 ms at 518 x 518.
 
     Images of more than `LARGE` pixels, which are judged in tiles, are looked at at a smaller scale.
+    Places outside of the frame have the mean colour of the others.
     """
+    pixels = filled(pixels)
     if pixels.shape[0] * pixels.shape[1] > LARGE:
         scale = (LARGE / (pixels.shape[0] * pixels.shape[1])) ** 0.5
         size = (max(1, int(pixels.shape[1] * scale)), max(1, int(pixels.shape[0] * scale)))

@@ -48,6 +48,7 @@ def train(
     crop: Area | None = None,
     ignore: Sequence[Area] = (),
     align: bool | None = None,
+    turn: float | None = None,
     tiles: int | None = None,
     tile_overlap: int | None = None,
     skip_bad: bool = False,
@@ -86,6 +87,8 @@ def train(
         ignore: areas that neither teach nor count, each written like `crop`.
         align: find the part in each frame, and turn and shift it into place; None for the
             preset's.
+        turn: degrees by which aligned parts are turned at most, either way; None for the preset's,
+            180.
         tiles: side in pixels of the tiles that frames are cut into at their own scale; None for the
             preset's, none.
         tile_overlap: of neighbouring tiles, in pixels; None for the preset's.
@@ -123,6 +126,7 @@ def train(
         "crop": crop,
         "ignore": tuple(ignore) or None,
         "align": align,
+        "turn": turn,
         "tiles": tiles,
         "tile_overlap": tile_overlap,
     }

@@ -79,6 +79,10 @@ def train(
     align: Annotated[
         bool, Option("Find the part in each frame, and turn and shift it into place.")
     ] = False,
+    turn: Annotated[
+        float | None,
+        Option("By which aligned parts are turned at most.", metavar="DEGREES", default="180"),
+    ] = None,
     tiles: Annotated[
         int | None,
         Option(
@@ -131,6 +135,7 @@ def train(
             crop=crop,
             ignore=ignore,
             align=align or None,
+            turn=turn,
             tiles=tiles,
             tile_overlap=tile_overlap,
             skip_bad=skip_bad,

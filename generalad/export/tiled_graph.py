@@ -29,7 +29,7 @@ class TileScores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        return self.detector.patches(images)
+        return self.detector.patches(images)[0]
 
 
 class FrameScores(nn.Module):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
 from generalad.errors import DataError
-from generalad.geometry.counted import counted
 from generalad.geometry.geometry import Geometry
+from generalad.geometry.outside import changed_inside, with_defect_inside
 from generalad.geometry.placement import PartNotFound, frame_of, prepare
 from generalad.preprocess import read_image
 from generalad.synth.drawn_defects import with_defect
@@ -70,7 +70,7 @@ def image_sets(
         _drawn(calibration, geometry),
     ]
     if views:
-        shown = np.stack(views_of(list(calibration)))
+        shown = np.stack(changed_inside(list(calibration), views_of, geometry))
         sets.append(ImageSet(VIEWS, shown, good, (None,) * len(good)))
     if verify_on is not None:
         height, width = calibration.shape[1:3]
@@ -81,12 +81,11 @@ def image_sets(
 def _drawn(calibration: NDArray[np.uint8], geometry: Geometry | None) -> ImageSet:
     if geometry is not None and geometry.tiles is not None:
         return _drawn_in_tiles(calibration, geometry.tiles.side)
-    height, width = calibration.shape[1:3]
-    places = counted(geometry, (height, width))
     count = min(len(calibration), MOST_DEFECTS)
     chosen = np.linspace(0, len(calibration) - 1, count).round().astype(int)
     pairs = [
-        with_defect(calibration[place], index, counted=places) for index, place in enumerate(chosen)
+        with_defect_inside(calibration[place], index, with_defect, geometry)
+        for index, place in enumerate(chosen)
     ]
     images, masks = zip(*pairs, strict=True)
     return ImageSet(DEFECTS, np.stack(images), np.ones(count, dtype=np.bool_), masks)

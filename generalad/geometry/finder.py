@@ -35,8 +35,16 @@ STEP = 5.0
 CANDIDATES = 3
 """Turns that are refined."""
 
+TIE = 0.02
+"""Of two turns after which a symmetric part looks much the same, the smaller one is taken where the
+match of the other is better by no more: it is chance then, and no mark that tells them apart."""
+
 REACH = 0.25
 """Share of the frame's sides by which a part may be shifted at most."""
+
+LEAST_INSIDE = 0.7
+"""Of the template's circle. What lies outside of the frame is not judged, so that a part of which
+less is seen would pass for what is not known of it."""
 
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-3)
 _SMOOTHING = 5
@@ -51,12 +59,27 @@ class Pose(NamedTuple):
         match: correlation of the edges there, -1...1.
         turn: degrees, -180...180, that the frame is turned by, counterclockwise.
         shift: (x, y) that the part's middle is moved by, in shares of the frame's sides.
+        inside: share of the template's circle that lies in the frame, 0...1.
     """
 
     matrix: Matrix
     match: float
     turn: float
     shift: tuple[float, float]
+    inside: float
+
+    def fault(self, least: float) -> str:
+        """Why this is no part that could be judged, or empty; `least` is the match that is one."""
+        if self.match < least:
+            return (
+                f"the part matches its template by {self.match:.2f}, expected at least {least:.2f}"
+            )
+        if self.inside < LEAST_INSIDE:
+            return (
+                f"{self.inside:.0%} of the part and its surroundings are in the frame, expected"
+                f" at least {LEAST_INSIDE:.0%}"
+            )
+        return ""
 
 
 def size_of(frame: tuple[int, ...]) -> tuple[int, int]:
@@ -84,16 +107,24 @@ class Finder:
 
     Args:
         grey: (h, w) uint8, the template: the part in place, as `grey_of` makes it.
-        turns: whether parts may be turned; else only shifts are looked for.
+        turn: degrees by which parts are turned at most, either way; 0 looks for shifts alone.
+        symmetric: degrees after which the part looks much the same.
     """
 
-    def __init__(self, grey: NDArray[np.uint8], *, turns: bool = True) -> None:
+    def __init__(
+        self,
+        grey: NDArray[np.uint8],
+        *,
+        turn: float = 180.0,
+        symmetric: tuple[float, ...] = (),
+    ) -> None:
         self.size = (grey.shape[0], grey.shape[1])
         self.edges = edges_of(grey)
         self.centre, self.radius = _circle(self.edges)
         self.mask = _disc(self.size, self.centre, self.radius)
-        self.turns = turns
-        self.angles = np.arange(0.0, 360.0, STEP) if turns else np.zeros(1)
+        self.turn, self.symmetric = turn, symmetric
+        every = np.arange(0.0, 360.0, STEP)
+        self.angles = every[np.minimum(every, 360 - every) <= turn]
         self._square = tuple(
             slice(max(0, int(at - self.radius)), min(length, math.ceil(at + self.radius) + 1))
             for at, length in zip(self.centre[::-1], self.size, strict=True)
@@ -142,12 +173,27 @@ class Finder:
         """The same of a small grey frame (h, w) uint8, as of `grey_of`; for pixels of that."""
         edges = edges_of(grey)
         found = [self._refined(edges, *place) for place in self._candidates(edges)]
-        matrix, match = max(found, key=lambda one: one[1])
-        centre = np.array(self.centre)
-        lies_at = np.linalg.solve(matrix[:, :2], centre - matrix[:, 2])
-        shift = (centre - lies_at) / np.array(self.size[::-1])
+        pose = max(found, key=lambda one: one.match)
+        turns = [(pose.turn + angle + 180) % 360 - 180 for angle in self.symmetric]
+        smallest = min([pose.turn, *turns], key=abs)
+        if abs(smallest) < abs(pose.turn) - 1:
+            other = self._refined(edges, -smallest, self._lies_at(pose.matrix))
+            return other if other.match > pose.match - TIE else pose
+        return pose
+
+    def _pose(self, matrix: Matrix, match: float) -> Pose:
+        x, y = self._lies_at(matrix)
+        shift = (self.centre[0] - x) / self.size[1], (self.centre[1] - y) / self.size[0]
+        frame = np.ones(self.size, np.uint8)
+        shown = cv2.warpAffine(frame, matrix, self.size[::-1], flags=cv2.INTER_NEAREST)
+        inside = float(np.asarray(shown)[self.mask].mean())
         turn = -math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
-        return Pose(matrix, match, turn, (float(shift[0]), float(shift[1])))
+        return Pose(matrix, match, turn, shift, inside)
+
+    def _lies_at(self, matrix: Matrix) -> tuple[float, float]:
+        """Where the middle of the circle is in the small frame, (x, y)."""
+        x, y = np.linalg.solve(matrix[:, :2], np.array(self.centre) - matrix[:, 2])
+        return float(x), float(y)
 
     def likeness(self) -> NDArray[np.float32]:
         """How much the template looks like itself at each of `angles`, (n,), -1...1."""
@@ -188,10 +234,8 @@ class Finder:
                 break
         return chosen
 
-    def _refined(
-        self, edges: Float, angle: float, place: tuple[float, float]
-    ) -> tuple[Matrix, float]:
-        """From pixels of the small frame to those of the template, and the match there."""
+    def _refined(self, edges: Float, angle: float, place: tuple[float, float]) -> Pose:
+        """The pose near a turn and a place; for pixels of the small frame."""
         start = _turn(angle, 1.0)  # from the template to the frame
         start[:, 2] = np.array(place) - start[:, :2] @ np.array(self.centre)
         moved = self._moved(edges, start)
@@ -205,20 +249,22 @@ class Finder:
                 self.edges[self._square],
                 moved,
                 warp.astype(np.float32),
-                cv2.MOTION_EUCLIDEAN if self.turns else cv2.MOTION_TRANSLATION,
+                cv2.MOTION_EUCLIDEAN if self.turn else cv2.MOTION_TRANSLATION,
                 _CRITERIA,
                 np.ones(self.size, np.uint8),
                 _SMOOTHING,
             )
         except cv2.error:  # it does not converge where nothing is alike
-            return _inverse(start), match
+            return self._pose(_inverse(start), match)
         step = np.asarray(found, np.float64)
         step[:, 2] -= step[:, :2] @ corner
         refined = np.column_stack(
             [start[:, :2] @ step[:, :2], start[:, :2] @ step[:, 2] + start[:, 2]]
         )
         better = self._correlation(self._moved(edges, refined))
-        return (_inverse(refined), better) if better > match else (_inverse(start), match)
+        if better > match:
+            return self._pose(_inverse(refined), better)
+        return self._pose(_inverse(start), match)
 
     def _moved(self, edges: Float, warp: Matrix) -> Float:
         """A frame's edges as `warp`, from the template to the frame, brings them into place."""

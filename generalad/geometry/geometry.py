@@ -42,14 +42,14 @@ class Template:
         png: a grey picture of the part in place (base64), its longer side `finder.SIDE` pixels.
         least: match below which no part was found, -1...1.
         usual: match of the median good image.
-        turns: whether parts are turned into place; else they are shifted only.
-        symmetric: degrees, other than 0, at which the part looks much the same.
+        turn: degrees by which parts are turned at most, either way; 0: they are shifted only.
+        symmetric: degrees, other than 0, after which the part looks much the same.
     """
 
     png: str
     least: float
     usual: float
-    turns: bool = True
+    turn: float = 180.0
     symmetric: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -57,16 +57,18 @@ class Template:
             raise ValueError(f"template: a picture of more than {MOST_TEXT} letters")
         if not -1 <= self.least <= self.usual <= 1:
             raise ValueError("template: expected matches -1 <= least <= usual <= 1")
+        if not 0 <= self.turn <= 180:
+            raise ValueError("template: expected a turn of 0 to 180 degrees")
         if len(self.symmetric) > 72:
             raise ValueError("template: more than 72 turns")
 
     def in_words(self) -> str:
         """For people, in one line."""
-        kind = "turned and shifted" if self.turns else "shifted (it looks alike at every turn)"
+        kind = f"turned by up to {self.turn:.0f} degrees and shifted" if self.turn else "shifted"
         alike = ""
         if self.symmetric:
             turns = ", ".join(f"{angle:.0f}" for angle in self.symmetric)
-            alike = f"; it looks alike after a turn of {turns} degrees, any of which is taken"
+            alike = f"; it looks alike after {turns} degrees, and the smallest turn is taken"
         return f"{kind} into place where it matches by {self.least:.2f} or more{alike}"
 
 
@@ -178,6 +180,11 @@ class Geometry:
         left, top, right, bottom = self.box
         corners = {(left, top), (right, top), (right, bottom), (left, bottom)}
         return bool(self.ignore) or (bool(self.crop) and set(self.crop) != corners)
+
+    @property
+    def marks_outside(self) -> bool:
+        """Whether places outside of the frame are told, see `geometry.outside`."""
+        return self.template is not None and self.tiles is None
 
     def tiled_size(self) -> tuple[int, int]:
         """(height, width) of the network's input where it is cut: the box, to the next step."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.geometry.geometry import Geometry, Polygon, Tiles
+from generalad.geometry.outside import DRAWN_OUT, marked
 from generalad.preprocess import resize
 
 Square = NDArray[np.float64]
@@ -164,7 +165,19 @@ def prepare(image: NDArray[np.uint8], size: tuple[int, int], geometry: Geometry 
     pixels = cv2.warpAffine(
         scaled, matrix[:2], size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    if geometry.marks_outside:
+        pixels = marked(np.asarray(pixels, np.uint8), _outside(scaled.shape, matrix, size))
     return Prepared(_painted(np.asarray(pixels, np.uint8), geometry), placement)
+
+
+def _outside(frame: tuple[int, ...], matrix: Square, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) bool: which pixels lie farther outside of the frame than its border is drawn out."""
+    inside = cv2.warpAffine(
+        np.ones(frame[:2], np.uint8), matrix[:2], size[::-1], flags=cv2.INTER_NEAREST
+    )
+    height, width = (1 + 2 * round(DRAWN_OUT * length) for length in size)
+    grown = np.asarray(cv2.dilate(inside, np.ones((height, width), np.uint8)), np.uint8)
+    return np.asarray(grown == 0, np.bool_)
 
 
 def _check_frame(image: NDArray[np.uint8], tiles: Tiles) -> None:
@@ -236,12 +249,8 @@ def _found(image: NDArray[np.uint8], geometry: Geometry) -> Placement:
     template = geometry.template
     assert template is not None
     found = finder_of(template).find(image)
-    if found.match < template.least:
-        raise PartNotFound(
-            f"the part matches its template by {found.match:.2f}, expected at least"
-            f" {template.least:.2f}",
-            remedy="check that the part is there, whole and in focus",
-        )
+    if why := found.fault(template.least):
+        raise PartNotFound(why, remedy="check that the part is there, whole and in focus")
     pose = np.eye(3)
     pose[:2] = found.matrix
     return Placement(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.geometry.finder import Finder, moved
+from generalad.geometry.finder import Finder, Pose, moved
 from generalad.geometry.geometry import SIDE, Template
 from generalad.image_formats.accept import check_header
 from generalad.preprocess import decode_image
@@ -34,8 +34,8 @@ SHARED = 0.7
 """Least median match; below it there are no edges that good images share."""
 
 ALIKE, ALL_ALIKE = 0.8, 0.7
-"""How much a template looks like itself at another turn, for the part to be called symmetric; and
-at every turn, for turns not to be looked for."""
+"""How much a template looks like itself after another turn, for the part to be called symmetric;
+and after every turn, for turns not to be looked for."""
 
 APART = 20.0
 """Degrees; nearer turns look alike in every part."""
@@ -62,7 +62,7 @@ def finder_of(template: Template) -> Finder:
             f"{name} is {header.width} x {header.height}, expected a longer side of {SIDE}"
         )
     grey = np.ascontiguousarray(decode_image(data, name=name)[..., 0])
-    return Finder(grey, turns=template.turns)
+    return Finder(grey, turn=template.turn, symmetric=template.symmetric)
 
 
 class Taught(NamedTuple):
@@ -70,20 +70,21 @@ class Taught(NamedTuple):
 
     Attributes:
         template: the part in place.
-        matches: (n,) float32 of all good images.
+        poses: of all good images.
         odd: numbers of those that show no part, or another.
     """
 
     template: Template
-    matches: NDArray[np.float32]
+    poses: tuple[Pose, ...]
     odd: tuple[int, ...]
 
 
-def teach(greys: Sequence[NDArray[np.uint8]], *, seed: int = 0) -> Taught:
+def teach(greys: Sequence[NDArray[np.uint8]], *, turn: float = 180.0, seed: int = 0) -> Taught:
     """Make a template of good images: their mean, each brought to the pose of one of them.
 
     Args:
         greys: (h, w) uint8 each, as `finder.grey_of` makes them, all of one size.
+        turn: degrees by which parts are turned at most, either way of how most of them lie.
         seed: which images are tried first.
 
     Raises:
@@ -91,9 +92,9 @@ def teach(greys: Sequence[NDArray[np.uint8]], *, seed: int = 0) -> Taught:
     """
     order = np.random.default_rng([seed, 9]).permutation(len(greys))
     teachers = [greys[index] for index in order[:TEACHERS]]
-    grey = _first(teachers)
+    grey = _first(teachers, turn)
     for _ in range(2):
-        finder = Finder(grey)
+        finder = Finder(grey, turn=turn)
         poses = [finder.find_grey(one) for one in teachers]
         level = np.median([pose.match for pose in poses])
         kept = [
@@ -103,30 +104,41 @@ def teach(greys: Sequence[NDArray[np.uint8]], *, seed: int = 0) -> Taught:
         ]
         grey = np.mean(kept, axis=0).round().astype(np.uint8)
     likeness = Finder(grey).likeness()
-    turns = bool(likeness.min() < ALL_ALIKE)
-    finder = Finder(grey, turns=turns)
-    matches = np.array([finder.find_grey(one).match for one in greys], np.float32)
-    return _taught(grey, matches, turns, _alike(likeness) if turns else ())
+    if likeness.min() >= ALL_ALIKE:
+        turn = 0.0
+    symmetric = tuple(angle for angle in _alike(likeness) if turn)
+    finder = Finder(grey, turn=turn, symmetric=symmetric)
+    return _taught(grey, tuple(map(finder.find_grey, greys)), turn, symmetric)
 
 
-def _first(greys: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The one of the first few that the others are most alike to."""
+def _first(greys: Sequence[NDArray[np.uint8]], turn: float) -> NDArray[np.uint8]:
+    """The one of the first few that the others are most alike to.
+
+    Where turns have a limit, the one that lies as most of the others do.
+    """
     if len(greys) < 3:
         return greys[0]
-    matches = []
+    compared = greys[: COMPARED + 1]
+    matches, poses = [], []
     for number, grey in enumerate(greys[:SEEDS]):
-        finder = Finder(grey)
-        others = [one for other, one in enumerate(greys[: COMPARED + 1]) if other != number]
-        matches.append(float(np.median([finder.find_grey(one).match for one in others])))
-    return greys[int(np.argmax(matches))]
+        finder = Finder(grey, turn=min(180.0, 2 * turn))
+        found = [finder.find_grey(one) for one in compared]
+        matches.append(float(np.median([p.match for i, p in enumerate(found) if i != number])))
+        poses.append(found)
+    best = int(np.argmax(matches))
+    if turn >= 90:
+        return greys[best]
+    turns = [pose.turn for pose in poses[best]]
+    return compared[int(np.argsort(turns)[len(turns) // 2])]
 
 
 def _taught(
     grey: NDArray[np.uint8],
-    matches: NDArray[np.float32],
-    turns: bool,
+    poses: tuple[Pose, ...],
+    turn: float,
     symmetric: tuple[float, ...],
 ) -> Taught:
+    matches = np.array([pose.match for pose in poses], np.float32)
     usual = float(np.median(matches))
     odd = np.flatnonzero(matches < max(usual - ODD, LEAST_FOUND))
     if usual < SHARED or len(odd) > MOST_ODD * len(matches):
@@ -143,10 +155,10 @@ def _taught(
         base64.b64encode(png.tobytes()).decode("ascii"),
         round(least, 4),
         round(usual, 4),
-        turns,
+        turn,
         symmetric,
     )
-    return Taught(template, matches, tuple(odd.tolist()))
+    return Taught(template, poses, tuple(odd.tolist()))
 
 
 def _alike(likeness: NDArray[np.float32]) -> tuple[float, ...]:

@@ -31,8 +31,8 @@ class AnomalyMap(nn.Module):
         image_size: (H, W) of the network's input in pixels.
         sigma: standard deviation of the Gaussian in pixels of the network's input; 0 for none.
         radius: where it is cut, in pixels of the network's input.
-        counted: (N,) bool, the patches that count; None for all. A map then is the mean of those
-            that count, weighed alike, and where there is none its least value.
+        counted: (N,) bool, the patches that count in all images; None for all. A map then is the
+            mean of those that count, weighed alike, and where there is none its least value.
 
     Attributes:
         map_size: (h, w): four pixels a patch on each axis.
@@ -69,11 +69,15 @@ class AnomalyMap(nn.Module):
             self.register_buffer("counted", counted.float()[None], persistent=False)
             self.register_buffer("share", share, persistent=False)
 
-    def forward(self, logits: Tensor) -> Tensor:
-        """See the class."""
-        if not self.ignores:
+    def forward(self, logits: Tensor, shown: Tensor | None = None) -> Tensor:
+        """See the class; `shown` (B, N), 0 or 1, says which patches count in each image."""
+        if not self.ignores and shown is None:
             return self._spread(logits)
         least = logits.amin(dim=1, keepdim=True)
+        if shown is not None:
+            spread, share = self._spread((logits - least) * shown), self._spread(shown)
+            spread = torch.where(share < LEAST_SHARE, 0.0, spread / share.clamp(LEAST_SHARE))
+            return spread + least.unsqueeze(2)
         spread = self._spread((logits - least) * self.counted)
         return spread * self.share + least.unsqueeze(2)
 

@@ -253,7 +253,7 @@ def _for_inference(body: nn.Module) -> None:
                 if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                     setattr(module, name, fuse_conv_bn_eval(first.eval(), second.eval()))
                     setattr(module, after, getattr(second, "act", nn.Identity()))
-    body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    body.to(memory_format=torch.channels_last)
 
 
 def _channels(found: Any, default: Channels) -> Channels:

@@ -26,6 +26,8 @@ class Detector(nn.Module):
         map_size: (h, w) of the maps: four pixels a patch on each axis.
     """
 
+    ranks: Tensor
+
     def __init__(
         self, config: Config, backbone: Backbone, geometry: Geometry | None = None
     ) -> None:
@@ -43,6 +45,7 @@ class Detector(nn.Module):
             counted, patches = self.frame.patches, self.frame.count
         self.image_size = config.image_size if self.frame is None else self.frame.size
         self.top_k = min(config.top_k or patches, patches)
+        self.register_buffer("ranks", torch.arange(self.top_k).float(), persistent=False)
         self.maps = AnomalyMap(
             grid=backbone.grid if self.frame is None else self.frame.grid,
             image_size=self.image_size,
@@ -62,23 +65,39 @@ class Detector(nn.Module):
             scores (B,) float32 and maps (B, h, w) float32.
         """
         if self.frame is None:
-            patches = self.patches(images)
+            patches, shown = self.patches(images)
         else:
             numbers = range(len(self.frame.starts))
-            tiles = [self.patches(self.frame.cut(images, number)) for number in numbers]
-            patches = self.frame.stitch(torch.stack(tiles, dim=1))
-        return self.scores(patches), self.maps(patches)
+            tiles = [self.patches(self.frame.cut(images, number))[0] for number in numbers]
+            patches, shown = self.frame.stitch(torch.stack(tiles, dim=1)), None
+        return self.scores(patches, shown), self.maps(patches, shown)
 
-    def patches(self, images: Tensor) -> Tensor:
-        """Patch scores (B, N) of images, or tiles, of the backbone's size."""
+    def patches(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Patch scores (B, N) of images, or tiles, of the backbone's size.
+
+        Also which of them count, (B, N) float32 0 or 1; None where the same do in all images.
+        """
         pixels = normalise(images, self.backbone.mean, self.backbone.std)
+        shown = None
         if self.head.places is not None:
-            pixels = self.head.places.blank(pixels)
+            inside = self.head.places.inside(images)
+            pixels = self.head.places.blank(pixels, inside)
+            shown = self.head.those_taught(self.head.places.shown(inside))
         seen = (pixels,) if self.head.sees_images else ()
-        return torch.as_tensor(self.head(self.backbone(pixels).float(), *seen))
+        return torch.as_tensor(self.head(self.backbone(pixels).float(), *seen)), shown
 
-    def scores(self, patches: Tensor) -> Tensor:
-        """Image scores (B,): the mean of the `top_k` largest of N patch scores (B, N)."""
+    def scores(self, patches: Tensor, shown: Tensor | None = None) -> Tensor:
+        """Image scores (B,): the mean of the `top_k` largest of N patch scores (B, N).
+
+        Args:
+            patches: their scores.
+            shown: which of them count in each image, as of `patches`.
+        """
+        if shown is not None:
+            least = patches.amin(dim=1, keepdim=True)
+            largest = torch.where(shown > 0, patches, least).topk(self.top_k, dim=1).values
+            counts = (self.ranks < shown.sum(dim=1, keepdim=True)).float()
+            return (largest * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
         if self.frame is not None:
             patches = self.frame.chosen(patches)
         elif self.head.places is not None:

@@ -44,7 +44,7 @@ from generalad.preprocess import read_image
 from generalad.spec import DETECTOR_FILE, Spec
 
 KIND = "generalad-detector"
-VERSION = 2
+VERSION = 3
 """2 since maps, features of CNNs and EVA-02, and the hash of the weights are the authors'."""
 _TRAINED = "trained.safetensors"
 _CALIBRATION = "calibration"
@@ -170,8 +170,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     if version < VERSION:
         raise ArtifactError(
-            f"{folder}: version {version} is older than the {VERSION} this reads; maps have other"
-            " edges now, and the hash of the weights covers the position embedding",
+            f"{folder}: version {version} is older than the {VERSION} this reads: scores are"
+            " computed in another way now",
             remedy="train again",
         )
     if missing := {"config", "spec", "trained_sha256"} - record.keys():

@@ -71,7 +71,13 @@ class Whitening(nn.Module):
         z = self.deviations(features)
         return z / (1 + z.square().mean(dim=-1, keepdim=True) / LIMIT**2).sqrt()
 
-    def fit(self, features: NDArray[np.floating[Any]], *, counted: Tensor | None = None) -> None:
+    def fit(
+        self,
+        features: NDArray[np.floating[Any]],
+        *,
+        counted: Tensor | None = None,
+        shown: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Set mean and matrices from good training features (n, N, D).
 
         Each place's covariance is shrunk towards the mean of all. One image alone has none; then
@@ -81,21 +87,29 @@ class Whitening(nn.Module):
             features: of good images.
             counted: (N,) bool, the places that count; None for all. The others have a mean of their
                 own, and no part in the mean of all covariances.
+            shown: (n, N), which places of each image teach; None for all.
         """
         if len(self.mean) == 1:
             features = features.reshape(-1, 1, features.shape[-1])
         count = len(features)
-        self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float32)))
+        self.mean.copy_(_mean(features, shown))
         covariance = self.matrix.new_zeros(self.matrix.shape)
         some = 64 if len(self.mean) > 1 else 1 << 14
+        free = max(count - 1, 1) if shown is None else 1
         for first in range(0, count, some):  # they may be a memory map larger than the memory
             part = torch.from_numpy(features[first : first + some].astype(np.float32))
             centred = part.to(self.mean) - self.mean
+            if shown is not None:
+                centred *= torch.from_numpy(shown[first : first + some]).to(centred)[..., None]
             rows = centred.transpose(0, 1) if self.grid is None else to_cells(centred, self.grid)
-            covariance.baddbmm_(rows.mT, rows, alpha=1 / max(count - 1, 1))
+            covariance.baddbmm_(rows.mT, rows, alpha=1 / free)
+        each = torch.ones(1, len(self.mean), 1)
+        if shown is not None:
+            each *= torch.from_numpy((shown.sum(axis=0) - 1).clip(min=1))[None, :, None]
         if self.grid is not None:
-            places = to_cells(torch.ones(1, len(self.mean), 1), self.grid).sum(dim=(1, 2))
-            covariance /= places.to(covariance)[:, None, None]
+            each = to_cells(each, self.grid).sum(dim=(1, 2))
+        if self.grid is not None or shown is not None:
+            covariance /= each.to(covariance).reshape(-1, 1, 1)
         pooled = (
             covariance.mean(dim=0)
             if counted is None
@@ -115,6 +129,17 @@ class Whitening(nn.Module):
         if self.grid is None:
             return counted
         return to_cells(counted.float()[None, :, None], self.grid).sum(dim=(1, 2)) > 0
+
+
+def _mean(features: NDArray[np.floating[Any]], shown: NDArray[np.bool_] | None) -> Tensor:
+    """(N, D) of features (n, N, D), over the images that show each place, 0 where none does."""
+    if shown is None:
+        return torch.from_numpy(features.mean(axis=0, dtype=np.float32))
+    total = np.zeros(features.shape[1:], np.float64)
+    for image, places in zip(features, shown, strict=True):
+        total[places] += image[places]
+    mean = total / shown.sum(axis=0).clip(min=1)[:, None]
+    return torch.from_numpy(mean.astype(np.float32))
 
 
 def to_cells(features: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -17,7 +17,7 @@ from generalad.preprocess import read_image, resize
 from generalad.progress import Progress, no_progress
 from generalad.runtime.backends.session import Outputs
 from generalad.training.cache import Features
-from generalad.training.methods import Material
+from generalad.training.material import Material
 
 _BATCH = 16
 

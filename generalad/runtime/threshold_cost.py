@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.geometry.counted import counted
+from generalad.geometry.outside import with_defect_inside
 from generalad.spec import Spec
 from generalad.synth.drawn_defects import with_defect
 
@@ -52,9 +52,8 @@ def missed_drawn(
     """Of defects drawn on good images (H, W, 3) uint8 RGB of the network's input size."""
     count = min(max(len(images), LEAST), MOST)
     places = np.resize(np.random.default_rng(0).permutation(len(images)), count).tolist()
-    inspected = counted(old.geometry, old.image_size)
     drawn = [
-        with_defect(images[place], index, counted=inspected)[0]
+        with_defect_inside(images[place], index, with_defect, old.geometry)[0]
         for index, place in enumerate(places)
     ]
     return missed([score(image) for image in drawn], old, new)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from generalad.config import Config
 from generalad.data.dataset import Sample
 from generalad.errors import DataError
-from generalad.geometry.finder import grey_of, size_of
+from generalad.geometry.finder import LEAST_INSIDE, grey_of, size_of
 from generalad.geometry.geometry import Geometry
 from generalad.geometry.teach import finder_of, teach
 from generalad.parallel import map_threads
@@ -43,22 +43,25 @@ def learned_geometry(
     samples = list(dict.fromkeys((*split.train, *split.calibration)))
     width, height = map(int, max(split.sizes, key=lambda size: split.sizes[size]).split("x"))
     greys = _greys(samples, size_of((height, width)), progress)
-    taught = teach(greys[: len(split.train)], seed=config.seed)
+    taught = teach(greys[: len(split.train)], turn=config.turn, seed=config.seed)
     template = taught.template
     finder = finder_of(template)
-    rest = [finder.find_grey(grey).match for grey in greys[len(split.train) :]]
-    matches = [*taught.matches.tolist(), *rest]
+    poses = [*taught.poses, *map(finder.find_grey, greys[len(split.train) :])]
     lost = [
-        (sample, match)
-        for sample, match in zip(samples, matches, strict=True)
-        if match < template.least
+        (sample, pose)
+        for sample, pose in zip(samples, poses, strict=True)
+        if pose.fault(template.least)
     ]
     if lost and not skip_bad:
-        named = ", ".join(f"{sample.path.name} ({match:.2f})" for sample, match in lost[:NAMED])
+        named = ", ".join(
+            f"{sample.path.name} ({pose.match:.2f}, {pose.inside:.0%} in the frame)"
+            for sample, pose in lost[:NAMED]
+        )
         more = ", ..." if lost[NAMED:] else ""
         raise DataError(
             f"{len(lost)} of {len(samples)} good images do not show the part, or not so that it is"
-            f" found: {named}{more}; a match of {template.least:.2f} is expected",
+            f" found: {named}{more}; a match of {template.least:.2f} is expected, and"
+            f" {LEAST_INSIDE:.0%} in the frame",
             remedy="look at them and take them out, or leave them out with --skip-bad",
         )
     geometry = dataclasses.replace(config.geometry or Geometry(), template=template)

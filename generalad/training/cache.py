@@ -12,6 +12,7 @@ content, are copied from there: the classes of a data set share the passes, not 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class Features:
         in_memory: which of the two it is.
         computed: images whose features were computed by this call; the rest was found on disk.
         shares: (n, N) float16, how much of each patch a drawn defect changed, 0...1; else None.
+        shown: (n, N) bool, which patches of each image count; None where the same do in all.
         whitening: applied to features on their way out, where the configuration asks for it.
         spread: (D,) float32, unit of the noise in each channel; None for 1.
         numbers: (n,) which of the training images these are, rising; None where they are all.
@@ -62,6 +64,7 @@ class Features:
     in_memory: bool
     computed: int
     shares: NDArray[np.float16] | None = field(default=None, kw_only=True)
+    shown: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     whitening: Whitening | None = field(default=None, kw_only=True)
     spread: Tensor | None = field(default=None, kw_only=True)
     numbers: NDArray[np.int64] | None = field(default=None, kw_only=True)
@@ -78,14 +81,34 @@ class Features:
 
         `indices` count all training images.
         """
-        if self.numbers is not None:
-            wanted, indices = indices, np.searchsorted(self.numbers, indices)
-            assert np.array_equal(self.numbers.take(indices, mode="clip"), wanted)
+        indices = self._rows(indices)
         attention = None
         if self.attention is not None:
             attention = torch.from_numpy(self.attention[indices]).to(device).float()
         features = torch.from_numpy(self.values[indices]).to(device).float()
         return features if self.whitening is None else self.whitening(features), attention
+
+    def some(self, which: NDArray[np.bool_]) -> Features:
+        """The images that a mask (n,) names, of features of all images."""
+        return dataclasses.replace(
+            self,
+            values=self.values[which],
+            shares=None if self.shares is None else self.shares[which],
+            shown=None if self.shown is None else self.shown[which],
+        )
+
+    def batch_shown(self, indices: NDArray[np.int64], device: torch.device) -> Tensor | None:
+        """Which patches of a batch count, (B, N) bool; None where the same do in all images."""
+        if self.shown is None:
+            return None
+        return torch.from_numpy(self.shown[self._rows(indices)]).to(device)
+
+    def _rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.numbers is None:
+            return indices
+        rows = np.searchsorted(self.numbers, indices)
+        assert np.array_equal(self.numbers.take(rows, mode="clip"), indices)
+        return rows
 
 
 def default_budget() -> int:
@@ -180,12 +203,14 @@ def cached_features(
 def _features(
     arrays: Mapping[str, NDArray[np.float16]], *, in_memory: bool, computed: int
 ) -> Features:
+    shown = arrays.get("shown")
     return Features(
         arrays["features"],
         arrays.get("attention"),
         in_memory,
         computed,
         shares=arrays.get("shares"),
+        shown=None if shown is None else np.asarray(shown) > 0.5,
     )
 
 
@@ -210,11 +235,11 @@ def count_cached(
     return done + sum(content in lent for content in hashes[done:])
 
 
-def channel_spread(values: NDArray[np.float16]) -> Tensor:
-    """Standard deviation (D,) float32 of features (n, N, D) over all images and patches."""
-    count = values.shape[0] * values.shape[1]
-    mean = np.zeros(values.shape[2])
-    squares = np.zeros(values.shape[2])
+def channel_spread(values: Sequence[NDArray[np.floating[Any]]]) -> Tensor:
+    """Standard deviation (D,) float32 of features, (m, D) of each image, over all patches."""
+    count, dim = sum(map(len, values)), values[0].shape[-1]
+    mean = np.zeros(dim)
+    squares = np.zeros(dim)
     first = values[0].mean(axis=0, dtype=np.float64)  # sums of squares far from 0 lose digits
     for image in values:
         centred = image - first

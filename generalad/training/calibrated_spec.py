@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from generalad.calibration import HELD_OUT, OUT_OF_FOLD, Calibrated, calibrate, outliers_of
-from generalad.config import Config
 from generalad.data.dataset import Sample
-from generalad.geometry.counted import counted
 from generalad.geometry.geometry import Geometry
+from generalad.geometry.outside import changed_inside
 from generalad.geometry.placement import prepare
 from generalad.image_statistics import Statistics, reference, statistics
 from generalad.model.detector import Detector
@@ -96,7 +95,7 @@ def calibrated_spec(
     else:
         images, sizes = read_resized(split.calibration, config.image_size, geometry)
         looks = list(map(statistics, images))
-    found = found or _held_out_scores(detector, images, config, progress)
+    found = found or _held_out_scores(detector, images, geometry, progress)
     groups = split.grouping.numbers(split.calibration)
     names = [f"{sample.path.parent.name}/{sample.path.name}" for sample in split.calibration]
     outliers = outliers_of(found.scores, names)
@@ -122,7 +121,7 @@ def calibrated_spec(
             np.delete(found.scores, far),
             np.delete(groups, far).tolist(),
             views=None if found.views is None else np.delete(found.views[0], far),
-            counted=counted(geometry, config.image_size),
+            geometry=geometry,
         )
     )
     spec = describe(
@@ -198,14 +197,16 @@ def score_images(
 def _held_out_scores(
     detector: Detector,
     images: Sequence[NDArray[np.uint8]],
-    config: Config,
+    geometry: Geometry | None,
     progress: Progress | None,
 ) -> CalibrationScores:
     """Scores of held-out images, and of a view of each for methods that learn from views."""
     scores, peaks = score_images(detector, images, progress=progress)
     views = None
-    if config.learns_from_views:
-        views = score_images(detector, views_of(images), progress=progress)
+    if detector.config.learns_from_views:
+        views = score_images(
+            detector, changed_inside(images, views_of, geometry), progress=progress
+        )
     return CalibrationScores(scores, peaks, views, folds=0)
 
 

@@ -22,9 +22,11 @@ from generalad.config import Config
 from generalad.model.detector import Detector
 from generalad.model.heads import Head, build_head
 from generalad.progress import Progress
+from generalad.training.cache import Features
 from generalad.training.calibrated_spec import CalibrationScores
 from generalad.training.loop import OnEpoch
-from generalad.training.methods import Material, judged, teach
+from generalad.training.material import Material
+from generalad.training.methods import judged, shown_by, teacher
 
 STAGE = "training and calibration folds"
 
@@ -55,24 +57,24 @@ def fit_on_all(
         DataError: one group only.
     """
     material = dataclasses.replace(material, kept={})
-    values = _loaded(material)
+    parts = _loaded(material)
     count = fold_count(groups)
-    heads = [_new_head(material, config, device) for _ in range(count)]
+    heads = [new_head(material, config, device) for _ in range(count)]
     threads = torch.get_num_threads()
     workers = min(threads, count + 1) if device.type == "cpu" else 1
+    teach = teacher(material, groups, config, device=device)
     told = _Together(material.progress, count + 1)
     losses: list[float] = []
 
     def learn(head: Head, only: NDArray[np.intp] | None, listener: OnEpoch | None) -> list[float]:
         torch.set_num_threads(threads // workers)  # of this worker; its small products gain by none
-        own = dataclasses.replace(material, progress=told.of_one())
-        return teach(head, own, config, only=only, on_epoch=listener)
+        return teach(head, only, progress=told.of_one(), on_epoch=listener)
 
     def fit(taught: NDArray[np.intp]) -> Measure:
         head = heads.pop()
         learn(head, taught, None)
         return lambda left_out: np.stack(
-            [judged(head, part[left_out]).cpu().numpy() for part in values], axis=1
+            [judged(head, part.values[left_out]).cpu().numpy() for part in parts], axis=1
         )
 
     def fit_the_detector() -> None:
@@ -84,24 +86,25 @@ def fit_on_all(
         )
     finally:
         torch.set_num_threads(threads)
-    return losses, _scored(detector, found, folds, device)
+    return losses, _scored(detector, found, folds, device, parts)
 
 
-def _loaded(material: Material) -> list[NDArray[np.float16]]:
+def _loaded(material: Material) -> list[Features]:
     """Features of the images to calibrate with, and of their views if the method learns from any.
 
     All that the heads learn from is loaded too, so that no two of them ask for it at a time.
     """
     material.good()
-    found = [material.held_out_good().values]
+    found = [material.held_out_good()]
     if material.config.learns_from_views:
         material.views()
         material.drawn()
-        found.append(material.held_out_views().values)
+        found.append(material.held_out_views())
     return found
 
 
-def _new_head(material: Material, config: Config, device: torch.device) -> Head:
+def new_head(material: Material, config: Config, device: torch.device) -> Head:
+    """One that was taught nothing, with initial values of the run's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_head(config, material.backbone).to(device)
@@ -109,17 +112,26 @@ def _new_head(material: Material, config: Config, device: torch.device) -> Head:
 
 @torch.no_grad()
 def _scored(
-    detector: Detector, found: NDArray[np.float32], folds: int, device: torch.device
+    detector: Detector,
+    found: NDArray[np.float32],
+    folds: int,
+    device: torch.device,
+    parts: Sequence[Features],
 ) -> CalibrationScores:
-    """From what the judges found, (n, images and views, J, N), on one scale for all folds."""
-    count, kinds = found.shape[:2]
-    all_judged = torch.from_numpy(found).to(device).flatten(0, 1)
-    detector.head.fit_scales(detector.head.of_those(all_judged))
-    patches = detector.head.add(all_judged)
-    scores = detector.scores(patches).cpu().numpy().reshape(count, kinds)
-    peaks = detector.maps(patches).amax(dim=(1, 2)).cpu().numpy().reshape(count, kinds)
-    views = (scores[:, 1], peaks[:, 1]) if kinds > 1 else None
-    return CalibrationScores(scores[:, 0], peaks[:, 0], views, folds)
+    """From what the judges found, (n, images and views, J, N), on one scale for all folds.
+
+    `parts` are the features of images and views that they looked at.
+    """
+    kinds = found.shape[1]
+    all_judged = torch.from_numpy(found).to(device).transpose(0, 1).flatten(0, 1)
+    shown, head = shown_by(parts), detector.head
+    head.fit_scales(head.of_those(all_judged, shown))
+    patches, which = head.add(all_judged), head.which(shown)
+    those = None if which is None else torch.from_numpy(which).to(device).float()
+    scores = detector.scores(patches, those).cpu().numpy().reshape(kinds, -1)
+    peaks = detector.maps(patches, those).amax(dim=(1, 2)).cpu().numpy().reshape(kinds, -1)
+    views = (scores[1], peaks[1]) if kinds > 1 else None
+    return CalibrationScores(scores[0], peaks[0], views, folds)
 
 
 class _Together:

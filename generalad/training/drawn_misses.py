@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.calibration import highest_good
+from generalad.geometry.geometry import Geometry
+from generalad.geometry.outside import with_defect_inside
 from generalad.spec import DrawnMisses
 from generalad.synth.drawn_defects import with_defect
 
@@ -23,7 +25,7 @@ def drawn_misses(
     scores: NDArray[np.float32],
     groups: Sequence[int],
     views: NDArray[np.float32] | None = None,
-    counted: NDArray[np.bool_] | None = None,
+    geometry: Geometry | None = None,
 ) -> tuple[DrawnMisses, ...]:
     """Count the drawn defects that the thresholds for `RATES` miss.
 
@@ -33,7 +35,7 @@ def drawn_misses(
         scores: (n,) raw scores of these.
         groups: (n,) as in `calibrate`.
         views: (n,) scores of views of them, where thresholds look at these.
-        counted: (H, W) which pixels count; None for all. Defects are drawn where they do.
+        geometry: what of a frame is judged; defects are drawn where it counts.
     """
     count = min(max(len(images), LEAST), MOST)
     # All images in turn where there are few, and at random, so that each meets all kinds.
@@ -41,7 +43,7 @@ def drawn_misses(
     chosen = np.random.default_rng(1).permutation(places)
     drawn = score(
         [
-            with_defect(images[place], index, counted=counted)[0]
+            with_defect_inside(images[place], index, with_defect, geometry)[0]
             for index, place in enumerate(chosen)
         ]
     )

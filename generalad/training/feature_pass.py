@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from generalad.geometry.counted import counted
 from generalad.geometry.geometry import Geometry
+from generalad.geometry.outside import filled, marked, outside_of
 from generalad.geometry.placement import prepare
 from generalad.model.backbone import Backbone, normalise
 from generalad.model.places import Places
@@ -40,7 +41,8 @@ class Drawing(Protocol):
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Image number `index` (H, W, 3) uint8 and its mask (H, W), 1 where it was changed.
 
-        `read` gives any of the n good images at the network's input size.
+        `read` gives any of the n good images at the network's input size. Number `index` modulo n
+        is the one that is changed.
         """
 
 
@@ -67,7 +69,8 @@ class FeaturePass:
         self.attention, self.device, self.batch_size = attention, device, batch_size
         self.geometry, self.given = geometry, given
         self.kept: dict[int, NDArray[np.uint8]] = {}
-        places = Places.of_geometry(geometry, image_size, backbone.grid)
+        self.marks = geometry is not None and geometry.marks_outside
+        places = Places.of_geometry(geometry, image_size, backbone.grid, marked=self.marks)
         self.places = None if places is None else places.to(device)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -78,19 +81,25 @@ class FeaturePass:
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float16]]:
-        """Features, and attention if asked for, of images (B, H, W, 3) uint8 RGB."""
+        """Features of images (B, H, W, 3) uint8 RGB.
+
+        Also attention if asked for, and which patches count where images tell.
+        """
         mean, std = self.backbone.mean, self.backbone.std
-        tensor = normalise(torch.from_numpy(images).to(self.device), mean, std)
+        pixels = torch.from_numpy(images).to(self.device)
+        tensor, found = normalise(pixels, mean, std), dict[str, torch.Tensor]()
         if self.places is not None:
-            tensor = self.places.blank(tensor)
+            inside = self.places.inside(pixels)
+            tensor = self.places.blank(tensor, inside)
+            shown = self.places.shown(inside)
+            if shown is not None:
+                found["shown"] = shown
         with autocast(self.device, feature_dtype(self.device)):
-            if not self.attention:
-                return {"features": self.backbone(tensor).half().cpu().numpy()}
-            features, attention = self.backbone.features_and_attention(tensor)
-        return {
-            "features": features.half().cpu().numpy(),
-            "attention": attention.half().cpu().numpy(),
-        }
+            if self.attention:
+                found["features"], found["attention"] = self.backbone.features_and_attention(tensor)
+            else:
+                found["features"] = self.backbone(tensor)
+        return {name: value.half().cpu().numpy() for name, value in found.items()}
 
     def into(
         self,
@@ -119,11 +128,19 @@ class FeaturePass:
         if self.drawing is None:
             batch = [self._read(index) for index in indices]
         else:
-            drawn = [self.drawing(index, self._read) for index in indices]
+            drawn = [self._drawn(index) for index in indices]
             batch = [image for image, _ in drawn]
             arrays["shares"][indices] = [self._shares(mask) for _, mask in drawn]
         for name, values in self(np.stack(batch)).items():
             arrays[name][indices] = values
+
+    def _drawn(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        assert self.drawing is not None
+        if not self.marks:
+            return self.drawing(index, self._read)
+        outside = outside_of(self._read(index % len(self.paths)))
+        image, mask = self.drawing(index, lambda number: filled(self._read(number)))
+        return marked(image, outside), mask * ~outside
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         if self.given is not None:

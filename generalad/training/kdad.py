@@ -60,12 +60,14 @@ def fit_kdad(
         chosen = batches(len(features), config, number)
         with seeded(config, number, device):
             for step, indices in enumerate(chosen):
-                pixels = normalise(images.batch(indices, device), mean, std)
+                batch = images.batch(indices, device)
+                pixels = normalise(batch, mean, std)
                 if head.places is not None:
-                    pixels = head.places.blank(pixels)
+                    pixels = head.places.blank(pixels, head.places.inside(batch))
                 teacher, _ = features.batch(indices, device)
+                shown = features.batch_shown(indices, device)
                 optimiser.zero_grad()
-                total += add_gradients(head, teacher, pixels, dtype)
+                total += add_gradients(head, teacher, pixels, dtype, shown)
                 optimiser.step()
                 progress("training", number * len(chosen) + step + 1, config.epochs * len(chosen))
         return float(total) / len(chosen)
@@ -85,7 +87,13 @@ def learning_rate(config: Config, epoch: int) -> float:
     return config.lr * GAMMA ** sum(epoch >= milestone for milestone in MILESTONES)
 
 
-def add_gradients(head: KDADHead, teacher: Tensor, images: Tensor, dtype: torch.dtype) -> Tensor:
+def add_gradients(
+    head: KDADHead,
+    teacher: Tensor,
+    images: Tensor,
+    dtype: torch.dtype,
+    shown: Tensor | None = None,
+) -> Tensor:
     """Add the gradients of one batch to those of the student; returns its loss without a graph.
 
     The loss is a mean over images, so on a CPU they pass in parts whose gradients add up: attention
@@ -96,6 +104,7 @@ def add_gradients(head: KDADHead, teacher: Tensor, images: Tensor, dtype: torch.
         teacher: features (B, N, D).
         images: normalised (B, 3, H, W).
         dtype: to compute in.
+        shown: (B, N) bool, the patches that each image shows; None for all.
     """
     size = len(images)
     if images.device.type == "cpu":
@@ -106,9 +115,12 @@ def add_gradients(head: KDADHead, teacher: Tensor, images: Tensor, dtype: torch.
         with autocast(images.device, dtype):
             predicted = head.student(images[part])
         difference = squared_difference(predicted, head.patch_features(teacher[part]))
-        if head.places is not None:
+        share = len(difference) / len(images)
+        if shown is not None and head.counted is not None:
+            difference = difference[shown[part] & head.counted]
+        elif head.places is not None:
             difference = head.places.chosen(difference)
-        loss = difference.mean() * (len(difference) / len(images))
+        loss = difference.mean() * share
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total

@@ -218,6 +218,7 @@ def _epoch(step: Step, features: Features, optimiser: torch.optim.Optimizer, epo
         for indices in chosen:
             batch, attention = features.batch(indices, step.device)
             optimiser.zero_grad()
-            total += step(batch, attention, generator)
+            counted = features.batch_shown(indices, step.device)
+            total += step(batch, attention, generator, counted)
             optimiser.step()
     return float(total) / len(chosen)

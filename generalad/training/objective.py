@@ -88,7 +88,8 @@ def group_weights(labels: Tensor, counted: Tensor | None = None) -> Tensor:
 
     Args:
         labels: (B, N) bool.
-        counted: (N,) bool, the patches that count; None for all. The others weigh nothing.
+        counted: (N,) or (B, N) bool, the patches that count; None for all. The others weigh
+            nothing.
 
     Returns:
         (B, N) float32.

@@ -8,6 +8,7 @@ images. The scales of the three judges come from good images that taught nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import EllipsisType
 
 import numpy as np
@@ -20,6 +21,7 @@ from generalad.config import Config
 from generalad.model.heads.residual import ResidualHead
 from generalad.model.levels import unpack
 from generalad.progress import Progress, no_progress
+from generalad.training.cache import Features
 from generalad.training.loop import EpochEnd, OnEpoch
 
 BATCH = 16
@@ -45,118 +47,119 @@ MOST_IMAGES = 2000
 
 _CHUNK = 32
 
-Arrays = Sequence[NDArray[np.float16]]
+
+@dataclass(frozen=True)
+class Lessons:
+    """What discriminators learn from: n good images and views, m images with drawn defects.
+
+    Attributes:
+        good: (n, C, h, w) float16, `inputs_of` them.
+        counted: (n, h, w) float32, 1 for patches of them that count.
+        drawn: (m, C, h, w) float16.
+        labels: (m, h, w) float32, 1 for patches with a defect.
+        weights: (m, h, w) float32, 0 for patches that teach nothing.
+    """
+
+    good: Tensor
+    counted: Tensor
+    drawn: Tensor
+    labels: Tensor
+    weights: Tensor
 
 
-def fit_residual(
+def some_of(count: int, seed: int) -> NDArray[np.bool_]:
+    """At most `MOST_IMAGES` of so many, as a mask (count,)."""
+    which = np.ones(count, np.bool_)
+    which[np.random.default_rng([seed, 6]).permutation(count)[MOST_IMAGES:]] = False
+    return which
+
+
+@torch.no_grad()
+def fit_statistics(head: ResidualHead, good: Sequence[Features], seed: int) -> None:
+    """Set whitenings and memory from packed features (n, N, D) of good images, and of views."""
+    _whiten(head, good)
+    _remember(head, good, seed)
+
+
+def _whiten(head: ResidualHead, good: Sequence[Features]) -> None:
+    patches, coarse, sums = [], [], []
+    shown = _teach(head, good)
+    for part, which in _parts(head, good):
+        fine, _, deep = unpack(part, head.widths, head.grid)
+        patches.append(head.patch_features(part).half().cpu().numpy())
+        coarse.append(head.coarse_patches_of(deep).half().cpu().numpy())
+        if which is not None:
+            places = F.interpolate(which, scale_factor=2.0, mode="nearest").flatten(1) > 0
+            fine = fine.flatten(2).transpose(1, 2)[places].T[None, ..., None]
+        sums.append(torch.stack([fine.mean((0, 2, 3)), fine.square().mean((0, 2, 3))]))
+    head.whitening.fit(np.concatenate(patches), counted=head.counted, shown=shown)
+    head.coarse.fit(
+        np.concatenate(coarse),
+        counted=None if head.counted is None else _coarse(head, head.counted[None])[0],
+        shown=None if shown is None else _coarse(head, torch.from_numpy(shown)).numpy(),
+    )
+    mean, square = torch.stack(sums).mean(dim=0)
+    head.fine_mean.copy_(mean[:, None, None])
+    head.fine_scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt()[:, None, None])
+
+
+def _teach(head: ResidualHead, parts: Sequence[Features]) -> NDArray[np.bool_] | None:
+    """Which patches of all images teach, (n, N); None where the same do in all."""
+    found = [which for part in parts if (which := head.which(part.shown)) is not None]
+    return np.concatenate(found) if found else None
+
+
+def _coarse(head: ResidualHead, patches: Tensor) -> Tensor:
+    """Of patches that count, (n, N) bool, the places of the coarse level that do, (n, N / 4)."""
+    return F.max_pool2d(patches.float().reshape(-1, *head.grid), 2).flatten(1) > 0
+
+
+def _remember(head: ResidualHead, good: Sequence[Features], seed: int) -> None:
+    deviations = []
+    for part, which in _parts(head, good):
+        vectors = head.whitening.deviations(head.patch_features(part))
+        chosen = vectors.flatten(0, 1) if which is None else vectors[which.flatten(1) > 0]
+        deviations.append(chosen.cpu())
+    head.memory.fill(torch.cat(deviations), seed=seed)
+
+
+def fit_discriminators(
     head: ResidualHead,
-    good: Arrays,
-    drawn: NDArray[np.float16],
-    shares: NDArray[np.float16],
+    lessons: Lessons,
     config: Config,
     *,
+    good: NDArray[np.intp],
+    drawn: NDArray[np.intp],
     progress: Progress = no_progress,
     on_epoch: OnEpoch | None = None,
 ) -> list[float]:
-    """Teach the head everything but its scales, in place, on its device.
+    """Teach the discriminators, each member with its own initial values and dropped channels.
 
     Args:
         head: untrained.
-        good: packed features (n, N, D) of good training images, and of their views.
-        drawn: (m, N, D) of images with drawn defects.
-        shares: (m, N) how much of each patch of them changed visibly, 0...1.
+        lessons: of any images.
         config: of the run.
+        good: which of their good images to learn from.
+        drawn: which of those with drawn defects.
         progress: told how far it is.
         on_epoch: called after every `TOLD` steps.
 
     Returns:
         The loss of each step: the sum of the mean cross-entropies of good and defective patches.
     """
-    good = [_some(values, config.seed) for values in good]
-    with torch.no_grad():
-        _whiten(head, good)
-        progress("memory", 0, 1)
-        _remember(head, good, config.seed)
-        progress("memory", 1, 1)
-    return _train(head, good, drawn, shares, config, progress, on_epoch)
-
-
-def _some(values: NDArray[np.float16], seed: int) -> NDArray[np.float16]:
-    """At most `MOST_IMAGES` of n images."""
-    if len(values) <= MOST_IMAGES:
-        return values
-    chosen = np.random.default_rng([seed, 6]).permutation(len(values))[:MOST_IMAGES]
-    return values[np.sort(chosen)]
-
-
-def _whiten(head: ResidualHead, good: Arrays) -> None:
-    patches, coarse, sums = [], [], []
-    fine_counted, coarse_counted = _counted_levels(head)
-    for part in _parts(head, *good):
-        fine, _, deep = unpack(part, head.widths, head.grid)
-        patches.append(head.patch_features(part).half().cpu().numpy())
-        coarse.append(head.coarse_patches_of(deep).half().cpu().numpy())
-        if fine_counted is not None:
-            fine = fine.flatten(2)[..., fine_counted, None]
-        sums.append(torch.stack([fine.mean((0, 2, 3)), fine.square().mean((0, 2, 3))]))
-    head.whitening.fit(np.concatenate(patches), counted=head.counted)
-    head.coarse.fit(np.concatenate(coarse), counted=coarse_counted)
-    mean, square = torch.stack(sums).mean(dim=0)
-    head.fine_mean.copy_(mean[:, None, None])
-    head.fine_scale.copy_((square - mean.square()).clamp(min=1e-6).sqrt()[:, None, None])
-
-
-def _counted_levels(head: ResidualHead) -> tuple[Tensor | None, Tensor | None]:
-    """Which places of the finest and of the coarse level count, (n,) bool each; None for all."""
-    if head.counted is None:
-        return None, None
-    counted = head.counted.reshape(1, 1, *head.grid).float()
-    fine = F.interpolate(counted, scale_factor=2.0, mode="nearest")
-    return fine.flatten() > 0, F.max_pool2d(counted, 2).flatten() > 0
-
-
-def _remember(head: ResidualHead, good: Arrays, seed: int) -> None:
-    deviations = [
-        _those_that_count(head, head.whitening.deviations(head.patch_features(part)))
-        for part in _parts(head, *good)
-    ]
-    head.memory.fill(torch.cat(deviations), seed=seed)
-
-
-def _those_that_count(head: ResidualHead, vectors: Tensor) -> Tensor:
-    """Of (B, N, D) the patches that count, (n, D) on the CPU."""
-    chosen = vectors if head.counted is None else vectors[:, head.counted]
-    return chosen.flatten(0, 1).cpu()
-
-
-def _train(
-    head: ResidualHead,
-    good: Arrays,
-    drawn: NDArray[np.float16],
-    shares: NDArray[np.float16],
-    config: Config,
-    progress: Progress,
-    on_epoch: OnEpoch | None,
-) -> list[float]:
-    """The discriminators, each member with its own initial values and dropped channels."""
     network, device = head.discriminator, head.memory.vectors.device
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
-    with torch.no_grad():
-        good_inputs, drawn_inputs = _inputs(head, *good), _inputs(head, drawn)
-    labels, weights = patch_labels(torch.from_numpy(shares).float().reshape(-1, *head.grid))
-    counted = torch.ones(head.grid) if head.counted is None else head.counted.cpu().float()
-    weights, counted = weights * counted.reshape(head.grid), counted.reshape(1, *head.grid)
     rng = np.random.default_rng([config.seed, 2])
     random = torch.Generator().manual_seed(config.seed)
     losses, separations = [], torch.zeros((), device=device)
     network.train()
     for step in range(STEPS):
-        some = rng.integers(len(good_inputs), size=BATCH // 2)
-        others = rng.integers(len(drawn), size=BATCH - len(some))
-        inputs = torch.cat([good_inputs[some], drawn_inputs[others]]).float()
-        truth = torch.cat([torch.zeros(len(some), *head.grid), labels[others]])
-        weight = torch.cat([counted.expand(len(some), -1, -1), weights[others]])
+        some = good[rng.integers(len(good), size=BATCH // 2)]
+        others = drawn[rng.integers(len(drawn), size=BATCH - len(some))]
+        inputs = torch.cat([lessons.good[some], lessons.drawn[others]]).float()
+        truth = torch.cat([torch.zeros(len(some), *head.grid), lessons.labels[others]])
+        weight = torch.cat([lessons.counted[some], lessons.weights[others]])
         if rng.random() < 0.5:
             inputs, truth, weight = (part.flip(-1) for part in (inputs, truth, weight))
         if config.tiles:
@@ -215,14 +218,34 @@ def _separation(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     return (logits * defects).sum() / defects.sum().clamp(min=1) - good
 
 
-def _inputs(head: ResidualHead, *values: NDArray[np.float16]) -> Tensor:
-    """Of the discriminators, (n, C, h, w) float16 on the CPU."""
-    return torch.cat([head.measure(part)[2].half().cpu() for part in _parts(head, *values)])
+@torch.no_grad()
+def inputs_of(head: ResidualHead, parts: Sequence[Features]) -> tuple[Tensor, Tensor]:
+    """What discriminators look at, (n, C, h, w) float16, and what of it counts, (n, h, w) float32.
+
+    Both on the CPU.
+    """
+    inputs, counts = [], []
+    for part, which in _parts(head, parts):
+        inputs.append(head.measure(part)[2].half().cpu())
+        every = torch.ones(len(part), *head.grid)
+        counts.append(every if which is None else which[:, 0].cpu())
+    return torch.cat(inputs), torch.cat(counts)
 
 
-def _parts(head: ResidualHead, *arrays: NDArray[np.float16]) -> Iterator[Tensor]:
-    """Features in float32 on the head's device, some images at a time: they may be a memory map."""
-    for values in arrays:
-        for first in range(0, len(values), _CHUNK):
-            part = torch.from_numpy(np.asarray(values[first : first + _CHUNK]))
-            yield part.to(head.memory.vectors.device).float()
+def _parts(head: ResidualHead, parts: Sequence[Features]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Features in float32 on the head's device, some images at a time: they may be a memory map.
+
+    With them which patches teach, (B, 1, h, w) 0 or 1; None where all do.
+    """
+    device, counted = head.memory.vectors.device, head.counted
+    for features in parts:
+        shown = head.which(features.shown)
+        for first in range(0, len(features.values), _CHUNK):
+            part = torch.from_numpy(np.asarray(features.values[first : first + _CHUNK]))
+            which = None
+            if shown is not None:
+                which = torch.from_numpy(shown[first : first + _CHUNK]).to(device).float()
+            elif counted is not None:
+                which = counted.float().expand(len(part), -1)
+            placed = None if which is None else which.reshape(-1, 1, *head.grid)
+            yield part.to(device).float(), placed

@@ -50,8 +50,9 @@ def fit_simplenet(
         with seeded(config, number, device) as generator:
             for indices in chosen:
                 batch, _ = features.batch(indices, device)
+                shown = features.batch_shown(indices, device)
                 optimiser.zero_grad()
-                clean, noisy = clean_and_noisy(head, batch, noise, generator)
+                clean, noisy = clean_and_noisy(head, batch, noise, generator, shown)
                 loss = margin_loss(clean, noisy)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -118,11 +119,20 @@ def objective(
 
 
 def clean_and_noisy(
-    head: SimpleNetHead, features: Tensor, noise_std: float | Tensor, generator: torch.Generator
+    head: SimpleNetHead,
+    features: Tensor,
+    noise_std: float | Tensor,
+    generator: torch.Generator,
+    shown: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Scores (B, N) of clean and of noisy patches; arguments as of `objective`."""
+    """Scores (B, N) of clean and of noisy patches; arguments as of `objective`.
+
+    With `shown`, (B, N) bool, of those patches alone, in one row (1, M).
+    """
     features = head.patch_features(features)
-    if head.places is not None:
+    if shown is not None and head.counted is not None:
+        features = features[shown & head.counted].unsqueeze(0)
+    elif head.places is not None:
         features = head.places.chosen(features)
     adapted = head.adaptor(features)
     noisy = add_noise(adapted, noise_std, generator)

@@ -84,7 +84,11 @@ class Step:
         self._logit_sums[1] += torch.stack([labels.numel() - count, count])
 
     def __call__(
-        self, features: Tensor, attention: Tensor | None, generator: torch.Generator
+        self,
+        features: Tensor,
+        attention: Tensor | None,
+        generator: torch.Generator,
+        shown: Tensor | None = None,
     ) -> Tensor:
         """The objective on one batch, as a scalar without a graph.
 
@@ -92,9 +96,13 @@ class Step:
             features: (B, N, D) clean patch features.
             attention: (B, heads, N) or None.
             generator: source of all noise and choices, on the device of `features`.
+            shown: (B, N) bool, the patches that each image shows; None for all.
         """
+        counted = self.counted
+        if shown is not None:
+            counted = shown if counted is None else shown & counted
         drawn = views(features, attention, self.config, generator, self.spread)
-        total = self._in_parts(drawn) if self.by_parts else self._at_once(drawn)
+        total = self._in_parts(drawn, counted) if self.by_parts else self._at_once(drawn, counted)
         if self.processes.count > 1:
             parameters = list(self.discriminator.parameters())
             for parameter in parameters:
@@ -104,10 +112,10 @@ class Step:
             self.processes.add_up([*gradients, total])
         return total
 
-    def _at_once(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def _at_once(self, drawn: Iterator[tuple[Tensor, Tensor]], counted: Tensor | None) -> Tensor:
         own = slice(self.processes.rank, None, self.processes.count)
         features, labels = zip(*drawn, strict=True)
-        weights = torch.cat([group_weights(part, self.counted)[own] for part in labels])
+        weights = torch.cat([group_weights(part, counted)[own] for part in labels])
         if not len(weights):
             return torch.zeros((), device=self.device)
         truth = torch.cat([part[own] for part in labels])
@@ -118,14 +126,14 @@ class Step:
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
-    def _in_parts(self, drawn: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def _in_parts(self, drawn: Iterator[tuple[Tensor, Tensor]], counted: Tensor | None) -> Tensor:
         # The chance of dropout: a part's own, and afterwards the same in all processes.
         seed, number = int(torch.randint(1 << 62, ())), 0
         offset = projection_offset(self.discriminator)
         total = torch.zeros((), device=self.device)
         for features, labels in drawn:
             images = max(1, PATCHES // features.shape[1])
-            weights = group_weights(labels, self.counted)
+            weights = group_weights(labels, counted)
             for first in range(0, len(features), images):
                 part = slice(first, first + images)
                 number += 1

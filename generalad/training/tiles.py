@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from generalad.calibration import Measure, fold_count, out_of_fold
+from generalad.calibration import Measure, out_of_fold
 from generalad.config import Config
 from generalad.errors import DataError, UsageError
 from generalad.geometry.geometry import Geometry, Tiles
@@ -22,12 +22,13 @@ from generalad.geometry.placement import prepare
 from generalad.geometry.tiling import tile_starts
 from generalad.model.backbone import normalise
 from generalad.model.detector import Detector
-from generalad.model.heads import Head, build_head
+from generalad.model.heads import Head
 from generalad.preprocess import read_image
-from generalad.progress import Progress
 from generalad.training.calibrated_spec import CalibrationScores
+from generalad.training.calibration_folds import new_head
 from generalad.training.loop import OnEpoch
-from generalad.training.methods import Material, teach
+from generalad.training.material import Material
+from generalad.training.methods import teacher
 from generalad.training.split import Split
 
 BYTES_A_PIXEL = 12
@@ -100,10 +101,10 @@ def fit_on_tiles(
     detector: Detector,
     split: Split,
     geometry: Geometry,
-    teach: Teach,
+    material: Material,
     config: Config,
     *,
-    progress: Progress,
+    device: torch.device,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[list[float], CalibrationScores]:
     """Teach a detector's head from tiles, and score each frame by a head that saw none of it.
@@ -112,22 +113,23 @@ def fit_on_tiles(
         detector: untrained.
         split: all of its frames teach and calibrate.
         geometry: with tiles.
-        teach: teaches a head from the tiles of some frames, or of all.
+        material: with tiles of them.
         config: of the run.
-        progress: called with ("calibration frames", frames scored, frames).
+        device: where to compute.
         on_epoch: told of the detector's own head.
 
     Returns:
         The losses of the detector's head, and the scores.
     """
-    losses = teach(detector.head, None, on_epoch)
+    material, progress = dataclasses.replace(material, kept={}), material.progress
     groups = split.grouping.numbers(split.calibration)
-    heads = [teach.new_head() for _ in range(fold_count(groups))]
+    teach = teacher(material, groups, config, device=device)
+    losses = teach(detector.head, None, progress=progress, on_epoch=on_epoch)
     done = 0
 
     def fit(taught: NDArray[np.intp]) -> Measure:
-        head = heads.pop()
-        teach(head, taught, None)
+        head = new_head(material, config, device)
+        teach(head, taught, progress=progress)
 
         def measure(left_out: NDArray[np.intp]) -> NDArray[np.float32]:
             nonlocal done
@@ -158,24 +160,3 @@ def _scored(detector: Detector, found: NDArray[np.float32], folds: int) -> Calib
         scores.append(float(detector.scores(patches)))
         peaks.append(float(detector.maps(patches).amax()))
     return CalibrationScores(np.array(scores, np.float32), np.array(peaks, np.float32), None, folds)
-
-
-class Teach:
-    """Teaches heads from tiles."""
-
-    def __init__(self, material: Material, device: torch.device) -> None:
-        """`material` has the tiles."""
-        self.material = dataclasses.replace(material, kept={})
-        self.device = device
-
-    def new_head(self) -> Head:
-        """One that was taught nothing."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.material.config.seed)
-            return build_head(self.material.config, self.material.backbone).to(self.device)
-
-    def __call__(
-        self, head: Head, only: NDArray[np.intp] | None, on_epoch: OnEpoch | None
-    ) -> list[float]:
-        """From the tiles of these frames, or of all."""
-        return teach(head, self.material, self.material.config, only=only, on_epoch=on_epoch)

@@ -24,12 +24,13 @@ from generalad.training.calibration_folds import fit_on_all
 from generalad.training.duration import estimate
 from generalad.training.input_size import in_shape_of_images
 from generalad.training.loop import EpochEnd, OnEpoch
-from generalad.training.methods import Material, fit_head
+from generalad.training.material import Material
+from generalad.training.methods import fit_head
 from generalad.training.objective import chance_loss, chance_warning
 from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import split_dataset
-from generalad.training.tiles import Teach, announcement, fit_on_tiles, tiled_geometry
+from generalad.training.tiles import announcement, fit_on_tiles, tiled_geometry
 from generalad.training.training_tiles import training_tiles
 
 HISTORY_FILE = "history.json"
@@ -163,9 +164,9 @@ def train_detector(
                 detector,
                 split,
                 geometry,
-                Teach(material, place),
+                material,
                 config,
-                progress=material.progress,
+                device=place,
                 on_epoch=told,
             )
         elif split.out_of_fold:
@@ -179,6 +180,7 @@ def train_detector(
                 material,
                 config,
                 device=place,
+                groups=split.grouping.numbers(split.train),
                 checkpoint=out / CHECKPOINT_FILE,
                 on_epoch=told,
             )

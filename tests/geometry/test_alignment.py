@@ -142,7 +142,7 @@ def test_turned_parts_teach_the_same_as_upright_ones(template: Template) -> None
         greys.append(grey_of(image, size_of(SIZE)))
     taught = teach(greys)
     assert not taught.odd
-    assert taught.template.turns and not taught.template.symmetric
+    assert taught.template.turn == 180 and not taught.template.symmetric
     assert taught.template.usual == pytest.approx(template.usual, abs=0.08)
 
 
@@ -169,9 +169,9 @@ def plate(seed: int) -> Image:
 def test_symmetric_parts_are_said_and_round_ones_are_not_turned() -> None:
     plates = teach([grey_of(plate(seed), size_of(SIZE)) for seed in range(3)]).template
     assert plates.symmetric == (180.0,)
-    assert "alike after a turn of 180" in plates.in_words()
+    assert "alike after 180 degrees" in plates.in_words()
     discs = teach([grey_of(disc(seed), size_of(SIZE)) for seed in range(3)]).template
-    assert not discs.turns
+    assert discs.turn == 0
     image, _ = laid(disc(7), 77.0, (0.06, -0.08))
     pose = finder_of(discs).find(image)
     assert (pose.turn, pose.match > discs.least) == (0, True)
@@ -302,6 +302,8 @@ def test_a_template_comes_back(template: Template) -> None:
         {"png": "A" * 300_000},
         {"least": 2.0},
         {"least": float("nan")},
+        {"turn": 200.0},
+        {"turn": float("nan")},
         {"symmetric": [1.0] * 100},
         {"png": 3},
     ],

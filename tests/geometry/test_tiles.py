@@ -145,7 +145,7 @@ def test_thresholds_are_those_of_whole_frames(trained: Trained) -> None:
         scores, _ = trained.detector(images)
         assert trained.detector.frame is not None
         tiles = [
-            trained.detector.patches(trained.detector.frame.cut(images, number)).amax(dim=1)
+            trained.detector.patches(trained.detector.frame.cut(images, number))[0].amax(dim=1)
             for number in range(len(trained.detector.frame.starts))
         ]
     assert (scores <= torch.stack(tiles).amax(dim=0) + 1e-6).all()

@@ -331,7 +331,7 @@ def test_the_default_folder_is_the_user_s_cache(
 def test_the_spread_of_channels(offset: float) -> None:
     values = np.random.default_rng(0).normal(offset, (0.5, 3.0), (7, 16, 2)).astype(np.float16)
     expected = values.astype(np.float64).reshape(-1, 2).std(axis=0)
-    np.testing.assert_allclose(channel_spread(values).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(channel_spread(list(values)).numpy(), expected, rtol=1e-5)
 
 
 def test_images_in_the_cache_are_counted(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,12 +14,15 @@ from training_helpers import tiny_config
 from generalad.calibration import FOLDS
 from generalad.config import PRESETS, Config
 from generalad.export.export import export_detector
-from generalad.model.storage import load_detector
+from generalad.model.heads import GaussianHead
+from generalad.model.storage import Trained, load_detector
 from generalad.preprocess import read_image, resize
 from generalad.runtime import open_session
 from generalad.spec import Outlier
-from generalad.training import calibrated_spec, calibration_folds, methods
+from generalad.training import calibrated_spec, calibration_folds
 from generalad.training import split as split_module
+from generalad.training.cross_fit import CrossFit
+from generalad.training.residual import fit_discriminators
 from generalad.training.synthetic_defects import DrawnDefects
 from generalad.training.train import train_detector
 
@@ -73,23 +76,83 @@ def test_scores_of_what_was_learned_are_lower_than_the_threshold_allows(train: T
     assert trained.spec.thresholds.image == pytest.approx(scores.max(), rel=1e-5)
 
 
-def test_no_head_learns_from_anything_made_of_its_fold(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Views and drawn defects of an image that is left out are left out too."""
-    taught: list[set[int]] = []
-    made_of = methods._made_of
+def test_no_head_learns_from_its_fold(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[int] = []
+    fit = GaussianHead.fit
 
-    def watched(only: Any, sources: Any, values: Any) -> Any:
-        if only is not None:
-            kept = np.isin(sources, only).reshape(len(sources), -1).all(axis=1)
-            taught.append(set(np.unique(sources[kept]).tolist()))
-            assert len(made_of(only, sources, values)) == kept.sum()
-        return made_of(only, sources, values)
+    def watched(head: GaussianHead, features: Any, shown: Any) -> None:
+        taught.append(len(features))
+        fit(head, features, shown)
 
-    monkeypatch.setattr(methods, "_made_of", watched)
+    monkeypatch.setattr(GaussianHead, "fit", watched)
     train(tiny_config(method="gaussian", seed=3))
-    assert len(taught) == FOLDS and all(len(numbers) < 16 for numbers in taught)
+    assert sorted(taught) == [12, 13, 13, 13, 13, 16]
+
+
+class Residual(NamedTuple):
+    """A training of the residual head, and what was seen of it."""
+
+    trained: Trained
+    config: Config
+    taught: list[tuple[Any, Any]]
+    lessons: list[CrossFit]
+    judged: list[tuple[int, ...]]
+    told: list[tuple[str, int, int]]
+
+
+@pytest.fixture(scope="module")
+def residual(
+    tmp_path_factory: pytest.TempPathFactory, parts: Path, cache: Path
+) -> Iterator[Residual]:
+    changes = {"image_size": [64, 64], "fit_aspect": False, "memory_size": 50, "members": 1}
+    config = PRESETS["edge"].replaced({**changes, "drawn": 30})
+    taught, lessons, shapes, told = [], [], [], []
+    call, scored = CrossFit.__call__, calibration_folds._scored
+
+    def fit(head: Any, given: Any, config: Any, **others: Any) -> Any:
+        taught.append((others["good"], others["drawn"]))
+        return fit_discriminators(head, given, config, **others)
+
+    def called(self: CrossFit, *given: Any, **others: Any) -> Any:
+        lessons.append(self)
+        return call(self, *given, **others)
+
+    def watched(*given: Any) -> Any:
+        shapes.append(given[1].shape)
+        return scored(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("generalad.training.residual.STEPS", 4)
+        patch.setattr("generalad.training.cross_fit.fit_discriminators", fit)
+        patch.setattr(CrossFit, "__call__", called)
+        patch.setattr(calibration_folds, "_scored", watched)
+        trained = train_detector(
+            parts,
+            tmp_path_factory.mktemp("residual") / "run",
+            config,
+            cache=cache,
+            progress=lambda *state: told.append(state),
+        )
+    yield Residual(trained, config, taught, lessons, shapes, told)
+
+
+def test_discriminators_look_at_images_that_nothing_was_fitted_to(residual: Residual) -> None:
+    """Images of a fold are not in the statistics that it is seen with, nor in its own lessons.
+
+    Their views and the defects drawn in them, or pasted from them, are left out too.
+    """
+    lessons = residual.lessons[0]
+    assert all(one is lessons for one in residual.lessons) and len(residual.taught) == FOLDS + 1
+    of_good, of_drawn = lessons.folds_of_good, lessons.folds_of_drawn
+    folds = set(range(FOLDS))
+    left_out = [sorted(folds - set(of_good[good].tolist())) for good, _ in residual.taught]
+    assert sorted(left_out) == [[], *([fold] for fold in range(FOLDS))]
+    for (_, drawn), without in zip(residual.taught, left_out, strict=True):
+        assert not np.isin(of_drawn[drawn], without).any()
+    drawing = DrawnDefects(16, 30, seed=residual.config.seed)
+    sources = np.array([drawing.sources(index) for index in range(30)])
+    assert np.array_equal(of_drawn, lessons.fold_of[sources])
+    assert np.array_equal(of_good[:16], lessons.fold_of)
 
 
 def test_a_drawn_defect_names_the_images_it_is_made_of() -> None:
@@ -105,25 +168,9 @@ def test_a_drawn_defect_names_the_images_it_is_made_of() -> None:
         assert tuple(read) == drawing.sources(index)
 
 
-def test_the_residual_head_is_scaled_by_all_folds_together(
-    tmp_path: Path, parts: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("generalad.training.residual.STEPS", 4)
-    seen = []
-    scored = calibration_folds._scored
-
-    def watched(*given: Any) -> Any:
-        seen.append(given[1].shape)
-        return scored(*given)
-
-    monkeypatch.setattr(calibration_folds, "_scored", watched)
-    changes = {"image_size": [64, 64], "fit_aspect": False, "memory_size": 50, "members": 1}
-    config = PRESETS["edge"].replaced({**changes, "drawn": 30})
-    told: list[tuple[str, int, int]] = []
-    trained = train_detector(
-        parts, tmp_path / "run", config, cache=cache, progress=lambda *state: told.append(state)
-    )
-    assert seen == [(16, 2, 3, 16)]  # images, with a view each, judges, patches
+def test_the_residual_head_is_scaled_by_all_folds_together(residual: Residual, parts: Path) -> None:
+    trained, told = residual.trained, residual.told
+    assert residual.judged == [(16, 2, 3, 16)]  # images, with a view each, judges, patches
     assert trained.spec.calibration.folds == FOLDS
     folds = [state for state in told if state[0] == calibration_folds.STAGE]
     total = 4 * (FOLDS + 1)  # with the detector itself

@@ -10,7 +10,7 @@ import torch
 from training_helpers import generalad_head, tiny_config
 
 from generalad.errors import ConfigError
-from generalad.training import methods
+from generalad.training import material
 from generalad.training.cache import Features, cached_features
 from generalad.training.loop import batches, epoch_order, fit, images_seen
 from generalad.training.train import train_detector
@@ -74,7 +74,7 @@ def test_only_images_that_are_seen_pass_the_backbone(
         computed.append(found.computed)
         return found
 
-    monkeypatch.setattr(methods, "cached_features", counting)
+    monkeypatch.setattr(material, "cached_features", counting)
     config = tiny_config(epoch_images=4, batch_size=2, epochs=1)
     trained = train_detector(
         parts, tmp_path / "run", config, weights=tiny_weights, cache=tmp_path / "cache"

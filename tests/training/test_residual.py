@@ -13,8 +13,16 @@ from generalad.errors import ConfigError
 from generalad.model.backbone import Backbone, LevelsBackbone, wrap
 from generalad.model.heads import ResidualHead, build_head
 from generalad.model.levels import pack, unpack
+from generalad.training.cache import Features
 from generalad.training.methods import judged
-from generalad.training.residual import _some, fit_residual, patch_labels
+from generalad.training.residual import (
+    Lessons,
+    fit_discriminators,
+    fit_statistics,
+    inputs_of,
+    patch_labels,
+    some_of,
+)
 from generalad.training.synthetic_defects import DRAW, DrawnDefects, with_defect
 
 SIZE = (64, 96)
@@ -63,6 +71,23 @@ def features(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float1
         return np.asarray(backbone(pixels).half().numpy())
 
 
+def cached(values: NDArray[np.float16], shares: NDArray[np.float16] | None = None) -> Features:
+    return Features(values, None, in_memory=True, computed=0, shares=shares)
+
+
+def fit_residual(
+    head: ResidualHead, good: Features, drawn: Features, settings: Config
+) -> list[float]:
+    """Everything from the same images; `CrossFit` takes them apart."""
+    fit_statistics(head, [good], settings.seed)
+    (inputs, counted), (others, counts) = (inputs_of(head, [part]) for part in (good, drawn))
+    assert drawn.shares is not None
+    labels, weights = patch_labels(torch.from_numpy(drawn.shares).float().reshape(counts.shape))
+    lessons = Lessons(inputs, counted, others, labels, weights * counts)
+    numbers = np.arange(len(inputs)), np.arange(len(others))
+    return fit_discriminators(head, lessons, settings, good=numbers[0], drawn=numbers[1])
+
+
 def good_images(count: int, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     stripes = 100 + 60 * np.sin(np.arange(SIZE[1]) / 5)[None, :, None]
@@ -85,7 +110,8 @@ def test_it_learns_to_tell_good_from_drawn(backbone: Backbone) -> None:
     assert isinstance(head, ResidualHead)
     values = [features(backbone, part) for part in (train, np.stack(drawn), held_out)]
     settings = config()
-    losses = fit_residual(head, [values[0]], values[1], shares.astype(np.float16), settings)
+    known = cached(values[1], shares.astype(np.float16))
+    losses = fit_residual(head, cached(values[0]), known, settings)
     head.fit_scales(judged(head, values[2]))
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     spots = test.copy()
@@ -100,11 +126,10 @@ def test_it_learns_to_tell_good_from_drawn(backbone: Backbone) -> None:
 
 def test_only_some_of_very_many_images_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("generalad.training.residual.MOST_IMAGES", 5)
-    many = np.arange(20, dtype=np.float16).reshape(20, 1, 1)
-    some, again, others = _some(many, 0), _some(many, 0), _some(many, 1)
-    assert len(np.unique(some)) == 5 and np.isin(some, many).all()
+    some, again, others = (some_of(20, seed) for seed in (0, 0, 1))
+    assert some.sum() == others.sum() == 5
     assert np.array_equal(some, again) and not np.array_equal(some, others)
-    assert np.array_equal(_some(many[:5], 0), many[:5])
+    assert some_of(5, 0).all()
 
 
 @pytest.mark.usefixtures("short")
@@ -117,7 +142,7 @@ def test_one_seed_gives_one_head(backbone: Backbone) -> None:
         torch.manual_seed(0)
         head = build_head(config(), backbone)
         assert isinstance(head, ResidualHead)
-        fit_residual(head, [train, train], train, shares, config())
+        fit_residual(head, cached(train), cached(train, shares), config())
         heads.append(head.state_dict())
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,19 +46,27 @@ class GaussianHead(Head):
         return deviations.square().mean(dim=-1).sqrt()
 
     @torch.no_grad()
-    def fit(self, features: NDArray[np.float16]) -> None:
-        """Set everything from `patch_features` of good training images, (n, N, dim)."""
+    def fit(self, features: NDArray[np.float16], shown: NDArray[np.bool_] | None = None) -> None:
+        """Set everything from `patch_features` of good training images, (n, N, dim).
+
+        Args:
+            features: of these.
+            shown: (n, N), which patches are in the frame; None for all.
+        """
         if self.is_projected:
-            self.projection.copy_(_principal(self.chosen(features), self.projection.shape[1]))
+            chosen = self.chosen(features, shown)
+            self.projection.copy_(_principal(chosen, self.projection.shape[1]))
             projection = self.projection.cpu().numpy()
             features = np.stack([image.astype(np.float32) @ projection for image in features])
-        self.whitening.fit(features, counted=self.counted)
+        self.whitening.fit(features, counted=self.counted, shown=self.which(shown))
 
 
-def _principal(features: NDArray[np.floating[Any]], width: int) -> Tensor:
-    """(D, width): the directions of the largest variance over all places."""
-    scatter = torch.zeros(features.shape[-1], features.shape[-1], dtype=torch.float64)
-    mean = torch.from_numpy(features.mean(axis=(0, 1), dtype=np.float64))
+def _principal(features: Sequence[NDArray[np.floating[Any]]], width: int) -> Tensor:
+    """(D, width): the directions of the largest variance over all places, (m, D) of each image."""
+    dim = features[0].shape[-1]
+    scatter = torch.zeros(dim, dim, dtype=torch.float64)
+    total = np.sum([image.sum(axis=0, dtype=np.float64) for image in features], axis=0)
+    mean = torch.from_numpy(total / sum(map(len, features)))
     for image in features:
         centred = torch.from_numpy(image.astype(np.float64)) - mean
         scatter += centred.T @ centred

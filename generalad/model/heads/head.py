@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from generalad.config import Config
+from generalad.geometry.outside import LEAST_SHOWN
 from generalad.model.levels import patch_features
 from generalad.model.places import Places
 
@@ -29,7 +31,11 @@ class Head(nn.Module):
     Attributes:
         dim: width of what `patch_features` gives.
         places: which pixels and patches count; None where all do. The others teach nothing.
+        taught: (N,) float32, 1 for patches that enough good images showed, where parts are turned
+            into place; the others count in no image.
     """
+
+    taught: Tensor
 
     title = ""
     """What the method is called in a spec."""
@@ -45,6 +51,8 @@ class Head(nn.Module):
         self.patches = grid[0] * grid[1]
         self.dim = widths[0] + widths[1] if widths else dim
         self.places = Places.of(config, grid)
+        if self.places is not None and self.places.marked:
+            self.register_buffer("taught", torch.ones(self.patches))
 
     def statistics_of(self, config: Config) -> int:
         """Places that each have a mean and covariance of their own: N, or 1 for tiles.
@@ -55,17 +63,45 @@ class Head(nn.Module):
 
     @property
     def counted(self) -> Tensor | None:
-        """(N,) bool, the patches that count; None where all do."""
-        return None if self.places is None else self.places.patches
-
-    def chosen(self, features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """Of features (n, N, D) the patches that count, (n, M, D)."""
+        """(N,) bool, the patches that count in any image; None where all do."""
         if self.places is None:
-            return features
-        return features[:, self.places.numbers.cpu().numpy()]
+            return None
+        patches = self.places.patches
+        return patches & (self.taught > 0) if self.places.marked else patches
 
-    def of_those(self, judged: Tensor) -> Tensor:
-        """Of (..., N) the patches that count, (..., M)."""
+    def learn_places(self, shown: NDArray[np.bool_] | None) -> None:
+        """Set `taught` by which patches good images showed, (n, N); None where all show all."""
+        if shown is not None:
+            enough = shown.mean(axis=0) >= LEAST_SHOWN
+            self.taught.copy_(torch.from_numpy(enough.astype(np.float32)))
+
+    def those_taught(self, shown: Tensor | None) -> Tensor | None:
+        """Of patches that images show, (B, N) float32 0 or 1, those that count in any."""
+        return None if shown is None else shown * self.taught
+
+    def which(self, shown: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Which patches of good images (n, N) teach; None where the same do in all."""
+        if shown is None or self.counted is None:
+            return None
+        return np.asarray(shown & self.counted.cpu().numpy(), np.bool_)
+
+    def chosen(
+        self, features: NDArray[np.floating[Any]], shown: NDArray[np.bool_] | None = None
+    ) -> list[NDArray[np.floating[Any]]]:
+        """Of features (n, N, D) the patches that teach, (m, D) of each image."""
+        which = self.which(shown)
+        if which is not None:
+            return [image[those] for image, those in zip(features, which, strict=True)]
+        if self.places is None:
+            return list(features)
+        return list(features[:, self.places.numbers.cpu().numpy()])
+
+    def of_those(self, judged: Tensor, shown: NDArray[np.bool_] | None = None) -> Tensor:
+        """Of (n, J, N) the patches that count, (n, J, M), or all of them in one row, (1, J, M)."""
+        which = self.which(shown)
+        if which is not None:
+            those = torch.from_numpy(which).to(judged.device)
+            return judged.transpose(0, 1)[:, those].unsqueeze(0)
         return judged if self.places is None else judged[..., self.places.numbers]
 
     def forward(self, features: Tensor) -> Tensor:

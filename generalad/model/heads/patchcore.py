@@ -30,7 +30,7 @@ class PatchCoreHead(Head):
         return self.memory.squared_distances(self.patch_features(features)).sqrt()
 
     @torch.no_grad()
-    def fit(self, features: NDArray[np.float16]) -> None:
-        """Fill the memory from `patch_features` of good training images, (n, N, dim)."""
-        patches = torch.from_numpy(self.chosen(features).reshape(-1, self.dim).astype(np.float32))
-        self.memory.fill(patches, seed=self.seed)
+    def fit(self, features: NDArray[np.float16], shown: NDArray[np.bool_] | None = None) -> None:
+        """Fill the memory from `patch_features` of good training images, see `GaussianHead`."""
+        patches = np.concatenate(self.chosen(features, shown)).astype(np.float32)
+        self.memory.fill(torch.from_numpy(patches), seed=self.seed)

@@ -30,8 +30,8 @@ from generalad.model.whitening import LIMIT, Whitening
 REDUCED = 64
 """Channels of a discriminator after its first product."""
 
-COARSE_WEIGHT, DISCRIMINATOR_WEIGHT = 0.5, 0.75
-"""Of the judges beside the memory, in units of their deviation on good images."""
+COARSE_WEIGHT = 0.5
+"""Beside memory and discriminators, each in units of its deviation on good images."""
 
 _FLOOR = 1e-3
 """Added before logarithms."""
@@ -72,6 +72,7 @@ class PatchDiscriminators(nn.Module):
 
     def __init__(self, channels: int, members: int) -> None:
         super().__init__()
+        self.channels = channels
         width = REDUCED * members
         self.blocks = nn.Sequential(
             nn.Conv2d(channels, width, 1),
@@ -139,7 +140,7 @@ class ResidualHead(Head):
         return torch.as_tensor(
             self.memory_scale(near)
             + COARSE_WEIGHT * self.coarse_scale(coarse)
-            + DISCRIMINATOR_WEIGHT * self.discriminator_scale(logits)
+            + self.discriminator_scale(logits)
         )
 
     def fit_scales(self, judged: Tensor) -> None:

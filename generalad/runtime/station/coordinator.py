@@ -222,7 +222,7 @@ class Coordinator:
                 self._arrived(camera, found, picture, now)
             elif found == "late":
                 self._leave(camera, picture, "late")
-            elif self._begun_by_pictures:
+            elif found == "held" and self._begun_by_pictures:
                 self.trigger(None, at)
             self._expire(now)
             self._release(now)
@@ -301,6 +301,11 @@ class Coordinator:
         """What time alone decides."""
         for camera, matcher in self._matchers.items():
             missed, unclaimed = matcher.expire(now)
+            for owner, picture in matcher.settled():
+                if owner is None:
+                    self._leave(camera, picture, "late")
+                else:
+                    self._arrived(camera, owner, picture, now)
             for part, count in missed:
                 within = (now - part.triggered) * 1000
                 why = f"{camera}: no picture within {within:.0f} ms of the trigger"

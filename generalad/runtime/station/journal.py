@@ -41,6 +41,10 @@ class _Head:
     clean: bool = True
     recipe: str = ""
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.reserved <= MAX_ID and self.started >= 0):
+            raise ValueError(f"reserved: expected 0 to {MAX_ID}")
+
 
 class Journal:
     """One station's memory; whoever calls holds a lock."""
@@ -219,16 +223,32 @@ def _read_lines(path: Path) -> dict[int, str | Verdict | None]:
     for entry in _entries(path):
         with contextlib.suppress(KeyError, TypeError, ValueError):
             if "t" in entry:
-                owed[int(entry["t"])] = entry["part"]
+                owed[_id(entry["t"])] = _text(entry["part"])
             elif "v" in entry:
+                # What a newer version says, and this one cannot read, is answered like a restart.
+                owed.setdefault(_id(entry["v"]["id"]), _text(entry["v"].get("part")))
                 verdict = from_json(json.dumps(entry["v"]), Verdict)
                 # Another process's monotonic clock means nothing here; the time it took stays.
                 took, now = verdict.decided - verdict.triggered, time.monotonic()
                 verdict = dataclasses.replace(verdict, triggered=now - took, decided=now)
                 owed[verdict.id] = verdict
             elif "d" in entry:
-                owed.pop(int(entry["d"]), None)
+                owed.pop(_id(entry["d"]), None)
     return dict(sorted(owed.items()))
+
+
+def _id(value: Any) -> int:
+    """Raises ValueError where it is none: the ids of a damaged line are not to be counted from."""
+    if type(value) is not int or not 1 <= value <= MAX_ID:
+        raise ValueError("no id")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    """The name of a part; what no PLC and no file could be given is none."""
+    if not isinstance(value, str) or value.encode(errors="ignore").decode() != value:
+        return None
+    return value
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

@@ -5,9 +5,11 @@ from which it is no further away than a window. A camera that is triggered by a 
 than the message of a PLC, so its pictures are held for as long as their trigger may still come. The
 first picture that a free-running camera takes after the trigger is the part's.
 
-A picture that is missing may still come, later than the window. So the next one is taken for it
-until there is another trigger: at worst another picture is lost then, and none is judged for the
-wrong part. Not so where the camera's pictures come before their triggers, as the last one did.
+A picture that is missing may still come, later than the window. Until there is another trigger the
+next one is taken for it. After that trigger pictures are kept to the end of its window: if one more
+comes than its part has, the first was the missing one. So at worst another picture is lost, and
+none is judged for the wrong part, unless two in a row are late. Not so where the camera's pictures
+come before their triggers, as the last one did.
 
 No thread and no clock, as `Parts`.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from generalad.runtime.station.parts import Part
@@ -25,9 +27,11 @@ T = TypeVar("T")
 
 
 @dataclass
-class _Waiting:
+class _Waiting(Generic[T]):
     part: Part
     count: int
+    late: int  # pictures of earlier parts that may come before its own
+    kept: list[tuple[float, T]] = field(default_factory=list)
 
 
 class Matcher(Generic[T]):
@@ -36,15 +40,17 @@ class Matcher(Generic[T]):
     def __init__(self, before: float = 0.0, after: float = math.inf) -> None:
         """A picture belongs to a trigger from `before` s after it to `after` s before it."""
         self._before, self._after = before, after
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting[T]] = deque()
+        self._settled: list[tuple[Part | None, T]] = []
         self._held: deque[tuple[float, T]] = deque()
         self._overdue = 0  # pictures that may still come for parts that wait no more
         self._early = False  # whether the last picture came before its trigger
 
     def trigger(self, part: Part, count: int) -> list[T]:
         """A part is to get `count` pictures; returns those of them that are held."""
+        may_be_late = not self._early and math.isfinite(self._after)
+        waiting = _Waiting[T](part, count, self._overdue * may_be_late)
         self._overdue = 0
-        waiting = _Waiting(part, count)
         self._waiting.append(waiting)
         found = []
         for at, picture in list(self._held):
@@ -54,13 +60,20 @@ class Matcher(Generic[T]):
                 self._count(waiting, at)
         return found
 
-    def picture(self, at: float, picture: T) -> Part | Literal["held", "late"]:
+    def picture(self, at: float, picture: T) -> Part | Literal["held", "kept", "late"]:
         """The part that a picture belongs to, the oldest first.
 
-        "held" keeps it until its trigger may have come; "late" is for a part that waits no more.
+        "held" keeps it until its trigger may have come, "kept" until `settled` says whose it is;
+        "late" is for a part that waits no more.
         """
         for waiting in self._waiting:
             if self._belongs(at, waiting.part):
+                if waiting.late:
+                    waiting.kept.append((at, picture))
+                    if len(waiting.kept) == waiting.late + waiting.count:
+                        self._waiting.remove(waiting)
+                        self._settle(waiting)
+                    return "kept"
                 self._count(waiting, at)
                 return waiting.part
         if self._overdue and not self._early:
@@ -74,11 +87,28 @@ class Matcher(Generic[T]):
         missed, unclaimed = [], []
         while self._waiting and self._end(self._waiting[0].part) < now:
             waiting = self._waiting.popleft()
-            self._overdue += waiting.count
-            missed.append((waiting.part, waiting.count))
+            self._settle(waiting)
+            if waiting.count:
+                self._overdue += waiting.late + waiting.count
+                missed.append((waiting.part, waiting.count))
         while self._held and self._held[0][0] + self._before < now:
             unclaimed.append(self._held.popleft()[1])
         return missed, unclaimed
+
+    def settled(self) -> list[tuple[Part | None, T]]:
+        """Pictures that were kept, with their parts, or None for those that were late; once."""
+        found, self._settled = self._settled, []
+        return found
+
+    def _settle(self, waiting: _Waiting[T]) -> None:
+        """The last pictures that were kept are the part's."""
+        late = max(0, len(waiting.kept) - waiting.count)
+        for number, (at, picture) in enumerate(waiting.kept):
+            own = number >= late
+            self._settled.append((waiting.part if own else None, picture))
+            if own:
+                waiting.count -= 1
+                self._early = at < waiting.part.triggered
 
     @property
     def next_end(self) -> float | None:
@@ -93,7 +123,7 @@ class Matcher(Generic[T]):
     def _belongs(self, at: float, part: Part) -> bool:
         return part.triggered - self._before <= at <= part.triggered + self._after
 
-    def _count(self, waiting: _Waiting, at: float) -> None:
+    def _count(self, waiting: _Waiting[T], at: float) -> None:
         self._early = at < waiting.part.triggered
         waiting.count -= 1
         if not waiting.count:

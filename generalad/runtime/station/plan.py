@@ -21,6 +21,10 @@ By = Literal["camera", "plc", "http", "mqtt", "eye", "call"]
 """What begins a part. "call" is `Station.trigger` of a program alone."""
 
 
+MOST_SECONDS = 3600.0
+"""Of a deadline: nothing in a line waits longer, and clocks have an end."""
+
+
 @dataclass(frozen=True)
 class StationPlan:
     """What a station is, before anything is opened.
@@ -70,5 +74,7 @@ class StationPlan:
             )
         if self.needed is not None and not 1 <= self.needed <= pictures:
             raise UsageError(f"a part has {pictures} pictures, {self.needed} of them cannot pass")
-        if min(self.deadline, self.window, self.at_once, self.batch) <= 0:
+        if not min(self.deadline, self.window, self.at_once, self.batch) > 0:
             raise UsageError("expected deadline, window, at_once and batch above 0")
+        if not max(self.deadline, self.window) <= MOST_SECONDS:
+            raise UsageError(f"expected a deadline and window of at most {MOST_SECONDS:.0f} s")

@@ -25,6 +25,9 @@ REASONS: tuple[Reason, ...] = ("camera fault", "picture lost", "late", "overrun"
 Safe = Literal["pass", "reject"]
 """What a part without verdict is to be taken for."""
 
+MOST_NAME = 200
+"""Characters of the name of a part or recipe that is asked for."""
+
 MAX_ID = 2**31 - 1
 """Ids fit a signed double word of a PLC."""
 

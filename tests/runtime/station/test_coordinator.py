@@ -214,6 +214,7 @@ def test_any_order_gives_each_trigger_one_verdict_in_order(
     gaps=st.lists(st.floats(0.11, 0.5), min_size=1, max_size=12),
     delays=st.one_of(  # pictures that may be late, or that may come before their triggers
         st.lists(st.floats(0.001, 0.3), min_size=12, max_size=12),
+        st.integers(0, 5).map(lambda late: [0.155 if n % 6 == late else 0.01 for n in range(12)]),
         st.lists(st.floats(-0.049, -0.001), min_size=12, max_size=12),
     ),
     lost=st.lists(st.booleans(), min_size=12, max_size=12),
@@ -226,8 +227,10 @@ def test_a_picture_is_never_that_of_another_part(
     events = [(at, "trigger", number) for number, at in enumerate(triggers)]
     end = math.inf
     for number in reversed(range(len(gaps))):
-        # All that must be true: before the next trigger, and in the order of the parts.
-        at = min(triggers[number] + delays[number], end - 0.001)
+        # All that must be true: before the next trigger, but for one alone, and in their order.
+        alone = delays[number] == 0.155 and 0.01 in delays[number + 1 : number + 2]
+        last = triggers[number + 1] + 0.009 if alone and number + 1 < len(gaps) else end
+        at = min(triggers[number] + delays[number], last - 0.001)
         end = min(at, triggers[number])
         if not lost[number]:
             events.append((at, "picture", number))
@@ -239,6 +242,9 @@ def test_a_picture_is_never_that_of_another_part(
             matched.update(dict.fromkeys(matcher.trigger(part, 1), number))
         elif isinstance(found := matcher.picture(at, number), Part):
             matched[number] = found.id
+        matched.update({p: owner.id for owner, p in matcher.settled() if owner is not None})
+    matcher.expire(math.inf)
+    matched.update({p: owner.id for owner, p in matcher.settled() if owner is not None})
     assert all(picture == part for picture, part in matched.items())
     in_time = {n for n in range(len(gaps)) if not lost[n] and delays[n] <= 0.049}
     if delays[0] > 0 or not lost[0]:  # how the camera is must have been seen once
@@ -272,6 +278,31 @@ def test_a_late_picture_is_not_that_of_the_next_part() -> None:
     assert bench.answers() == [(2, "pass", None)]
     assert bench.left == {"late": 1}
     assert bench.coordinator.counts().without_trigger == 0
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["late", "lost"])
+def test_a_picture_after_the_next_trigger_is_not_that_of_the_next_part(own: bool) -> None:
+    bench = Bench(top="line")
+    bench.coordinator.trigger(None)
+    bench.now += 0.15
+    assert bench.answers() == [(1, "no verdict", "picture lost")]
+    bench.coordinator.trigger(None)
+    bench.now += 0.01
+    bench.picture("top")  # of the first part, or of the second if that of the first was lost
+    assert not bench.to_judge
+    if own:
+        bench.now += 0.01
+        bench.picture("top")
+    bench.now += 0.04
+    bench.coordinator.answers(bench.now)
+    bench.judged()
+    assert bench.answers() == [(2, "pass", None)]
+    assert bench.left == ({"late": 1} if own else {})
+    bench.now += 0.2  # and after it all is as before
+    bench.coordinator.trigger(None)
+    bench.picture("top")
+    bench.judged()
+    assert bench.answers() == [(3, "pass", None)]
 
 
 def test_what_no_picture_and_no_trigger_belongs_to_is_told() -> None:

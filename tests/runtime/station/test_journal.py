@@ -163,6 +163,31 @@ def test_without_knowing_the_ids_nothing_begins(tmp_path: Path, content: bytes |
         Journal(tmp_path)
 
 
+@pytest.mark.parametrize("reserved", [-5, MAX_ID + 1])
+def test_ids_that_cannot_be_are_not_counted_from(tmp_path: Path, reserved: int) -> None:
+    Journal(tmp_path).close()
+    (tmp_path / "station.json").write_text(f'{{"reserved": {reserved}, "started": 1}}')
+    with pytest.raises(StorageError, match=f"reserved: expected 0 to {MAX_ID}"):
+        Journal(tmp_path)
+
+
+def test_lines_of_a_newer_version_are_answered_all_the_same(tmp_path: Path) -> None:
+    first = Journal(tmp_path, block=10)
+    first.triggered(first.next_id(), "A-1")
+    first.decided(verdict(2))
+    killed(first)
+    with (tmp_path / "station.journal").open("ab") as file:
+        file.write(b'{"t": 3, "part": {"lot": 5}, "lane": 2}\n{"x": 1}\n')
+        file.write(b'{"v": {"id": 4, "part": "A-4", "outcome": "rework"}}\n')
+        file.write(b'{"t": 99999999999, "part": null}\n{"t": true, "part": null}\n')
+        file.write(b'{"v": {"id": 5, "part": "A-\\ud800"}}\n')
+    second = Journal(tmp_path, block=10)
+    assert second.unanswered == [(1, "A-1"), (3, None), (4, "A-4"), (5, None)]
+    assert [owed.id for owed in second.answered] == [2]
+    assert second.next_id() == 11
+    second.close()
+
+
 def test_ids_end(tmp_path: Path) -> None:
     journal = Journal(tmp_path, block=MAX_ID)
     journal._next = MAX_ID

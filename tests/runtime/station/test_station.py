@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from stream_helpers import Recorder, part
 
 from generalad.areas import Areas
 from generalad.errors import StorageError
-from generalad.runtime.backends.fake import FakeSession
+from generalad.geometry.geometry import Geometry, Tiles
+from generalad.runtime.backends.fake import FakeSession, fake_spec
 from generalad.runtime.cameras.camera import DamagedFrame, NoPicture, NothingYet
 from generalad.runtime.cameras.camera_source import CameraSource
 from generalad.runtime.line.stream import Stream
@@ -330,6 +332,46 @@ def test_a_recipe_is_used_from_the_next_part_on(tmp_path: Path) -> None:
         assert line.plc.states[-1].recipe == "strict"
     with Line(tmp_path, Told(), by="camera", recipes=recipes) as line:  # remembered
         assert line.station.state().recipe == "strict"
+
+
+def test_a_part_on_its_way_keeps_its_recipe(tmp_path: Path) -> None:
+    camera, recipes = Told(), {"washer": FakeSession(), "other": FakeSession()}
+    with Line(tmp_path, camera, by="plc", window=4.0, recipes=recipes) as line:
+        assert line.plc.requests.trigger("A-1") == Accepted(1)
+        line.plc.requests.select_recipe("other")
+        until(lambda: line.station.state().recipe == "other")
+        camera.give(defect=True)
+        assert line.verdicts(1) == [("reject", None)]
+        assert line.plc.verdicts[0].recipe == "washer"
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.full((40, 50), 90, np.uint16), np.full((40, 50, 4), 90, np.uint8), "no picture"],
+    ids=["16 bits", "four channels", "text"],
+)
+def test_a_camera_that_comes_back_with_another_format_is_a_fault_and_no_end(
+    tmp_path: Path, picture: Any
+) -> None:
+    camera = Told()
+    with Line(tmp_path, camera, by="plc", window=2.0) as line:
+        line.plc.requests.trigger("A-1")
+        camera.give(picture)
+        ((outcome, reason),) = line.verdicts(1)
+        assert outcome == "no verdict" and reason in ("camera fault", "picture lost")
+        until(lambda: line.station.state().ready)
+    assert line.plc.verdicts[0].counts_as == "reject"
+
+
+def test_frames_of_another_size_than_the_tiles_of_an_artifact_are_no_pass(tmp_path: Path) -> None:
+    tiles = Geometry(tiles=Tiles(64, 0, (128, 128)))
+    session = FakeSession(
+        dataclasses.replace(fake_spec(), geometry=tiles, image_size=(128, 128), reference=None)
+    )
+    with Line(tmp_path, Told(), by="camera", recipes={"tiled": session}) as line:
+        line.cameras[0].give(np.full((40, 50, 3), 90, np.uint8))
+        assert line.verdicts(1) == [("no verdict", "picture lost")]
+        assert "the frame is 50 x 40, expected 128 x 128" in line.plc.verdicts[0].detail
 
 
 def test_the_recipe_that_is_asked_for_last_wins(tmp_path: Path) -> None:

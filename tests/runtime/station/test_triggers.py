@@ -125,11 +125,34 @@ def test_a_post_is_answered_with_the_verdict(served: Served) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b'{"part": 3}', b"[1]", b'{"part": "' + b"x" * 300 + b'"}', b"x" * 5000, b"[" * 4000],
+    [
+        *(b"{", b'{"part": 3}', b"[1]", b'{"part": "' + b"x" * 300 + b'"}', b"x" * 5000),
+        *(b"[" * 4000, b'{"part": "\\ud800"}', b'{"part": "A\xff"}'),
+    ],
 )
 def test_what_is_no_trigger_begins_no_part(served: Served, body: bytes) -> None:
     code, found = served.post(body)
     assert code == 400 and "expected" in found["error"]
+    assert served.parts == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\n4\r\nA-12\r\n0\r\n\r\n",
+        b"Content-Length: 2\r\nContent-Length: 40\r\n\r\n  POST /trigger HTTP/1.1\r\n\r\n",
+        b"Content-Length: \xb2\r\n\r\n",
+        b"Content-Length: -1\r\n\r\n",
+        b"Content-Length: 20\r\n\r\n",  # and nothing of it
+    ],
+    ids=["chunked", "two lengths", "superscript", "negative", "cut off"],
+)
+def test_a_body_whose_length_is_not_known_begins_no_part(served: Served, head: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.trigger.port), timeout=10) as client:
+        client.sendall(b"POST /trigger HTTP/1.1\r\n" + head)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
     assert served.parts == []
 
 

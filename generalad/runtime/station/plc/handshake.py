@@ -22,7 +22,13 @@ from collections.abc import Callable
 
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Refused, Requests
 from generalad.runtime.station.plc.signals import Value, Values
-from generalad.runtime.station.verdict import REASONS, Outcome, StationState, Verdict
+from generalad.runtime.station.verdict import (
+    MOST_NAME,
+    REASONS,
+    Outcome,
+    StationState,
+    Verdict,
+)
 
 MOST_WAITING = 10_000
 """Results that are kept for a PLC that is away; then the oldest go, counted as lost."""
@@ -172,7 +178,7 @@ class Handshake:
             self._trigger_answer = None
         elif self._trigger_answer is None:
             if self._looked and not self._closing:
-                self._trigger_answer = self._asked.trigger(part or None)
+                self._trigger_answer = self._asked.trigger(part[:MOST_NAME] or None)
             else:
                 self._trigger_answer = Refused("not ready")
 
@@ -201,6 +207,7 @@ class Handshake:
             with self._lock:
                 self._requested, self._recipe_answer = None, None
         elif self._requested is None:
+            name = name[:MOST_NAME]
             with self._lock:
                 self._requested, self._loading, self._recipe_answer = name, False, None
             self._asked.select_recipe(name)
@@ -269,7 +276,8 @@ class Handshake:
     def _heartbeat_signals(self, now: float) -> dict[str, Value]:
         well = now <= self._published + SILENCE_SECONDS
         seen = min(now, self._published + SILENCE_SECONDS) - self._began
-        beat = 1 + int(seen / BEAT_SECONDS) % 0xFFFF  # never 0, which is what empty memory holds
+        # Never 0, which is what empty memory holds; an even number, so that the bit changes too.
+        beat = 1 + int(seen / BEAT_SECONDS) % 0xFFFE
         return {
             "HeartbeatCount": beat,
             "Heartbeat": bool(beat & 1),

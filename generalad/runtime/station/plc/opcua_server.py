@@ -26,7 +26,7 @@ from generalad.runtime.station.plc.handshake import (
 from generalad.runtime.station.plc.interface import Accepted, PlcStatus, Requests
 from generalad.runtime.station.plc.library import bind_once, in_address, need
 from generalad.runtime.station.plc.signals import NO_COMMANDS, TO_PLC, Value
-from generalad.runtime.station.verdict import StationState, Verdict
+from generalad.runtime.station.verdict import MOST_NAME, StationState, Verdict
 
 if TYPE_CHECKING:
     from generalad.runtime.station.plc.opcua_nodes import Method, Nodes
@@ -272,7 +272,7 @@ class OpcUaServer:
 
         if self._stopped or self._closing or self._requests is None:
             return [ua.Variant(0, ua.VariantType.UInt32), *_answer(NOT_READY)]
-        answer = self._requests.trigger(str(part.Value or "") or None)
+        answer = self._requests.trigger(str(part.Value or "")[:MOST_NAME] or None)
         self._ring()
         if isinstance(answer, Accepted):
             if len(self._jobs) < _MOST_JOBS:
@@ -287,7 +287,7 @@ class OpcUaServer:
         """The answer is in Recipe and RecipeText; asked says that it is not known yet."""
         if self._requests is None:
             return _answer(NOT_READY)
-        self._requests.select_recipe(str(recipe.Value or ""))
+        self._requests.select_recipe(str(recipe.Value or "")[:MOST_NAME])
         return _answer(OK)
 
     async def _acknowledge(self, parent: Any, id: Any) -> Any:

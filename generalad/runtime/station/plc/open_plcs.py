@@ -59,6 +59,10 @@ class PlcTable(
         """Where its signals are."""
         raise NotImplementedError
 
+    def memory(self) -> tuple[tuple[object, ...], range]:
+        """What the signals lie in, and where in it: no other [[plc]] may be there."""
+        raise NotImplementedError
+
 
 class ModbusClientTable(PlcTable, frozen=True, kw_only=True, tag="modbus-client"):
     """The PLC is a Modbus TCP server, and the station reads and writes its registers."""
@@ -95,6 +99,11 @@ class ModbusClientTable(PlcTable, frozen=True, kw_only=True, tag="modbus-client"
         """See `PlcTable`."""
         return Place(self.address, register=self.register)
 
+    def memory(self) -> tuple[tuple[object, ...], range]:
+        """See `PlcTable`."""
+        server = _host_and_port(self.address, MODBUS_PORT)
+        return ("modbus", *server, self.unit), _block(self.register, COMMANDS.stop)
+
 
 class ModbusServerTable(PlcTable, frozen=True, kw_only=True, tag="modbus-server"):
     """The station is a Modbus TCP server that PLCs ask; unit 0 is any."""
@@ -122,6 +131,10 @@ class ModbusServerTable(PlcTable, frozen=True, kw_only=True, tag="modbus-server"
     def place(self) -> Place:
         """See `PlcTable`."""
         return Place(self.address, register=self.register)
+
+    def memory(self) -> tuple[tuple[object, ...], range]:
+        """See `PlcTable`."""
+        return _port(*_host_and_port(self.address, MODBUS_PORT))
 
 
 class S7Table(PlcTable, frozen=True, kw_only=True, tag="s7"):
@@ -164,6 +177,12 @@ class S7Table(PlcTable, frozen=True, kw_only=True, tag="s7"):
         """See `PlcTable`."""
         return Place(self.address, db=self.db, byte=self.byte)
 
+    def memory(self) -> tuple[tuple[object, ...], range]:
+        """See `PlcTable`."""
+        server = _host_and_port(self.address, S7_PORT)
+        block = _block(self.byte, 2 * COMMANDS.stop)
+        return ("s7", *server, self.rack, self.slot, self.db), block
+
 
 class OpcUaTable(PlcTable, frozen=True, kw_only=True, tag="opcua"):
     """The station is an OPC UA server; without a certificate it is for this machine only."""
@@ -194,6 +213,10 @@ class OpcUaTable(PlcTable, frozen=True, kw_only=True, tag="opcua"):
     def place(self) -> Place:
         """See `PlcTable`."""
         return Place(self.address, opcua=True)
+
+    def memory(self) -> tuple[tuple[object, ...], range]:
+        """See `PlcTable`."""
+        return _port(*_host_and_port(self.address, OPCUA_PORT))
 
     def _check_security(self, host: str) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -240,9 +263,17 @@ def open_plcs(tables: Sequence[PlcTable], here: Path, log: Log) -> tuple[Plc, ..
     Raises:
         ConfigError: a value that cannot be, or packages for a PLC that are not installed.
     """
-    found = []
+    found, taken = [], list[tuple[tuple[object, ...], range, int]]()
     for number, table in enumerate(tables, start=1):
         try:
+            memory, place = table.memory()
+            for other, there, earlier in taken:
+                if other == memory and place.start < there.stop and there.start < place.stop:
+                    raise UsageError(
+                        f"its signals lie where those of number {earlier} are",
+                        remedy="give each [[plc]] registers, bytes or a port of its own",
+                    )
+            taken.append((memory, place, number))
             found.append(table.open(here, log))
         except GadError as error:
             if type(error).exit_code != ConfigError.exit_code:
@@ -261,6 +292,14 @@ def _host_and_port(address: str, default: int) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 <= int(port) <= 65535 or "/" in host:
         raise UsageError(f"address: expected host or host:port, found {address!r}")
     return host, int(port)
+
+
+def _port(host: str, port: int) -> tuple[tuple[object, ...], range]:
+    return ("port", host, port), range(port > 0)  # 0 is any free one
+
+
+def _block(first: int, length: int) -> range:
+    return range(first, first + length)
 
 
 def _check_modbus(register: int, unit: int) -> None:

@@ -72,7 +72,7 @@ TO_PLC: tuple[Signal, ...] = (
     Signal("Lost", "uint32", 58, None, "results that found no room, because nobody took them"),
     Signal("Recipe", "text", 60, None, "recipe that is loaded"),
     Signal("Model", "text", 76, None, "its model"),
-    Signal("HeartbeatCount", "uint16", 92, None, "1 to 65535, another one every half second"),
+    Signal("HeartbeatCount", "uint16", 92, None, "1 to 65534, another one every half second"),
     *_word(
         STATUS_WORD,
         ("Ready", "a trigger now would be inspected"),

@@ -15,10 +15,7 @@ from typing import Any
 
 from generalad.runtime.bounded_server import BoundedServer, QuietHandler
 from generalad.runtime.secrets import Secret
-from generalad.runtime.station.verdict import Verdict
-
-MOST_PART = 200
-"""Characters of the name of a part."""
+from generalad.runtime.station.verdict import MOST_NAME, Verdict
 
 _MOST_BODY = 4096
 _SECONDS_OF_A_CLIENT = 10.0
@@ -103,11 +100,16 @@ class _Handler(QuietHandler):
         return hmac.compare_digest(self.headers.get("Authorization", "").encode(), expected)
 
     def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > _MOST_BODY:
-            self.close_connection = True  # what follows is not read
+        lengths = self.headers.get_all("Content-Length", ["0"])
+        length = lengths[0] if len(set(lengths)) == 1 else ""
+        known = length.isascii() and length.isdecimal() and int(length[:9]) <= _MOST_BODY
+        if not known or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # what follows is not read, nor taken for a request
             raise ValueError(f"expected a Content-Length of at most {_MOST_BODY}")
-        return self.rfile.read(int(length))
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise ValueError(f"expected {length} bytes, found {len(body)}")
+        return body
 
     def _answer(self, code: int, content: dict[str, Any]) -> None:
         self.answer(code, "application/json", json.dumps(content).encode())
@@ -126,6 +128,15 @@ def part_of(body: bytes) -> str | None:
     except (ValueError, RecursionError):
         raise ValueError("expected nothing, or JSON with the key part") from None
     part = content.get("part") if isinstance(content, dict) else content
-    if part is None or (isinstance(part, str) and len(part) <= MOST_PART):
+    if part is None or (isinstance(part, str) and len(part) <= MOST_NAME and _is_unicode(part)):
         return part
-    raise ValueError(f"part: expected a text of at most {MOST_PART} characters")
+    raise ValueError(f"part: expected a text of at most {MOST_NAME} characters")
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON may have half of a pair of surrogates, which no file and no PLC takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -59,7 +59,7 @@ class PhotoEye:
         Raises:
             UsageError: a number out of range.
         """
-        if not 0 <= leave < enter <= 1 or longest <= 0:
+        if not (0 <= leave < enter <= 1 and longest > 0):
             raise UsageError(
                 f"photo-eye: expected 0 <= leave < enter <= 1 and longest above 0, found leave"
                 f" {leave:g}, enter {enter:g}, longest {longest:g}"

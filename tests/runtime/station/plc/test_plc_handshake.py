@@ -223,6 +223,25 @@ def test_the_heartbeat_stops_with_the_station() -> None:
     assert handshake.signals()["Ready"] and not handshake.signals()["Error"]
 
 
+def test_the_heartbeat_goes_on_after_its_largest_count() -> None:
+    clock = Clock()
+    handshake = Handshake(clock=clock)
+    clock.now += 0.5 * 65532
+    beats = []
+    for _ in range(5):
+        handshake.publish(READY)
+        found = handshake.signals()
+        beats.append((found["HeartbeatCount"], found["Heartbeat"]))
+        clock.now += 0.5
+    assert beats == [(65533, True), (65534, False), (1, True), (2, False), (3, True)]
+
+
+def test_names_without_end_are_cut(shaken: Handshake, station: FakeStation) -> None:
+    shaken.look(commands(Trigger=True, TriggerPart="x" * 100_000))
+    shaken.look(commands(RecipeRequest=True, RequestedRecipe="y" * 100_000))
+    assert station.parts == {1: "x" * 200} and station.recipes == ["y" * 200]
+
+
 def test_state_and_counts_are_passed_on(shaken: Handshake) -> None:
     counts = Counts(9, 4, 2, {"late": 1, "restart": 1}, refused=5)
     shaken.publish(StationState(busy=True, error="camera top: no frame", counts=counts))

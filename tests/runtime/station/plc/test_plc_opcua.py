@@ -180,6 +180,29 @@ def test_a_plc_that_reads_and_writes_gets_every_verdict_once(served: Served) -> 
     assert program.answers == [(f"part {id}", id) for id in range(first, first + parts)]
 
 
+def test_two_clients_that_call_at_once_get_parts_of_their_own(served: Served) -> None:
+    first = served.station.next
+
+    async def talk(opened: Opened) -> None:
+        async with asyncua.Client(f"opc.tcp://{HOST}:{served.server.port}/generalad") as other:
+            both = [opened, Opened(other)]
+            calls = [both[n % 2].call("AutomationMode", "StartSingleJob", f"{n}") for n in range(8)]
+            answers = await asyncio.gather(*calls)
+            assert sorted(id for id, _ in answers) == list(range(first, first + 8))
+            assert {error for _, error in answers} == {OK}
+            # A verdict is taken once, whoever asks, and whoever asks again.
+            for id in range(first, first + 8):
+                served.server.deliver(verdict(id))
+                number = asyncua.ua.Variant(id, asyncua.ua.VariantType.UInt32)
+                taken = [c.call("ResultManagement", "AcknowledgeResult", number) for c in both * 2]
+                assert sorted(await asyncio.gather(*taken)) == [OK, *[NO_SUCH_RESULT] * 3]
+
+    served.talk(talk)
+    assert served.station.acknowledged == list(range(first, first + 8))
+    parts = served.station.parts
+    assert sorted(str(parts[id]) for id in parts) == [str(n) for n in range(8)]
+
+
 def test_a_client_writes_commands_only_and_of_their_type(served: Served) -> None:
     ua = asyncua.ua
 

@@ -112,6 +112,29 @@ def test_what_cannot_be_is_one_line(tmp_path: Path, text: str, message: str) -> 
     assert "plc" in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (
+            table("modbus-client", address="a", register=100),
+            table("modbus-client", address="a:502", register=232),
+        ),
+        (table("modbus-server"), table("modbus-server", register=500)),
+        (table("opcua", address="127.0.0.1:502"), table("modbus-server")),
+        (table("s7", address="a", db=7), table("s7", address="a", db=7, byte=200)),
+    ],
+    ids=["registers", "server", "kinds", "bytes"],
+)
+def test_two_plcs_in_one_place_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    for name in ("pymodbus", "asyncua", "snap7"):
+        pytest.importorskip(name)
+    with pytest.raises(ConfigError, match="number 2: its signals lie where those of number 1 are"):
+        opened(tmp_path, first + second)
+    apart = second.replace("232", "233").replace("200", "266").replace("register = 500", "unit = 1")
+    if apart != second and "server" not in first:
+        assert len(opened(tmp_path, first + apart)) == 2
+
+
 def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"did you mean unit\?"):
         opened(tmp_path, table("modbus-client", address="a", unti=1))
