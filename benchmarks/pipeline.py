@@ -25,8 +25,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from generalad.parallel import usable_cores
 from generalad.preprocess import resize
+from generalad.processor import usable_cores
 from generalad.runtime import Result, Session, infer, open_session, open_sources
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.cameras import open_live

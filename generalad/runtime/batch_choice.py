@@ -18,8 +18,7 @@ import numpy as np
 
 from generalad.errors import ArtifactError, StorageError, UsageError
 from generalad.files import cache_folder, read_json, sha256_of_bytes, write_json
-from generalad.parallel import usable_cores
-from generalad.processor import memory, read_processor
+from generalad.processor import memory, read_processor, usable_cores
 from generalad.runtime.backends.session import Session
 from generalad.runtime.sources import LiveSource
 from generalad.spec import Spec

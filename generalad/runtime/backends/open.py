@@ -9,6 +9,7 @@ from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
 from generalad.half_precision import PRECISIONS
+from generalad.processor import usable_cores
 from generalad.runtime.backends import ort
 from generalad.runtime.backends.session import Session
 
@@ -127,8 +128,6 @@ def open_for_pipeline(
     """
     side_by_side = 1
     if throughput and device in (None, "cpu"):
-        from generalad.parallel import usable_cores  # not for a run of one image
-
         threads = threads or usable_cores()
         side_by_side = min(threads, MOST_SIDE_BY_SIDE)
     # Spinning threads would take the cores from decoding: a third of a video's speed.
