@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import shared  # noqa: F401  (finds the helpers of the tests)
+from fuzz_pictures import PICTURE, VIDEO, mutated_picture, mutated_video, pictures_of, video_of
 from hostile_graphs import mutated_graph
 from mutations import mutated_bytes, mutated_json, mutated_text
 
@@ -57,11 +58,14 @@ def makers_of(
         )  # fmt: skip
         return rng.choice(commands), what
 
+    pictures = functools.partial(mutated_picture, artifact, folder, pictures_of(first))
     few = folder / "few"
     few.mkdir()
     for image in sorted(images.glob("*.png"))[:9]:
         shutil.copy(image, few)
     return {
+        PICTURE: pictures,
+        VIDEO: functools.partial(mutated_video, artifact, folder, video_of(first)),
         "ONNX file": functools.partial(onnx, functools.partial(mutated_bytes, data)),
         "its spec": functools.partial(onnx, functools.partial(_mutated_spec, data)),
         "its graph": functools.partial(onnx, functools.partial(mutated_graph, data)),

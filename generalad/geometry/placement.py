@@ -29,6 +29,9 @@ Square = NDArray[np.float64]
 PAINT = (124, 116, 104)
 """Of ignored areas in frames that are cut: the mean colour of ImageNet."""
 
+FINER = 2
+"""Times the network's scale at which a part is turned into place."""
+
 NOT_FOUND = "not found"
 """The fault of a frame that does not show the part."""
 
@@ -159,21 +162,38 @@ def prepare(image: NDArray[np.uint8], size: tuple[int, int], geometry: Geometry 
         placed = Placement(geometry)
         return Prepared(_painted(np.ascontiguousarray(resize(seen, size)), geometry), placed)
     placement = _found(image, geometry)
-    # The whole frame at the network's scale first: what shrinks is averaged, and then turned.
-    scaled = resize(image, geometry.frame_size(size))
-    matrix = _to_pixels(size) @ placement._to_box() @ _from_pixels(scaled.shape)
-    pixels = cv2.warpAffine(
-        scaled, matrix[:2], size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    pixels = _turned(image, size, placement)
     if geometry.marks_outside:
-        pixels = marked(np.asarray(pixels, np.uint8), _outside(scaled.shape, matrix, size))
-    return Prepared(_painted(np.asarray(pixels, np.uint8), geometry), placement)
+        pixels = marked(pixels, _outside(size, placement))
+    return Prepared(_painted(pixels, geometry), placement)
 
 
-def _outside(frame: tuple[int, ...], matrix: Square, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _turned(
+    image: NDArray[np.uint8], size: tuple[int, int], placement: Placement
+) -> NDArray[np.uint8]:
+    """The box with the part in place, (H, W, 3).
+
+    Turned at `FINER` times the network's scale and then averaged, so that it is as sharp after
+    every turn; what shrinks by more is averaged before that too. Frames in tiles are large enough.
+    """
+    times = FINER if placement.geometry.tiles is None else 1
+    finer = size[0] * times, size[1] * times
+    most = placement.geometry.frame_size(finer)
+    larger = image.shape[0] > most[0] and image.shape[1] > most[1]
+    scaled = resize(image, most) if larger else image
+    matrix = _to_pixels(finer) @ placement._to_box() @ _from_pixels(scaled.shape)
+    turned = cv2.warpAffine(
+        scaled, matrix[:2], finer[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(cv2.resize(turned, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _outside(size: tuple[int, int], placement: Placement) -> NDArray[np.bool_]:
     """(H, W) bool: which pixels lie farther outside of the frame than its border is drawn out."""
+    scale = placement.geometry.frame_size(size)
+    matrix = _to_pixels(size) @ placement._to_box() @ _from_pixels(scale)
     inside = cv2.warpAffine(
-        np.ones(frame[:2], np.uint8), matrix[:2], size[::-1], flags=cv2.INTER_NEAREST
+        np.ones(scale, np.uint8), matrix[:2], size[::-1], flags=cv2.INTER_NEAREST
     )
     height, width = (1 + 2 * round(DRAWN_OUT * length) for length in size)
     grown = np.asarray(cv2.dilate(inside, np.ones((height, width), np.uint8)), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.geometry.finder import Finder, Pose, moved
+from generalad.geometry.finder import Finder, Matrix, Pose, moved
 from generalad.geometry.geometry import SIDE, Template
 from generalad.image_formats.accept import check_header
 from generalad.preprocess import decode_image
@@ -93,9 +93,13 @@ def teach(greys: Sequence[NDArray[np.uint8]], *, turn: float = 180.0, seed: int 
     order = np.random.default_rng([seed, 9]).permutation(len(greys))
     teachers = [greys[index] for index in order[:TEACHERS]]
     grey = _first(teachers, turn)
-    for _ in range(2):
+    for number in range(2):
         finder = Finder(grey, turn=turn)
         poses = [finder.find_grey(one) for one in teachers]
+        if number == 0:
+            # In the middle of where parts lie, so that as little as may be is outside of frames.
+            middle = np.median([pose.shift for pose in poses], axis=0) * grey.shape[::-1]
+            poses = [pose._replace(matrix=_shifted(pose.matrix, -middle)) for pose in poses]
         level = np.median([pose.match for pose in poses])
         kept = [
             moved(one, pose.matrix)
@@ -109,6 +113,10 @@ def teach(greys: Sequence[NDArray[np.uint8]], *, turn: float = 180.0, seed: int 
     symmetric = tuple(angle for angle in _alike(likeness) if turn)
     finder = Finder(grey, turn=turn, symmetric=symmetric)
     return _taught(grey, tuple(map(finder.find_grey, greys)), turn, symmetric)
+
+
+def _shifted(matrix: Matrix, by: NDArray[np.float64]) -> Matrix:
+    return np.column_stack([matrix[:, :2], matrix[:, 2] + by])
 
 
 def _first(greys: Sequence[NDArray[np.uint8]], turn: float) -> NDArray[np.uint8]:

@@ -32,7 +32,7 @@ from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
 from generalad.runtime.cameras.redirects import rtsp_address
 from generalad.runtime.cameras.rtsp_relay import RtspRelay
 from generalad.runtime.secrets import hint_of, split_user
-from generalad.runtime.videos.av_reader import check_frame_size, upright_rgb
+from generalad.runtime.videos.av_reader import can_be_decoded, check_frame_size, upright_rgb
 from generalad.runtime.videos.h264 import MissingFrames
 from generalad.runtime.videos.presentation import FrameTimes
 
@@ -78,7 +78,9 @@ class AvCamera:
                 text = self._relay.url
         # From None: the library's error carries the address with its password.
         try:
-            self._container = av.open(text, options=options, timeout=self._timeout)
+            self._container = av.open(
+                text, options=options, timeout=self._timeout, metadata_errors="replace"
+            )
         except (OSError, av.FFmpegError) as error:
             why = (self._relay and self._relay.why) or f"cannot be opened: {self._reason(error)}"
             self._end_relay()
@@ -86,6 +88,8 @@ class AvCamera:
         if not self._container.streams.video:
             raise CameraLost("cannot be opened: no video in it")
         stream = self._container.streams.video[0]
+        if not can_be_decoded(stream):
+            raise CameraLost("cannot be opened: no video of a known codec in it")
         # With several threads, the decoder of H.264 does not flag all that it conceals.
         stream.codec_context.thread_count = 1
         if stream.codec_context.name == "h264":

@@ -29,14 +29,14 @@ class AvReader:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._container = av.open(str(path))
+            self._container = av.open(str(path), metadata_errors="replace")
         except av.FFmpegError as error:
             raise OSError(str(error)) from None
         # Not simply the first: that may be the picture of a cover.
         best = self._container.streams.best("video")
-        if not isinstance(best, VideoStream):
+        if not isinstance(best, VideoStream) or not can_be_decoded(best):
             self._container.close()
-            raise OSError("no video in it")
+            raise OSError("no video in it, or none of a known codec")
         self._stream = best
         check_frame_size(self._stream.codec_context, str(path))
         self.shown = 0.0
@@ -111,6 +111,12 @@ class AvReader:
             self._begun = True
             stamp, base = (self._slots.popleft() if self._slots else None), self._stream.time_base
         return None if stamp is None or base is None else float(stamp * base)
+
+
+def can_be_decoded(stream: VideoStream) -> bool:
+    """Whether there is a decoder; PyAV has none of a codec that FFmpeg does not know."""
+    decoder: VideoCodecContext | None = stream.codec_context
+    return decoder is not None
 
 
 def check_frame_size(decoder: VideoCodecContext, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What OpenCV shows wrong is refused where PyAV is not installed, and times only rise."""
+"""Odd videos: an unknown codec, and what OpenCV shows wrong where PyAV is not installed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from generalad.runtime.videos.video_file import VideoFile
 av = pytest.importorskip("av")
 
 
-def encoded(path: Path, codec: str, *, interlaced: bool) -> Path:
+def encoded(path: Path, codec: str, *, interlaced: bool, title: str = "") -> Path:
     with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         if interlaced:
@@ -93,3 +94,18 @@ def test_stamps_that_stay_at_zero_are_none(tmp_path: Path) -> None:
     times = FrameTimes(10)
     found = [round(times.next(stamp), 3) for stamp, _ in reader.frames()]
     assert found == [0, 0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_video_of_an_unknown_codec_is_an_error(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "v.mp4", "libx264", interlaced=False)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    frames = list(VideoFile(path))
+    assert [frame.image for frame in frames] == [None]
+    assert str(frames[0].error).startswith(f"{path}: empty, cut off or not a video")
+    assert VideoFile(path).count() is None
+
+
+def test_a_title_that_is_no_utf_8_is_no_reason_not_to_read(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "v.mp4", "libx264", interlaced=False, title="Pruefung")
+    path.write_bytes(path.read_bytes().replace(b"Pruefung", b"Pr\xfcfungen"))
+    assert sum(frame.image is not None for frame in VideoFile(path)) == 6
