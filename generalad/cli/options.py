@@ -41,7 +41,8 @@ class Option(NamedTuple):
         group: heading in `--help`.
         least: smallest number that is allowed.
         most: largest.
-        suggestions: values that shells offer; others are allowed too.
+        suggestions: values that shells offer; others are allowed too. Of a number: words that may
+            stand for one.
         flag: the name, where it is not that of the parameter: "--class" cannot be one in Python.
     """
 
