@@ -110,7 +110,7 @@ def test_overlay_and_resize_and_decide() -> None:
 
 COMMANDS: dict[str, tuple[Any, dict[str, str], set[str]]] = {
     # verb, names that differ (of the command: of the verb), what only the command has
-    "train": (train, {}, set()),
+    "train": (train, {}, {"all_classes", "ray"}),
     "export": (export, {"format": "format"}, {"fp16", "int8", "json"}),
     "evaluate": (evaluate, {}, {"min_image_auroc", "json", "references"}),
     "reproduce": (reproduce, {}, {"json"}),

@@ -110,7 +110,7 @@ def test_an_artifact_with_another_input_is_2(
 
 
 def test_limits_on_p95_and_memory(capsys: Capture, artifact: Path, source: Path) -> None:
-    words = ("bench", artifact, "--source", source, "--budget", "4s", "--threads", "1")
+    words = ("bench", artifact, "--source", source, "--budget", "15s", "--threads", "1")
     code, out, err = gad(capsys, *words, "--max-p95", "100000", "--max-memory", "1")
     assert code == 3
     assert [gate["passed"] for gate in report(out)["gates"]] == [True, False]
@@ -206,7 +206,7 @@ def test_a_busy_gpu_is_refused_unless_it_is_not_used(
     code, out, err = gad(capsys, *words, "--device", "cuda")
     assert (code, out) == (1, "")
     assert "NVIDIA L4 is busy: 80 % used (other processes: 7)" in one_line(err)
-    code, out, _ = gad(capsys, *words, "--device", "cpu", "--soak", "5s")
+    code, out, _ = gad(capsys, *words, "--device", "cpu", "--soak", "10s")
     assert (code, report(out)["machine"]["gpu"]) == (0, None)
 
 
