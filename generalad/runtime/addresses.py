@@ -11,7 +11,6 @@ from pathlib import Path
 
 from generalad.errors import DataError
 from generalad.image_formats.accept import IMAGE_SUFFIXES, READ_SUFFIXES
-from generalad.listing import is_hidden, list_files
 from generalad.preprocess import Depths
 from generalad.runtime.sources import (
     STORES,
@@ -163,6 +162,8 @@ def _open_file(path: Path, address: str) -> Source:
 
 
 def _open_pattern(address: str) -> list[Source]:
+    from generalad.listing import is_hidden  # single images start without it
+
     matches = sorted(
         path
         for path in map(Path, glob.glob(address, recursive=True))
@@ -231,6 +232,8 @@ def _labels_in_words(source: Source) -> str:
 
 def _open_folder(folder: Path, address: str) -> ImageFiles:
     """Its images and those of all subfolders."""
+    from generalad.listing import list_files
+
     found = list_files(folder)
     images = [folder / path for path in found.named_images]
     videos = [folder / path for path in found.others if path.suffix.lower() in VIDEO_SUFFIXES]
