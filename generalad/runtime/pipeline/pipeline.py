@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from generalad.runtime.backends.session import Session
 from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.notification import SHUT_DOWN
 from generalad.runtime.pipeline.busy import Busy
-from generalad.runtime.pipeline.kept_images import KeptImages
 from generalad.runtime.pipeline.queues import BoundedQueue, BrokenOff, FairBatcher, Turns
 from generalad.runtime.pipeline.reader_thread import ReaderThread
 from generalad.runtime.pipeline.summary import Summary, Tally
@@ -36,6 +35,9 @@ from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker, tak
 from generalad.runtime.pipeline.writer import OnNotification, OnResult, Writer
 from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.view import GIVEN_UP, Observer, View
+
+if TYPE_CHECKING:
+    from generalad.runtime.pipeline.kept_images import KeptImages
 
 MAX_WAIT = 0.01
 """Seconds that an image of a camera waits for others to fill a batch."""
@@ -108,6 +110,8 @@ class Pipeline:
         if len(drawing) == 1 and hasattr(drawing[0], "alone"):
             drawing[0].alone = not deciding
         if keep_images and self._batch_size == 1:  # a larger batch waits for what is to be read
+            from generalad.runtime.pipeline.kept_images import KeptImages  # only for outputs
+
             self._kept = KeptImages()
         return [
             ReaderThread(

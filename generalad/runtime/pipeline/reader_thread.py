@@ -20,7 +20,6 @@ from generalad.errors import DataError
 from generalad.geometry.placement import NOT_FOUND, PartNotFound, Prepared, without_template
 from generalad.geometry.placement import prepare as bring_to_network
 from generalad.runtime.pipeline.busy import Busy
-from generalad.runtime.pipeline.kept_images import KeptImages
 from generalad.runtime.pipeline.queues import FairBatcher
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker
 from generalad.runtime.sources import Frame, LiveSource, Source
@@ -28,6 +27,7 @@ from generalad.spec import Spec
 
 if TYPE_CHECKING:
     from generalad.runtime.notification import Notification
+    from generalad.runtime.pipeline.kept_images import KeptImages
 
 
 class ReaderThread:
