@@ -171,6 +171,14 @@ AllGood = Annotated[
     bool,
     Option("All training images show good parts, whatever their folders are called."),
 ]
+Ray = Annotated[
+    str | None,
+    Option(
+        "Spread it over a Ray cluster: its address, auto or local.",
+        metavar="ADDRESS",
+        suggestions=("auto", "local"),
+    ),
+]
 Json = Annotated[bool, Option("Print JSON even when stdout is a terminal.")]
 Category = Annotated[
     Sequence[Literal["washer", "fabric", "board"]],
