@@ -21,6 +21,7 @@ from generalad.runtime.backends.session import (
     LibrarySession,
     Outputs,
     check_spec,
+    runs_at_a_time,
 )
 from generalad.spec import METADATA_KEY, Spec
 
@@ -57,24 +58,28 @@ class OrtSession(LibrarySession):
     ) -> None:
         ort = library()
         # All runs share the pool of threads, and bring one of their own each.
-        own = None if threads is None else max(1, threads - side_by_side + 1)
-        options = _options(ort, own, spinning)
+        pool = None if threads is None else max(1, threads - side_by_side + 1)
+        options = _options(ort, pool, spinning)
         self._session: Any = _load(ort, path, options, device)
         self._spec = _read_spec(self._session, path)
         check_spec(self._spec, name=str(path))
         self._fixed_batch = _check_graph(self._session, self._spec, path)
         provider = ort_providers.in_use(self._session, device)
         self._take(self._choose(provider, precision))
+        # Both are known only now, because they stand in the file.
+        runs = runs_at_a_time(self._spec, side_by_side)
+        if runs != side_by_side:
+            options = _options(ort, threads, spinning)
         if self.choice.units:
-            # Known only now, because what was verified stands in the file.
             options.add_session_config_entry(BFLOAT16, "1")
+        if self.choice.units or runs != side_by_side:
             self._session = _load(ort, path, options, device)
         computed = f", {self.choice.in_words()}" if self.choice != Choice() else ""
         self._backend = f"onnxruntime {ort.__version__}, {provider}{computed}"
         kind = _TimedBound if timed else _Bound
         self._bound = None if provider == "CPU" else kind(ort, self._session, self._spec)
         self.stages = {} if self._bound is None else self._bound.stages
-        self.side_by_side = side_by_side if self._bound is None else 1
+        self.side_by_side = runs if self._bound is None else 1
 
     def _choose(self, provider: str, wanted: str | None) -> Choice:
         offered = half_units() if provider == "CPU" else {}

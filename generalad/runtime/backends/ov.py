@@ -15,7 +15,13 @@ from generalad.files import sha256_of_file
 from generalad.half_precision import FULL, choose, units_of
 from generalad.processor import read_processor
 from generalad.runtime.backends.onnx_graph import MOST_TILES, most_values
-from generalad.runtime.backends.session import EXPORT_AGAIN, LibrarySession, Outputs, check_spec
+from generalad.runtime.backends.session import (
+    EXPORT_AGAIN,
+    LibrarySession,
+    Outputs,
+    check_spec,
+    runs_at_a_time,
+)
 from generalad.spec import Spec
 
 INFO = "generalad"
@@ -67,6 +73,7 @@ class OvSession(LibrarySession):
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        side_by_side = runs_at_a_time(stored, side_by_side)
         if side_by_side > 1:
             settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": side_by_side}
         compiled = core.compile_model(model, "CPU", settings)
@@ -84,13 +91,14 @@ class OvSession(LibrarySession):
         self._backend = f"openvino {version}, CPU, {choice.in_words()}"
 
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
-        request = self._requests.get()
+        requests = self._requests
+        request = requests.get()
         try:
             request.infer({self._spec.input_name: images})
             # The tensors are used again by the next run.
             found = [request.get_tensor(name).data.copy() for name in self._spec.output_names]
         finally:
-            self._requests.put(request)
+            requests.put(request)
         return Outputs(*found)
 
     def _free(self) -> None:

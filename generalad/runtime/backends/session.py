@@ -267,6 +267,11 @@ def check_spec(spec: Spec, *, name: str) -> None:
             raise ArtifactError(f"{name}: {error.message}", remedy=EXPORT_AGAIN) from error
 
 
+def runs_at_a_time(spec: Spec, wanted: int) -> int:
+    """How many runs may go on side by side: one of frames in tiles, which take a gigabyte each."""
+    return 1 if spec.geometry is not None and spec.geometry.tiles is not None else wanted
+
+
 def check_images(images: NDArray[np.uint8], spec: Spec) -> None:
     """Refuse input that the network would misread."""
     found = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"

@@ -110,7 +110,7 @@ class Pipeline:
         if len(drawing) == 1 and hasattr(drawing[0], "alone"):
             drawing[0].alone = not deciding
         if keep_images and self._batch_size == 1:  # a larger batch waits for what is to be read
-            from generalad.runtime.pipeline.kept_images import KeptImages
+            from generalad.runtime.pipeline.kept_images import KeptImages  # only for outputs
 
             self._kept = KeptImages()
         return [

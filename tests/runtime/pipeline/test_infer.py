@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, DataError, StorageError, UsageError
+from generalad.geometry.geometry import Geometry, Tiles
 from generalad.runtime import Csv, Frame, Interrupted, JsonLines, Outputs, Result, Source, infer
 from generalad.runtime.backends.fake import FakeSession, fake_spec
 from generalad.runtime.backends.open import open_for_pipeline
@@ -219,6 +220,14 @@ def test_side_by_side_gives_the_same_scores(tmp_path: Path, make_artifact: MakeA
         assert getattr(session, "side_by_side", 1) == 2
         infer(session, [Stream("gab" * 10)], sinks=[found])
     assert [one.score for one in found.results] == [one.score for one in expected.results]
+
+
+def test_frames_in_tiles_run_one_at_a_time(tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    geometry = Geometry(tiles=Tiles(64, 32, (256, 256)))
+    size = geometry.tiled_size()
+    artifact = make_artifact(tmp_path, geometry=geometry, image_size=size)
+    with open_for_pipeline(artifact, threads=2, throughput=True) as session:
+        assert getattr(session, "side_by_side", 1) == 1
 
 
 @pytest.mark.parametrize("side_by_side", [1, 3])
