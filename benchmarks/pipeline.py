@@ -1,12 +1,12 @@
-"""How much of the bare network's speed is left from end to end, and what a live stream adds.
+"""How much of what the cores allow is left from end to end, and what a live stream adds.
 
     python benchmarks/pipeline.py model.onnx
 
-Prints, from one process that keeps memory as `gad infer` does, for sessions as it opens them
-(`spinning=False`):
-  1. images a second of `infer` on a 1080p video, of `Session.run` alone, and of reading and
-     resizing alone, in turn, for one thread of the network and for all; the share is that of the
-     slower of the two. With all threads they want the same cores.
+Prints, from one process that keeps memory as `gad infer` does:
+  1. images a second of `infer` on folders of JPEG and on a 1080p video, beside what cores allow:
+     processor time of the network (one thread) and of decoding and resizing, added up and divided
+     among the cores; once with runs side by side, as a path is opened, and once with all
+     threads in one run.
   2. the time that a live stream adds to the network's own, from capture to decision.
   3. the shares of eight streams of 10 images a second each.
 Takes about three minutes.
@@ -19,16 +19,18 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from generalad.preprocess import resize
-from generalad.runtime import Result, Session, infer, open_session
+from generalad.processor import usable_cores
+from generalad.runtime import Result, Session, infer, open_session, open_sources
+from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.cameras import open_live
 from generalad.runtime.malloc import keep_freed_memory
-from generalad.runtime.videos.video_file import VideoFile
 from generalad.runtime.view import Look, View
 from generalad.statistics import quantile
 from generalad.synth import render_part
@@ -45,10 +47,13 @@ def main() -> None:
     given = parser.parse_args()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        video = make_video(Path(folder) / "1080p.mp4")
-        for threads in (1, None):
-            with open_session(given.artifact, threads=threads, spinning=False) as session:
-                print_share(session, video, threads)
+        root = Path(folder)
+        sources = {
+            "JPEG of 2 megapixels": make_folder(root / "2", (1920, 1080), FRAMES),
+            "JPEG of 12 megapixels": make_folder(root / "12", (4000, 3000), 60),
+            "1080p video": make_video(root / "1080p.mp4"),
+        }
+        print_shares(given.artifact, sources)
     for count, rate in ((1, 10), (1, 25), (8, 10)):
         with open_session(given.artifact, spinning=False) as session:
             print_live(session, count, rate, given.seconds)
@@ -67,29 +72,69 @@ def make_video(path: Path) -> Path:
     return path
 
 
-def print_share(session: Session, video: Path, threads: int | None) -> None:
-    """End to end over the slower of network and reading, measured in turn."""
-    size = session.spec.image_size
-    pixels = np.zeros((1, *size, 3), np.uint8)
-    speeds: dict[str, list[float]] = {"network": [], "reading": [], "end to end": []}
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        for _ in range(FRAMES):
-            session.run(pixels)
-        speeds["network"].append(FRAMES / (time.perf_counter() - began))
-        began = time.perf_counter()
-        for frame in VideoFile(video):
-            assert frame.image is not None
-            resize(frame.image, size)
-        speeds["reading"].append(FRAMES / (time.perf_counter() - began))
-        summary = infer(session, [str(video)])
-        assert summary.processed == FRAMES
-        speeds["end to end"].append(summary.images_per_second)
-    rounds = zip(*speeds.values(), strict=True)
-    share = statistics.median(whole / min(bare, read) for bare, read, whole in rounds)
-    shown = {name: round(statistics.median(values), 1) for name, values in speeds.items()}
-    slower = min(("network", "reading"), key=shown.__getitem__)
-    print(f"1080p video, {threads or 'all'} threads: images/s {shown}, {share:.3f} of the {slower}")
+def make_folder(folder: Path, size: tuple[int, int], count: int) -> Path:
+    """JPEG of this (width, height), quality 90."""
+    folder.mkdir()
+    part, _ = render_part("washer", np.random.default_rng(0), size=1000)
+    image = cv2.resize(part, size, interpolation=cv2.INTER_CUBIC)
+    for number in range(count):
+        shown = np.roll(image, 40 * number, axis=1)[..., ::-1]
+        cv2.imwrite(str(folder / f"{number:03d}.jpg"), shown, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return folder
+
+
+def print_shares(artifact: Path, sources: dict[str, Path]) -> None:
+    """End to end over what the cores allow, measured in turns."""
+    cores = usable_cores()
+    with (
+        open_session(artifact, threads=1, spinning=False) as alone,
+        open_for_pipeline(artifact, throughput=True) as beside,
+        open_for_pipeline(artifact) as together,
+    ):
+        size = alone.spec.image_size
+        pixels = np.zeros((1, *size, 3), np.uint8)
+        ways = {"runs side by side": beside, "all threads in one run": together}
+        for name, source in sources.items():
+            shares: dict[str, list[float]] = {way: [] for way in ways}
+            speeds: dict[str, list[float]] = {way: [] for way in ways}
+            allowed = []
+            for _ in range(ROUNDS):
+                network = processor_time(lambda: alone.run(pixels), 10)
+                reading = reading_time(source, size)
+                allowed.append(cores / (network + reading))
+                for way, session in ways.items():
+                    speeds[way].append(infer(session, [str(source)]).images_per_second)
+                    shares[way].append(speeds[way][-1] / allowed[-1])
+            print(
+                f"{name}: network {network * 1e3:.1f} ms, decoding and resizing"
+                f" {reading * 1e3:.1f} ms of one core; {cores} cores allow"
+                f" {statistics.median(allowed):.1f} images/s"
+            )
+            for way, found in shares.items():
+                print(
+                    f"  {way}: {statistics.median(speeds[way]):.1f} images/s,"
+                    f" {statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f})"
+                )
+
+
+def processor_time(work: Callable[[], object], count: int) -> float:
+    """Seconds of all threads of this process for one piece of work."""
+    work()
+    began = time.process_time()
+    for _ in range(count):
+        work()
+    return (time.process_time() - began) / count
+
+
+def reading_time(source: Path, size: tuple[int, int]) -> float:
+    """Processor time of decoding and resizing one image of a source."""
+    began, count = time.process_time(), 0
+    (frames,) = open_sources([str(source)])
+    for frame in frames:
+        assert frame.image is not None
+        resize(frame.image, size)
+        count += 1
+    return (time.process_time() - began) / count
 
 
 class _Kept:

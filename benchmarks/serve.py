@@ -1,11 +1,12 @@
-"""How much `gad serve` answers, how soon, and what it does beyond that. About two minutes.
+"""How much `gad serve` answers, how soon, and what it does beyond that. About four minutes.
 
     python benchmarks/serve.py model.onnx IMAGES [SECONDS]
 
 Starts the service as a process, with a token, and sends it the PNG images of a folder from another
 process on this machine, at loads below and above what it can do, SECONDS (6) each. Arrivals are
 random and do not wait for answers (open loop): at most 4000 requests a load, 512 at a time. Both
-processes share the cores, so the figures are what is left beside the generator.
+processes share the cores, so the figures are what is left beside the generator. Three services: a
+batch of 1, of 8, and of 1 over TLS with a certificate that openssl makes here.
 
 Prints a table: offered and answered images a second, latency of those answered, what was refused
 with 429 or 503, what got no answer, memory of the service; and how many scores were not those of
@@ -21,8 +22,10 @@ import os
 import random
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +35,7 @@ from typing import NamedTuple
 from generalad.runtime import Result, infer
 from generalad.statistics import quantile
 
-LOADS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+LOADS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
 """Offered images a second, as a share of what one client after another gets answered."""
 
 MOST_REQUESTS, MOST_AT_A_TIME, LOST_AFTER = 4000, 512, 60.0
@@ -41,7 +44,8 @@ MOST_REQUESTS, MOST_AT_A_TIME, LOST_AFTER = 4000, 512, 60.0
 class Service:
     """`gad serve` as a process of its own."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, trusted: Path | None = None) -> None:
+        self.tls = None if trusted is None else ssl.create_default_context(cafile=trusted)
         self.token = secrets.token_urlsafe()
         command = [sys.executable, "-m", "generalad", "serve", *arguments, "--port", "0"]
         self.process = subprocess.Popen(
@@ -55,6 +59,13 @@ class Service:
         if "serves at" not in line:
             sys.exit(line + self.process.stderr.read())
         self.port = int(line.split(",")[0].rpartition(":")[2])
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new connection."""
+        name = None if self.tls is None else "localhost"
+        return await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=self.tls, server_hostname=name
+        )
 
     def memory(self) -> float:
         """Resident megabytes."""
@@ -77,9 +88,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(*arguments: str) -> Iterator[Service]:
+def service(*arguments: str, trusted: Path | None = None) -> Iterator[Service]:
     """Start and end one."""
-    found = Service(*arguments)
+    found = Service(*arguments, trusted=trusted)
     try:
         yield found
     finally:
@@ -107,11 +118,7 @@ class Pool:
         for again in (True, False):
             used = again and bool(self._free)
             try:
-                reader, writer = (
-                    self._free.pop()
-                    if used
-                    else await asyncio.open_connection("127.0.0.1", self._served.port)
-                )
+                reader, writer = self._free.pop() if used else await self._served.connect()
                 writer.write(self._served.head(method, path, len(body), *headers) + body)
                 status, data = await asyncio.wait_for(_read(reader), LOST_AFTER)
             except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
@@ -207,28 +214,57 @@ def expected(artifact: Path, folder: Path) -> tuple[list[bytes], list[float]]:
     return [Path(result.path).read_bytes() for result in found], scores
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of this machine, and its key."""
+    made, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "30", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    return made, key
+
+
 def main() -> None:
     """Run and print."""
     artifact, folder = Path(sys.argv[1]), Path(sys.argv[2])
     seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 6.0
     images, scores = expected(artifact, folder)
     path = f"/v1/models/{artifact.stem}/predict"
-    print("| batch | offered/s | answered/s | median ms | p99 ms | 429 | 503 | lost | wrong | MB |")
+    print(
+        "| service | offered/s | answered/s | median ms | p99 ms | 429 | 503 | lost | wrong | MB |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for batch in ("1", "8"):
-        with service(str(artifact), "--batch", batch) as served:
-            alone = asyncio.run(one_after_another(served, path, images[0], 60))
-            for share in LOADS:
-                one = asyncio.run(load(served, path, images, scores, alone * share, seconds))
-                refused = one.statuses
-                print(
-                    f"| {batch} | {one.offered:.1f} | {one.answered:.1f} | {one.median:.1f}"
-                    f" | {one.p99:.1f} | {refused[429]} | {refused[503]} | {refused[0]}"
-                    f" | {one.wrong} | {one.memory:.0f} |",
-                    flush=True,
-                )
-                others = set(refused) - {200, 429, 503, 0}
-                assert not others, f"other answers: {others}"
+    with tempfile.TemporaryDirectory() as name:
+        made, key = certificate(Path(name))
+        measure("batch 1", service(str(artifact), "--batch", "1"), path, images, scores, seconds)
+        measure("batch 8", service(str(artifact), "--batch", "8"), path, images, scores, seconds)
+        words = ("--batch", "1", "--tls-cert", str(made), "--tls-key", str(key))
+        secured = service(str(artifact), *words, trusted=made)
+        measure("batch 1, TLS", secured, path, images, scores, seconds)
+
+
+def measure(
+    name: str,
+    begun: contextlib.AbstractContextManager[Service],
+    path: str,
+    images: Sequence[bytes],
+    scores: Sequence[float],
+    seconds: float,
+) -> None:
+    """All loads of one service, a row each."""
+    with begun as served:
+        alone = asyncio.run(one_after_another(served, path, images[0], 60))
+        for share in LOADS:
+            one = asyncio.run(load(served, path, images, scores, alone * share, seconds))
+            refused = one.statuses
+            print(
+                f"| {name} | {one.offered:.1f} | {one.answered:.1f} | {one.median:.1f}"
+                f" | {one.p99:.1f} | {refused[429]} | {refused[503]} | {refused[0]}"
+                f" | {one.wrong} | {one.memory:.0f} |",
+                flush=True,
+            )
+            others = set(refused) - {200, 429, 503, 0}
+            assert not others, f"other answers: {others}"
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@
     found.is_anomalous, found.score, found.anomaly_map
 
 `train`, `import_checkpoint`, `export`, `evaluate`, `reproduce`, `figure`, `infer`, `calibrate`,
-`selftest`, `serve` and `bench` are the commands of `gad`, with their defaults; `verify_precision`
-is an option of `gad selftest`. See docs/python.md.
+`selftest`, `serve` and `bench` are the commands of `gad`, with their defaults; `train_all_classes`
+and `verify_precision` are options of `gad train` and `gad selftest`. See docs/python.md.
 
 A name is loaded when it is first used: what runs exported models needs no torch.
 """
@@ -28,6 +28,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 if TYPE_CHECKING:
+    from generalad.all_classes import train_all_classes
     from generalad.bench.measure import bench
     from generalad.config import Config, load_config
     from generalad.data.check import check_dataset
@@ -67,6 +68,7 @@ _HOMES = {
     "resize": "preprocess",
     "selftest": "runtime.selftest",
     "train": "verbs",
+    "train_all_classes": "all_classes",
     "verify_precision": "verbs",
 }
 
@@ -98,6 +100,7 @@ __all__ = [
     "selftest",
     "serve",
     "train",
+    "train_all_classes",
     "verify_precision",
 ]
 

@@ -77,7 +77,8 @@ def evaluate(
 
     Args:
         artifact: an exported file, or the folder of a detector.
-        data: a dataset with test images, see docs/data.md; or what `open_dataset` returned.
+        data: a dataset with test images, see docs/data.md; its address, "s3://bucket/parts"; or
+            what `open_dataset` returned.
         class_name: which of several classes.
         anomalous: in its place, the class that is anomalous, see `open_dataset`.
         all_good: all images of a plain folder show good parts, see `open_dataset`.
@@ -92,7 +93,9 @@ def evaluate(
         DataError: no test images, or some cannot be read.
         ArtifactError: not a detector or artifact.
     """
-    dataset = as_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
+    dataset = as_dataset(
+        data, class_name, anomalous=anomalous, all_good=all_good, progress=progress
+    )
     doubts = doubtful_masks(dataset)
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
@@ -113,7 +116,7 @@ def evaluate(
             read_image=read_image,
             pixel_threshold=spec.thresholds.pixel,
             facts={
-                "Data": str(dataset.root),
+                "Data": dataset.origin or str(dataset.root),
                 **({"Doubtful": f"{doubts}; pixel figures may be wrong"} if doubts else {}),
                 **facts(spec, backend),
             },

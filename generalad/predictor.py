@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeGuard, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,7 +175,7 @@ class Predictor(Closing):
     def stream(
         self,
         *sources: Given | Sequence[Given],
-        batch_size: int = 1,
+        batch_size: int | Literal["auto"] = 1,
         on_notification: Callable[[Notification], None] | None = None,
     ) -> Iterator[Prediction]:
         """Score whatever `gad infer` reads, one frame at a time.
@@ -183,7 +183,7 @@ class Predictor(Closing):
         Args:
             sources: files, folders, patterns, videos, cameras ("rtsp://...", "usb:0"),
                 "test://washer", "watch:FOLDER"; or `runtime.Stream`s with rules of their own.
-            batch_size: images a run of the network.
+            batch_size: images a run of the network, or "auto" for what is fastest on this machine.
             on_notification: called, in another thread, when a camera is lost or comes back.
 
         Returns:

@@ -1,7 +1,8 @@
-"""The processor: its name, and the instruction sets that the system says it has."""
+"""The processor: its name, its instruction sets as the system lists them, cores and memory."""
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from pathlib import Path
@@ -34,3 +35,18 @@ def read_processor(cpuinfo: Path = CPUINFO) -> Processor:
         name or platform.processor() or platform.machine(),
         frozenset(flags[1].split()) if flags else frozenset(),
     )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity where the system has one."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory() -> int | None:
+    """Bytes of memory that the machine has; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generalad.errors import ConfigError, DataError, GadError, UsageError, require_extra
+from generalad.cluster import connect, gave_up
+from generalad.errors import DataError, UsageError, require_extra
 from generalad.files import (
     atomic_write,
     make_folder,
@@ -147,11 +148,12 @@ class Scorer:
 
 def _run(rows: list[dict[str, Any]], scorer: tuple[Any, ...], address: str) -> Iterator[int]:
     """Numbers of images, as shards are finished."""
+    connect(address)
     import ray
     import ray.data
     import ray.exceptions
 
-    _connect(address)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     threads, device = scorer[-2], scorer[-1]
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     data = ray.data.from_items(rows, override_num_blocks=len(rows))
@@ -166,31 +168,7 @@ def _run(rows: list[dict[str, Any]], scorer: tuple[Any, ...], address: str) -> I
         for row in finished.iter_rows():
             yield int(row["images"])
     except ray.exceptions.RayError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise GadError(
-            f"the cluster gave up: {lines[-1] if lines else type(error).__name__}",
-            remedy="repeat the call: what is done is kept",
-        ) from error
-
-
-def _connect(address: str) -> None:
-    import ray
-    import ray.data
-
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    if ray.is_initialized():
-        return
-    try:
-        ray.init(
-            address=None if address == "local" else address,
-            log_to_driver=False,
-            logging_level="error",
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}",
-            remedy="start one with ray start --head, or take --ray local",
-        ) from error
+        raise gave_up(error) from error
 
 
 def _paths(addresses: Sequence[str]) -> list[str]:

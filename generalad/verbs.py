@@ -66,7 +66,7 @@ def train(
 
     Args:
         data: a folder of good images, one of a class or of several, or a CSV, see docs/data.md;
-            or what `open_dataset` returned.
+            an address of one, "s3://bucket/parts"; or what `open_dataset` returned.
         out: folder of the detector; None for runs/NAME-PRESET, with the class in NAME.
         class_name: which of several classes.
         anomalous: in its place, of classes that are kinds of things: this one is anomalous, all
@@ -112,11 +112,6 @@ def train(
         WeightsError: the backbone's weights are not to be had.
     """
     require_extra("training", "train", "torch", "timm", "safetensors")
-    if isinstance(config, Config):
-        settings = config
-    else:
-        file = None if config is None else Path(config)
-        settings = load_config(preset, method=method, file=file)
     changes = {
         "method": method,
         "image_size": list(image_size) if isinstance(image_size, Sequence) else image_size,
@@ -130,12 +125,14 @@ def train(
         "tiles": tiles,
         "tile_overlap": tile_overlap,
     }
+    settings = settings_of(config, preset, method)
     settings = settings.replaced({key: x for key, x in changes.items() if x is not None})
     dataset = as_dataset(
-        data if isinstance(data, Dataset) else Path(data),
+        data if isinstance(data, Dataset) else os.fspath(data),
         class_name,
         anomalous=anomalous,
         all_good=all_good,
+        progress=progress,
     )
     if dataset.taken_as_good and log is not None:
         log(dataset.taken_as_good)
@@ -168,12 +165,23 @@ def train(
         )
 
 
+def settings_of(config: Config | StrPath | None, preset: str | None, method: str | None) -> Config:
+    """The settings of a training: a whole `Config`, or a preset or a method's own, with a file.
+
+    Raises:
+        ConfigError: unknown preset, setting or value.
+    """
+    if isinstance(config, Config):
+        return config
+    return load_config(preset, method=method, file=None if config is None else Path(config))
+
+
 def _run_name(data: StrPath | Dataset, dataset: Dataset, *, chosen: bool) -> str:
     """NAME of runs/NAME-PRESET: of the folder or table, and of the class that was chosen."""
     of_class = re.sub(r"[^\w.-]+", "-", dataset.name).strip("-")
     if isinstance(data, Dataset):
         return of_class
-    folder = Path(data).resolve().stem
+    folder = Path(dataset.origin).stem if dataset.origin else Path(data).resolve().stem
     return f"{folder}-{of_class}" if chosen else folder
 
 
@@ -274,10 +282,11 @@ def export(
     require_extra("verifying the export", "cpu", "onnxruntime")
     if verify_on is not None:
         verify_on = as_dataset(
-            verify_on if isinstance(verify_on, Dataset) else Path(verify_on),
+            verify_on if isinstance(verify_on, Dataset) else os.fspath(verify_on),
             class_name,
             anomalous=anomalous,
             all_good=all_good,
+            progress=progress,
         )
     elif all_good or class_name is not None or anomalous is not None:
         raise UsageError(

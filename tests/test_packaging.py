@@ -86,7 +86,7 @@ def test_base_install_needs_no_torch(built: tuple[Path, Path]) -> None:
         assert package not in text
     extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra")}
     expected = (
-        "cpu cuda openvino int8 trt10 trt11 train streams serve sign ray remote paper bench dev"
+        "cpu cuda openvino int8 trt10 trt11 train streams serve sign ray remote pdf paper bench dev"
     )
     expected += " tensorboard wandb mlflow genicam basler gige modbus opcua s7"
     assert extras == set(expected.split())

@@ -1,10 +1,15 @@
-"""Images over a Ray cluster: one row each, whatever is killed, and the same rows as without."""
+"""Images and classes over a Ray cluster: each once, whatever is killed, and as without."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,13 @@ import numpy as np
 import pytest
 from cli_helpers import gad, one_line
 from tiny_artifacts import tiny_artifact
+from training_helpers import tiny_config, write_parts
 
 import generalad
-from generalad.errors import UsageError
+from generalad.all_classes import train_all_classes
+from generalad.errors import ConfigError, GadError, UsageError
+
+pytest_plugins = ["training_fixtures"]
 
 IMAGES = 60
 
@@ -33,6 +42,7 @@ def cluster() -> Iterator[Any]:
     import ray
 
     ray.init(address=found.address, log_to_driver=False)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     yield found, nodes
     ray.shutdown()
     found.shutdown()
@@ -98,6 +108,78 @@ def test_an_interrupted_run_is_gone_on_with_and_another_refused(
     with pytest.raises(UsageError, match="run of other threshold"):
         infer_on_ray(artifact, str(images), out, shard=20, threshold=0.9)
     assert json.loads((out / "run.json").read_text())["images"] == IMAGES + 1
+
+
+def dies_once(work: Any, task: Any) -> Any:
+    """Do the work; the first worker that trains the class "nut" is killed in the middle of it."""
+    folder = Path(task.folder)
+    marker = folder.parent / f"killed-{task.name}"
+    with (folder.parent / "begun.txt").open("a") as file:
+        file.write(f"{task.name}\n")
+    if task.name == "nut" and not marker.exists():
+        marker.touch()
+
+        def kill() -> None:
+            while not (folder / "checkpoint.safetensors").exists():
+                time.sleep(0.005)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=kill, daemon=True).start()
+    return work(task)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_worker_that_is_killed_loses_no_class_and_trains_none_twice(
+    cluster: Any, tmp_path: Path, tiny_weights: Path
+) -> None:
+    from generalad.cluster import on_ray
+
+    names = ["bolt", "cap", "nut"]
+    for seed, name in enumerate(names):
+        write_parts(tmp_path / "products" / name, train=8, good=2, bad=2, seed=seed)
+    (tmp_path / "products" / "cap" / "train" / "good" / "000.png").write_bytes(b"no image")
+    options: dict[str, Any] = {
+        "config": tiny_config(epochs=30), "weights": tiny_weights, "cache": tmp_path / "cache"
+    }  # fmt: skip
+    (tmp_path / "out").mkdir()
+    on_cluster = on_ray("auto", device="cpu")
+
+    def spread(work: Any, items: Any) -> Any:
+        return on_cluster(partial(dies_once, work), items)
+
+    found = train_all_classes(tmp_path / "products", tmp_path / "out", spread=spread, **options)
+    assert [(one.name, bool(one.error)) for one in found] == [
+        ("bolt", False), ("cap", True), ("nut", False)
+    ]  # fmt: skip
+    assert "cannot be trained on" in found[1].error and "000.png" in found[1].error
+    begun = (tmp_path / "out" / "begun.txt").read_text().split()
+    assert sorted(begun) == ["bolt", "cap", "nut", "nut"]
+    epochs = (tmp_path / "out" / "nut" / "training.csv").read_text().splitlines()[1:]
+    assert [int(line.split(",")[0]) for line in epochs] == list(range(1, 31))
+    here = train_all_classes(tmp_path / "products", tmp_path / "here", **options)
+    for one, other in zip(found[::2], here[::2], strict=True):
+        assert one.threshold == pytest.approx(other.threshold, rel=1e-3)
+    again = train_all_classes(tmp_path / "products", tmp_path / "out", ray="auto", **options)
+    assert [one.resumed for one in again] == [True, False, True]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_cluster_cannot_do_is_said(cluster: Any) -> None:
+    from generalad.cluster import on_ray
+
+    with pytest.raises(ConfigError, match="no cards"):
+        next(on_ray("auto", device="cuda")(len, ["a"]))
+    outcomes = dict(on_ray("auto")(_fails, [0, 1, 2]))
+    assert outcomes[0] == 0
+    assert isinstance(outcomes[1], GadError) and outcomes[1].exit_code == 2
+    assert str(outcomes[1]) == "found one → give none"
+    assert "division by zero" in str(outcomes[2])
+
+
+def _fails(number: int) -> int:
+    if number == 1:
+        raise UsageError("found one", remedy="give none")
+    return 0 // (2 - number)
 
 
 @pytest.mark.parametrize(

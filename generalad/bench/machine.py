@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from generalad.bench.report import Machine
-from generalad.parallel import usable_cores
-from generalad.processor import CPUINFO, read_processor
+from generalad.processor import CPUINFO, read_processor, usable_cores
 
 BUSY = 10.0  # percent of its time that a GPU may work for others before its times mean little
 

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from generalad.errors import UsageError
-from generalad.parallel import usable_cores
+from generalad.processor import usable_cores
 
 _PRODUCTS, _SIDE = 384, 64
 """Products of so many matrices of that side. BLAS libraries give so small a product to one thread,

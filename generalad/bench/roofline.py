@@ -25,7 +25,7 @@ from generalad.bench.machine import first_line
 from generalad.bench.report import Roofline
 from generalad.errors import ArtifactError, MissingExtraError, require_extra
 from generalad.files import sha256_of_file
-from generalad.parallel import usable_cores
+from generalad.processor import usable_cores
 from generalad.runtime.backends.engine_record import read_record
 from generalad.runtime.backends.ov import HINTS
 

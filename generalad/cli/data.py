@@ -9,7 +9,9 @@ from generalad.cli.options import AllGood, Anomalous, Argument, Category, ClassN
 
 
 def check(
-    data: Annotated[Path, Argument("Folder of images, class folder, folder of classes, or CSV.")],
+    data: Annotated[
+        str, Argument("Folder of images, class folder, folder of classes, CSV, s3://, gs://, …")
+    ],
     class_name: ClassName = None,
     anomalous: Anomalous = None,
     all_good: AllGood = False,
@@ -28,12 +30,14 @@ def check(
 
     screen = console()
     with progress(screen) as shown:
-        dataset = open_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
+        dataset = open_dataset(
+            data, class_name, anomalous=anomalous, all_good=all_good, progress=shown
+        )
         found = check_dataset(dataset, progress=shown)
     for line in render_problems(found):
         screen.print(line, markup=False)
     counts = ", ".join(f"{count} {name}" for name, count in found.counts.items() if count)
-    screen.print(f"{data}: {counts}; {len(found.errors)} errors", markup=False)
+    screen.print(f"{dataset.origin or data}: {counts}; {len(found.errors)} errors", markup=False)
     print_json(json_library.loads(found.to_json()), wanted=json)
     return 1 if found.errors else 0
 

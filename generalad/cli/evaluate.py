@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     artifact: Annotated[Path, Argument("Exported file, or folder of a detector.")],
-    data: Annotated[Path, Argument("Dataset with test images: folder or CSV.")],
+    data: Annotated[str, Argument("Dataset with test images: folder, CSV, s3://, gs://, …")],
     class_name: ClassName = None,
     anomalous: Anomalous = None,
     all_good: AllGood = False,
@@ -55,8 +55,10 @@ def evaluate(
     from generalad.evaluation import evaluate as measure
 
     screen, beside = console(), {}
-    dataset = as_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
     with progress(screen) as shown:
+        dataset = as_dataset(
+            data, class_name, anomalous=anomalous, all_good=all_good, progress=shown
+        )
         done = measure(artifact, dataset, weights=weights, device=device, html=html, progress=shown)
         if references:
             require_extra("references", "train", "torch", "timm")
@@ -85,7 +87,7 @@ def evaluate(
     print_json(
         {
             "artifact": str(artifact),
-            "data": str(data),
+            "data": dataset.origin or data,
             "class": class_name,
             "anomalous_class": anomalous,
             "backend": done.backend,

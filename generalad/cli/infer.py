@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from generalad.progress import Log, Progress
     from generalad.runtime import Result, Session, Sink, Source, Summary
     from generalad.runtime.view import Observer
+
+MANY = 8
+"""Images, as in `runtime.inference`."""
 
 SHOW_AFTER = 0.5
 """Seconds without a progress display, which takes time to load."""
@@ -61,6 +65,8 @@ def infer(given: Options) -> int:
             _complain(left_out_in_words(source))
     with contextlib.ExitStack() as stack:
         artifact = wanted.artifact if opening is None else stack.enter_context(opening())
+        if wanted.batch == "auto":
+            wanted, artifact = _with_batch(wanted, artifact, stack)
         try:
             if wanted.live:
                 summary = _run_live(wanted, artifact)
@@ -80,7 +86,44 @@ def _open(given: Options) -> Callable[[], Session] | None:
         return None
     from generalad.runtime.backends.open import open_in_background
 
-    return open_in_background(given.artifact, threads=given.threads, device=given.device)
+    return open_in_background(
+        given.artifact,
+        threads=given.threads,
+        device=given.device,
+        throughput=not given.real_time and _are_many(given.sources),
+    )
+
+
+def _are_many(sources: Sequence[str]) -> bool:
+    """Whether so many images wait already that runs side by side pay, as far as words say."""
+    from generalad.image_formats.accept import READ_SUFFIXES
+
+    if not sources or not all(os.path.exists(source) for source in sources):
+        return False
+    suffixes = {os.path.splitext(source)[1].lower() for source in sources}
+    return len(sources) >= MANY or not suffixes <= READ_SUFFIXES  # folders, videos
+
+
+def _with_batch(
+    wanted: Plan, artifact: Path | Session, stack: contextlib.ExitStack
+) -> tuple[Plan, Session]:
+    """The same with the batch that is fastest, which is said."""
+    from generalad.runtime.backends.open import open_for_pipeline
+    from generalad.runtime.batch_choice import batch_for
+    from generalad.runtime.inference import are_many
+
+    if isinstance(artifact, Path):
+        artifact = stack.enter_context(
+            open_for_pipeline(
+                artifact,
+                threads=wanted.threads,
+                device=wanted.device,
+                throughput=are_many(wanted.sources),
+            )
+        )
+    choice = batch_for(artifact, wanted.sources, threads=wanted.threads)
+    sys.stderr.write(f"{choice.in_words()}\n")
+    return wanted._replace(batch=choice.size), artifact
 
 
 def _run_files(wanted: Plan, artifact: Path | Session, stack: contextlib.ExitStack) -> Summary:

@@ -81,7 +81,14 @@ class Options(NamedTuple):
         bool, Option("Play videos at their own rate, like a camera.", group=RUNNING)
     ] = False
     batch: Annotated[
-        int | None, Option("Images a run of the network.", default="1", least=1, group=RUNNING)
+        int | Literal["auto"] | None,
+        Option(
+            "Images a run of the network; auto measures once what is fastest here.",
+            default="1",
+            least=1,
+            group=RUNNING,
+            suggestions=("auto",),
+        ),
     ] = None
     max_wait: Annotated[
         float | None,
@@ -141,7 +148,7 @@ class Plan(NamedTuple):
     outputs: Sequence[Output]
     sinks: Sequence[SinkEntry]
     live: bool
-    batch: int
+    batch: int | Literal["auto"]
     max_wait: float
     threads: int | None
     device: str | None

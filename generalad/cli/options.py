@@ -41,7 +41,8 @@ class Option(NamedTuple):
         group: heading in `--help`.
         least: smallest number that is allowed.
         most: largest.
-        suggestions: values that shells offer; others are allowed too.
+        suggestions: values that shells offer; others are allowed too. Of a number: words that may
+            stand for one.
         flag: the name, where it is not that of the parameter: "--class" cannot be one in Python.
     """
 
@@ -169,6 +170,14 @@ Anomalous = Annotated[
 AllGood = Annotated[
     bool,
     Option("All training images show good parts, whatever their folders are called."),
+]
+Ray = Annotated[
+    str | None,
+    Option(
+        "Spread it over a Ray cluster: its address, auto or local.",
+        metavar="ADDRESS",
+        suggestions=("auto", "local"),
+    ),
 ]
 Json = Annotated[bool, Option("Print JSON even when stdout is a terminal.")]
 Category = Annotated[

@@ -128,6 +128,8 @@ def convert(name: str, one: Parameter, text: str) -> Any:
     if one.type is str or one.type is Path:
         return one.type(text)
     option = one.declared if isinstance(one.declared, Option) else Option("")
+    if text in option.suggestions:
+        return text
     try:
         value = one.type(text)
     except ValueError:
@@ -145,6 +147,7 @@ def _within(value: float, least: float | None, most: float | None) -> bool:
 
 
 def _kind(kind: type, option: Option) -> str:
-    words = "a whole number" if kind is int else "a number"
+    words = "".join(f"{word} or " for word in option.suggestions)
+    words += "a whole number" if kind is int else "a number"
     words += "" if option.least is None else f" from {option.least:g}"
     return words if option.most is None else f"{words} to {option.most:g}"

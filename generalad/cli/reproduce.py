@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from generalad.cli.options import Argument, Cache, Json, Option, TrainingDevice
+from generalad.cli.options import Argument, Cache, Json, Option, Ray, TrainingDevice
 from generalad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def reproduce(
         Path | None,
         Option("Backbone weights, for machines that reach no model hub.", metavar="FILE"),
     ] = None,
+    ray: Ray = None,
     device: TrainingDevice = None,
     cache: Cache = None,
     json: Json = False,
@@ -106,6 +107,7 @@ def reproduce(
             protocol=protocol,
             config=config,
             weights=weights,
+            ray=ray,
             device=device,
             cache=cache,
             progress=shown,

@@ -21,6 +21,8 @@ def infer_on_ray(given: Options) -> int:
     others = [name for name in given._fields if name not in _USED and getattr(given, name)]
     if others:
         raise UsageError(f"--{others[0].replace('_', '-')} is not for --ray", remedy="leave it out")
+    if given.batch == "auto":
+        raise UsageError("--batch auto is not for --ray", remedy="give a number, or leave it out")
     from generalad.cli.console import console, progress
     from generalad.scale_out import infer_on_ray as run
 

@@ -42,6 +42,12 @@ def serve(
         str | None,
         Option("What clients must show: '${NAME}' or '${file:PATH}'.", metavar="REFERENCE"),
     ] = None,
+    tls_cert: Annotated[
+        Path | None, Option("Certificate for HTTPS, as PEM with its chain.", metavar="FILE")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, Option("Its key, as PEM that is not encrypted.", metavar="FILE")
+    ] = None,
     batch: Annotated[
         int | None,
         Option("Most images a run of the network.", least=1, default="1 on a CPU, 8 on a GPU"),
@@ -86,6 +92,7 @@ def serve(
         gad serve --config line.toml
         gad serve models/washer/ --follow /mnt/fleet
         gad serve models/washer/ --host 0.0.0.0 --token '${GAD_TOKEN}'
+        gad serve washer.onnx --tls-cert cert.pem --tls-key key.pem
     """
     from generalad.errors import require_extra
 
@@ -113,6 +120,8 @@ def serve(
         host=host,
         port=port,
         token=token,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
         settings=settings,
         on_start=_started,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from generalad.cli.options import (
     AllGood,
@@ -14,16 +14,23 @@ from generalad.cli.options import (
     Cache,
     ClassName,
     Option,
+    Ray,
     TrainingDevice,
 )
+from generalad.errors import UsageError
 
 if TYPE_CHECKING:
-    from generalad.spec import Calibration
+    from rich.console import Console
+    from rich.table import Table
+
+    from generalad.all_classes import TrainedClass
+    from generalad.spec import Calibration, Spec
 
 
 def train(
     data: Annotated[
-        Path, Argument("Folder of good images, class folder, folder of classes, or CSV.")
+        str,
+        Argument("Folder of good images, class folder, folder of classes, CSV, s3://, gs://, …"),
     ],
     out: Annotated[
         Path | None,
@@ -31,6 +38,10 @@ def train(
     ] = None,
     class_name: ClassName = None,
     anomalous: Anomalous = None,
+    all_classes: Annotated[
+        bool, Option("A detector for each class below DATA, each in its own folder of --out.")
+    ] = False,
+    ray: Ray = None,
     preset: Annotated[
         Literal["edge", "small", "base", "large", "simplenet", "kdad", "embedded"] | None,
         Option(
@@ -102,7 +113,7 @@ def train(
         Sequence[Literal["tensorboard", "wandb", "mlflow"]],
         Option("A logger, beside the log and plot in the folder; may be repeated.", default="none"),
     ] = (),
-) -> None:
+) -> int:
     """Learn what good looks like from a folder of good images.
 
     Only good images are needed. The same command goes on with a run that was interrupted.
@@ -110,10 +121,41 @@ def train(
     Examples:
         gad train parts/good --out runs/parts
         gad train mvtec --class bottle --preset large
+        gad train products/ --all-classes --out runs/products
+        gad train s3://bucket/parts/good --out runs/parts
     """
-    from generalad.calibration import outliers_found, promise
-    from generalad.cli.console import console, plain, progress
-    from generalad.config import PRESET_USES, preset_of
+    options: dict[str, Any] = {
+        "class_name": class_name,
+        "anomalous": anomalous,
+        "preset": preset,
+        "method": method,
+        "config": config,
+        "weights": weights,
+        "image_size": None if image_size is None else _size(image_size),
+        "epochs": epochs,
+        "seed": seed,
+        "false_alarm_rate": false_alarm_rate,
+        "crop": crop,
+        "ignore": ignore,
+        "align": align or None,
+        "turn": turn,
+        "tiles": tiles,
+        "tile_overlap": tile_overlap,
+        "skip_bad": skip_bad,
+        "all_good": all_good,
+        "device": device,
+        "cache": cache,
+        "log_to": log_to,
+    }
+    if all_classes:
+        return _all_classes(data, out, ray, options)
+    if ray is not None:
+        raise UsageError(
+            "--ray spreads classes over a cluster, and one is trained here",
+            remedy="add --all-classes, or leave --ray out",
+        )
+    from generalad.cli.console import console, progress
+    from generalad.config import preset_of
     from generalad.verbs import train as run
 
     screen = console()
@@ -122,40 +164,79 @@ def train(
         trained = run(
             data,
             out,
-            class_name=class_name,
-            anomalous=anomalous,
-            preset=preset,
-            method=method,
-            config=config,
-            weights=weights,
-            image_size=None if image_size is None else _size(image_size),
-            epochs=epochs,
-            seed=seed,
-            false_alarm_rate=false_alarm_rate,
-            crop=crop,
-            ignore=ignore,
-            align=align or None,
-            turn=turn,
-            tiles=tiles,
-            tile_overlap=tile_overlap,
-            skip_bad=skip_bad,
-            all_good=all_good,
-            device=device,
-            cache=cache,
-            log_to=log_to,
+            **options,
             progress=shown,
             log=lambda line: screen.print(f"warning: {line}", markup=False),
         )
-    folder = trained.folder
-    spec = trained.spec
+    chosen = None if config is not None else preset or preset_of(method)
+    _say(screen, trained.folder, trained.spec, chosen)
+    return 0
+
+
+def _all_classes(data: str, out: Path | None, ray: str | None, options: dict[str, Any]) -> int:
+    """A detector for each class; 1 where one could not be trained."""
+    from generalad.all_classes import failures, train_all_classes
+    from generalad.cli.console import console, print_json, progress
+
+    screen = console()
+    with progress(screen) as shown:
+        found = train_all_classes(
+            data,
+            out,
+            ray=ray,
+            progress=shown,
+            log=lambda line: screen.print(line, markup=False),
+            **options,
+        )
+    screen.print(classes_table(found))
+    print_json([one.to_dict() for one in found], wanted=False)
+    return 1 if failures(found) else 0
+
+
+def classes_table(found: Sequence[TrainedClass]) -> Table:
+    """What became of each class, for a terminal."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from generalad.cli.console import plain
+
+    grid = Table(
+        box=SIMPLE,
+        caption="missed: of defects drawn on good images; real ones need not resemble them",
+        caption_justify="left",
+    )
+    for heading in ("class", "images", "calibrated on", "threshold", "false alarms", "missed"):
+        grid.add_column(heading, justify="left" if heading == "class" else "right")
+    grid.add_column("detector", overflow="fold")
+    for one in found:
+        if one.error:
+            grid.add_row(plain(one.name), "", "", "", "", "", f"[red]{plain(one.error)}[/red]")
+            continue
+        grid.add_row(
+            plain(one.name),
+            str(one.images),
+            str(one.calibration_images),
+            f"{one.threshold:.4g}",
+            f"{one.false_alarm_rate:.2%}",
+            "" if one.missed is None else f"{one.missed:.0%}",
+            plain(one.folder),
+        )
+    return grid
+
+
+def _say(screen: Console, folder: Path, spec: Spec, chosen: str | None) -> None:
+    """What was learned, what it promises and what is next; `chosen` is the preset, if known."""
+    from generalad.calibration import outliers_found, promise
+    from generalad.cli.console import plain
+    from generalad.config import PRESET_USES
+
     calibration = spec.calibration
     skipped = f", {len(spec.training_set.skipped)} skipped" if spec.training_set.skipped else ""
     screen.print(
         f"[bold]{plain(folder)}[/bold]: trained on {spec.training_set.images} images{skipped},"
         f" threshold {spec.thresholds.image:.4g} from {calibration.images} good images"
     )
-    if config is None:
-        chosen = preset or preset_of(method)
+    if chosen is not None:
         screen.print(f"preset {chosen}: {PRESET_USES[chosen]}", markup=False)
     if spec.geometry is not None:
         screen.print(f"judged of each frame: {spec.geometry.in_words()}", markup=False)
@@ -203,6 +284,6 @@ def _size(text: str) -> list[int]:
     from generalad.errors import ConfigError
 
     parts = text.lower().split("x")
-    if not all(part.isdigit() for part in parts) or len(parts) > 2:
+    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
         raise ConfigError(f"--image-size: expected 224 or 224x320, found {text!r}")
     return [int(part) for part in parts]

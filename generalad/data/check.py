@@ -196,6 +196,8 @@ def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:
 
 
 def _notes(dataset: Dataset) -> Iterator[Problem]:
+    if dataset.origin:
+        yield Problem("note", INFO, (), f"a copy of {dataset.origin}", "nothing to do")
     for note in dataset.notes:
         yield Problem("note", INFO, (), note, "nothing to do")
     if dataset.taken_as_good:

@@ -20,6 +20,7 @@ from generalad.data.layouts import (
     open_class_folder,
     open_plain_folder,
 )
+from generalad.data.local_copy import is_elsewhere, local_copy
 from generalad.data.public_sets import named_like, recognise, recognise_class_folder
 from generalad.data.real_iad import find_real_iad, open_split_file
 from generalad.data.samples import GOOD, Dataset, Sample, load_masks, without
@@ -28,6 +29,8 @@ from generalad.data.visa import find_visa, open_visa
 from generalad.errors import DataError, UsageError
 from generalad.folder_names import is_good_name
 from generalad.listing import as_written, list_folders
+from generalad.progress import Progress
+from generalad.runtime.secrets import redacted
 
 __all__ = ["GOOD", "Dataset", "Sample", "as_dataset", "load_masks", "open_dataset", "without"]
 
@@ -47,11 +50,12 @@ def as_dataset(
     *,
     anomalous: str | None = None,
     all_good: bool = False,
+    progress: Progress | None = None,
 ) -> Dataset:
     """A dataset that was opened already, or is to be opened here as by `open_dataset`."""
     if isinstance(data, Dataset):
         return data
-    return open_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
+    return open_dataset(data, class_name, anomalous=anomalous, all_good=all_good, progress=progress)
 
 
 def open_dataset(
@@ -60,23 +64,32 @@ def open_dataset(
     *,
     anomalous: str | None = None,
     all_good: bool = False,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Find out the layout of a folder or a .csv table and list its images.
 
     Args:
         path: a folder of good images, of one class or of several, a .csv table, or a split file of
-            Real-IAD.
+            Real-IAD; or the address of one elsewhere, "s3://bucket/parts", which is copied into
+            the cache folder.
         class_name: which of several classes.
         anomalous: of data sets whose classes are kinds of things, the one that is anomalous, where
             all others are normal; in place of `class_name`.
         all_good: somebody says that all training images show good parts, whatever their folders
             are called and even if some look like label images.
+        progress: told ("copying", objects done, objects) of a dataset elsewhere.
 
     Raises:
         DataError: no known layout, no good images, images that are not plainly good ones, no such
-            class, missing files, or a folder or table that cannot be read.
+            class, missing files, or a folder, table or store that cannot be read.
+        MissingExtraError: fsspec is not installed, which reads stores.
+        StorageError: there is no room for a copy.
         UsageError: a class is named where there is none to choose.
     """
+    if is_elsewhere(str(path)):
+        copy = local_copy(str(path), class_name=class_name, progress=progress)
+        found = open_dataset(copy, class_name, anomalous=anomalous, all_good=all_good)
+        return dataclasses.replace(found, origin=redacted(str(path)))
     path = Path(path)
     if class_name is not None and anomalous is not None:
         raise UsageError(
@@ -95,6 +108,35 @@ def open_dataset(
             remedy="leave the option out, or give the folder of all classes",
         )
     return dataset
+
+
+def class_names(root: Path, *, all_good: bool = False) -> tuple[str, ...]:
+    """The classes below a folder, in the order of the data set; none where it is one class itself.
+
+    Raises:
+        DataError: it is no folder, or cannot be read.
+    """
+    if not os.path.isdir(root):
+        raise DataError(f"{root}: no such folder, or no permission", remedy=EXPECTED)
+    found = _find_classes(root, all_good)
+    return () if found is None else found.names
+
+
+def subfolders_as_classes(root: Path) -> tuple[str, ...]:
+    """Folders below one, each to be opened as a dataset of its own.
+
+    Raises:
+        DataError: there are none, or they are the parts of a single class.
+    """
+    names = [name for name in list_folders(root) if not name.startswith(".")]
+    parts = sorted({"good", "bad", "masks", "train", "test"} & {name.lower() for name in names})
+    if parts or not names:
+        found = f"the folders {', '.join(parts)} of one class" if parts else "no folders"
+        raise DataError(
+            f"{root}: expected a folder for each class, found {found}",
+            remedy="give the folder that holds them, or leave --all-classes out",
+        )
+    return tuple(names)
 
 
 def _find_classes(path: Path, all_good: bool) -> Classes | None:

@@ -96,6 +96,7 @@ class Dataset:
         taken_as_good: which folders good images were found in, where their names decide nothing.
         saturation: for the metric sPRO; empty for data sets without it.
         published: what is known of a public data set; None for one's own.
+        origin: address in a store of objects that this is a copy of, without passwords; or empty.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Dataset:
     taken_as_good: str = ""
     saturation: tuple[Saturation, ...] = ()
     published: Published | None = None
+    origin: str = ""
 
 
 def without(dataset: Dataset, paths: Collection[Path]) -> Dataset:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.geometry.geometry import Geometry, Polygon, Tiles
-from generalad.geometry.outside import DRAWN_OUT, marked
 from generalad.preprocess import resize
 
 Square = NDArray[np.float64]
@@ -164,6 +163,8 @@ def prepare(image: NDArray[np.uint8], size: tuple[int, int], geometry: Geometry 
     placement = _found(image, geometry)
     pixels = _turned(image, size, placement)
     if geometry.marks_outside:
+        from generalad.geometry.outside import marked  # not for a start without a template
+
         pixels = marked(pixels, _outside(size, placement))
     return Prepared(_painted(pixels, geometry), placement)
 
@@ -192,6 +193,8 @@ def _outside(size: tuple[int, int], placement: Placement) -> NDArray[np.bool_]:
     """(H, W) bool: which pixels lie farther outside of the frame than its border is drawn out."""
     scale = placement.geometry.frame_size(size)
     matrix = _to_pixels(size) @ placement._to_box() @ _from_pixels(scale)
+    from generalad.geometry.outside import DRAWN_OUT
+
     inside = cv2.warpAffine(
         np.ones(scale, np.uint8), matrix[:2], size[::-1], flags=cv2.INTER_NEAREST
     )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from generalad import records
+from generalad.cluster import Spread, on_ray, one_after_another
 from generalad.config import Config
 from generalad.data.classes import NoSuchClassError
 from generalad.data.dataset import Dataset, open_dataset
 from generalad.data.public_sets import public_set
-from generalad.errors import DataError, UsageError, require_extra
+from generalad.errors import DataError, GadError, UsageError, require_extra
 from generalad.files import atomic_write, write_json
 from generalad.progress import Log, Progress, in_words, no_log, no_progress
 from generalad.reproduction.recipes import (
@@ -55,6 +58,8 @@ def reproduce(
     weights: StrPath | None = None,
     device: str | None = None,
     cache: StrPath | None = None,
+    ray: str | None = None,
+    spread: Spread | None = None,
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> Reproduction:
@@ -78,6 +83,10 @@ def reproduce(
         weights: backbone weights, for machines that reach no model hub.
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         cache: folder of the feature cache; None for the user's.
+        ray: address of a Ray cluster that trains classes and seeds, see `generalad.cluster.on_ray`;
+            None for one after another here. All machines see `data`, `out` and the cache under the
+            same paths.
+        spread: how runs are spread, in place of `ray`.
         progress: told ("runs", done, total) and how far each stage of a run is.
         log: told of each result, with the remaining time, and of all that training warns of.
 
@@ -94,7 +103,9 @@ def reproduce(
     settings = found.config(backbone, {**changes, **({"shots": shots} if shots else {})})
     size = "" if "backbone" in changes else backbone or found.backbone
     folder = _folder(found, size, shots, one_anomalous, protocol) if out is None else Path(out)
-    runs = _plan(found, Path(data), folder, classes, seeds, one_anomalous)
+    here = spread is None and ray is None
+    whole: Callable[[StrPath], Path] = Path if here else lambda path: Path(os.path.abspath(path))
+    runs = _plan(found, whole(data), whole(folder), classes, seeds, one_anomalous)
     identity = {
         "data_set": data_set,
         "one_anomalous": one_anomalous,
@@ -102,16 +113,20 @@ def reproduce(
         "settings": settings.to_dict(),
     }
     with claimed(folder, {"reproduction": identity}):
-        results = _all(
-            runs,
-            settings,
-            protocol,
-            weights=None if weights is None else Path(weights),
+        measure = partial(
+            _measured,
+            settings=settings,
+            protocol=protocol,
+            weights=None if weights is None else whole(weights),
             device=device,
-            cache=None if cache is None else Path(cache),
-            progress=progress or no_progress,
-            log=log or no_log,
+            cache=None if cache is None else whole(cache),
         )
+        progress, log = progress or no_progress, log or no_log
+        if here:
+            measure = partial(measure, progress=progress, log=log)
+        if spread is None:
+            spread = one_after_another if ray is None else on_ray(ray, device=device)
+        results = _all(runs, measure, spread, protocol, progress, log)
         done = Reproduction(
             data_set=data_set,
             title=_title(found, size, shots, protocol),
@@ -199,14 +214,41 @@ def _opened(found: Recipe, data: Path, name: str, one_anomalous: bool) -> Datase
         ) from error
 
 
-def _all(
-    runs: Sequence[Run],
+def _measured(
+    run: Run,
+    *,
     settings: Config,
     protocol: Protocol,
-    *,
     weights: Path | None,
     device: str | None,
     cache: Path | None,
+    progress: Progress | None = None,
+    log: Log | None = None,
+) -> tuple[RunResult, list[str]]:
+    """Runs where the detector is trained: the result, and warnings that `log` was not told.
+
+    A run that an attempt finished whose worker was killed then is read.
+    """
+    untold: list[str] = []
+    tell = untold.append if log is None else log
+    result = finished(run) or train_and_measure(
+        run,
+        settings.replaced({"seed": run.seed}),
+        protocol,
+        weights=weights,
+        device=device,
+        cache=cache,
+        progress=progress,
+        log=lambda line: tell(f"warning: {line}"),
+    )
+    return result, untold
+
+
+def _all(
+    runs: Sequence[Run],
+    measure: Callable[[Run], tuple[RunResult, list[str]]],
+    spread: Spread,
+    protocol: Protocol,
     progress: Progress,
     log: Log,
 ) -> list[RunResult]:
@@ -215,26 +257,23 @@ def _all(
         log(f"{len(results)} of {len(runs)} runs are finished already")
     start, before = time.monotonic(), len(results)
     progress("runs", before, len(runs))
-    for run in runs:
-        if run.folder in results:
-            continue
-        result = results[run.folder] = train_and_measure(
-            run,
-            settings.replaced({"seed": run.seed}),
-            protocol,
-            weights=weights,
-            device=device,
-            cache=cache,
-            progress=progress,
-            log=lambda line: log(f"warning: {line}"),
-        )
-        left = (time.monotonic() - start) / (len(results) - before) * (len(runs) - len(results))
-        log(
-            f"{run.class_name}, seed {run.seed}: image AUROC {100 * result.image_auroc:.1f}"
-            f" (protocol {protocol}); {len(results)} of {len(runs)} runs"
-            + (f", about {in_words(left)} left" if left else "")
-        )
-        progress("runs", len(results), len(runs))
+    todo = [run for run in runs if run.folder not in results]
+    with contextlib.closing(spread(measure, todo)) as ended:
+        for place, outcome in ended:
+            if isinstance(outcome, GadError):
+                raise outcome
+            run, (result, untold) = todo[place], outcome
+            for line in untold:
+                log(line)
+            results[run.folder] = result
+            each = (time.monotonic() - start) / (len(results) - before)
+            left = each * (len(runs) - len(results))
+            log(
+                f"{run.class_name}, seed {run.seed}: image AUROC {100 * result.image_auroc:.1f}"
+                f" (protocol {protocol}); {len(results)} of {len(runs)} runs"
+                + (f", about {in_words(left)} left" if left else "")
+            )
+            progress("runs", len(results), len(runs))
     return [results[run.folder] for run in runs]
 
 

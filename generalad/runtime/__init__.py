@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from generalad.runtime.addresses import open_sources
     from generalad.runtime.backends.open import open_session
     from generalad.runtime.backends.session import Outputs, Session
+    from generalad.runtime.batch_choice import choose_batch
     from generalad.runtime.inference import infer
     from generalad.runtime.line.events import EventRule
     from generalad.runtime.line.stream import Stream
@@ -65,6 +66,7 @@ _HOMES = {
     "StageTime": "runtime.pipeline.summary",
     "Stream": "runtime.line.stream",
     "Summary": "runtime.pipeline.summary",
+    "choose_batch": "runtime.batch_choice",
     "decide": "decision",
     "infer": "runtime.inference",
     "open_session": "runtime.backends.open",
@@ -95,6 +97,7 @@ __all__ = [
     "StageTime",
     "Stream",
     "Summary",
+    "choose_batch",
     "decide",
     "infer",
     "open_session",

@@ -14,6 +14,7 @@ from generalad.image_formats.accept import IMAGE_SUFFIXES, READ_SUFFIXES
 from generalad.listing import is_hidden, list_files
 from generalad.preprocess import Depths
 from generalad.runtime.sources import (
+    STORES,
     VIDEO_SUFFIXES,
     WATCH,
     Frame,
@@ -44,14 +45,10 @@ def open_sources(addresses: Sequence[str]) -> list[Source]:
     return [source for address in addresses for source in _open(address)]
 
 
-REMOTE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "hdfs", "memory")
-"""Schemes of stores of objects, see `remote_files`."""
-
-
 def is_remote_address(address: str) -> bool:
     """Whether an address is that of an object, or of a folder of objects."""
     scheme, separator, _ = address.partition("://")
-    return bool(separator) and scheme.lower() in REMOTE
+    return bool(separator) and scheme.lower() in STORES
 
 
 def is_live_address(address: str) -> bool:

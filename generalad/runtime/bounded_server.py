@@ -31,7 +31,7 @@ class BoundedServer(ThreadingHTTPServer):
         """
         host, _, port = address.rpartition(":")
         host = host.strip("[]") or "127.0.0.1"
-        if not port.isdigit() or int(port) > 65535:
+        if not port.isdecimal() or int(port) > 65535:
             raise UsageError(f"{key}: expected PORT or HOST:PORT, found {address!r}")
         self._places = threading.BoundedSemaphore(self.most_clients)
         try:

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
 import numpy as np
 
@@ -24,13 +24,16 @@ from generalad.runtime.pipeline.summary import Summary
 from generalad.runtime.pipeline.tracker import SourceTracker
 from generalad.runtime.pipeline.writer import OnNotification, OnResult
 from generalad.runtime.sinks.sink import Sink
-from generalad.runtime.sources import ImagesInMemory, LiveSource, Source
+from generalad.runtime.sources import ImageFiles, ImagesInMemory, LiveSource, Source
 from generalad.runtime.view import Observer
 from generalad.spec import Spec
 
 if TYPE_CHECKING:
     from generalad.runtime.line.stream import Stream
 
+
+MANY = 8
+"""Images from which on several runs go on side by side."""
 
 Given = Union[str, "os.PathLike[str]", Pixels, Source, "Stream"]
 """What `resolve` takes for a source."""
@@ -41,7 +44,7 @@ def infer(
     sources: Given | Sequence[Given],
     *,
     sinks: Sequence[Sink] = (),
-    batch_size: int = 1,
+    batch_size: int | Literal["auto"] = 1,
     max_wait: float = MAX_WAIT,
     threshold: float | None = None,
     threads: int | None = None,
@@ -59,7 +62,7 @@ def infer(
         sources: addresses, paths, images, sources or streams, see `resolve`. Cameras are
             read side by side, all else one after another.
         sinks: opened and closed here.
-        batch_size: images a run of the network.
+        batch_size: images a run of the network; "auto" for what is fastest, see `choose_batch`.
         max_wait: seconds that a batch may wait to fill once it has an image, if a camera is among
             the sources; files wait until it is full.
         threshold: raw, on the score; None takes the artifact's own. Streams have their own rule.
@@ -76,17 +79,25 @@ def infer(
         GadError: a missing source, an unusable artifact, an output that cannot be written.
         Interrupted: after Ctrl-C or SIGTERM; a second one does not wait for what is in flight.
     """
-    if batch_size < 1:
-        raise UsageError(f"batch size must be at least 1, found {batch_size}")
+    if batch_size != "auto" and batch_size < 1:
+        raise UsageError(f"batch size must be at least 1 or auto, found {batch_size}")
     # Sources are checked before a network is loaded.
     found = resolve(sources)
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
             session = stack.enter_context(
-                open_for_pipeline(artifact, threads=threads, device=device)
+                open_for_pipeline(
+                    artifact, threads=threads, device=device, throughput=are_many(found)
+                )
             )
         else:
             session = artifact
+        if batch_size != 1:
+            from generalad.runtime.batch_choice import batch_for, check_batch  # only if asked for
+
+            if batch_size == "auto":
+                batch_size = batch_for(session, found, threads=threads).size
+            check_batch(batch_size, session.spec)
         pipeline = Pipeline(
             session,
             [_tracker(source, Rule(threshold), session.spec) for source in found],
@@ -149,6 +160,15 @@ def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
         if isinstance(image, np.ndarray):
             check_pixels(image, name=f"image {index}")
     return found or list(open_sources([]))  # which says that nothing was given
+
+
+def are_many(sources: Sequence[Source | Stream]) -> bool:
+    """Whether so many images wait already that runs side by side pay; of cameras none wait."""
+    plain = [getattr(item, "source", item) for item in sources]
+    if any(isinstance(source, LiveSource) for source in plain):
+        return False
+    files = [source for source in plain if isinstance(source, (ImageFiles, ImagesInMemory))]
+    return len(files) < len(plain) or sum(source.count() or 0 for source in files) >= MANY
 
 
 def _is_source(item: object) -> bool:

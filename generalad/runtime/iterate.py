@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def iterate(
     session: Session,
     sources: Given | Sequence[Given],
     *,
-    batch_size: int = 1,
+    batch_size: int | Literal["auto"] = 1,
     threshold: float | None = None,
     on_notification: Callable[[Notification], None] | None = None,
 ) -> Iterator[Found]:
@@ -55,7 +55,7 @@ def iterate(
     Args:
         session: stays open.
         sources: see `infer`. A camera's images are looked at for camera faults.
-        batch_size: images a run of the network.
+        batch_size: see `infer`.
         threshold: see `infer`.
         on_notification: called for camera states, faults and whatever streams watch for, in a
             thread of the run.

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 WATCH = "watch:"
 """What the address of a watched folder begins with."""
 
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "hdfs", "memory")
+"""Schemes of stores of objects, see `remote_files`."""
+
 VIDEO_SUFFIXES = frozenset(
     {
         *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"),

@@ -7,6 +7,7 @@ removed in the middle is noticed. An entry is never taken back: undoing is an en
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -35,9 +36,14 @@ class Audit:
         Raises:
             ArtifactError: lines were changed or removed.
             StorageError: it cannot be written.
-            UsageError: another process has it.
+            UsageError: another process has it, or it is no file of its own, but a link or a pipe.
         """
         make_folder(path.parent)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UsageError(
+                f"{path}: expected a file, found a link or something else",
+                remedy="remove it, or name another --state",
+            )
         self._path, self._clock, self._lock = path, clock, threading.Lock()
         try:
             self._file = open_claimed(path)
@@ -91,7 +97,8 @@ class Audit:
             line = json.dumps(entry).encode() + b"\n"
             place = os.lseek(self._file.fileno(), 0, os.SEEK_END)
             try:
-                self._file.write(line)
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file.fileno())
             except OSError as error:
                 os.ftruncate(self._file.fileno(), place)
@@ -153,8 +160,6 @@ class Audit:
         """Entries with the hashes of their lines; a last line that was cut off is removed."""
         data = self._path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):  # the power failed while it was written, so nobody was told it is
-            os.ftruncate(self._file.fileno(), whole)
         digest = _FIRST
         for number, line in enumerate(data[:whole].splitlines(keepends=True), start=1):
             try:
@@ -169,6 +174,10 @@ class Audit:
                 )
             digest = sha256_of_bytes(line)
             yield entry, digest
+        # The power failed while it was written, so nobody was told that it is. Only now: a file
+        # that is no trail stays as it was.
+        if whole < len(data):
+            os.ftruncate(self._file.fileno(), whole)
 
 
 def _cell(value: Any) -> str:

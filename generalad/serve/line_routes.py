@@ -10,7 +10,7 @@ from typing import Any, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from generalad.errors import GadError, StorageError, UsageError
+from generalad.errors import GadError, MissingExtraError, StorageError, UsageError
 from generalad.runtime.line.metrics_server import not_ready
 from generalad.runtime.view import StreamView, View
 from generalad.serve.answers import json_answer
@@ -18,11 +18,13 @@ from generalad.serve.exchange import Exchange
 from generalad.serve.line import Line
 from generalad.serve.line_run import Threshold
 from generalad.serve.models import Models
-from generalad.serve.report import shift_report
+from generalad.serve.report import shift, to_html
+from generalad.serve.report_pdf import to_pdf
 from generalad.serve.uploads import Refused
 
 _LONGEST_NAME = 80
 _MOST_HOURS = 24 * 31
+_LARGEST = 1e300
 _ENTRIES = 200
 """Review entries that are shown."""
 
@@ -92,7 +94,7 @@ class LineRoutes:
     async def _threshold(self, request: Request) -> Response:
         name, body = self._stream(request), await self._read_json(request)
         value = body.get("threshold")
-        if value is not None and type(value) not in (int, float):
+        if value is not None and (type(value) not in (int, float) or abs(value) > _LARGEST):
             raise Refused(400, 'expected {"threshold": a number or null}')
         await _done(self._line.run.set_threshold, name, value, by=by_of(body))
         return await self._show(request)
@@ -168,15 +170,25 @@ class LineRoutes:
 
     async def _report(self, request: Request) -> Response:
         text = request.query_params.get("hours", "8")
-        hours = int(text) if text.isdigit() else 0
+        hours = int(text) if text.isdecimal() else 0
         if not 1 <= hours <= _MOST_HOURS:
             raise Refused(400, f"hours: expected 1 to {_MOST_HOURS}, found {text[:40]!r}")
+        kind = request.query_params.get("format", "html")
+        if kind not in ("html", "pdf"):
+            raise Refused(400, f"format: expected html or pdf, found {kind[:40]!r}")
         line, now = self._line, time.time()
-        page = await asyncio.to_thread(
-            shift_report, line.tally, line.review, line.audit, list(self._models), now, hours
-        )
-        headers = {"Content-Disposition": 'attachment; filename="shift.html"'}
-        return Response(page, headers=headers, media_type="text/html")
+
+        def make() -> str | bytes:
+            found = shift(line.tally, line.review, line.audit, list(self._models), now, hours)
+            return to_html(found) if kind == "html" else to_pdf(found)
+
+        try:
+            file = await asyncio.to_thread(make)
+        except MissingExtraError as error:
+            raise Refused(501, error.message, remedy=error.remedy) from error
+        headers = {"Content-Disposition": f'attachment; filename="shift.{kind}"'}
+        media_type = "text/html" if kind == "html" else "application/pdf"
+        return Response(file, headers=headers, media_type=media_type)
 
     def problems(self) -> list[str]:
         """Why the line is not ready."""
@@ -200,14 +212,15 @@ class LineRoutes:
 def by_of(body: dict[str, Any]) -> str:
     """Who says something, as far as the page knows."""
     by = body.get("by", "")
-    if not isinstance(by, str) or len(by) > _LONGEST_NAME:
+    # Half a character could be written down, but never shown again.
+    if not isinstance(by, str) or len(by) > _LONGEST_NAME or not by.isprintable():
         raise Refused(400, f"by: expected a name of at most {_LONGEST_NAME} characters")
     return by
 
 
 def _number(request: Request) -> int:
     text = request.path_params["number"]
-    if not text.isdigit() or len(text) > 9:
+    if not text.isdecimal() or len(text) > 9:
         raise Refused(404, f"{text[:40]!r} is no number")
     return int(text)
 

@@ -8,6 +8,7 @@ A threshold of a stream is changed while it runs, and kept for the next start.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from generalad.errors import ArtifactError, GadError, UsageError
-from generalad.files import read_json, write_json
+from generalad.files import atomic_write, read_json
 from generalad.progress import Log
 from generalad.runtime.inference import infer
 from generalad.runtime.line.line import Line
@@ -158,8 +159,11 @@ class LineRun:
                 return
             changed = {**self._thresholds, stream: value}
             kept = {name: number for name, number in changed.items() if number is not None}
-            self._audit.add("threshold", stream, before=before, after=value, by=by, undoes=undoes)
-            write_json(self._file, kept)
+            with atomic_write(self._file) as temporary:  # neither without the other
+                temporary.write_text(json.dumps(kept), encoding="utf-8")
+                self._audit.add(
+                    "threshold", stream, before=before, after=value, by=by, undoes=undoes
+                )
             self._thresholds = kept
             self._apply(stream)
 

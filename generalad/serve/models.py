@@ -28,6 +28,9 @@ from generalad.statistics import quantile
 _RECENT = 300
 """Images over which latency is shown."""
 
+_LARGEST_REPORT = 100_000_000
+"""Bytes."""
+
 SERVING = ".serving"
 """File of a folder of versions with the name of the one that serves."""
 
@@ -82,6 +85,25 @@ class Model:
     def versions(self) -> list[str]:
         """Names of the files that `swap` takes, in order."""
         return [path.name for path in self._files()]
+
+    def reports(self) -> list[str]:
+        """Names of the versions beside which an evaluation report lies."""
+        return [path.name for path in self._files() if _report_of(path).is_file()]
+
+    def report(self, version: str) -> bytes:
+        """The evaluation report of a version, as `gad eval --html` wrote it beside its file.
+
+        Raises:
+            UnknownVersionError: there is none of that name, or no report of it.
+        """
+        found = next((path for path in self._files() if path.name == version), None)
+        place = None if found is None else _report_of(found)
+        if place is None or not place.is_file() or place.stat().st_size > _LARGEST_REPORT:
+            raise UnknownVersionError(
+                f"{self.name} has no evaluation report of {version[:80]!r}",
+                remedy="write one beside its file: gad eval FILE.onnx DATA --html FILE.html",
+            )
+        return place.read_bytes()
 
     def swap(self, version: str, *, check: Check | None = None) -> Version:
         """Serve another version; the same name again loads what its file holds now.
@@ -189,6 +211,7 @@ class Model:
             "sha256": version.sha256,
             "previous": None if self.previous is None else self.previous.name,
             "versions": self.versions(),
+            "reports": self.reports(),
             "loaded": version.loaded,
             "backend": version.predictor.backend,
             "precision": version.predictor.precision,
@@ -242,6 +265,10 @@ class Model:
             for path in found
             if path.suffix.lower() in KINDS and path.is_file() and not path.name.startswith(".")
         )
+
+
+def _report_of(version: Path) -> Path:
+    return version.with_suffix(".html")
 
 
 class Models:

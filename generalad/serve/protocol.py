@@ -1,7 +1,8 @@
 """`Protocol`: HTTP connections that end when the client is slow, so that it holds up nobody else.
 
 uvicorn itself waits for ever for the rest of a request's head, for the rest of a body after an
-early answer, and for a client to take its answer.
+early answer, and for a client to take its answer. It reads what comes after an early answer as
+carefully as a body that somebody waits for, and chunks of a byte each keep it from all others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ import socket
 import struct
 from typing import Any, ClassVar
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_SMALLEST_CHUNK = 48
+"""Bytes of a chunk with its length and ends, on average, below which a body is a flood."""
 
 _AT_ONCE = struct.pack("ii", 1, 0)
 """Of the option SO_LINGER: the connection is reset when it is closed."""
@@ -31,7 +36,7 @@ class Protocol(H11Protocol):
     most: ClassVar[int] = 256
     _late: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
-    _let_in = False
+    _let_in = _over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -54,7 +59,10 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        if not self._let_in:
+        if not self._let_in or self._over:
+            return
+        if self._is_flood(data):
+            self._end()
             return
         super().data_received(data)
         if not self._waits_for_client():
@@ -67,6 +75,13 @@ class Protocol(H11Protocol):
         super().on_response_complete()
         self._unwatch()
         self._watch()
+        if self.conn.their_state is h11.SEND_BODY and not self._over:
+            # An early answer: what is still sent is dropped, until the client has seen the end.
+            self._over = True
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:  # TLS
+                self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not take its answers."""
@@ -80,6 +95,17 @@ class Protocol(H11Protocol):
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
+
+    def _is_flood(self, data: bytes) -> bool:
+        """Whether this is of a body in chunks of hardly anything, which take long to read."""
+        place = 0
+        if self.conn.their_state is h11.IDLE:  # a head comes, and what follows it
+            place = data.find(b"\r\n\r\n") + 4
+            chunked = b"content-length" not in data[:place].lower()
+        else:
+            chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        ends = data.count(b"\r\n", place) if chunked else 0
+        return ends > 64 and len(data) - place < ends * _SMALLEST_CHUNK // 2
 
     def _watch(self) -> None:
         self._since = self.loop.time()

@@ -1,9 +1,11 @@
-"""The report of a shift as one HTML file, without scripts; a browser prints it as PDF."""
+"""What happened in a shift, and its HTML file without scripts; `report_pdf` makes the PDF."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +18,49 @@ from generalad.serve.tally import Tally
 _SAID = ("by", "what", "subject", "before", "after")
 _COUNTED = ("images", "anomalous", "events", "not scored", "faults", "drifts")
 
+EXPLAINED = (
+    "False alarms were stopped and then called good; misses passed and were called defective.",
+    "Both are of the images that somebody reviewed.",
+)
 
-def shift_report(
+Rows = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts under a heading; nothing in it is markup."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What happened in some hours.
+
+    Attributes:
+        hours: how many.
+        began: seconds since 1970, at a full hour.
+        facts: what counts most, by name.
+        streams: counts of each.
+        models: that serve.
+        decisions: of people and the fleet, oldest first.
+        hourly: images and anomalous ones of each stream and hour, from `began` on.
+    """
+
+    hours: int
+    began: float
+    facts: Mapping[str, str]
+    streams: Table
+    models: Table
+    decisions: Table
+    hourly: Mapping[str, Sequence[tuple[int, int]]]
+
+
+def shift(
     tally: Tally, review: Review, audit: Audit, models: Sequence[Model], now: float, hours: int
-) -> str:
+) -> Shift:
     """What happened in the last hours.
 
     Args:
@@ -30,54 +71,86 @@ def shift_report(
         now: seconds since 1970.
         hours: how many.
     """
-    began = (now // 3600 - hours + 1) * 3600
-    counts, judged = tally.since(began), [e for e in review.entries() if e["time"] >= began]
+    last = int(now // 3600)
+    first = last - hours + 1
+    began = first * 3600.0
+    # Hours to come are there where the clock was set back.
+    by_hour = {key: count for key, count in tally.since(began).items() if key[0] <= last}
+    judged = [entry for entry in review.entries() if began <= entry["time"] < (last + 1) * 3600]
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for (_, stream, what), count in by_hour.items():
+        counts[stream, what] += count
     streams = sorted({stream for stream, _ in counts} | {entry["stream"] for entry in judged})
-    facts = {
-        "from": _clock(began),
-        "to": _clock(now),
-        "images": str(sum(counts.get((stream, "images"), 0) for stream in streams)),
-        "false alarms": str(sum(map(_is_false_alarm, judged))),
-        "misses found": str(sum(map(_is_miss, judged))),
-    }
-    rows = [
-        [
-            stream,
-            *(str(counts.get((stream, what), 0)) for what in _COUNTED),
-            *_verdicts([entry for entry in judged if entry["stream"] == stream]),
-        ]
-        for stream in streams
-    ]
-    heads = ("stream", *_COUNTED, "reviewed", "to review", "false alarms", "misses")
-    body = (
-        header("Shift report", f"The last {hours} h", facts)
-        + "<h2>Streams</h2>"
-        + _table(heads, rows)
-        + "<p>False alarms were stopped and then called good; misses passed and were called"
-        " defective. Both are of the images that somebody reviewed.</p>"
-        + "<h2>Models</h2>"
-        + _table(
-            ("model", "version", "threshold", "self-test"),
+    return Shift(
+        hours=hours,
+        began=began,
+        facts={
+            "from": _clock(began),
+            "to": _clock(now),
+            "images": str(sum(counts[stream, "images"] for stream in streams)),
+            "false alarms": str(sum(map(_is_false_alarm, judged))),
+            "misses found": str(sum(map(_is_miss, judged))),
+        },
+        streams=Table(
+            "Streams",
+            ("stream", *_COUNTED, "reviewed", "to review", "false alarms", "misses"),
             [
                 [
-                    model.name,
-                    model.current.name,
-                    f"{model.current.predictor.spec.thresholds.image:.4g}",
-                    model.current.selftest.in_words(),
+                    stream,
+                    *(str(counts[stream, what]) for what in _COUNTED),
+                    *_verdicts([entry for entry in judged if entry["stream"] == stream]),
                 ]
-                for model in models
+                for stream in streams
             ],
-        )
-        + "<h2>Decisions</h2>"
-        + _table(
+        ),
+        models=_models(models),
+        decisions=Table(
+            "Decisions",
             ("time", *_SAID),
             [
-                [_clock(entry["time"]), *(_text(entry[n]) for n in _SAID)]
+                [_clock(entry["time"]), *(_text(entry[name]) for name in _SAID)]
                 for entry in audit.since(began)
             ],
-        )
+        ),
+        hourly={
+            stream: [
+                (
+                    by_hour.get((hour, stream, "images"), 0),
+                    by_hour.get((hour, stream, "anomalous"), 0),
+                )
+                for hour in range(first, first + hours)
+            ]
+            for stream in streams
+        },
+    )
+
+
+def to_html(found: Shift) -> str:
+    """One file, which a browser prints too."""
+    body = (
+        header("Shift report", f"The last {found.hours} h", found.facts)
+        + _table(found.streams)
+        + f"<p>{' '.join(EXPLAINED)}</p>"
+        + _table(found.models)
+        + _table(found.decisions)
     )
     return page("Shift report", body, ("generalad.serve", "report.css"))
+
+
+def _models(models: Sequence[Model]) -> Table:
+    return Table(
+        "Models",
+        ("model", "version", "threshold", "self-test"),
+        [
+            [
+                model.name,
+                model.current.name,
+                f"{model.current.predictor.spec.thresholds.image:.4g}",
+                model.current.selftest.in_words(),
+            ]
+            for model in models
+        ],
+    )
 
 
 def _is_false_alarm(entry: dict[str, Any]) -> bool:
@@ -102,11 +175,16 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(table: Table) -> str:
     """All texts are escaped."""
 
-    def row(cells: Sequence[str], kind: str) -> str:
+    def row(cells: Iterable[str], kind: str) -> str:
         return "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells)
 
-    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    return f"<table><thead><tr>{row(heads, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    rows = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.rows)
+    if not table.rows:
+        rows = f'<tr><td colspan="{len(table.heads)}">none</td></tr>'
+    return (
+        f"<h2>{table.title}</h2><table><thead><tr>{row(table.heads, 'th')}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )

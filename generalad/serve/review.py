@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from generalad.decision import Result
 from generalad.errors import GadError, GateError, StorageError, UsageError
-from generalad.files import atomic_write, make_folder, write_json
+from generalad.files import atomic_write, write_json
 from generalad.overlay import draw
 from generalad.predictor import Predictor
 from generalad.progress import Log
@@ -52,6 +53,15 @@ KEPT = 500
 
 _MOST_CHECKED = 200
 """Confirmed defects, the newest, that a new version is checked with."""
+
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "stream", "class"), str),
+    **dict.fromkeys(("time", "score", "normalised"), (int, float)),
+    **dict.fromkeys(("anomalous", "acknowledged"), bool),
+}
+"""What the page and the report need of an entry."""
 
 _NAMES = r"\d{8}T\d{6}\.\d{3}Z-(event|borderline)-.*"
 _PLACES: dict[Verdict, tuple[str, str]] = {
@@ -84,8 +94,8 @@ class Review:
         self._spec: Spec | None = None
         self._entries: dict[str, dict[str, Any]] = {}
         for path in sorted((folder / "review").glob("*/entry.json")):
-            with contextlib.suppress(OSError, ValueError):
-                self._entries[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+            if (entry := _entry_of(path)) is not None:
+                self._entries[path.parent.name] = entry
 
     # A sink
 
@@ -156,10 +166,7 @@ class Review:
         with self._lock:
             if name not in self._entries:
                 return None
-        try:
-            return (self._kept.path / name / kind).read_bytes()
-        except OSError:
-            return None
+        return _content(self._kept.path / name / kind)
 
     def judge(
         self, name: str, verdict: Verdict | None, *, by: str, undoes: int | None = None
@@ -174,9 +181,14 @@ class Review:
         if entry["verdict"] == verdict:
             return entry
         before: Verdict | None = entry["verdict"]
-        if verdict is not None:
-            self._put(name, entry, verdict)
-        self._audit.add("verdict", name, before=before, after=verdict, by=by, undoes=undoes)
+
+        def write_down() -> None:
+            self._audit.add("verdict", name, before=before, after=verdict, by=by, undoes=undoes)
+
+        if verdict is None:
+            write_down()
+        else:
+            self._put(name, entry, verdict, write_down)
         if before is not None:
             self._place(name, entry, before).unlink(missing_ok=True)
         return self._change(name, verdict=verdict)
@@ -265,15 +277,42 @@ class Review:
         part, label = _PLACES[verdict]
         return self._reviewed / safe_name(entry["class"]) / part / label / f"{name}.png"
 
-    def _put(self, name: str, entry: dict[str, Any], verdict: Verdict) -> None:
-        """Copy the image to where images of a verdict lie."""
+    def _put(
+        self, name: str, entry: dict[str, Any], verdict: Verdict, write_down: Callable[[], None]
+    ) -> None:
+        """Copy the image to where images of a verdict lie, unless it cannot be written down."""
         place = self._place(name, entry, verdict)
-        make_folder(place.parent)
-        try:
-            with atomic_write(place) as temporary:
-                shutil.copyfile(self._kept.path / name / "image.png", temporary)
-        except FileNotFoundError as error:
-            raise StorageError(f"the image of {name} has gone") from error
+        data = _content(self._kept.path / name / "image.png")
+        if data is None:
+            raise StorageError(f"the image of {name} has gone")
+        with atomic_write(place) as temporary:
+            temporary.write_bytes(data)
+            write_down()
+
+
+def _content(path: Path) -> bytes | None:
+    """Of a file that this class wrote; a link or pipe that somebody put in its place is none."""
+    try:
+        opened = os.open(path, os.O_RDONLY | _PLAIN)
+    except OSError:
+        return None
+    with open(opened, "rb") as file:
+        return file.read() if stat.S_ISREG(os.fstat(opened).st_mode) else None
+
+
+def _entry_of(path: Path) -> dict[str, Any] | None:
+    """An entry.json that was written here; None for anything else."""
+    data = _content(path)
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(data or b"")
+        if (
+            isinstance(found, dict)
+            and found.get("name") == path.parent.name
+            and found.get("verdict") in (None, *_PLACES)
+            and all(isinstance(found.get(name), kind) for name, kind in _FIELDS.items())
+        ):
+            return found
+    return None
 
 
 def _found(predictor: Predictor, path: Path) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from generalad.errors import UsageError
+from generalad.runtime.hosts import is_loopback
 from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.line.line import Line as LineFile
 from generalad.runtime.line.line_file import read_line
@@ -25,6 +28,7 @@ from generalad.serve.protocol import bounded
 from generalad.serve.service import Service
 from generalad.serve.settings import Settings, token_of
 from generalad.serve.source import FleetSource
+from generalad.serve.tls import tls_context
 
 _END_WITHIN = 10
 """Seconds for what is in flight when the service ends."""
@@ -50,6 +54,8 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     token: str | None = None,
+    tls_cert: StrPath | None = None,
+    tls_key: StrPath | None = None,
     settings: Settings | None = None,
     stop: threading.Event | None = None,
     on_start: Callable[[str], None] | None = None,
@@ -67,6 +73,8 @@ def serve(
         host: address to listen at. One that others reach needs a token.
         port: 0 takes a free one.
         token: "${NAME}", an environment variable, or "${file:PATH}".
+        tls_cert: PEM file of the certificate, for HTTPS.
+        tls_key: PEM file of its key.
         settings: bounds and speed.
         stop: when set, the service ends as after Ctrl-C.
         on_start: told the address when requests are answered.
@@ -77,6 +85,9 @@ def serve(
     """
     settings = settings or Settings()
     secret = token_of(token, host=host)
+    tls = tls_context(_path(tls_cert), _path(tls_key), log=log_line)
+    if tls is None and not is_loopback(host):
+        log_line(f"at {host} the token and all images pass in the clear → --tls-cert and --tls-key")
     given = [artifacts] if isinstance(artifacts, (str, os.PathLike)) else list(artifacts)
     read = None if config is None else _reader(Path(config), state)
     places = _places([Path(one) for one in given], read)
@@ -90,7 +101,11 @@ def serve(
             stack.callback(_follow(follow, models, exchange, shadow).close)
         service = Service(models, settings, token=secret, line=line, exchange=exchange)
         stack.callback(service.close)
-        _run(service, settings, bound, stop or threading.Event(), on_start)
+        _run(service, settings, bound, tls, stop or threading.Event(), on_start)
+
+
+def _path(given: StrPath | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _follow(address: str, models: Models, exchange: Exchange, seconds: float) -> Follower:
@@ -125,6 +140,7 @@ def _run(
     service: Service,
     settings: Settings,
     bound: socket.socket,
+    tls: ssl.SSLContext | None,
     stop: threading.Event,
     on_start: Callable[[str], None] | None,
 ) -> None:
@@ -134,17 +150,19 @@ def _run(
         signals.append(number)
         stop.set()
 
-    server = _Server(_config(service, settings), stop, lambda: on_start and on_start(url_of(bound)))
+    url = url_of(bound, "http" if tls is None else "https")
+    secured = {"ssl": tls, "ssl_handshake_timeout": settings.client_timeout} if tls else {}
+    server = _Server(_config(service, settings), stop, secured, lambda: on_start and on_start(url))
     with on_interrupt(interrupt):
         server.run(sockets=[bound])
     if signals:
         raise Stopped(signals[0])
 
 
-def url_of(bound: socket.socket) -> str:
+def url_of(bound: socket.socket, scheme: str) -> str:
     """The address of a socket that is bound."""
     host, port = bound.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _config(service: Service, settings: Settings) -> uvicorn.Config:
@@ -168,14 +186,30 @@ class _Server(uvicorn.Server):
     """Ends when an event is set; signals are the project's own."""
 
     def __init__(
-        self, config: uvicorn.Config, stop: threading.Event, started: Callable[[], Any]
+        self,
+        config: uvicorn.Config,
+        stop: threading.Event,
+        tls: dict[str, Any],
+        started: Callable[[], Any],
     ) -> None:
         super().__init__(config)
-        self._stop, self._told = stop, started
+        self._stop, self._tls, self._told = stop, tls, started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
-        await super().startup(sockets)
+        """Begin to answer; as uvicorn's, which leaves a client a minute for a TLS handshake."""
+        await self.lifespan.startup()
+        made: Any = self.config.http_protocol_class
+        config, state = self.config, self.lifespan.state
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                lambda: made(config=config, server_state=self.server_state, app_state=state),
+                sock=bound,
+                backlog=config.backlog,
+                **self._tls,
+            )
+            for bound in sockets or ()
+        ]
+        self.started = True
         self._told()
 
     async def on_tick(self, counter: int) -> bool:

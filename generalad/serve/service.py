@@ -90,6 +90,7 @@ class Service:
             ("GET", "/openapi.json", self._openapi),
             ("GET", "/v1/models", self._list),
             ("GET", "/v1/models/{model}", self._show),
+            ("GET", "/v1/models/{model}/report", self._evaluation),
             ("POST", "/v1/models/{model}/predict", self._predict),
             ("POST", "/v1/models/{model}/swap", self._swap),
             ("POST", "/v1/models/{model}/rollback", self._rollback),
@@ -148,6 +149,16 @@ class Service:
 
     async def _show(self, request: Request) -> Response:
         return json_answer(self._model(request).to_dict())
+
+    async def _evaluation(self, request: Request) -> Response:
+        model = self._model(request)
+        version = request.query_params.get("version", model.current.name)
+        try:
+            found = await asyncio.to_thread(model.report, version)
+        except UnknownVersionError as error:
+            raise Refused(404, error.message, remedy=error.remedy) from error
+        headers = {"Content-Disposition": 'attachment; filename="evaluation.html"'}
+        return Response(found, headers=headers, media_type="text/html")
 
     async def _predict(self, request: Request) -> Response:
         found = await self._predictions.answer(

@@ -32,22 +32,18 @@ class Tally:
             try:
                 for hour, stream, what, count in read_json(file):
                     self._counts[int(hour), str(stream), str(what)] += int(count)
-            except (GadError, TypeError, ValueError):
+            except (GadError, OverflowError, TypeError, ValueError):
                 aside = file.with_suffix(".damaged.json")
                 file.replace(aside)
                 log(f"{file}: damaged, moved to {aside.name}; counting begins anew")
         self._thread = threading.Thread(target=self._work, name="gad-tally", daemon=True)
         self._thread.start()
 
-    def since(self, moment: float) -> dict[tuple[str, str], int]:
-        """Counts by stream and what, of the hours that end after a moment."""
+    def since(self, moment: float) -> dict[Key, int]:
+        """Counts of the hours that end after a moment."""
         self._collect()
-        found: Counter[tuple[str, str]] = Counter()
         with self._lock:
-            for (hour, stream, what), count in self._counts.items():
-                if (hour + 1) * 3600 > moment:
-                    found[stream, what] += count
-        return dict(found)
+            return {key: n for key, n in self._counts.items() if (key[0] + 1) * 3600 > moment}
 
     def close(self) -> None:
         """Write down what there is."""

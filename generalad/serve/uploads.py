@@ -81,7 +81,7 @@ async def read_body(
     too_large = Refused(
         413, f"a body of more than {most} bytes", remedy="send fewer or smaller images"
     )
-    if declared is not None and declared.isdigit() and int(declared) > most:
+    if declared is not None and declared.isdecimal() and int(declared) > most:
         raise too_large
     body = bytearray()
 

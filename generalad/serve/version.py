@@ -11,6 +11,7 @@ from generalad.predictor import Predictor
 from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.open import open_for_pipeline
 from generalad.runtime.backends.session import Session
+from generalad.runtime.backends.signature import check_as_asked
 from generalad.runtime.selftest import SelfTest, selftest_of
 from generalad.serve.batcher import Batcher
 from generalad.serve.settings import Settings
@@ -48,6 +49,7 @@ class Version:
                 )
             self.selftest: SelfTest = selftest_of(session, path.name)
             self.selftest.check()
+            check_as_asked(path)  # once more: not exchanged between that and loading
         except BaseException:
             session.close()
             raise

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from generalad.files import cache_folder
 from generalad.geometry.geometry import Geometry
 from generalad.model.backbone import Backbone
 from generalad.model.whitening import Whitening
+from generalad.processor import memory
 from generalad.progress import Progress
 from generalad.spec import RESIZE_RULE
 from generalad.training.feature_pass import Drawing, FeaturePass
@@ -113,10 +113,8 @@ class Features:
 
 def default_budget() -> int:
     """A quarter of the machine's memory, in bytes."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    except (AttributeError, ValueError, OSError):
-        return 4 << 30
+    there = memory()
+    return 4 << 30 if there is None else there // 4
 
 
 def cached_features(

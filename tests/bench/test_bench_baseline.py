@@ -32,7 +32,7 @@ from generalad.bench.machine import describe_machine
 from generalad.bench.report import BenchReport, Machine, Side, Times
 from generalad.bench.worker_process import Block, Facts, Subject
 from generalad.errors import ArtifactError, GadError
-from generalad.parallel import usable_cores
+from generalad.processor import usable_cores
 from generalad.statistics import Estimate
 
 KERNELS = {"matmul": 2.0, "copy": 1.5, "convolution": 1.5}

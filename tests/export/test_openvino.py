@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,20 @@ def test_outputs_belong_to_the_caller(artifact: Path, trained: Trained) -> None:
         kept = first.scores.copy(), first.maps.copy()
         session.run(images[1:2])
         assert np.array_equal(first.scores, kept[0]) and np.array_equal(first.maps, kept[1])
+
+
+def test_runs_side_by_side_give_the_same(artifact: Path, trained: Trained) -> None:
+    images = trained.calibration_images()
+    with open_session(artifact, threads=2) as session:
+        expected = session.run(images)
+    with (
+        open_session(artifact, threads=2, side_by_side=2) as session,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        found = list(pool.map(lambda _: session.run(images), range(12)))
+    for one in found:
+        np.testing.assert_allclose(one.scores, expected.scores, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(one.maps, expected.maps, rtol=1e-5, atol=1e-5)
 
 
 def test_a_closed_session_says_so(artifact: Path, trained: Trained) -> None:

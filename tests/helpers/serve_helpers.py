@@ -159,9 +159,10 @@ def running(
     reference: str | None = None,
     config: Path | None = None,
     follow: str | None = None,
+    serving: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Iterator[Client]:
-    """A service on this machine; `changes` are of `Settings`."""
+    """A service on this machine; `serving` are options of `serve`, `changes` of `Settings`."""
     started: list[str] = []
     ready, stop = threading.Event(), threading.Event()
     failed: list[BaseException] = []
@@ -182,6 +183,7 @@ def running(
                 settings=Settings(threads=1, **changes),
                 stop=stop,
                 on_start=begun,
+                **(serving or {}),
             )
         except BaseException as error:
             failed.append(error)

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
 from generalad.half_precision import PRECISIONS
+from generalad.processor import usable_cores
 from generalad.runtime.backends import ort
 from generalad.runtime.backends.session import Session
 
 KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cuda",)}
 """Suffixes of artifacts, and the devices that can run them."""
+
+
+MOST_SIDE_BY_SIDE = 4
+"""Runs at a time: each takes the memory of a batch."""
 
 
 def open_session(
@@ -24,6 +29,7 @@ def open_session(
     precision: str | None = None,
     spinning: bool = True,
     timed: bool = False,
+    side_by_side: int = 1,
 ) -> Session:
     """Open an artifact for inference.
 
@@ -41,6 +47,10 @@ def open_session(
         timed: whether a session on a GPU has `stages`: a dict with the milliseconds that its runs
             spent in each of `STAGES` so far. What they are made of stands with each backend. It
             costs a little, so only a bench asks for it; on a CPU there is one stage, the run.
+
+        side_by_side: runs that may go on at a time, from as many threads, on a processor; they
+            share the `threads`, which are to be given then. More images a second than by one run on
+            all of them, whose threads wait for each other, and each image takes longer.
 
     Raises:
         ArtifactError: missing, not an artifact, cut off, of a newer format, made for another
@@ -65,7 +75,7 @@ def open_session(
     if suffix == ".xml":
         from generalad.runtime.backends.ov import OvSession
 
-        return OvSession(path, threads=threads, precision=precision)
+        return OvSession(path, threads=threads, precision=precision, side_by_side=side_by_side)
     if suffix == ".engine":
         if precision is not None:
             raise UsageError(f"{path.name} is computed in the precision it was built in")
@@ -73,7 +83,13 @@ def open_session(
 
         return TrtSession(path, threads=threads, timed=timed)
     return ort.OrtSession(
-        path, threads=threads, device=device, precision=precision, spinning=spinning, timed=timed
+        path,
+        threads=threads,
+        device=device,
+        precision=precision,
+        spinning=spinning,
+        timed=timed,
+        side_by_side=side_by_side,
     )
 
 
@@ -103,16 +119,30 @@ def open_for_pipeline(
     threads: int | None = None,
     device: str | None = None,
     precision: str | None = None,
+    throughput: bool = False,
 ) -> Session:
-    """A session that shares its cores with decoding and drawing; see `open_session`."""
+    """A session that shares its cores with decoding and drawing; see `open_session`.
+
+    `throughput` lets as many runs go on side by side as there are threads, up to
+    `MOST_SIDE_BY_SIDE`: for many images that wait already.
+    """
+    side_by_side = 1
+    if throughput and device in (None, "cpu"):
+        threads = threads or usable_cores()
+        side_by_side = min(threads, MOST_SIDE_BY_SIDE)
     # Spinning threads would take the cores from decoding: a third of a video's speed.
     return open_session(
-        artifact, threads=threads, device=device, precision=precision, spinning=False
+        artifact,
+        threads=threads,
+        device=device,
+        precision=precision,
+        spinning=False,
+        side_by_side=side_by_side,
     )
 
 
 def open_in_background(
-    artifact: Path, *, threads: int | None, device: str | None
+    artifact: Path, *, threads: int | None, device: str | None, throughput: bool = False
 ) -> Callable[[], Session]:
     """Start to open a session in a thread, which leaves the interpreter to others meanwhile.
 
@@ -124,7 +154,9 @@ def open_in_background(
 
     def work() -> None:
         try:
-            opened.append(open_for_pipeline(artifact, threads=threads, device=device))
+            opened.append(
+                open_for_pipeline(artifact, threads=threads, device=device, throughput=throughput)
+            )
         except BaseException as error:
             failed.append(error)
 

@@ -41,6 +41,7 @@ class OrtSession(LibrarySession):
         precision: see `open_session`.
         spinning: see `open_session`.
         timed: fill `stages`, see `open_session` and `_TimedBound`.
+        side_by_side: see `open_session`; on a GPU one.
     """
 
     def __init__(
@@ -52,9 +53,12 @@ class OrtSession(LibrarySession):
         precision: str | None = None,
         spinning: bool = True,
         timed: bool = False,
+        side_by_side: int = 1,
     ) -> None:
         ort = library()
-        options = _options(ort, threads, spinning)
+        # All runs share the pool of threads, and bring one of their own each.
+        own = None if threads is None else max(1, threads - side_by_side + 1)
+        options = _options(ort, own, spinning)
         self._session: Any = _load(ort, path, options, device)
         self._spec = _read_spec(self._session, path)
         check_spec(self._spec, name=str(path))
@@ -70,6 +74,7 @@ class OrtSession(LibrarySession):
         kind = _TimedBound if timed else _Bound
         self._bound = None if provider == "CPU" else kind(ort, self._session, self._spec)
         self.stages = {} if self._bound is None else self._bound.stages
+        self.side_by_side = side_by_side if self._bound is None else 1
 
     def _choose(self, provider: str, wanted: str | None) -> Choice:
         offered = half_units() if provider == "CPU" else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import queue
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ class OvSession(LibrarySession):
     """
 
     def __init__(
-        self, path: Path, *, threads: int | None = None, precision: str | None = None
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        precision: str | None = None,
+        side_by_side: int = 1,
     ) -> None:
         openvino = library()
         core = openvino.Core()
@@ -61,8 +67,13 @@ class OvSession(LibrarySession):
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        if side_by_side > 1:
+            settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": side_by_side}
         compiled = core.compile_model(model, "CPU", settings)
-        self._request: Any = compiled.create_infer_request()
+        self.side_by_side = side_by_side
+        self._requests: Any = queue.SimpleQueue()
+        for _ in range(side_by_side):
+            self._requests.put(compiled.create_infer_request())
         version = openvino.__version__.split("-")[0]
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if used != HINTS[choice.precision]:
@@ -73,13 +84,17 @@ class OvSession(LibrarySession):
         self._backend = f"openvino {version}, CPU, {choice.in_words()}"
 
     def _run(self, images: NDArray[np.uint8]) -> Outputs:
-        self._request.infer({self._spec.input_name: images})
-        # The tensors are used again by the next run.
-        found = (self._request.get_tensor(name).data.copy() for name in self._spec.output_names)
+        request = self._requests.get()
+        try:
+            request.infer({self._spec.input_name: images})
+            # The tensors are used again by the next run.
+            found = [request.get_tensor(name).data.copy() for name in self._spec.output_names]
+        finally:
+            self._requests.put(request)
         return Outputs(*found)
 
     def _free(self) -> None:
-        self._request = None
+        self._requests = None
 
     @staticmethod
     def _reason(error: Exception) -> str:

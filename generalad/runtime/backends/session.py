@@ -118,12 +118,14 @@ class LibrarySession(Closing):
 
     Attributes:
         choice: in what it computes, and why.
+        side_by_side: runs that may go on at a time, in threads of their own.
         stored_spec: as it stands in the artifact; `spec` is what holds in half precision, where
             the session computes in that.
     """
 
     _spec: Spec
     _backend: str
+    side_by_side = 1
     _fixed_batch: int | None
     _closed = False
     choice: Choice

@@ -6,7 +6,7 @@ Nothing is loaded here, because a run on plain files, which has no such file, as
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from generalad.runtime.line.open_sinks import SinkEntry
@@ -20,7 +20,7 @@ class Line(NamedTuple):
         artifact: path of the exported file.
         streams: what is read, and how it is judged.
         sinks: where results go, for `generalad.runtime.line.open_sinks`.
-        batch: images a run of the network.
+        batch: images a run of the network, or "auto".
         max_wait: seconds that a batch may wait to fill.
         threads: CPU threads of the network.
         device: see `open_session`.
@@ -31,7 +31,7 @@ class Line(NamedTuple):
     artifact: str | None = None
     streams: tuple[Stream, ...] = ()
     sinks: tuple[SinkEntry, ...] = ()
-    batch: int | None = None
+    batch: int | Literal["auto"] | None = None
     max_wait: float | None = None
     threads: int | None = None
     device: str | None = None

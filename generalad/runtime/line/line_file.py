@@ -69,7 +69,7 @@ class LineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifact: str | None = None
     stream: tuple[StreamTable, ...] = ()
     sink: tuple[AnySinkTable, ...] = ()
-    batch: int | None = None
+    batch: int | Literal["auto"] | None = None
     max_wait_ms: float | None = None
     threads: int | None = None
     device: str | None = None

@@ -1,7 +1,7 @@
 """`Pipeline`: sources -> resize -> session -> decision -> sinks, each stage in threads of its own.
 
     readers: read sources, resize, look for camera faults ─┐ batcher: batches from all in turn
-    runner:  run the session on a batch                   ─┤ bounded queue
+    runners: run the session on a batch, one or several   ─┤ bounded queue
     writer:  decide, find events, hand to every sink      ─┘
 
 Results of a source come in the order of its frames. Every frame that was read is processed, failed
@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from generalad.runtime.interrupt import on_interrupt
 from generalad.runtime.notification import SHUT_DOWN
 from generalad.runtime.pipeline.busy import Busy
 from generalad.runtime.pipeline.kept_images import KeptImages
-from generalad.runtime.pipeline.queues import BoundedQueue, BrokenOff, FairBatcher
+from generalad.runtime.pipeline.queues import BoundedQueue, BrokenOff, FairBatcher, Turns
 from generalad.runtime.pipeline.reader_thread import ReaderThread
 from generalad.runtime.pipeline.summary import Summary, Tally
 from generalad.runtime.pipeline.tracker import Item, Message, SourceTracker, takes_a_place
@@ -79,7 +80,11 @@ class Pipeline:
         capacities = [1 if reader.live else max(2, self._batch_size) for reader in self._readers]
         self._batcher: FairBatcher[Item | Message] = FairBatcher(capacities, takes_a_place)
         self._scored: BoundedQueue[Item | Message] = BoundedQueue(2)
-        self._running, self._writing = Busy(), Busy()
+        # A camera's images are few, and each is to be scored soon.
+        self._runners = 1 if live else getattr(session, "side_by_side", 1)
+        self._running = [Busy() for _ in range(self._runners)]
+        self._writing = Busy()
+        self._turns = Turns()
         self._stopping = False
         self._signal: int | None = None
         self._error: BaseException | None = None
@@ -153,7 +158,7 @@ class Pipeline:
             sinks=tuple(view for sink in self._sinks for view in sink_views(sink)),
             not_written=self._writer.not_written,
             seconds=self._tally.seconds,
-            busy=self._running.seconds,
+            busy=max(one.seconds for one in self._running),
             backend=self._session.backend,
             stages={
                 **{f"reading {reader.name}": reader.busy for reader in self._readers},
@@ -163,9 +168,11 @@ class Pipeline:
 
     def _work(self, stop: threading.Event) -> None:
         """Start the stages and wait for them; a second Ctrl-C does not wait for their end."""
-        stages = [("run", self._score), ("write", self._write)]
+        stages: list[tuple[str, Callable[[], None]]] = []
+        stages += [("run", partial(self._score, busy)) for busy in self._running]
+        stages += [("write", self._write)]
         for number, reader in enumerate(self._readers):
-            stages.append((f"read {reader.name}", _bind(reader, number, self._batcher)))
+            stages.append((f"read {reader.name}", partial(reader.run, number, self._batcher)))
         threads = [
             threading.Thread(target=self._guard, args=(stage,), name=f"gad-{name}", daemon=True)
             for name, stage in stages
@@ -210,18 +217,24 @@ class Pipeline:
 
     def _break_off(self) -> None:
         self._batcher.break_off()
+        self._turns.break_off()
         self._scored.break_off()
         self._stop_reading()
 
-    # The runner
+    # The runners
 
-    def _score(self) -> None:
-        while batch := self._batcher.batch(self._batch_size, self._max_wait):
+    def _score(self, busy: Busy) -> None:
+        while True:
+            with self._turns.take() as turn:
+                batch = self._batcher.batch(self._batch_size, self._max_wait)
             items = [thing for thing in batch if isinstance(thing, Item)]
-            score(self._session, items, self._running)
-            for thing in batch:
-                self._scored.put(thing)
-        self._scored.end()
+            score(self._session, items, busy)
+            with self._turns.give(turn):
+                for thing in batch:
+                    self._scored.put(thing)
+                if not batch:
+                    self._scored.end()
+                    return
 
     # The writer
 
@@ -250,12 +263,6 @@ def score(
     for (item, _), value, anomaly_map in zip(usable, scores, maps, strict=True):
         item.score, item.map, item.infer = float(value), anomaly_map, share
         item.pixels = None
-
-
-def _bind(
-    reader: ReaderThread, number: int, batcher: FairBatcher[Item | Message]
-) -> Callable[[], None]:
-    return lambda: reader.run(number, batcher)
 
 
 def _refuse_twins(names: Sequence[str]) -> None:

@@ -1,5 +1,7 @@
 """Queues between the threads of a run: `BoundedQueue` and, where all sources meet, `FairBatcher`.
 
+`Turns` keeps the order where several threads work between two of them.
+
 In a `FairBatcher` each reader thread has a bounded queue of its own, so that a fast one fills its
 own queue and nothing else. Batches are taken from them in turn, one item from each that has one:
 under load, all sources get the same share.
@@ -7,6 +9,7 @@ under load, all sources get the same share.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -64,6 +67,42 @@ class BoundedQueue(Generic[T]):
                 item = self._items.popleft()
                 self._changed.notify_all()
             yield item
+
+
+class Turns:
+    """Several threads take work one after another, and give what came of it in the same order."""
+
+    def __init__(self) -> None:
+        self._taking = threading.Lock()
+        self._changed = threading.Condition()
+        self._taken = self._given = 0
+        self._broken = False
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[int]:
+        """Take some within this block, alone; yields the turn."""
+        with self._taking:
+            turn = self._taken
+            self._taken += 1
+            yield turn
+
+    @contextlib.contextmanager
+    def give(self, turn: int) -> Iterator[None]:
+        """Give it within this block, when those before have; raises BrokenOff."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._broken or self._given == turn)
+            if self._broken:
+                raise BrokenOff
+        yield
+        with self._changed:
+            self._given += 1
+            self._changed.notify_all()
+
+    def break_off(self) -> None:
+        """Wake all who wait for their turn with BrokenOff."""
+        with self._changed:
+            self._broken = True
+            self._changed.notify_all()
 
 
 class FairBatcher(Generic[T]):

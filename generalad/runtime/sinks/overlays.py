@@ -127,7 +127,7 @@ class Overlays:
         if path.suffix.lower() not in _WRITTEN:
             path = path.with_name(path.name + ".png")
         with files.atomic_write(path) as temporary:
-            temporary.write_bytes(encode(image, path.suffix, own=True))
+            temporary.write_bytes(_encoded(image, path.suffix, own=True).data)
 
     def close(self, *, complete: bool) -> None:
         """Leave the folders to others; every image is whole already."""
@@ -166,6 +166,13 @@ def encode(
     Raises:
         StorageError: the format cannot hold it.
     """
+    return _encoded(image, suffix, settings, own=own).tobytes()
+
+
+def _encoded(
+    image: NDArray[np.uint8], suffix: str, settings: Sequence[int] = (), *, own: bool = False
+) -> NDArray[np.uint8]:
+    """As `encode`, without one more copy."""
     try:
         bgr = swap_red_and_blue(image) if own else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         done, data = cv2.imencode(suffix, bgr, settings)
@@ -174,7 +181,7 @@ def encode(
     if not done:
         size = f"{image.shape[1]} x {image.shape[0]}"
         raise StorageError(f"an image of {size} cannot be written as {suffix}")
-    return data.tobytes()
+    return data
 
 
 def _live_name(frame: Frame) -> str:

@@ -173,6 +173,8 @@ def read_station(file: Path, *, state: Path | None = None) -> StationLine:
             "[trigger] is missing", remedy='write [trigger] with by = "plc" or the like'
         )
     line = line_of(table, here, state=state)
+    if table.batch == "auto":
+        raise ConfigError('batch = "auto" is for streams; parts must not wait for others')
     cameras = []
     for number, (stream, asked) in enumerate(
         zip(line.streams, table.stream, strict=False), start=1
@@ -304,7 +306,7 @@ def _plan(
         safe=parts.safe,
         at_once=parts.at_once,
         window=parts.window_ms / 1000,
-        batch=table.batch or 1,
+        batch=int(table.batch or 1),
         open=found.open_artifact,
     )
 

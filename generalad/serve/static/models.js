@@ -1,7 +1,7 @@
 // The models with their numbers; versions are exchanged here.
 
 import { day, element, facts, number } from "./dom.js";
-import { json, post } from "./service.js";
+import { download, json, post } from "./service.js";
 import { attempt, toast } from "./page.js";
 
 let place = null;
@@ -51,6 +51,10 @@ function card(model) {
         class: "plain", disabled: version === model.version,
         onclick: () => exchange("swap", { version }, "serves"),
       }, version === model.version ? `${version} serves` : `Serve ${version}`)),
+      ...model.reports.map((version) => element("button", {
+        class: "plain", onclick: () => attempt(() => download(
+          `/v1/models/${encodeURIComponent(model.name)}/report?version=${encodeURIComponent(version)}`, `${version}.html`)),
+      }, `Evaluation of ${version}`)),
       element("button", { class: "plain", disabled: model.previous == null, onclick: () => exchange("rollback", {}, "serves again") },
         model.previous == null ? "No version before" : `Back to ${model.previous}`)));
 }

@@ -90,7 +90,7 @@ by.value = localStorage.getItem("by") ?? "";
 by.addEventListener("change", () => localStorage.setItem("by", by.value.trim()));
 
 document.getElementById("tabs").append(...TABS.map(([name], index) =>
-  element("button", { role: "tab", title: `key ${index + 1}`, onclick: () => open(index) }, name, element("b"))));
+  element("button", { role: "tab", "aria-controls": "view", title: `key ${index + 1}`, onclick: () => open(index) }, name, element("b"))));
 
 const wanted = TABS.findIndex(([name]) => `#${name.toLowerCase()}` === location.hash);
 const hasLine = await json("/v1/line").then(() => true, () => false);

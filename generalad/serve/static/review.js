@@ -27,6 +27,7 @@ async function working(work) {
 export async function enter(view) {
   parts = {
     image: element("img", { alt: "image to judge" }),
+    none: element("p", { class: "none" }, "Stopped and borderline parts appear here."),
     about: element("div"),
     strip: element("ol", { class: "thumbs", "aria-label": "entries" }),
     buttons: element("div", { class: "row" }),
@@ -43,7 +44,7 @@ export async function enter(view) {
   parts.seen = element("button", { class: "plain", onclick: acknowledge }, "Seen ", element("kbd", {}, "a"));
   parts.buttons.append(parts.good, parts.defective, parts.seen, parts.undo);
   parts.body = element("div", { class: "review" },
-    element("div", { class: "picture large" }, parts.image),
+    element("div", { class: "picture large" }, parts.image, parts.none),
     element("div", { class: "about" }, parts.left, parts.buttons, parts.about,
       element("p", { class: "keys" }, ...KEYS.flatMap(([key, what]) => [element("kbd", {}, key), ` ${what}  `]))));
   view.append(
@@ -103,6 +104,7 @@ async function draw() {
   parts.strip.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   for (const button of [parts.good, parts.defective, parts.seen]) button.disabled = !entry;
   parts.image.hidden = !entry;
+  parts.none.hidden = Boolean(entry);
   parts.about.replaceChildren();
   if (!entry) return;
   parts.good.setAttribute("aria-pressed", String(entry.verdict === "good"));

@@ -10,11 +10,13 @@ let newest = null;
 export async function enter(view) {
   place = element("div");
   newest = null;
+  const report = (format) => attempt(() => download(`/v1/report?hours=${hours.value}&format=${format}`, `shift.${format}`));
   const hours = element("select", { "aria-label": "hours of the report" },
     ...[1, 8, 12, 24, 168].map((count) => element("option", { value: count, selected: count === 8 }, `last ${count} h`)));
   view.append(
     element("div", { class: "row" },
-      element("button", { onclick: () => attempt(() => download(`/v1/report?hours=${hours.value}`, "shift.html")) }, "Shift report"),
+      element("button", { onclick: () => report("pdf") }, "Shift report as PDF"),
+      element("button", { class: "plain", onclick: () => report("html") }, "as HTML"),
       hours,
       element("button", { class: "plain", onclick: () => attempt(() => download("/v1/audit.csv", "audit.csv")) }, "Trail as CSV")),
     place);

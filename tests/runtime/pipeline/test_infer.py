@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from generalad.errors import ArtifactError, DataError, StorageError, UsageError
 from generalad.runtime import Csv, Frame, Interrupted, JsonLines, Outputs, Result, Source, infer
 from generalad.runtime.backends.fake import FakeSession, fake_spec
+from generalad.runtime.backends.open import open_for_pipeline
 from generalad.spec import Spec
 
 
@@ -85,13 +86,33 @@ class Recorder:
         self.closed.append(complete)
 
 
+class Uneven(FakeSession):
+    """A session that may be run side by side, and takes longer for every third run."""
+
+    def __init__(self, side_by_side: int) -> None:
+        super().__init__()
+        self.side_by_side = side_by_side
+        self.calls = self.most = self.running = 0
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        self.calls += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        if self.calls % 3 == 1:
+            time.sleep(0.002)
+        found = super().run(images)
+        self.running -= 1
+        return found
+
+
 class Broken(FakeSession):
     """A session whose outputs `change` alters, call by call."""
 
-    def __init__(self, change: Callable[[int, Outputs], Outputs]) -> None:
+    def __init__(self, change: Callable[[int, Outputs], Outputs], side_by_side: int = 1) -> None:
         super().__init__()
         self.change = change
         self.calls = 0
+        self.side_by_side = side_by_side
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         self.calls += 1
@@ -99,11 +120,15 @@ class Broken(FakeSession):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.text("gab", max_size=20), min_size=1, max_size=3), st.integers(1, 7))
-def test_order_and_counts(patterns: list[str], batch_size: int) -> None:
+@given(
+    st.lists(st.text("gab", max_size=20), min_size=1, max_size=3),
+    st.integers(1, 7),
+    st.integers(1, 4),
+)
+def test_order_and_counts(patterns: list[str], batch_size: int, side_by_side: int) -> None:
     sink = Recorder()
     streams = [Stream(pattern, str(number)) for number, pattern in enumerate(patterns)]
-    summary = infer(FakeSession(), streams, sinks=[sink], batch_size=batch_size)
+    summary = infer(Uneven(side_by_side), streams, sinks=[sink], batch_size=batch_size)
     expected = [
         (str(number), index, {"g": False, "a": True, "b": None}[kind])
         for number, pattern in enumerate(patterns)
@@ -173,7 +198,31 @@ def test_failing_source() -> None:
     assert sink.closed == [False] and stream.freed
 
 
-def test_failing_session() -> None:
+def test_runs_go_on_side_by_side() -> None:
+    session, sink = Uneven(3), Recorder()
+    infer(session, [Stream("ga" * 30)], sinks=[sink])
+    assert session.calls == 60
+    assert 2 <= session.most <= 3
+    assert [result.index for result in sink.results] == list(range(60))
+    alone = Uneven(1)
+    infer(alone, [Stream("ga" * 10)])
+    assert alone.most == 1
+
+
+def test_side_by_side_gives_the_same_scores(tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    artifact = make_artifact(tmp_path)
+    expected, found = Recorder(), Recorder()
+    with open_for_pipeline(artifact, threads=2) as session:
+        assert getattr(session, "side_by_side", 1) == 1
+        infer(session, [Stream("gab" * 10)], sinks=[expected])
+    with open_for_pipeline(artifact, threads=2, throughput=True) as session:
+        assert getattr(session, "side_by_side", 1) == 2
+        infer(session, [Stream("gab" * 10)], sinks=[found])
+    assert [one.score for one in found.results] == [one.score for one in expected.results]
+
+
+@pytest.mark.parametrize("side_by_side", [1, 3])
+def test_failing_session(side_by_side: int) -> None:
     def change(call: int, outputs: Outputs) -> Outputs:
         if call == 5:
             raise ArtifactError("no memory on the device")
@@ -182,16 +231,17 @@ def test_failing_session() -> None:
     sink = Recorder()
     stream = Stream("g" * 1000)
     with pytest.raises(ArtifactError, match="no memory"):
-        infer(Broken(change), [stream], sinks=[sink])
+        infer(Broken(change, side_by_side), [stream], sinks=[sink])
     assert sink.closed == [False] and stream.freed and stream.read < 50
 
 
-def test_failing_sink() -> None:
+@pytest.mark.parametrize("side_by_side", [1, 3])
+def test_failing_sink(side_by_side: int) -> None:
     other = Recorder()
     sink = Recorder(fail(StorageError("the disk is full")))
     stream = Stream("g" * 1000)
     with pytest.raises(StorageError, match="disk is full"):
-        infer(FakeSession(), [stream], sinks=[other, sink])
+        infer(Uneven(side_by_side), [stream], sinks=[other, sink])
     assert sink.closed == other.closed == [False]
     assert len(other.results) == 6 and len(sink.results) == 5 and stream.read < 50
 

@@ -113,6 +113,7 @@ EYE = 'by = "eye"\ncamera = "top"\narea = [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]]
     ("changes", "expected"),
     [
         ({"head": ""}, "artifact, or one"),
+        ({"head": f'{HEAD}batch = "auto"\n'}, "is for streams"),
         ({"head": f'{HEAD}recipe = [{{ name = "a", artifact = "b" }}]\n'}, "artifact, or one"),
         (
             {"head": 'recipe = [{ name = "a", artifact = "b" }, { name = "a", artifact = "c" }]\n'},
