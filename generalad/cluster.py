@@ -9,6 +9,8 @@ All machines must see the files that the work reads and writes under the same pa
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -84,6 +86,7 @@ def connect(address: str) -> None:
 
     if ray.is_initialized():
         return
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=None if address == "local" else address,
@@ -95,6 +98,10 @@ def connect(address: str) -> None:
             f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}",
             remedy="start one with ray start --head, or take --ray local",
         ) from error
+    finally:
+        # Ray's own writes a trace of its insides where `gad` says that it was interrupted.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def gave_up(error: Exception) -> GadError:

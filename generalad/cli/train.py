@@ -189,6 +189,11 @@ def _all_classes(data: str, out: Path | None, ray: str | None, options: dict[str
             **options,
         )
     screen.print(classes_table(found))
+    for one in found:
+        if one.error:
+            screen.print(f"{one.name}: {one.error}", markup=False)
+    if done := next((one for one in found if not one.error), None):
+        screen.print(f"each in a folder of its own, next: gad export {done.folder}", markup=False)
     print_json([one.to_dict() for one in found], wanted=False)
     return 1 if failures(found) else 0
 
@@ -207,10 +212,9 @@ def classes_table(found: Sequence[TrainedClass]) -> Table:
     )
     for heading in ("class", "images", "calibrated on", "threshold", "false alarms", "missed"):
         grid.add_column(heading, justify="left" if heading == "class" else "right")
-    grid.add_column("detector", overflow="fold")
     for one in found:
         if one.error:
-            grid.add_row(plain(one.name), "", "", "", "", "", f"[red]{plain(one.error)}[/red]")
+            grid.add_row(plain(one.name), "[red]failed[/red]", *[""] * 4)
             continue
         grid.add_row(
             plain(one.name),
@@ -219,7 +223,6 @@ def classes_table(found: Sequence[TrainedClass]) -> Table:
             f"{one.threshold:.4g}",
             f"{one.false_alarm_rate:.2%}",
             "" if one.missed is None else f"{one.missed:.0%}",
-            plain(one.folder),
         )
     return grid
 
