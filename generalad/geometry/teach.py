@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.geometry.finder import Finder, Matrix, Pose, moved
+from generalad.geometry.finder import Finder, Pose, moved
 from generalad.geometry.geometry import SIDE, Template
 from generalad.image_formats.accept import check_header
 from generalad.preprocess import decode_image
@@ -97,9 +97,10 @@ def teach(greys: Sequence[NDArray[np.uint8]], *, turn: float = 180.0, seed: int 
         finder = Finder(grey, turn=turn)
         poses = [finder.find_grey(one) for one in teachers]
         if number == 0:
-            # In the middle of where parts lie, so that as little as may be is outside of frames.
-            middle = np.median([pose.shift for pose in poses], axis=0) * grey.shape[::-1]
-            poses = [pose._replace(matrix=_shifted(pose.matrix, -middle)) for pose in poses]
+            shown = (pose.turn for pose in map(finder.find_grey, greys) if pose.match >= SHARED)
+            straight = next(shown, 0.0) if turn >= 90 else 0.0  # with a limit as most parts lie
+            shift = np.median([pose.shift for pose in poses], axis=0) * grey.shape[::-1]
+            poses = [_placed(pose, finder.centre, shift, straight) for pose in poses]
         level = np.median([pose.match for pose in poses])
         kept = [
             moved(one, pose.matrix)
@@ -115,8 +116,19 @@ def teach(greys: Sequence[NDArray[np.uint8]], *, turn: float = 180.0, seed: int 
     return _taught(grey, tuple(map(finder.find_grey, greys)), turn, symmetric)
 
 
-def _shifted(matrix: Matrix, by: NDArray[np.float64]) -> Matrix:
-    return np.column_stack([matrix[:, :2], matrix[:, 2] + by])
+def _placed(
+    pose: Pose, centre: tuple[float, float], shift: NDArray[np.float64], turn: float
+) -> Pose:
+    """The pose with which the part comes to lie in place, from that of a template before.
+
+    In the middle of where parts lie, so that as little as may be is outside of frames, and turned
+    as the first good image shows it, so that whoever draws a crop knows how.
+    """
+    x, y = np.array(centre) - shift
+    back = np.asarray(cv2.getRotationMatrix2D((float(x), float(y)), -turn, 1.0), np.float64)
+    linear, at = pose.matrix[:, :2], pose.matrix[:, 2] - shift
+    matrix = np.column_stack([back[:, :2] @ linear, back[:, :2] @ at + back[:, 2]])
+    return pose._replace(matrix=matrix)
 
 
 def _first(greys: Sequence[NDArray[np.uint8]], turn: float) -> NDArray[np.uint8]:

@@ -132,6 +132,16 @@ def test_patches_near_it_do_not_count(detector: Detector) -> None:
     assert torch.isfinite(nothing).all()
 
 
+def test_in_place_is_as_the_first_image_turns_it_where_most_parts_lie() -> None:
+    ways = [(0.0, (0.08, 0.0)), (140.0, (0.0, 0.05)), (-80.0, (-0.02, 0.05)), (35.0, (0.0, 0.05))]
+    images = [laid(part(seed), *way)[0] for seed, way in enumerate(ways)]
+    for first in (0, 1):
+        order = [images[first], *(image for image in images if image is not images[first])]
+        taught = teach([grey_of(image, size_of(SIZE)) for image in order])
+        assert taught.poses[0].turn == pytest.approx(0, abs=2)
+        assert np.abs(np.median([pose.shift for pose in taught.poses], axis=0)).max() < 0.02
+
+
 def test_an_export_knows_it_too(detector: Detector) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(to_onnx(detector).SerializeToString())
