@@ -220,8 +220,9 @@ def test_a_defect_of_a_turned_part_stands_out_where_it_lies(model: Predictor) ->
         assert found.match is not None and found.match > 0.7
         x, y = at(how, np.array([[96.0, 48.0]]))[0]
         row, column = np.unravel_index(found.anomaly_map.argmax(), SIZE)
-        assert abs(column - x) < 12
-        assert abs(row - y) < 12
+        # 4 x 4 patches see half of the frame's width and 0.6 of its height: 20 x 18 pixels each.
+        assert abs(column - x) < 20
+        assert abs(row - y) < 18
 
 
 def test_a_frame_without_the_part_is_refused_and_never_scored(
