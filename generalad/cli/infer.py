@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from generalad.runtime import Result, Session, Sink, Source, Summary
     from generalad.runtime.view import Observer
 
-MANY = 8
-"""Images, as in `runtime.inference`."""
-
 SHOW_AFTER = 0.5
 """Seconds without a progress display, which takes time to load."""
 
@@ -97,6 +94,7 @@ def _open(given: Options) -> Callable[[], Session] | None:
 def _are_many(sources: Sequence[str]) -> bool:
     """Whether so many images wait already that runs side by side pay, as far as words say."""
     from generalad.image_formats.accept import READ_SUFFIXES
+    from generalad.runtime.backends.open import MANY
 
     if not sources or not all(os.path.exists(source) for source in sources):
         return False

@@ -17,7 +17,7 @@ from generalad.errors import UsageError
 from generalad.pixels import Pixels, check_pixels, is_pixels
 from generalad.progress import Log
 from generalad.runtime.addresses import depths_in_words, left_out_in_words, open_sources
-from generalad.runtime.backends.open import open_for_pipeline
+from generalad.runtime.backends.open import MANY, open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.pipeline.pipeline import MAX_WAIT, Pipeline
 from generalad.runtime.pipeline.summary import Summary
@@ -31,9 +31,6 @@ from generalad.spec import Spec
 if TYPE_CHECKING:
     from generalad.runtime.line.stream import Stream
 
-
-MANY = 8
-"""Images from which on several runs go on side by side."""
 
 Given = Union[str, "os.PathLike[str]", Pixels, Source, "Stream"]
 """What `resolve` takes for a source."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from generalad.calibration import Measure, fold_count, out_of_fold
 from generalad.config import Config
 from generalad.model.detector import Detector
-from generalad.model.heads import Head, build_head
+from generalad.model.heads import Head
 from generalad.progress import Progress
 from generalad.training.cache import Features
 from generalad.training.calibrated_spec import CalibrationScores
@@ -59,10 +59,10 @@ def fit_on_all(
     material = dataclasses.replace(material, kept={})
     parts = _loaded(material)
     count = fold_count(groups)
-    heads = [new_head(material, config, device) for _ in range(count)]
+    heads = [material.new_head() for _ in range(count)]
     threads = torch.get_num_threads()
     workers = min(threads, count + 1) if device.type == "cpu" else 1
-    teach = teacher(material, groups, config, device=device)
+    teach = teacher(material, groups)
     told = _Together(material.progress, count + 1)
     losses: list[float] = []
 
@@ -101,13 +101,6 @@ def _loaded(material: Material) -> list[Features]:
         material.drawn()
         found.append(material.held_out_views())
     return found
-
-
-def new_head(material: Material, config: Config, device: torch.device) -> Head:
-    """One that was taught nothing, with initial values of the run's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return build_head(config, material.backbone).to(device)
 
 
 @torch.no_grad()

@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from generalad.calibration import deal_folds, fold_count
-from generalad.config import Config
-from generalad.model.heads import Head, ResidualHead, build_head
+from generalad.model.heads import Head, ResidualHead
 from generalad.parallel import map_threads
 from generalad.progress import Progress
 from generalad.training.cache import Features
@@ -39,19 +38,17 @@ class CrossFit:
     The arguments are those of `generalad.training.methods.teacher`.
     """
 
-    def __init__(
-        self, material: Material, groups: Sequence[int], config: Config, *, device: torch.device
-    ) -> None:
-        self.material, self.config, self.device = material, config, device
+    def __init__(self, material: Material, groups: Sequence[int]) -> None:
+        self.material, self.config = material, material.config
         good, views, drawn = material.good(), material.views(), material.drawn()
         count = material.count
-        self.fold_of = deal_folds(groups, seed=config.seed)
+        self.fold_of = deal_folds(groups, seed=self.config.seed)
         folds = self.fold_of[material.sources(np.arange(count))]
         drawing = material.drawing()
         self.folds_of_drawn = folds[np.array([drawing.sources(n) for n in range(len(drawn))])]
         self.parts, of_parts = [], []
         for features, of in ((good, folds), (views, folds[np.arange(len(views)) % count])):
-            some = some_of(len(of), config.seed)
+            some = some_of(len(of), self.config.seed)
             self.parts.append(features.some(some) if not some.all() else features)
             of_parts.append(of[some])
         self.folds_of_good = np.concatenate(of_parts)
@@ -109,7 +106,7 @@ class CrossFit:
                     )
 
         threads = torch.get_num_threads()
-        workers = min(threads, len(self.heads)) if self.device.type == "cpu" else 1
+        workers = min(threads, len(self.heads)) if self.material.device.type == "cpu" else 1
         try:
             for done, _ in enumerate(map_threads(look, self.heads, workers=workers), start=1):
                 self.material.progress("patch statistics", done, len(self.heads))
@@ -123,9 +120,7 @@ class CrossFit:
         )
 
     def _new_head(self) -> ResidualHead:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            head = build_head(self.config, self.material.backbone).to(self.device)
+        head = self.material.new_head()
         assert isinstance(head, ResidualHead)
         head.learn_places(self.parts[0].shown)
         return head

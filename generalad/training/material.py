@@ -16,6 +16,7 @@ from generalad.config import Config
 from generalad.data.dataset import Sample
 from generalad.geometry.geometry import Geometry
 from generalad.model.backbone import Backbone
+from generalad.model.heads import Head, build_head
 from generalad.progress import Progress
 from generalad.synth.views import Views
 from generalad.training.cache import (
@@ -127,6 +128,12 @@ class Material:
     def sources(self, numbers: NDArray[np.intp]) -> NDArray[np.intp]:
         """The training images of images or tiles, given by their numbers."""
         return numbers if self.tiles is None else self.tiles.sources[numbers]
+
+    def new_head(self) -> Head:
+        """A head that was taught nothing, with initial values of the run's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return build_head(self.config, self.backbone).to(self.device)
 
     def cached_good(self) -> int:
         """Training images whose features need not be computed: known already, or never seen."""

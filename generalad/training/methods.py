@@ -74,7 +74,7 @@ def fit_head(
         mean, std = material.backbone.mean, material.backbone.std
         features, images = material.good(), material.images()
         return fit_kdad(head, features, images, config, mean=mean, std=std, **schedule)
-    teach = teacher(material, groups, config, device=device)
+    teach = teacher(material, groups)
     losses = teach(head, None, progress=material.progress, on_epoch=on_epoch)
     if isinstance(head, ResidualHead):
         both = (material.held_out_good(), material.held_out_views())
@@ -111,22 +111,18 @@ class Teacher(Protocol):
         """
 
 
-def teacher(
-    material: Material, groups: Sequence[int], config: Config, *, device: torch.device
-) -> Teacher:
+def teacher(material: Material, groups: Sequence[int]) -> Teacher:
     """How heads of a method that `Config.learns_quickly` are taught.
 
     Args:
         material: to learn from.
         groups: (n,) a number for the group of each training image.
-        config: of the run.
-        device: where to compute.
 
     Raises:
         DataError: one group only.
     """
-    if config.method == "residual":
-        return CrossFit(material, groups, config, device=device)
+    if material.config.method == "residual":
+        return CrossFit(material, groups)
     return functools.partial(_fit_reference, material)
 
 

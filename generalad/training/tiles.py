@@ -25,7 +25,6 @@ from generalad.model.detector import Detector
 from generalad.model.heads import Head
 from generalad.preprocess import read_image
 from generalad.training.calibrated_spec import CalibrationScores
-from generalad.training.calibration_folds import new_head
 from generalad.training.loop import OnEpoch
 from generalad.training.material import Material
 from generalad.training.methods import teacher
@@ -104,7 +103,6 @@ def fit_on_tiles(
     material: Material,
     config: Config,
     *,
-    device: torch.device,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[list[float], CalibrationScores]:
     """Teach a detector's head from tiles, and score each frame by a head that saw none of it.
@@ -115,7 +113,6 @@ def fit_on_tiles(
         geometry: with tiles.
         material: with tiles of them.
         config: of the run.
-        device: where to compute.
         on_epoch: told of the detector's own head.
 
     Returns:
@@ -123,12 +120,12 @@ def fit_on_tiles(
     """
     material, progress = dataclasses.replace(material, kept={}), material.progress
     groups = split.grouping.numbers(split.calibration)
-    teach = teacher(material, groups, config, device=device)
+    teach = teacher(material, groups)
     losses = teach(detector.head, None, progress=progress, on_epoch=on_epoch)
     done = 0
 
     def fit(taught: NDArray[np.intp]) -> Measure:
-        head = new_head(material, config, device)
+        head = material.new_head()
         teach(head, taught, progress=progress)
 
         def measure(left_out: NDArray[np.intp]) -> NDArray[np.float32]:

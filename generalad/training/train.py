@@ -166,7 +166,6 @@ def train_detector(
                 geometry,
                 material,
                 config,
-                device=place,
                 on_epoch=told,
             )
         elif split.out_of_fold:

@@ -17,6 +17,9 @@ KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cu
 """Suffixes of artifacts, and the devices that can run them."""
 
 
+MANY = 8
+"""Images from which on several runs go on side by side."""
+
 MOST_SIDE_BY_SIDE = 4
 """Runs at a time: each takes the memory of a batch."""
 
