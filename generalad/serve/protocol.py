@@ -3,6 +3,7 @@
 uvicorn itself waits for ever for the rest of a request's head, for the rest of a body after an
 early answer, and for a client to take its answer. It reads what comes after an early answer as
 carefully as a body that somebody waits for, and chunks of a byte each keep it from all others.
+It takes a request that gives a length and chunks.
 """
 
 from __future__ import annotations
@@ -23,6 +24,29 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 """Of the option SO_LINGER: the connection is reset when it is closed."""
 
 
+class _Requests(h11.Connection):
+    """What h11 reads of a client, without heads that a proxy before us may read differently.
+
+    h11 goes by the chunks where a head gives a length too. Who goes by the length sees the end of
+    this request elsewhere, and takes for a body what we take for the next request (RFC 9112, 6.3).
+    HTTP/1.0 knows no chunks (6.1).
+    """
+
+    def next_event(self) -> Any:
+        """Of the request.
+
+        Raises:
+            h11.RemoteProtocolError: It is not plain where the request ends.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = {name for name, _ in event.headers}
+            lengths = b"content-length" in names or event.http_version < b"1.1"
+            if b"transfer-encoding" in names and lengths:
+                raise h11.RemoteProtocolError("a length and chunks")
+        return event
+
+
 class Protocol(H11Protocol):
     """A connection; make a subclass that sets the bounds.
 
@@ -37,6 +61,11 @@ class Protocol(H11Protocol):
     _late: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
     _let_in = _over = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """As uvicorn makes it."""
+        super().__init__(*args, **options)
+        self.conn = _Requests(h11.SERVER, self.conn._max_incomplete_event_size)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
