@@ -70,6 +70,7 @@ def check_dataset(
         *missing_masks(dataset),
         *_mixed(seen.values()),
         *_narrow(seen.values()),
+        *_smaller(seen.values()),
         *_ignored(dataset),
         *_notes(dataset),
     ]
@@ -193,6 +194,14 @@ def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:
         detail = f"{count_of(paths, 'image')} of 16 bits without any value above 16383 (14 bits)"
         remedy = "scale the values to 0...65535 when saving, or save 8 bits"
         yield Problem(DARK, WARNING, paths, detail, remedy)
+
+
+def _smaller(files: Iterable[InspectedFile]) -> Iterator[Problem]:
+    """Files of phones and scanners that hold a preview or the like behind the image."""
+    paths = tuple(file.path for file in files if file.smaller and not file.error)
+    if paths:
+        detail = f"{count_of(paths, 'file')} with a smaller image beside the first, which is read"
+        yield Problem("smaller image", INFO, paths, detail, "nothing to do")
 
 
 def _notes(dataset: Dataset) -> Iterator[Problem]:
