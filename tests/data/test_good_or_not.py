@@ -275,6 +275,10 @@ PAIRS = {
     "letters before a number": ("image{n}.png", "zielone{n}.png"),
     "letters behind a number": ("{n}.png", "{n}z.png"),
     "upper case": ("{n}.png", "{n}_MASK.PNG"),
+    "two words": ("a_{n}_leftImg8bit.png", "a_{n}_gtFine_labelIds.png"),
+    "two words and none": ("{n}.png", "{n}_pixel_label.png"),
+    "a word and a number": ("{n}.jpg", "{n}.jpg.mask.0.png"),
+    "a word and a time": ("p_{n}.png", "p_{n}_mask_20281128_101010.png"),
 }
 
 
