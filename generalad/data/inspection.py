@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.masks import doubt_about, is_lossy
+from generalad.data.masks import doubt_about, is_lossy, is_turned_in_doubt
 from generalad.data.near_copies import signature
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
@@ -28,6 +28,7 @@ class InspectedFile:
         grey: whether all colours of an image are equal.
         narrow: whether an image has 16 bits and no value of more than 14.
         deep: whether it has 16 bits.
+        turned: whether EXIF data turns an image so that its size stays the same.
         smaller: whether the file of an image holds smaller ones beside it.
         marked: whether a mask marks anything.
         doubt: a kind of doubt about a mask, see `masks`.
@@ -42,6 +43,7 @@ class InspectedFile:
     narrow: bool = False
     deep: bool = False
     smaller: bool = False
+    turned: bool = False
     marked: bool = False
     doubt: str = ""
     signature: NDArray[np.uint8] | None = None
@@ -78,6 +80,7 @@ def inspect_file(task: InspectionTask) -> InspectedFile:
         narrow=depths.narrow > 0,
         deep=depths.deep > 0,
         smaller=header is not None and header.smaller,
+        turned=is_turned_in_doubt(data),
         signature=signature(image) if task.signed else None,
     )
 

@@ -8,6 +8,7 @@ at only for being pages.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Mapping
 
@@ -64,6 +65,25 @@ def tiff(data: bytes) -> Header:
     if count:
         return several("TIFF", count + 1, "pages")
     return _header(first)._replace(smaller=bool(others or below))
+
+
+_EXIF = re.compile(rb"Exif\0\0(?=II|MM)|eXIf(?=II|MM)|EXIF....(?=II|MM)", re.DOTALL)
+_EXIF_WITHIN = 1 << 18
+
+
+def orientation_of(data: bytes) -> int:
+    """How an image is to be turned for display, 1 to 8, as its TIFF or EXIF tags say; else 1."""
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        found = _EXIF.search(data, 0, _EXIF_WITHIN) or _EXIF.search(data, len(data) - _EXIF_WITHIN)
+        data = data[found.end() :] if found else b""
+    order = "<" if data.startswith(b"II") else ">"
+    try:
+        [place] = struct.unpack_from(order + "I", data, 4)
+        tags, _ = _directory(data, place, order, big=False)
+    except (struct.error, ValueError):
+        return 1
+    found_value = tags.get(_ORIENTATION, (1,))[0]
+    return found_value if 1 <= found_value <= 8 else 1
 
 
 def _is_part_of_another(page: Tags) -> bool:
