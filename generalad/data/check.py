@@ -23,6 +23,7 @@ from generalad.data.report import (
 from generalad.data.samples import Dataset, Sample
 from generalad.files import sha256_of_bytes
 from generalad.image_formats.accept import IMAGE_SUFFIXES
+from generalad.listing import unnamed_images
 from generalad.parallel import map_threads
 from generalad.progress import Progress
 
@@ -220,6 +221,11 @@ def _ignored(dataset: Dataset) -> Iterator[Problem]:
     if images:
         detail = f"{count_of(images, 'image')} outside the layout, not used"
         yield Problem("ignored", WARNING, tuple(images), detail, "move or remove them")
+    unnamed = unnamed_images(Path(), others)
+    if unnamed:
+        detail = f"{count_of(unnamed, 'file')} that are images by content, not by name, not used"
+        yield Problem("ignored", WARNING, unnamed, detail, "give them the suffix of their format")
+    others = [path for path in others if path not in set(unnamed)]
     if others:
         detail = f"{count_of(others, 'file')} without the suffix of an image"
         tables = [path.name for path in others if path.suffix.lower() == ".csv"]

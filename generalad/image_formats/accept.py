@@ -27,7 +27,9 @@ READ_SUFFIXES = frozenset(
 IMAGE_SUFFIXES = READ_SUFFIXES | {
     *(".heic", ".heif", ".hif", ".tga", ".jxl", ".jpx", ".j2c", ".jxr", ".psd", ".exr", ".hdr"),
     *(".pam", ".pfm", ".pcx", ".ras", ".dcm", ".apng", ".mpo", ".dng", ".nef", ".cr2", ".cr3"),
-    *(".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+    *(".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".3fr", ".iiq", ".x3f", ".rwl", ".sr2"),
+    *(".kdc", ".mrw", ".erf", ".gpr", ".qoi", ".dds", ".bpg", ".jls", ".jpf", ".jpm", ".jph"),
+    *(".heics", ".avifs", ".sgi"),
 }
 """Names of files that are images. Those that are not read are refused, not passed over."""
 

@@ -117,6 +117,27 @@ def test_images_of_other_formats_are_counted_and_named(tmp_path: Path, capsys: C
     assert "c.tga" in err and "d.heic" in err and "4 train" in err
 
 
+def test_images_without_the_name_of_one_are_named(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    folder = tmp_path / "parts"
+    for name in ("a.png", "b", "c.png.old", "d.THM"):
+        put(folder / name)
+    for name, data in (("e.bin", b"\x89PN"), ("f.json", b"{}"), ("g", b"")):
+        put(folder / name, data)
+    said = "3 files are images by their content, not by their names"
+    code, out, err = gad(capsys, "infer", artifact, folder)
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert f"{said}, and are left out: b, c.png.old, d.THM → " in err
+    code, _, err = gad(capsys, "data", "check", folder)
+    assert code == 0
+    assert "warning: ignored: 3 files that are images by content, not by name" in err
+    assert "info: ignored: 3 files without the suffix" in err
+    (folder / "a.png").unlink()
+    code, _, err = gad(capsys, "infer", artifact, folder)
+    assert code == 1
+    assert one_line(err).endswith("give images the suffix of their format, such as b")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 @pytest.mark.parametrize("name", ["x.png", "x.mp4"])
 def test_a_pipe_does_not_hang(name: str, tmp_path: Path, capsys: Capture) -> None:
