@@ -18,6 +18,7 @@ from generalad.folder_names import (
     is_mask_name,
     is_only_defect_name,
     is_series,
+    says_rejected,
     words_in,
 )
 from generalad.label_images import label_images, some_pairs
@@ -40,7 +41,8 @@ def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
         DataError: folders that are called by a word for defects or masks, lie beside one for good
             parts, or could be one a class.
     """
-    if is_only_defect_name(root.resolve().name):
+    name = root.resolve().name
+    if is_only_defect_name(name) or says_rejected(name):
         raise _no_good_folder(root)
     check_folders(root, paths)
     below: dict[Path, set[str]] = defaultdict(set)  # folders with images, by what they lie in
@@ -117,8 +119,9 @@ def check_names(
         ),
         ([path for path in paths if path in written], "described in a file of their name"),
     ):
-        # A word that all names have is that of the product; a camera may describe all its images.
-        if 0 < len(found) < len(paths):
+        # A word that all names have is that of the product, unless it judges; a camera may describe
+        # all its images.
+        if 0 < len(found) < len(paths) or any(says_rejected(path.stem) for path in found):
             named = _some([path.as_posix() for path in found], most=3)
             raise DataError(
                 f"{root}: {len(found)} of {len(paths)} images are {what}: {named}",
