@@ -75,7 +75,9 @@ class LineRoutes:
                 "problems": _problems(run.problem, view),
                 "scale": spec.normalisation.scale,
                 "calibration_scores": [] if reference is None else list(reference.scores),
-                "calibration_images": 0 if reference is None else reference.images,
+                "calibration_images": spec.calibration.images,
+                # Of the scores too: images that did not count are in neither.
+                "calibration_groups": spec.calibration.groups or spec.calibration.images,
                 "streams": [
                     _stream(one, thresholds[one.name], latest.scores(one.name)) for one in streams
                 ],
