@@ -201,7 +201,8 @@ def _here(
     address = os.fspath(data)
     if not is_elsewhere(address):
         return data, None
-    copies = [local_copy(address, class_name=one, progress=progress) for one in some or [None]]
+    wanted: list[str | None] = [*some] or [None]
+    copies = [local_copy(address, class_name=one, progress=progress) for one in wanted]
     return copies[0], redacted(address)
 
 
