@@ -39,6 +39,7 @@ class LineRoutes:
     ) -> None:
         self._maybe, self._models, self._exchange = line, models, exchange
         self._read_json = read_json
+        self._undoing = asyncio.Lock()
 
     @property
     def routes(self) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:
@@ -153,7 +154,13 @@ class LineRoutes:
 
     async def _undo(self, request: Request) -> Response:
         number, body = _number(request), await self._read_json(request)
-        line, by = self._line, by_of(body)
+        by = by_of(body)
+        async with self._undoing:  # what two undo at once is undone once
+            await self._take_back(number, by)
+        return json_answer({"entries": self._line.audit.entries()[:_ENTRIES]})
+
+    async def _take_back(self, number: int, by: str) -> None:
+        line = self._line
         entry = await _done(line.audit.undoable, number)
         subject, before = entry["subject"], entry["before"]
         named: dict[str, Any] = {"by": by, "undoes": number}
@@ -168,7 +175,6 @@ class LineRoutes:
             if model is None:
                 raise Refused(409, f"there is no model {subject[:80]!r} any more")
             await _done(self._exchange.swap, model, before, **named)
-        return json_answer({"entries": line.audit.entries()[:_ENTRIES]})
 
     async def _report(self, request: Request) -> Response:
         text = request.query_params.get("hours", "8")
