@@ -92,7 +92,9 @@ def _listening(table: StationTable) -> Iterator[_Listening]:
         with contextlib.suppress(GadError):
             kind, *server = plc.memory()[0]
             if kind == "port":
-                yield _Listening(f"[[plc]] number {number}", _host(str(server[0])), int(server[1]))
+                yield _Listening(
+                    f"[[plc]] number {number}", _host(str(server[0])), int(str(server[1]))
+                )
 
 
 def _host(name: str) -> str:
