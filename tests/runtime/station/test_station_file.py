@@ -327,6 +327,8 @@ def test_check_says_why_a_recipe_cannot_be_used(
 def test_the_map_is_printed(tmp_path: Path, capsys: Capture) -> None:
     code, out, _ = gad(capsys, "station", "map")
     assert code == 0 and "Heartbeat" in out
+    code, _, err = gad(capsys, "station", "map", minimal(tmp_path))
+    assert code == 2 and "has no [[plc]]" in one_line(err)
     plc = '[[plc]]\ntype = "modbus-server"\naddress = "127.0.0.1:5020"\nregister = 100\n'
     code, out, _ = gad(capsys, "station", "map", minimal(tmp_path, more=plc), "--format", "json")
     assert code == 0 and json.loads(out)["places"][0]["where"] == "127.0.0.1:5020"
