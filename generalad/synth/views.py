@@ -29,29 +29,54 @@ QUALITY = (60, 95)
 SHIFT, TURN = 0.015, 1.0
 """Largest displacement in parts of each side, and rotation in degrees."""
 
+ORIENTATIONS = 8
+"""Of a square image: quarter turns, mirrored or not; of others each of four comes twice."""
+
 VERSION = 1
 """Raised when views change, because their features are cached."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """`count` views of `images` good images in turn; a `Drawing` of the feature cache."""
+    """`count` views of `images` good images in turn; a `Drawing` of the feature cache.
+
+    Attributes:
+        images: n.
+        count: of views.
+        seed: of all chance.
+        turned: whether each view is also of the image in any of the orientations of `oriented`.
+    """
 
     images: int
     count: int
     seed: int
+    turned: bool = False
 
     def identity(self) -> dict[str, Any]:
         """See `Drawing`."""
-        return {"views": VERSION, "count": self.count, "seed": self.seed}
+        turned = {"turned": True} if self.turned else {}
+        return {"views": VERSION, "count": self.count, "seed": self.seed, **turned}
 
     def __call__(
         self, index: int, read: Callable[[int], Image]
     ) -> tuple[Image, NDArray[np.float32]]:
         """See `Drawing`; nothing of a view is a defect."""
         rng = np.random.default_rng([self.seed, 4, index])
-        image = view(read(index % self.images), rng)
+        image = read(index % self.images)
+        if self.turned:
+            image = oriented(image, int(rng.integers(ORIENTATIONS)))
+        image = view(image, rng)
         return image, np.zeros(image.shape[:2], np.float32)
+
+
+def oriented(image: Image, number: int) -> Image:
+    """An image (H, W, 3) in one of its `ORIENTATIONS`, exact: turned, and mirrored from 4 on.
+
+    By quarter turns; images that are not square keep their shape and are turned by half a turn.
+    """
+    turns = number % 4 if image.shape[0] == image.shape[1] else number % 2 * 2
+    turned = np.rot90(image, turns)
+    return np.ascontiguousarray(turned[:, ::-1] if number >= 4 else turned)
 
 
 def views_of(images: Sequence[Image]) -> list[Image]:

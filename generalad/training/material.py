@@ -36,6 +36,9 @@ from generalad.training.training_tiles import MOST_PATCHES, TrainingTiles
 MOST_VIEWS, ENOUGH_VIEWS, VIEWS_OF_FEW = 320, 160, 8
 """One view of each image up to so many; of few images so many in all, up to so many of each."""
 
+TURNED_VIEWS = 480
+"""As `ENOUGH_VIEWS`, where images are turned in them."""
+
 
 @dataclass(frozen=True)
 class Material:
@@ -56,6 +59,7 @@ class Material:
         kept: features by their stage, once they were asked for; None to read them anew each time.
         geometry: what of each image is judged.
         tiles: of the training images, learned from in their place; None to learn from whole images.
+        turned: whether views are turned too, see `generalad.training.orientation`.
     """
 
     train: Sequence[Sample]
@@ -72,6 +76,7 @@ class Material:
     kept: dict[str, Features] | None = None
     geometry: Geometry | None = None
     tiles: TrainingTiles | None = None
+    turned: bool = False
 
     def good(self) -> Features:
         """Features of the training images, or of those that some epoch sees; or of tiles."""
@@ -83,9 +88,9 @@ class Material:
             return found
         return dataclasses.replace(found, numbers=numbers, count=len(self.train))
 
-    def of(self, samples: Sequence[Sample], stage: str) -> Features:
-        """Features of any images whose hashes are known, in their order."""
-        return self._features(samples, stage)
+    def of(self, samples: Sequence[Sample], stage: str, drawing: Drawing | None = None) -> Features:
+        """Features of any images whose hashes are known, in their order, or of what is drawn."""
+        return self._features(samples, stage, drawing)
 
     def images(self) -> Images:
         """The training images themselves; half the budget is theirs, features may take the rest."""
@@ -100,8 +105,10 @@ class Material:
     def views(self) -> Features:
         """Features of views of the training images."""
         count = self.count
-        some = max(min(count, MOST_VIEWS), min(VIEWS_OF_FEW * count, ENOUGH_VIEWS))
-        return self._features(self.train, "views", Views(count, some, self.config.seed))
+        enough = TURNED_VIEWS if self.turned else ENOUGH_VIEWS
+        some = max(min(count, MOST_VIEWS), min(VIEWS_OF_FEW * count, enough))
+        drawing = Views(count, some, self.config.seed, turned=self.turned)
+        return self._features(self.train, "views", drawing)
 
     def held_out_views(self) -> Features:
         """Features of one view of each held-out image."""

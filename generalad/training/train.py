@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.material import Material
 from generalad.training.methods import fit_head
 from generalad.training.objective import chance_loss, chance_warning
+from generalad.training.orientation import any_orientation
 from generalad.training.processes import ALONE, Processes
 from generalad.training.run_folder import CHECKPOINT_FILE, claimed
 from generalad.training.split import split_dataset
@@ -34,6 +36,10 @@ from generalad.training.tiles import announcement, fit_on_tiles, tiled_geometry
 from generalad.training.training_tiles import training_tiles
 
 HISTORY_FILE = "history.json"
+TURNED = (
+    "good images look as good when they are turned: detection learns from turned and mirrored"
+    " images too"
+)
 SELECTION_RULE = "last epoch of a fixed schedule; nothing was chosen on test images"
 
 
@@ -149,6 +155,11 @@ def train_detector(
             geometry=geometry,
             tiles=tiles,
         )
+        if config.learns_from_views and detector.head.places is None and tiles is None:
+            turned = any_orientation(material, split.grouping.numbers(split.train))
+            material = dataclasses.replace(material, turned=turned)
+            if turned:
+                log(TURNED)
         if processes.first and config.has_epochs and not (out / CHECKPOINT_FILE).exists():
             expected = estimate(
                 detector, config, images=len(split.train), cached=material.cached_good()
