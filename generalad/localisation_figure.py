@@ -74,8 +74,8 @@ def figure(
     """Draw examples of a test set with the maps of one or several detectors.
 
     Args:
-        data: a dataset with defective test images, see docs/data.md; or what `open_dataset`
-            returned.
+        data: a dataset with defective test images, see docs/data.md; an address of one,
+            "s3://bucket/parts"; or what `open_dataset` returned.
         artifacts: exported files or folders of detectors, one or several.
         out: a name, to which .png and .pdf are added; or one file of either kind.
         class_name: which of several classes.
@@ -85,7 +85,8 @@ def figure(
         name: heading of each detector; by default its method, or where two are alike its file or
             the folder of that.
         device: to run on, see `load`.
-        progress: called with ("drawing", images done, images).
+        progress: called with ("copying", ...) of a dataset elsewhere, and ("drawing", detectors
+            done, detectors).
 
     Returns:
         The files written.
@@ -104,7 +105,9 @@ def figure(
             f"{rows} rows, {len(given)} detectors, {len(name)} names",
             remedy="give at least one row and one detector, and a name for each or none",
         )
-    dataset = as_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
+    dataset = as_dataset(
+        data, class_name, anomalous=anomalous, all_good=all_good, progress=progress
+    )
     samples = choose_examples(dataset, rows)
     images = [read_image(sample.path) for sample in samples]
     specs, maps = [], []

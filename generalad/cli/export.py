@@ -33,7 +33,10 @@ def export(
         str | None,
         Option("Images a run: 1, or a range such as 1..16.", default="any"),
     ] = None,
-    verify_on: Annotated[Path | None, Option("Labelled test images to compare on as well.")] = None,
+    verify_on: Annotated[
+        str | None,
+        Option("Labelled test images to compare on as well: folder, CSV, s3://, …", metavar="DATA"),
+    ] = None,
     class_name: ClassName = None,
     anomalous: Anomalous = None,
     all_good: AllGood = False,

@@ -10,7 +10,7 @@ from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Optio
 
 
 def figure(
-    data: Annotated[Path, Argument("Dataset with test images: folder or CSV.")],
+    data: Annotated[str, Argument("Dataset with test images: folder, CSV, s3://, gs://, …")],
     artifacts: Annotated[
         Sequence[Path], Argument("Exported files, or folders of detectors, side by side.")
     ],
@@ -48,10 +48,12 @@ def figure(
     from generalad.localisation_figure import figure as draw
 
     screen = console()
-    dataset = open_dataset(data, class_name, anomalous=anomalous, all_good=all_good)
-    if doubts := doubtful_masks(dataset):
-        screen.print(f"warning: {doubts}; gad data check names them", markup=False)
     with progress(screen) as shown:
+        dataset = open_dataset(
+            data, class_name, anomalous=anomalous, all_good=all_good, progress=shown
+        )
+        if doubts := doubtful_masks(dataset):
+            screen.print(f"warning: {doubts}; gad data check names them", markup=False)
         written = draw(
             dataset,
             artifacts,

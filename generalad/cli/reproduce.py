@@ -33,7 +33,7 @@ def reproduce(
         ],
         Argument("The data set of the table."),
     ],
-    data: Annotated[Path, Option("Its folder, of all classes.", metavar="DIR")],
+    data: Annotated[str, Option("Its folder, of all classes; or s3://, gs://, …", metavar="DIR")],
     out: Annotated[
         Path | None,
         Option(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from generalad.cli.options import Argument, Json, Option
+from generalad.errors import UsageError
 
 if TYPE_CHECKING:
     from generalad.runtime.notification import Notification
@@ -123,6 +124,8 @@ def map(
     from generalad.runtime.station.plc.map_text import map_text
 
     tables = () if file is None else _read(file).table.plc
+    if file is not None and not tables:
+        raise UsageError(f"{file} has no [[plc]]", remedy="leave the file out to see every kind")
     sys.stdout.write(map_text(tables, format) + "\n")
 
 

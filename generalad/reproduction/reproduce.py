@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import time
@@ -16,6 +17,7 @@ from generalad.cluster import Spread, on_ray, one_after_another
 from generalad.config import Config
 from generalad.data.classes import NoSuchClassError
 from generalad.data.dataset import Dataset, open_dataset
+from generalad.data.local_copy import is_elsewhere, local_copy
 from generalad.data.public_sets import public_set
 from generalad.errors import DataError, GadError, UsageError, require_extra
 from generalad.files import atomic_write, write_json
@@ -37,6 +39,7 @@ from generalad.reproduction.runs import (
     train_and_measure,
 )
 from generalad.reproduction.table import Reproduction, markdown, to_json
+from generalad.runtime.secrets import redacted
 from generalad.training.run_folder import claimed
 
 StrPath = str | os.PathLike[str]
@@ -69,7 +72,7 @@ def reproduce(
 
     Args:
         data_set: "mvtec-ad", "cifar-10", ...; a name of `generalad.reproduction.recipes`.
-        data: folder of the data set, see docs/data.md.
+        data: folder of the data set, see docs/data.md; or an address of it, "s3://bucket/mvtec".
         out: folder of the results; None for runs/reproduce-DATA-SET-METHOD...
         method: "generalad", "simplenet" or "kdad".
         backbone: "small", "base" or "large"; None for the recipe's.
@@ -105,7 +108,11 @@ def reproduce(
     folder = _folder(found, size, shots, one_anomalous, protocol) if out is None else Path(out)
     here = spread is None and ray is None
     whole: Callable[[StrPath], Path] = Path if here else lambda path: Path(os.path.abspath(path))
-    runs = _plan(found, whole(data), whole(folder), classes, seeds, one_anomalous)
+    chosen = _chosen(found, classes)
+    some = chosen if classes and not one_anomalous else ()
+    data, origin = _here(data, some, progress)
+    plan = partial(_opened, found, whole(data), origin=origin, one_anomalous=one_anomalous)
+    runs = _plan(plan, whole(folder), chosen, seeds)
     identity = {
         "data_set": data_set,
         "one_anomalous": one_anomalous,
@@ -170,15 +177,7 @@ def _changes(config: StrPath | Mapping[str, Any] | None) -> dict[str, Any]:
     return changes
 
 
-def _plan(
-    found: Recipe,
-    data: Path,
-    folder: Path,
-    classes: Sequence[str],
-    seeds: Sequence[int],
-    one_anomalous: bool,
-) -> list[Run]:
-    """All runs, class by class; every class is opened, so that what is missing is said at once."""
+def _chosen(found: Recipe, classes: Sequence[str]) -> list[str]:
     chosen = list(dict.fromkeys(classes)) or list(found.classes)
     foreign = [name for name in chosen if name not in found.classes]
     if foreign:
@@ -186,32 +185,61 @@ def _plan(
             f"--classes {foreign[0]}: not of {found.data_set}",
             remedy=f"there are {', '.join(found.classes)}",
         )
+    return chosen
+
+
+def _here(
+    data: StrPath, some: Sequence[str], progress: Progress | None
+) -> tuple[StrPath, str | None]:
+    """The folder of the data set on this machine; and its address, where it is a copy.
+
+    Args:
+        data: folder or address.
+        some: classes that are wanted; empty for all.
+        progress: told ("copying", objects done, objects).
+    """
+    address = os.fspath(data)
+    if not is_elsewhere(address):
+        return data, None
+    wanted: list[str | None] = [*some] or [None]
+    copies = [local_copy(address, class_name=one, progress=progress) for one in wanted]
+    return copies[0], redacted(address)
+
+
+def _plan(
+    opened: Callable[[str], Dataset], folder: Path, classes: Sequence[str], seeds: Sequence[int]
+) -> list[Run]:
+    """All runs, class by class; every class is opened, so that what is missing is said at once."""
     runs = []
-    for name in chosen:
-        dataset = _opened(found, data, name, one_anomalous)
+    for name in classes:
+        dataset = opened(name)
         place = folder / re.sub(r"[^\w.-]+", "-", name)
         runs += [Run(name, seed, place / f"seed{seed}", dataset) for seed in dict.fromkeys(seeds)]
     return runs
 
 
-def _opened(found: Recipe, data: Path, name: str, one_anomalous: bool) -> Dataset:
+def _opened(
+    found: Recipe, data: Path, name: str, *, origin: str | None, one_anomalous: bool
+) -> Dataset:
     """One class; a class that is not there is missing, since it is of the data set."""
     public = public_set(found.data_set)
     try:
-        return open_dataset(data, anomalous=name) if one_anomalous else open_dataset(data, name)
+        opened = open_dataset(data, anomalous=name) if one_anomalous else open_dataset(data, name)
     except UsageError as error:
         if one_anomalous:
             raise
         raise DataError(
-            f"{data}: not the folder of the classes of {public.title}", remedy=public.where()
+            f"{origin or data}: not the folder of the classes of {public.title}",
+            remedy=public.where(),
         ) from error
     except NoSuchClassError as error:
         here = [one for one in found.classes if one in error.names]
         some = f"; --classes {','.join(here)} takes those that are here" if here else ""
         raise DataError(
-            f"{data}: {public.title} has the class {name!r}, but it is not here",
+            f"{origin or data}: {public.title} has the class {name!r}, but it is not here",
             remedy=f"the set was downloaded in part, or is another one; {public.where()}{some}",
         ) from error
+    return opened if origin is None else dataclasses.replace(opened, origin=origin)
 
 
 def _measured(

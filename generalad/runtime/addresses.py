@@ -50,13 +50,15 @@ def is_remote_address(address: str) -> bool:
     return bool(separator) and scheme.lower() in STORES
 
 
+DEVICES = ("usb:", "/dev/video", "/dev/v4l/", "genicam:", "basler:", "gige:")
+"""What addresses of cameras begin with that are open once."""
+
+
 def is_live_address(address: str) -> bool:
     """Whether an address is that of a camera or a watched folder."""
     if is_remote_address(address):
         return False
-    return "://" in address or address.startswith(
-        (WATCH, "usb:", "/dev/video", "/dev/v4l/", "genicam:", "basler:", "gige:")
-    )
+    return "://" in address or address.startswith((WATCH, *DEVICES))
 
 
 class Listed:

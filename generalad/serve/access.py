@@ -61,6 +61,8 @@ class Access:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin.partition("://")[2] != host and scope["method"] not in ("GET", "HEAD"):
             return error_answer(403, "the request comes from another page")
+        if b"%2f" in scope["raw_path"].lower():  # who rules paths before us sees another one
+            return error_answer(404, "the path has an encoded slash")
         if self._token is None:
             if not is_loopback(host.rpartition(":")[0] if _has_port(host) else host):
                 return error_answer(403, "expected this machine as host, as there is no token")

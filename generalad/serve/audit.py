@@ -122,11 +122,7 @@ class Audit:
         entry = next((one for one in entries if one["number"] == number), None)
         if entry is None:
             raise UsageError(f"there is no recent entry {number}")
-        last = next(
-            one
-            for one in entries
-            if (one["what"], one["subject"]) == (entry["what"], entry["subject"])
-        )
+        last = next(one for one in entries if _about(one) == _about(entry))
         if last is not entry:
             raise UsageError(
                 f"entry {number} is not the last one about {entry['subject']}",
@@ -178,6 +174,11 @@ class Audit:
         # that is no trail stays as it was.
         if whole < len(data):
             os.ftruncate(self._file.fileno(), whole)
+
+
+def _about(entry: dict[str, Any]) -> tuple[str, str]:
+    """What an entry changes: a rollback changes what a swap does."""
+    return "swap" if entry["what"] == "rollback" else entry["what"], entry["subject"]
 
 
 def _cell(value: Any) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from generalad.errors import StorageError
-from generalad.serve.models import Check, Model
+from generalad.serve.models import BusyError, Check, Model
 from generalad.serve.version import Version
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ class Exchange:
     def __init__(self, line: Line | None) -> None:
         """Without a line there is no check with confirmed defects, and no trail."""
         self._line = line
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     @property
     def check(self) -> Check | None:
@@ -30,21 +35,34 @@ class Exchange:
         Raises:
             GadError: see `Model.swap`; or it cannot be written down, and the old one goes on.
         """
-        before = model.current.name
-        model.swap(version, check=self.check)
-        self._written("swap", model, before, by, undoes)
+        with self._alone(model) as before:
+            model.swap(version, check=self.check)
+            self._written("swap", model, before, by, undoes)
 
     def put(self, model: Model, version: Version, *, by: str) -> None:
         """Serve a version that is loaded; errors as in `swap`."""
-        before = model.current.name
-        model.put(version)
-        self._written("swap", model, before, by, None)
+        with self._alone(model) as before:
+            model.put(version)
+            self._written("swap", model, before, by, None)
 
     def rollback(self, model: Model, *, by: str) -> None:
         """Serve the version before; errors as in `Model.rollback` and `swap`."""
-        before = model.current.name
-        model.rollback()
-        self._written("rollback", model, before, by, None)
+        with self._alone(model) as before:
+            model.rollback()
+            self._written("rollback", model, before, by, None)
+
+    @contextlib.contextmanager
+    def _alone(self, model: Model) -> Iterator[str]:
+        """The version that serves, until the next one is written down too; raises BusyError."""
+        lock = self._locks[model.name]
+        if not lock.acquire(blocking=False):
+            raise BusyError(
+                f"{model.name} is being exchanged", remedy="try again when that is done"
+            )
+        try:
+            yield model.current.name
+        finally:
+            lock.release()
 
     def _written(self, what: str, model: Model, before: str, by: str, undoes: int | None) -> None:
         line, after = self._line, model.current.name

@@ -39,6 +39,7 @@ class LineRoutes:
     ) -> None:
         self._maybe, self._models, self._exchange = line, models, exchange
         self._read_json = read_json
+        self._undoing = asyncio.Lock()
 
     @property
     def routes(self) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:
@@ -75,7 +76,9 @@ class LineRoutes:
                 "problems": _problems(run.problem, view),
                 "scale": spec.normalisation.scale,
                 "calibration_scores": [] if reference is None else list(reference.scores),
-                "calibration_images": 0 if reference is None else reference.images,
+                "calibration_images": spec.calibration.images,
+                # Of the scores too: images that did not count are in neither.
+                "calibration_groups": spec.calibration.groups or spec.calibration.images,
                 "streams": [
                     _stream(one, thresholds[one.name], latest.scores(one.name)) for one in streams
                 ],
@@ -151,7 +154,13 @@ class LineRoutes:
 
     async def _undo(self, request: Request) -> Response:
         number, body = _number(request), await self._read_json(request)
-        line, by = self._line, by_of(body)
+        by = by_of(body)
+        async with self._undoing:  # what two undo at once is undone once
+            await self._take_back(number, by)
+        return json_answer({"entries": self._line.audit.entries()[:_ENTRIES]})
+
+    async def _take_back(self, number: int, by: str) -> None:
+        line = self._line
         entry = await _done(line.audit.undoable, number)
         subject, before = entry["subject"], entry["before"]
         named: dict[str, Any] = {"by": by, "undoes": number}
@@ -166,7 +175,6 @@ class LineRoutes:
             if model is None:
                 raise Refused(409, f"there is no model {subject[:80]!r} any more")
             await _done(self._exchange.swap, model, before, **named)
-        return json_answer({"entries": line.audit.entries()[:_ENTRIES]})
 
     async def _report(self, request: Request) -> Response:
         text = request.query_params.get("hours", "8")

@@ -7,15 +7,16 @@ A threshold of a stream is changed while it runs, and kept for the next start.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from generalad.errors import ArtifactError, GadError, UsageError
+from generalad.errors import ArtifactError, GadError, StorageError, UsageError
 from generalad.files import atomic_write, read_json
 from generalad.progress import Log
 from generalad.runtime.inference import infer
@@ -97,13 +98,14 @@ class LineRun:
         self._read, self._audit, self._review, self._log = read, audit, review, log
         self._file = state / "thresholds.json"
         self._lock = threading.Lock()
-        self._thresholds = _numbers(self._file)
+        self._version, self._thresholds = _kept(self._file)
         self._monitors: dict[str, StreamMonitor] = {}
         self._rules: dict[str, Stream] = {}
         self._look: Look | None = None
         self._closed = threading.Event()
         self._stop = threading.Event()
         self._check(read())
+        self._drop_thresholds_of_others()
         self._thread = threading.Thread(target=self._work, name="gad-line", daemon=True)
         self._thread.start()
 
@@ -159,13 +161,34 @@ class LineRun:
                 return
             changed = {**self._thresholds, stream: value}
             kept = {name: number for name, number in changed.items() if number is not None}
-            with atomic_write(self._file) as temporary:  # neither without the other
-                temporary.write_text(json.dumps(kept), encoding="utf-8")
+            with self._keeping(kept):  # neither without the other
                 self._audit.add(
                     "threshold", stream, before=before, after=value, by=by, undoes=undoes
                 )
             self._thresholds = kept
             self._apply(stream)
+
+    @contextlib.contextmanager
+    def _keeping(self, thresholds: Mapping[str, float]) -> Iterator[None]:
+        """Write thresholds down for the next start; not where what is done meanwhile fails."""
+        with atomic_write(self._file) as temporary:
+            found = {"version": self._version, "thresholds": thresholds}
+            temporary.write_text(json.dumps(found), encoding="utf-8")
+            yield
+
+    def _drop_thresholds_of_others(self) -> None:
+        """A raw threshold is one of the version that it was set for: another has its own scores."""
+        with self._lock:
+            if self._version == self.model.current.sha256:
+                return
+            dropped, self._thresholds = self._thresholds, {}
+            self._version = self.model.current.sha256
+            if not dropped:
+                return
+            with contextlib.suppress(StorageError), self._keeping({}):
+                for stream, value in dropped.items():
+                    self._log(f"{stream}: the threshold {value:.4g} was set for another version")
+                    self._audit.add("threshold", stream, before=value, by="exchange")
 
     def restart(self) -> None:
         """Run again, with the version that serves now."""
@@ -199,6 +222,7 @@ class LineRun:
     def _run(self, stop: threading.Event) -> None:
         line = self._read()
         self.problem = ""
+        self._drop_thresholds_of_others()
         infer(
             self.model.current.predictor.session,
             [self._watched(stream) for stream in line.streams],
@@ -238,13 +262,15 @@ class LineRun:
             self._rules[stream.name] = stream
 
 
-def _numbers(file: Path) -> dict[str, float]:
-    """The thresholds of a file; none where it is not there."""
+def _kept(file: Path) -> tuple[str, dict[str, float]]:
+    """The version of a file and its thresholds; none where it is not there."""
     if not file.exists():
-        return {}
+        return "", {}
     found = read_json(file)
-    if not isinstance(found, dict) or not all(
-        type(value) in (int, float) and math.isfinite(value) for value in found.values()
+    numbers = found.get("thresholds") if isinstance(found, dict) else None
+    if not isinstance(numbers, dict) or not all(
+        type(value) in (int, float) and math.isfinite(value) for value in numbers.values()
     ):
         raise ArtifactError(f"{file}: expected thresholds by stream", remedy="remove the file")
-    return {str(name): float(value) for name, value in found.items()}
+    kept = {str(name): float(value) for name, value in numbers.items()}
+    return str(found.get("version")), kept

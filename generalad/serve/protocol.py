@@ -29,7 +29,7 @@ class _Requests(h11.Connection):
 
     h11 goes by the chunks where a head gives a length too. Who goes by the length sees the end of
     this request elsewhere, and takes for a body what we take for the next request (RFC 9112, 6.3).
-    HTTP/1.0 knows no chunks (6.1).
+    HTTP/1.0 knows no chunks (6.1), and other versions are not ours.
     """
 
     def next_event(self) -> Any:
@@ -44,6 +44,8 @@ class _Requests(h11.Connection):
             lengths = b"content-length" in names or event.http_version < b"1.1"
             if b"transfer-encoding" in names and lengths:
                 raise h11.RemoteProtocolError("a length and chunks")
+            if event.http_version not in (b"1.0", b"1.1"):
+                raise h11.RemoteProtocolError("another version of HTTP")
         return event
 
 

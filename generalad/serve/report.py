@@ -107,10 +107,7 @@ def shift(
         decisions=Table(
             "Decisions",
             ("time", *_SAID),
-            [
-                [_clock(entry["time"]), *(_text(entry[name]) for name in _SAID)]
-                for entry in audit.since(began)
-            ],
+            [[_clock(entry["time"]), *_decision(entry)] for entry in audit.since(began)],
         ),
         hourly={
             stream: [
@@ -146,7 +143,7 @@ def _models(models: Sequence[Model]) -> Table:
                 model.name,
                 model.current.name,
                 f"{model.current.predictor.spec.thresholds.image:.4g}",
-                model.current.selftest.in_words(),
+                model.current.selftest.in_words().removeprefix(f"{model.current.name}: "),
             ]
             for model in models
         ],
@@ -171,7 +168,14 @@ def _clock(moment: float) -> str:
     return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
+def _decision(entry: dict[str, Any]) -> list[str]:
+    what = entry["what"] if entry["undoes"] is None else f"undo of {entry['what']}"
+    return [_text({**entry, "what": what}[name]) for name in _SAID]
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return "" if value is None else str(value)
 
 

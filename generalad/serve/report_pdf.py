@@ -57,8 +57,8 @@ def to_pdf(found: Shift) -> bytes:
                 sheet.text(sentence, size=7.5, colour=_DIM)
             for stream, counts in list(found.hourly.items())[:_MOST_CHARTS]:
                 sheet.chart(stream, counts, found.began)
-            sheet.table(found.models, (2, 2, 1, 3))
-            sheet.table(found.decisions, (2.1, 1.3, 1, 4, 1.3, 1.3))
+            sheet.table(found.models, (1.5, 1.8, 1, 6))
+            sheet.table(found.decisions, (2.1, 1.3, 1.5, 4, 1.2, 1.2))
             sheet.end()
     return file.getvalue()
 
@@ -118,8 +118,8 @@ class _Sheet:
             )
         )
         hours = range(len(counts))
-        axes.bar(hours, [images for images, _ in counts], color=_BAR, width=0.85)
-        axes.bar(hours, [alarms for _, alarms in counts], color=_ALARM, width=0.85)
+        axes.bar(hours, [images for images, _ in counts], color=_BAR, width=0.85, linewidth=0)
+        axes.bar(hours, [alarms for _, alarms in counts], color=_ALARM, width=0.85, linewidth=0)
         every = max(1, len(counts) // 8)
         axes.set_xticks(
             list(hours)[::every],

@@ -89,7 +89,7 @@ class Review:
         )
         self._kept.open()
         self._reviewed, self._audit = folder / "reviewed", audit
-        self._lock = threading.Lock()
+        self._lock, self._deciding = threading.Lock(), threading.Lock()
         self._last: dict[str, float] = {}
         self._spec: Spec | None = None
         self._entries: dict[str, dict[str, Any]] = {}
@@ -177,33 +177,35 @@ class Review:
             UsageError: no entry of that name.
             StorageError: it cannot be written; then the old verdict holds.
         """
-        entry = self._known(name)
-        if entry["verdict"] == verdict:
-            return entry
-        before: Verdict | None = entry["verdict"]
+        with self._deciding:  # of two that judge it at once the second one sees the first
+            entry = self._known(name)
+            if entry["verdict"] == verdict:
+                return entry
+            before: Verdict | None = entry["verdict"]
 
-        def write_down() -> None:
-            self._audit.add("verdict", name, before=before, after=verdict, by=by, undoes=undoes)
+            def write_down() -> None:
+                self._audit.add("verdict", name, before=before, after=verdict, by=by, undoes=undoes)
 
-        if verdict is None:
-            write_down()
-        else:
-            self._put(name, entry, verdict, write_down)
-        if before is not None:
-            self._place(name, entry, before).unlink(missing_ok=True)
-        return self._change(name, verdict=verdict)
+            if verdict is None:
+                write_down()
+            else:
+                self._put(name, entry, verdict, write_down)
+            if before is not None:
+                self._place(name, entry, before).unlink(missing_ok=True)
+            return self._change(entry, verdict=verdict)
 
     def acknowledge(
         self, name: str, seen: bool, *, by: str, undoes: int | None = None
     ) -> dict[str, Any]:
         """Say that an event was seen; errors as in `judge`."""
-        entry = self._known(name)
-        if entry["acknowledged"] == seen:
-            return entry
-        self._audit.add(
-            "acknowledge", name, before=entry["acknowledged"], after=seen, by=by, undoes=undoes
-        )
-        return self._change(name, acknowledged=seen)
+        with self._deciding:
+            entry = self._known(name)
+            if entry["acknowledged"] == seen:
+                return entry
+            self._audit.add(
+                "acknowledge", name, before=entry["acknowledged"], after=seen, by=by, undoes=undoes
+            )
+            return self._change(entry, acknowledged=seen)
 
     def check(self, old: Predictor, new: Predictor) -> None:
         """Refuse a version that misses confirmed defects which the old one finds.
@@ -264,10 +266,11 @@ class Review:
             raise UsageError(f"there is nothing to review of the name {name[:80]!r}")
         return entry
 
-    def _change(self, name: str, **changes: Any) -> dict[str, Any]:
+    def _change(self, before: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        entry, name = {**before, **changes}, before["name"]
         with self._lock:
-            entry = {**self._entries[name], **changes}
-            self._entries[name] = entry
+            if name in self._entries:  # newer ones may have taken its place meanwhile
+                self._entries[name] = entry
         with contextlib.suppress(GadError):  # the trail has it
             if (self._kept.path / name).is_dir():
                 write_json(self._kept.path / name / "entry.json", entry)

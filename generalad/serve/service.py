@@ -72,8 +72,10 @@ class Service:
         self._predictions = PredictionRequests(settings)
         self._small = Buffers(settings.max_in_flight * _SMALL)
         self.requests: Counter[tuple[str, int]] = Counter()
+        app = Starlette(routes=self._routes(), exception_handlers={HTTPException: _http_error})
+        app.router.redirect_slashes = False  # to whatever host the request names
         self.app: ASGIApp = Access(
-            Starlette(routes=self._routes(), exception_handlers={HTTPException: _http_error}),
+            app,
             token=token,
             public=PUBLIC | page.PATHS,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from generalad.errors import ArtifactError
+from generalad.errors import ArtifactError, UsageError
 from generalad.files import sha256_of_file
 from generalad.predictor import Predictor
 from generalad.runtime.backends.onnx_hash import check_unchanged
@@ -47,6 +47,7 @@ class Version:
                     f"{path.name} is for {session.spec.class_name!r}, the model for {class_name!r}",
                     remedy="serve it as a model of its own",
                 )
+            _check_frame(session, path.name, settings.max_megapixels)
             self.selftest: SelfTest = selftest_of(session, path.name)
             self.selftest.check()
             check_as_asked(path)  # once more: not exchanged between that and loading
@@ -72,6 +73,20 @@ class Version:
         """Free the network when what waits is answered."""
         self.batcher.close()
         self.predictor.close()
+
+
+def _check_frame(session: Session, name: str, most: float) -> None:
+    """Frames that are cut have one size, and a service that refuses it could answer nothing."""
+    geometry = session.spec.geometry
+    if geometry is None or geometry.tiles is None:
+        return
+    height, width = geometry.tiles.frame
+    if height * width > most * 1e6:
+        raise UsageError(
+            f"{name} judges frames of {height * width / 1e6:.1f} megapixels, and"
+            f" --max-megapixels is {most:g}",
+            remedy="allow as much, and --max-body for its files",
+        )
 
 
 def _batch_for(session: Session) -> int:

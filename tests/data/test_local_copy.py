@@ -19,7 +19,7 @@ from training_helpers import images_of, write_parts
 fsspec = pytest.importorskip("fsspec")
 
 from generalad.data.check import check_dataset  # noqa: E402
-from generalad.data.dataset import open_dataset  # noqa: E402
+from generalad.data.dataset import Dataset, open_dataset  # noqa: E402
 from generalad.data.local_copy import local_copy  # noqa: E402
 from generalad.errors import DataError, StorageError  # noqa: E402
 from generalad.runtime.backoff import Backoff  # noqa: E402
@@ -132,6 +132,40 @@ def test_the_commands_take_addresses(
     code, out, _ = gad(capsys, "eval", artifact, "memory://b/parts", "--html", page, "--json")
     assert (code, json.loads(out)["data"]) == (0, "memory://b/parts")
     assert "memory://b/parts" in page.read_text("utf-8")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    code, _, err = gad(capsys, "figure", "memory://b/parts", artifact, "-o", tmp_path / "f.png")
+    assert (code, (tmp_path / "f.png").is_file()) == (0, True), err
+
+
+def test_an_export_is_verified_on_an_address(
+    store: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+
+    def stop(*_: object, verify_on: Dataset, **__: object) -> None:
+        assert len(verify_on.test) == 2
+        raise DataError(f"{verify_on.origin}: as far as this test goes")
+
+    monkeypatch.setattr("generalad.export.export.export_detector", stop)
+    code, _, err = gad(capsys, "export", tmp_path, "--verify-on", "memory://b/parts")
+    assert (code, err.splitlines()[-1]) == (1, "gad: memory://b/parts: as far as this test goes")
+
+
+def test_a_table_is_made_of_the_classes_that_it_names(
+    store: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    for name in ("bottle", "cable"):
+        store.copy("/b/parts", f"/b/set/{name}", recursive=True)
+    words = ("reproduce", "mvtec-ad", "--data", "memory://b/set", "--classes")
+    code, _, err = gad(capsys, *words, "botle")
+    assert code == 2 and not (tmp_path / "cache").exists()
+    code, _, err = gad(capsys, *words, "cable,carpet", "--out", tmp_path / "out")
+    assert code == 1
+    assert err.splitlines()[-1].startswith(
+        "gad: memory://b/set: MVTec AD has the class 'carpet', but"
+    )
 
 
 @pytest.mark.parametrize("name", ["../../evil.png", "a//b.png"])

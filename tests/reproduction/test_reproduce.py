@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,18 @@ def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_seeds_and_classes_are_averaged_and_the_published_stand_beside(
-    two_classes: Path, tmp_path: Path, tiny_weights: Path, capsys: Capture
+    two_classes: Path,
+    tmp_path: Path,
+    tiny_weights: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = tmp_path / "tiny.toml"
     lines = [f"{key} = {value!r}".replace("'", '"') for key, value in TINY.items()]
     settings.write_text("\n".join(lines))
-    words = ["reproduce", "mvtec-ad", "--data", two_classes, "--out", tmp_path / "out"]
+    monkeypatch.setenv("GAD_CACHE", str(tmp_path / "copies"))
+    data = f"file://{two_classes}" if find_spec("fsspec") else two_classes
+    words = ["reproduce", "mvtec-ad", "--data", data, "--out", tmp_path / "out"]
     words += ["--classes", "bottle,cable", "--seeds", "0,10", "--backbone", "base"]
     words += ["--config", settings, "--weights", tiny_weights, "--cache", tmp_path / "cache"]
     code, out, err = gad(capsys, *words, "--json")

@@ -61,12 +61,16 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_streams_with_a_threshold_that_is_set_by_keyboard(scene: Scene, browser: Browser) -> None:
-    from generalad.spec import STATISTICS, Reference
+    from generalad.calibration import METHOD
+    from generalad.spec import STATISTICS, Calibration, Reference
 
     quantiles = tuple(index / 100 for index in range(21))
     statistics: dict[str, tuple[float, ...]] = {name: (0.0, 255.0) for name in STATISTICS}
     reference = Reference(100, quantiles, statistics, (1, 1), (999, 999), (0.1, 10.0))
-    golden_artifact(scene.folder / "washer" / "1.onnx", reference=reference)
+    calibration = Calibration(METHOD, images=120, target=0.01, reached=0.01, groups=100)
+    golden_artifact(
+        scene.folder / "washer" / "1.onnx", reference=reference, calibration=calibration
+    )
     with scene.serve() as client:
         stopped(scene, client)
         screen = Screen(browser, client, "line")
@@ -74,7 +78,8 @@ def test_streams_with_a_threshold_that_is_set_by_keyboard(scene: Scene, browser:
         assert page.inner_text("article.stream h2").startswith(NAME)
         page.wait_for_selector(".picture img[src^='blob:']")
         assert page.locator(".plot rect.calibration").count() == 20
-        assert "an event begins" in page.inner_text(".notices")
+        assert "120 at calibration" in (page.locator(".plot svg").text_content() or "")
+        assert "anomalous, score" in page.inner_text(".notices")
         slider = page.get_by_role("slider")
         assert slider.get_attribute("aria-label") == f"threshold of {NAME}"
         assert "about 0.99 % of good parts" in page.inner_text(".strip output")  # 1 / (100 + 1)
@@ -114,6 +119,7 @@ def test_a_review_by_keyboard_alone(scene: Scene, browser: Browser) -> None:
         page.keyboard.press("Tab")
         page.keyboard.press("2")
         page.wait_for_selector(".thumb[aria-current]")
+        page.get_by_label("show what is anomalous (o)").focus()  # keys work there, too
         for key, expected in (
             ("g", ["good", None, None]),
             ("d", ["good", "defective", None]),
@@ -127,9 +133,15 @@ def test_a_review_by_keyboard_alone(scene: Scene, browser: Browser) -> None:
             page.wait_for_selector(".review[aria-busy=false]")
             assert verdicts() == expected
         until(lambda: "Nothing is left" in page.inner_text(".left"))
+        page.set_viewport_size({"width": 800, "height": 1100})
         page.keyboard.press("4")
-        page.wait_for_selector("td")
+        page.wait_for_selector("td button")
         assert page.locator("tbody tr").count() == 5
+        assert page.evaluate("document.documentElement.scrollWidth") == 800
+        words = page.locator("tbody td:nth-child(4)").first.inner_text(), "Undo"
+        assert words == ("verdict", page.locator("td button").first.inner_text())
+        box = page.locator("td button").first.bounding_box()
+        assert box is not None and box["height"] < 50  # one line
         assert {one["by"] for one in client.get("/v1/audit").json["entries"]} == {"Shift A"}
         screen.close()
 

@@ -146,9 +146,21 @@ def test_upgrades_and_methods_of_others_are_plain_requests(strict: Client) -> No
         ("Expect: 200-ok",),
     ):
         assert said(strict, head("GET /v1/models/model", *more)) == ["200"]
-    assert said(strict, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") == ["401", "400"]
+    assert said(strict, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") == ["400"]
+    for version in (b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.2"):
+        assert said(strict, HIDDEN.replace(b"HTTP/1.1", version)) == ["400"]
     for method in ("TRACE", "CONNECT", "OPTIONS", "PUT", "DELETE"):
         assert strict.ask(method, "/v1/models/model").status in (400, 405)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/models/", "/v1/models/model/", "/page/page.js/", "/v1/models/model%2Freport",
+     "/v1/models%2fmodel", "/page/..%2Fserver.py", "//v1/models", "/v1/./models", "/V1/models"],
+)  # fmt: skip
+def test_a_path_is_what_it_looks_like(strict: Client, path: str) -> None:
+    """Nothing is redirected, decoded twice or tidied, as a proxy would not see that."""
+    assert strict.get(path).status == 404
 
 
 def test_a_page_of_another_origin_changes_nothing(scene: Scene) -> None:

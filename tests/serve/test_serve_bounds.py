@@ -24,6 +24,7 @@ from serve_helpers import Client, form, golden_artifact, png, running
 from serve_line_helpers import until
 
 from generalad.errors import ArtifactError, GateError, UsageError
+from generalad.geometry.geometry import Geometry, Tiles
 from generalad.prediction import Prediction
 from generalad.predictor import Predictor, Prepared
 from generalad.serve.batcher import Batcher, Closed
@@ -349,4 +350,9 @@ def test_what_cannot_be_served_is_told_at_the_start(tmp_path: Path) -> None:
         pass
     twice = golden_artifact(tmp_path / "a.onnx"), golden_artifact(tmp_path / "b" / "a.onnx")
     with pytest.raises(UsageError, match="two models"), running(*twice):
+        pass
+    tiles = Geometry(tiles=Tiles(64, 0, (64, 64)))
+    frames = golden_artifact(tmp_path / "frames.onnx", geometry=tiles)
+    said = r"frames of 0\.0 megapixels, and --max-megapixels is 0\.004"
+    with pytest.raises(UsageError, match=said), running(frames, max_megapixels=0.004):
         pass

@@ -144,6 +144,12 @@ def test_the_report_counts_and_escapes(scene: Scene, client: Client) -> None:
     assert "<b>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<dt>false alarms</dt><dd>1</dd>" in page
+    post(client, "/v1/line/streams/0/threshold", threshold=0.123456789)
+    post(client, "/v1/audit/1/undo")
+    page = client.get("/v1/report?hours=8").body.decode()
+    assert "<td>0.1235</td>" in page
+    assert "<td>undo of verdict</td>" in page
+    assert "<dt>false alarms</dt><dd>0</dd>" in page
 
 
 def test_without_a_line_it_is_said(tmp_path: Path) -> None:

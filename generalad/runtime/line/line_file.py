@@ -26,7 +26,7 @@ from generalad.areas import Areas
 from generalad.decision import Rule
 from generalad.errors import ConfigError, GadError, UsageError
 from generalad.records import from_toml, read_toml
-from generalad.runtime.addresses import is_live_address, open_sources
+from generalad.runtime.addresses import DEVICES, is_live_address, open_sources
 from generalad.runtime.line.line import Line
 from generalad.runtime.line.open_sinks import AnySinkTable, SinkEntry
 from generalad.runtime.sources import WATCH, LiveSource, Source
@@ -94,6 +94,7 @@ def read_line(file: Path, *, state: Path | None = None) -> Line:
 
 def line_of(table: LineTable, here: Path, *, state: Path | None) -> Line:
     """The line of a table in a file of the folder `here`; see `read_line`."""
+    _check_devices(table.stream)
     state = state or (None if table.state is None else here / table.state)
     return Line(
         artifact=None if table.artifact is None else str(here / table.artifact),
@@ -113,6 +114,21 @@ def line_of(table: LineTable, here: Path, *, state: Path | None) -> Line:
         metrics=table.metrics,
         state=state,
     )
+
+
+def _check_devices(streams: Sequence[StreamTable]) -> None:
+    """A device is opened once: the second stream would wait for it for ever."""
+    first: dict[str, int] = {}
+    for number, stream in enumerate(streams, start=1):
+        if not stream.source.startswith(DEVICES):
+            continue
+        if stream.source in first:
+            raise ConfigError(
+                f"[[stream]] number {number}: {stream.source} is that of number"
+                f" {first[stream.source]}",
+                remedy="a camera has one stream; its areas are in inspect",
+            )
+        first[stream.source] = number
 
 
 def _streams(table: StreamTable, where: str, here: Path, state: Path | None) -> Sequence[Stream]:

@@ -187,6 +187,8 @@ def _verdicts(verdicts: list[Verdict], parts: int, deadline_ms: float) -> list[R
     )
     words = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
     judged = all(verdict.reason is None for verdict in verdicts)
+    if details := Counter(verdict.detail for verdict in verdicts if verdict.detail):
+        words += f" ({details.most_common(1)[0][0]})"
     rows = [Row("verdicts", judged and len(verdicts) >= parts, f"{words}; {parts} wanted")]
     if times := _times(verdicts):
         words = ", ".join(f"{name} {value:.1f}" for name, value in times.items())

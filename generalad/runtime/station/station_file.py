@@ -45,6 +45,7 @@ from generalad.runtime.sinks.sink import Sink
 from generalad.runtime.sources import LiveSource
 from generalad.runtime.station.cameras import CameraPlan
 from generalad.runtime.station.coordinator import How
+from generalad.runtime.station.file_checks import check_table
 from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Plc
 from generalad.runtime.station.plc.open_plcs import AnyPlcTable, open_plcs
@@ -172,9 +173,10 @@ def read_station(file: Path, *, state: Path | None = None) -> StationLine:
         raise ConfigError(
             "[trigger] is missing", remedy='write [trigger] with by = "plc" or the like'
         )
-    line = line_of(table, here, state=state)
     if table.batch == "auto":
         raise ConfigError('batch = "auto" is for streams; parts must not wait for others')
+    check_table(table)
+    line = line_of(table, here, state=state)
     cameras = []
     for number, (stream, asked) in enumerate(
         zip(line.streams, table.stream, strict=False), start=1
@@ -184,8 +186,6 @@ def read_station(file: Path, *, state: Path | None = None) -> StationLine:
             raise ConfigError(f"{where}: expected a camera, found {asked.source!r}")
         if asked.event is not None:
             raise ConfigError(f"{where}: event is for streams; a part has a verdict")
-        if asked.pictures < 1:
-            raise ConfigError(f"{where}: pictures: expected 1 or more, found {asked.pictures}")
         how = _how(asked, where, table.trigger)
         cameras.append(CameraPlan(dataclasses.replace(stream, events=None), how, asked.pictures))
     found = StationLine(

@@ -58,8 +58,8 @@ function told(notice) {
 function inWords(notice) {
   if (notice.notice === "event")
     return notice.phase === "begin"
-      ? [`an event begins, score ${notice.peak.normalised.toFixed(2)}`, "bad"]
-      : [`the event ended (${notice.ended_by}), peak ${notice.peak.normalised.toFixed(2)}`, ""];
+      ? [`anomalous, score ${number(notice.peak.score)}`, "bad"]
+      : [`over: ${notice.ended_by}; highest score ${number(notice.peak.score)}`, ""];
   if (notice.notice === "fault") {
     if (notice.state === "cleared") return [`camera fault is over: ${notice.fault}, ${notice.seconds.toFixed(0)} s`, "good"];
     const what = { raised: "camera fault", refused: "an image was not scored", strange: "a strange image" }[notice.state];

@@ -16,7 +16,6 @@ const TABS = [
 
 const view = document.getElementById("view");
 let shown = null;
-let waiting = 0;
 let ticks = 0;
 
 export function toast(text, bad = false) {
@@ -70,16 +69,16 @@ async function look() {
 }
 
 async function count() {
-  const found = await json("/v1/review").catch(() => ({ waiting: 0 }));
-  if (found.waiting !== waiting) {
-    waiting = found.waiting;
-    const badge = document.getElementById("tabs").children[1]?.querySelector("b");
-    if (badge) badge.textContent = waiting || "";
-  }
+  toReview((await json("/v1/review").catch(() => ({ waiting: 0 }))).waiting);
+}
+
+/** How many images wait for a verdict, beside the tab's name. */
+export function toReview(waiting) {
+  document.getElementById("tabs").children[1].querySelector("b").textContent = waiting || "";
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input:not([type=checkbox]), select") || event.ctrlKey || event.metaKey || event.altKey) return;
   const number = Number(event.key) - 1;
   if (number >= 0 && number < TABS.length) open(number);
   else shown?.key?.(event);

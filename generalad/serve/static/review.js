@@ -2,9 +2,8 @@
 
 import { day, element, facts, number } from "./dom.js";
 import { json, post, show } from "./service.js";
-import { attempt, toast } from "./page.js";
+import { attempt, toast, toReview } from "./page.js";
 
-const KEYS = [["g", "good"], ["d", "defective"], ["u", "undo"], ["a", "seen"], ["o", "overlay"], ["← →", "browse"]];
 const MARKS = { good: "✓", defective: "✗" };
 
 let entries = [];
@@ -38,6 +37,11 @@ export async function enter(view) {
     all = filter.checked;
     working(draw);
   });
+  parts.overlay = element("input", { type: "checkbox", checked: overlay });
+  parts.overlay.addEventListener("change", () => {
+    overlay = parts.overlay.checked;
+    working(draw);
+  });
   parts.good = element("button", { class: "good", onclick: () => judge("good") }, "Good ", element("kbd", {}, "g"));
   parts.defective = element("button", { class: "bad", onclick: () => judge("defective") }, "Defective ", element("kbd", {}, "d"));
   parts.undo = element("button", { class: "plain", onclick: undo }, "Undo ", element("kbd", {}, "u"));
@@ -46,9 +50,10 @@ export async function enter(view) {
   parts.body = element("div", { class: "review" },
     element("div", { class: "picture large" }, parts.image, parts.none),
     element("div", { class: "about" }, parts.left, parts.buttons, parts.about,
-      element("p", { class: "keys" }, ...KEYS.flatMap(([key, what]) => [element("kbd", {}, key), ` ${what}  `]))));
+      element("p", { class: "keys" }, element("kbd", {}, "←"), " ", element("kbd", {}, "→"), " the one before, the next")));
   view.append(
-    element("label", { class: "switch" }, filter, " show those that are judged, too"), parts.body, parts.strip);
+    element("label", { class: "switch" }, filter, " show those that are judged, too"),
+    element("label", { class: "switch" }, parts.overlay, " show what is anomalous (o)"), parts.body, parts.strip);
   at = null;
   busy = false;
   await working(load);
@@ -68,7 +73,7 @@ export function key(event) {
   else if (event.key === "u") undo();
   else if (event.key === "a") acknowledge();
   else if (event.key === "o") {
-    overlay = !overlay;
+    parts.overlay.checked = overlay = !overlay;
     working(draw);
   } else if (event.key === "ArrowRight" && place < listed.length - 1) go(listed[place + 1].name);
   else if (event.key === "ArrowLeft" && place > 0) go(listed[place - 1].name);
@@ -100,8 +105,12 @@ async function draw() {
   const entry = entries.find((one) => one.name === at);
   const waiting = entries.filter((one) => one.verdict == null).length;
   parts.left.textContent = waiting ? `${waiting} to review` : "Nothing is left to review.";
-  parts.strip.replaceChildren(...listed.map((one) => thumb(one)));
-  parts.strip.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  toReview(waiting);
+  const focused = parts.strip.contains(document.activeElement);
+  parts.strip.replaceChildren(...listed.map(small));
+  const thumb = parts.strip.querySelector("[aria-current]")?.parentElement;
+  if (focused) thumb?.firstChild.focus({ preventScroll: true });
+  if (thumb) parts.strip.scrollLeft = thumb.offsetLeft - (parts.strip.clientWidth - thumb.offsetWidth) / 2;
   for (const button of [parts.good, parts.defective, parts.seen]) button.disabled = !entry;
   parts.image.hidden = !entry;
   parts.none.hidden = Boolean(entry);
@@ -114,14 +123,15 @@ async function draw() {
     ["stream", entry.stream],
     ["time", day(entry.time)],
     ["kind", entry.kind === "event" ? "stopped" : "borderline"],
-    ["score", `${number(entry.score)} (${entry.normalised.toFixed(2)})`],
+    ["score", entry.normalised.toFixed(2)],
+    ["raw, threshold", `${number(entry.score)}, ${number(entry.threshold)}`],
     ["decision", entry.anomalous ? "anomalous" : "normal"],
     ["verdict", entry.verdict ?? "none yet"],
   ]));
   await show(parts.image, `/v1/review/${encodeURIComponent(entry.name)}/${overlay ? "overlay" : "image"}`);
 }
 
-function thumb(entry) {
+function small(entry) {
   const label = `${entry.stream}, ${day(entry.time)}, ${entry.kind}, ${entry.verdict ?? "not judged"}`;
   return element("li", {}, element("button", {
     class: `thumb ${entry.verdict ?? ""} ${entry.kind}`, "aria-label": label, title: label,

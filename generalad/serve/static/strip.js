@@ -13,8 +13,9 @@ const SIDE = 130;
 const PAD = 8;
 
 /** The share of good parts that a threshold would call anomalous, as split-conformal calibration
- *  promises it: (n above + 1) / (n + 1), where n above is read off the quantiles. */
-export function falseAlarms(quantiles, images, threshold) {
+ *  promises it: (n above + 1) / (n + 1), where n above is read off the quantiles and n are groups of
+ *  images that are alike. */
+export function falseAlarms(quantiles, groups, threshold) {
   const last = quantiles.length - 1;
   let below = 0;
   if (threshold > quantiles[last]) below = 1;
@@ -23,8 +24,10 @@ export function falseAlarms(quantiles, images, threshold) {
     const [low, high] = [quantiles[next - 1], quantiles[next]];
     below = (next - 1 + (high > low ? (threshold - low) / (high - low) : 1)) / last;
   }
-  return Math.min(1, ((1 - below) * images + 1) / (images + 1));
+  return Math.min(1, ((1 - below) * groups + 1) / (groups + 1));
 }
+
+const label = (x, words) => drawn("text", { class: "label", x, y: HEIGHT - 5 }, words);
 
 export class Strip {
   constructor(name, apply) {
@@ -50,7 +53,7 @@ export class Strip {
   update(stream, line) {
     this.stream = stream;
     this.quantiles = stream.on_map ? [] : line.calibration_scores;
-    this.images = line.calibration_images;
+    [this.images, this.groups] = [line.calibration_images, line.calibration_groups];
     if (this.wanted == null) this.scale();
     this.draw();
   }
@@ -82,7 +85,7 @@ export class Strip {
     const marks = scores.flatMap(([, score], n) => score >= threshold
       ? [drawn("circle", { class: "above", cx: (first + n) * step, cy: this.y(score), r: 3 })] : []);
     const level = drawn("line", { class: "threshold", x1: 0, x2: width, y1: this.y(threshold), y2: this.y(threshold) });
-    this.svg.replaceChildren(...this.histogram(right), line, ...marks, level);
+    this.svg.replaceChildren(...this.histogram(right), line, ...marks, level, label(10, `last ${scores.length} scores`));
     this.handle.style.top = `${(this.y(threshold) / HEIGHT) * 100}%`;
     this.say(threshold);
   }
@@ -96,6 +99,7 @@ export class Strip {
     const most = Math.max(...density);
     return [
       drawn("line", { class: "edge", x1: right, x2: right, y1: 0, y2: HEIGHT }),
+      label(right + 6, `${this.images} at calibration`),
       ...density.map((value, n) => drawn("rect", {
         class: "calibration", x: right + 2, y: this.y(q[n + 1]),
         width: Math.max(2, (SIDE - 6) * (value / most)), height: Math.max(1, this.y(q[n]) - this.y(q[n + 1])),
@@ -105,8 +109,8 @@ export class Strip {
 
   say(threshold) {
     const changing = this.wanted != null;
-    const rate = this.quantiles.length ? falseAlarms(this.quantiles, this.images, threshold) : null;
-    const promise = rate == null ? "" : `, about ${Number((rate * 100).toPrecision(2))} % of good parts would be stopped`;
+    const rate = this.quantiles.length ? falseAlarms(this.quantiles, this.groups, threshold) : null;
+    const promise = rate == null ? "" : `, about ${Number((rate * 100).toPrecision(2))} % of good parts ${changing ? "would be" : "are"} stopped`;
     this.rate.textContent = `${changing ? "New threshold" : "Threshold"} ${number(threshold)}${promise}`;
     this.yes.hidden = this.no.hidden = !changing;
     this.usual.hidden = changing || this.stream.threshold === this.stream.usual_threshold;

@@ -1,6 +1,6 @@
 // The audit trail, which can be undone and kept, and the report of a shift.
 
-import { day, element, table } from "./dom.js";
+import { day, element, number, table } from "./dom.js";
 import { download, json, post } from "./service.js";
 import { attempt, toast } from "./page.js";
 
@@ -38,15 +38,15 @@ export async function update() {
 }
 
 function row(entry, undone) {
-  const said = (value) => (value == null ? "–" : String(value));
+  const said = (value) => (value == null ? "–" : typeof value === "number" ? number(value, 4) : String(value));
   const what = entry.undoes == null ? entry.what : `${entry.what}, undoes ${entry.undoes}`;
   const button = undone.has(entry.number) || entry.undoes != null ? ""
     : element("button", { class: "plain", onclick: () => undo(entry.number) }, "Undo");
-  return [String(entry.number), day(entry.time), entry.by, what, entry.subject, said(entry.before), said(entry.after), button];
+  return [String(entry.number), day(entry.time), entry.by, what, element("span", { class: "long" }, entry.subject), said(entry.before), said(entry.after), button];
 }
 
-const undo = (number) => attempt(async () => {
-  await post(`/v1/audit/${number}/undo`);
-  toast(`Entry ${number} is undone.`);
+const undo = (entry) => attempt(async () => {
+  await post(`/v1/audit/${entry}/undo`);
+  toast(`Entry ${entry} is undone.`);
   await update();
 });

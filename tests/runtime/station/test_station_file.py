@@ -106,6 +106,17 @@ def test_how_a_camera_takes_pictures_is_in_its_settings(
     assert read_station(written(tmp_path, text)).cameras[0].how == how
 
 
+USB = '[[stream]]\nname = "c"\nsource = "usb:0"\n'
+
+
+def server(address: str) -> str:
+    return f'[[plc]]\ntype = "modbus-server"\naddress = "{address}"\n'
+
+
+def recipes(*names: str) -> str:
+    return "".join(f'[[recipe]]\nname = "{name}"\nartifact = "a.onnx"\n' for name in names)
+
+
 EYE = 'by = "eye"\ncamera = "top"\narea = [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]]'
 
 
@@ -127,15 +138,28 @@ EYE = 'by = "eye"\ncamera = "top"\narea = [[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]]
         ({"by": f"{EYE}\nenter = 0.05"}, "leave < enter"),
         ({"by": f'{EYE}\nempty = "none.png"'}, "none.png"),
         ({"more": "event = { frames = 2 }"}, "event is for streams"),
-        ({"more": "pictures = 0"}, "1 or more"),
+        ({"more": "pictures = 0"}, "number 1: pictures: expected 1 to 1000, found 0"),
+        ({"more": "pictures = 2000000000"}, "pictures: expected 1 to 1000"),
+        ({"more": f"[station]\nat_once = {10**12}"}, "[station]: at_once: expected 1 to 1000"),
+        ({"more": "[station]\nwindow_ms = 0"}, "[station]: window_ms"),
+        ({"head": f"{HEAD}batch = 0\n"}, "batch: expected 1 to 1000, found 0"),
+        ({"head": f"metrics = '9200'\n{HEAD}"}, "[trigger]: port 9200 is that of metrics"),
+        ({"more": server("0.0.0.0:9200")}, "[[plc]] number 1: port 9200 is that of [trigger]"),
+        ({"more": server("localhost:5020") * 2}, "number 2: port 5020 is that of [[plc]] number 1"),
+        ({"head": recipes("Gr\u00f6\u00dfe"), "more": server("5.5.5.5:5020")}, "ask for 'Gr"),
+        ({"head": recipes("a" * 33), "more": server("5.5.5.5:5020")}, "at most 32 letters"),
+        ({"more": '[[stream]]\nname = "b"\nsource = "usb:0"\n' + USB}, "usb:0 is that of number 2"),
         ({"more": "[station]\npass_when = 2"}, "1 pictures, 2 of them"),
         ({"more": "[station]\npass_when = 0"}, "cannot pass"),
         ({"more": '[station]\npass_when = "most"'}, "pass_when"),
-        ({"more": "[station]\ndeadline_ms = -5"}, "above 0"),
-        ({"more": "[station]\ndeadline_ms = 0"}, "above 0"),
+        (
+            {"more": "[station]\ndeadline_ms = -5"},
+            "deadline_ms: expected 1 to 3600000 milliseconds, found -5",
+        ),
+        ({"more": "[station]\ndeadline_ms = 0.5"}, "milliseconds, found 0.5"),
         ({"more": "[station]\ndeadline_ms = nan"}, "expected a number, found nan"),
         ({"more": "[station]\nwindow_ms = inf"}, "expected a number, found inf"),
-        ({"more": "[station]\ndeadline_ms = 1e300"}, "at most 3600 s"),
+        ({"more": "[station]\ndeadline_ms = 1e300"}, "milliseconds, found 1e+300"),
         ({"more": '[station]\ndeadline_ms = "500"'}, "deadline_ms: expected a number"),
         ({"by": f"{EYE}\nlongest_s = nan"}, "expected a number, found nan"),
         ({"more": '[station]\nsafe = "maybe"'}, "expected one of pass, reject"),
@@ -303,6 +327,8 @@ def test_check_says_why_a_recipe_cannot_be_used(
 def test_the_map_is_printed(tmp_path: Path, capsys: Capture) -> None:
     code, out, _ = gad(capsys, "station", "map")
     assert code == 0 and "Heartbeat" in out
+    code, _, err = gad(capsys, "station", "map", minimal(tmp_path))
+    assert code == 2 and "has no [[plc]]" in one_line(err)
     plc = '[[plc]]\ntype = "modbus-server"\naddress = "127.0.0.1:5020"\nregister = 100\n'
     code, out, _ = gad(capsys, "station", "map", minimal(tmp_path, more=plc), "--format", "json")
     assert code == 0 and json.loads(out)["places"][0]["where"] == "127.0.0.1:5020"

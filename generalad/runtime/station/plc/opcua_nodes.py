@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from asyncua import Server, ua
 
+from generalad.runtime.station.plc.opcua_requests import refuse_lists_and_parts, with_arguments
 from generalad.runtime.station.plc.signals import FROM_PLC, TO_PLC, Kind, Signal, Value
 
 NAMESPACE = "urn:generalad:station"
@@ -77,6 +78,7 @@ async def build(
     server: Server, methods: Sequence[Method], write: Callable[[str, Value], None]
 ) -> Nodes:
     """Make all nodes; `write` is called with what a client has written, in the server's thread."""
+    refuse_lists_and_parts(server)
     space = await server.register_namespace(NAMESPACE)
     system = await server.nodes.objects.add_object(
         _id("VisionSystem", space), _name("VisionSystem", space)
@@ -94,7 +96,7 @@ async def build(
         await objects[method.parent].add_method(
             _id(method.name, space),
             _name(method.name, space),
-            method.call,
+            with_arguments(method.call, method.inputs),
             [_argument(*each) for each in method.inputs],
             [_argument(*each) for each in method.outputs],
         )
@@ -134,7 +136,10 @@ async def _add(parent: Any, signal: Signal, space: int, *, writable: bool = Fals
 
 def _setter(name: str, write: Callable[[str, Value], None]) -> Callable[..., None]:
     def keep(node: Any, attribute: ua.AttributeIds, value: ua.DataValue) -> None:
-        held = None if value.Value is None else value.Value.Value
+        given = value.Value
+        held = None if given is None else given.Value
+        if held is None and given is not None and given.VariantType is ua.VariantType.String:
+            held = ""  # as OPC UA has it; the name of the part before would be wrong
         if held is None:  # a bad status has none
             return
         node.attributes[attribute].value = value

@@ -289,7 +289,7 @@ def _host_and_port(address: str, default: int) -> tuple[str, int]:
     if not host or (":" in host and not host.endswith("]")):
         host, port = address, str(default)
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535 or "/" in host:
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535 or set("/ \t") & set(host):
         raise UsageError(f"address: expected host or host:port, found {address!r}")
     return host, int(port)
 

@@ -9,6 +9,7 @@ from typing import Literal
 from generalad.runtime.station.plc.signals import (
     COMMANDS,
     FROM_PLC,
+    LETTERS,
     SIZES,
     STATION,
     TO_PLC,
@@ -42,6 +43,12 @@ def station_values(words: Sequence[int], order: WordOrder) -> dict[str, Value]:
 def command_values(words: Sequence[int], order: WordOrder) -> dict[str, Value]:
     """What a block of the PLC says; any words are a valid block."""
     return _decode(FROM_PLC, words, COMMANDS, order)
+
+
+def text_fits(text: str) -> bool:
+    """Whether a text comes back as it was written; empty ones mean nothing."""
+    plain = text.isascii() and text.isprintable()
+    return plain and 0 < len(text) <= LETTERS and text == text.strip()
 
 
 def _encode(signals: Sequence[Signal], values: Values, block: range, order: WordOrder) -> list[int]:

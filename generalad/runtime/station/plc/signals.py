@@ -17,6 +17,7 @@ Values = Mapping[str, Value]
 
 SIZES: dict[Kind, int] = {"bit": 1, "uint16": 1, "uint32": 2, "float32": 2, "text": 16}
 """In registers; a text has 32 ASCII characters, the rest of it is NUL."""
+LETTERS = 2 * SIZES["text"]
 
 
 class Signal(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -216,6 +217,66 @@ def test_a_client_writes_commands_only_and_of_their_type(served: Served) -> None
                 await opened.node(signal.name).write_value(ua.Variant(1.5, ua.VariantType.Double))
         with pytest.raises(ua.UaStatusCodeError):
             await opened.node("Signals").add_variable(2, "mine", 1)
+
+    served.talk(talk)
+    assert served.station.parts == {}
+
+
+def test_lists_parts_and_nothing_are_no_values(served: Served) -> None:
+    ua = asyncua.ua
+    kinds = ua.VariantType
+
+    async def talk(opened: Opened) -> None:
+        for name, values in (
+            ("Trigger", ([True], [False], [], [[True], [False]])),
+            ("TriggerPart", (["a", "b"],)),
+        ):
+            kind = kinds.Boolean if name == "Trigger" else kinds.String
+            for value in values:
+                with pytest.raises(ua.UaStatusCodeError, match="BadTypeMismatch"):
+                    await opened.node(name).write_value(ua.Variant(value, kind))
+        part = ua.WriteValue(
+            NodeId=opened.node("TriggerPart").nodeid,
+            AttributeId=ua.AttributeIds.Value,
+            IndexRange="0:1",
+            Value=ua.DataValue(ua.Variant("b")),
+        )
+        whole = dataclasses.replace(part, IndexRange=None, Value=ua.DataValue(ua.Variant("a")))
+        asked = ua.WriteParameters(NodesToWrite=[part, whole, part])
+        answers = await opened.client.uaclient.write(asked)
+        refused = "BadWriteNotSupported"
+        assert [answer.name for answer in answers] == [refused, "Good", refused]
+        assert await opened.read("TriggerPart") == ["a"]
+        await opened.node("TriggerPart").write_value(ua.Variant(None, kinds.String))
+        await opened.write({"Trigger": True})
+        await opened.until("TriggerAcknowledged", True)
+        await opened.write({"Trigger": False})
+        await opened.until("TriggerAcknowledged", False)
+
+    served.talk(talk)
+    assert list(served.station.parts.values()) == [None]
+
+
+@pytest.mark.parametrize(
+    ("parent", "method", "arguments", "error"),
+    [
+        ("AutomationMode", "StartSingleJob", [], "BadArgumentsMissing"),
+        ("AutomationMode", "StartSingleJob", ["a", "b"], "BadTooManyArguments"),
+        ("AutomationMode", "StartSingleJob", [["a", "b"]], "BadInvalidArgument"),
+        ("AutomationMode", "StartSingleJob", [5], "BadInvalidArgument"),
+        ("RecipeManagement", "PrepareRecipe", [b"washer"], "BadInvalidArgument"),
+        ("ResultManagement", "AcknowledgeResult", [1.9], "BadInvalidArgument"),
+        ("ResultManagement", "AcknowledgeResult", [True], "BadInvalidArgument"),
+        ("ResultManagement", "AcknowledgeResult", [-1], "BadInvalidArgument"),
+        ("ResultManagement", "AcknowledgeResult", ["1"], "BadInvalidArgument"),
+    ],
+)
+def test_a_method_has_its_arguments(
+    served: Served, parent: str, method: str, arguments: list[Any], error: str
+) -> None:
+    async def talk(opened: Opened) -> None:
+        with pytest.raises(asyncua.ua.UaStatusCodeError, match=error):
+            await opened.call(parent, method, *arguments)
 
     served.talk(talk)
     assert served.station.parts == {}

@@ -86,6 +86,7 @@ def test_several_plcs_keep_their_order(tmp_path: Path) -> None:
         (table("modbus-client", address="tcp://a:5"), "address: expected host or host:port"),
         (table("modbus-client", address="a:70000"), "address: expected host or host:port"),
         (table("modbus-client", address=""), "address: expected host or host:port"),
+        (table("modbus-client", address=" 10.0.0.5"), "address: expected host or host:port"),
         (table("modbus-client"), "address"),
         (table("modbus-client", address="a", word_order="middle"), "word_order"),
         (table("profinet", address="a"), "type"),
