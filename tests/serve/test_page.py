@@ -133,6 +133,10 @@ def test_a_review_by_keyboard_alone(scene: Scene, browser: Browser) -> None:
             page.wait_for_selector(".review[aria-busy=false]")
             assert verdicts() == expected
         until(lambda: "Nothing is left" in page.inner_text(".left"))
+        page.fill("#by", "Shift B")
+        page.keyboard.press("Tab")
+        page.keyboard.press("u")
+        until(lambda: "nothing of yours" in page.inner_text("#toast"))
         page.set_viewport_size({"width": 800, "height": 1100})
         page.keyboard.press("4")
         page.wait_for_selector("td button")

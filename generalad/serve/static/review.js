@@ -1,7 +1,7 @@
 // Stopped and borderline parts, one after the other, by keyboard.
 
 import { day, element, facts, number } from "./dom.js";
-import { json, post, show } from "./service.js";
+import { json, operator, post, show } from "./service.js";
 import { attempt, toast, toReview } from "./page.js";
 
 const MARKS = { good: "✓", defective: "✗" };
@@ -161,10 +161,11 @@ const acknowledge = () => working(async () => {
 const undo = () => working(async () => {
   const trail = (await json("/v1/audit")).entries;
   const undone = new Set(trail.map((entry) => entry.undoes));
-  const last = trail.find((entry) => entry.what === "verdict" && entry.undoes == null && !undone.has(entry.number));
-  if (!last) return toast("There is nothing to undo.");
+  const last = trail.find((entry) => entry.what === "verdict" && entry.by === operator()
+    && entry.undoes == null && !undone.has(entry.number));
+  if (!last) return toast("There is nothing of yours to undo.");
   await post(`/v1/audit/${last.number}/undo`);
   at = last.subject;
   await load();
-  return toast("The last verdict is undone.");
+  return toast("Your last verdict is undone.");
 });
