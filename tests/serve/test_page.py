@@ -181,6 +181,14 @@ def test_the_token_is_asked_for(
             page.wait_for_timeout(50)
         page.wait_for_selector(".models article")
         assert page.inner_text(".models h2").startswith("model")
+        page.keyboard.press("2")  # that no line runs is said once, and not with every look
+        page.wait_for_selector(".empty")
+        for _ in range(2):
+            with page.expect_response("**/v1/review"):
+                pass
+        assert "no line runs here" in page.inner_text(".empty")
+        assert not page.is_visible("#toast")
+        screen.errors = [error for error in screen.errors if "404" not in error]
         screen.close()
 
 

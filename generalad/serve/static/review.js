@@ -61,8 +61,8 @@ export async function enter(view) {
 
 export async function update() {
   if (busy) return;
-  const found = await json("/v1/review");
-  if (found.entries[0]?.name !== entries[0]?.name) await working(() => load(found));
+  const found = await json("/v1/review").catch(whereThereIsNoLine);
+  if (found && found.entries[0]?.name !== entries[0]?.name) await working(() => load(found));
 }
 
 export function key(event) {
@@ -81,12 +81,14 @@ export function key(event) {
   event.preventDefault();
 }
 
+function whereThereIsNoLine(error) {
+  if (error.status !== 404) throw error;
+  parts.body.replaceChildren(element("p", { class: "empty" }, error.message));
+  return null;
+}
+
 async function load(found) {
-  found ??= await json("/v1/review").catch((error) => {
-    if (error.status !== 404) throw error;
-    parts.body.replaceChildren(element("p", { class: "empty" }, error.message));
-    return null;
-  });
+  found ??= await json("/v1/review").catch(whereThereIsNoLine);
   if (!found) return;
   entries = found.entries;
   if (!entries.some((entry) => entry.name === at)) at = shownEntries()[0]?.name ?? null;
