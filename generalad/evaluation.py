@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
+from generalad.data.known_images import learned_from
 from generalad.data.masks import doubtful_masks
 from generalad.data.public_sets import differences
 from generalad.data.samples import Saturation
 from generalad.data.saturation import saturated_regions
 from generalad.decision import framed
-from generalad.errors import DataError
+from generalad.errors import DataError, UsageError
+from generalad.files import check_writable
 from generalad.geometry.placement import PartNotFound, Placement, prepare
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.evaluate import evaluate as measure
@@ -48,6 +50,8 @@ class Evaluated:
         doubtful_masks: what is odd about the masks, so that pixel metrics may be wrong; or empty.
         not_found: paths of test images in which the part was not found. They are refused as faults
             and have no score, so they are in no figure.
+        learned_from: paths of test images that the detector learned from, or that are copies of
+            training images of the dataset: figures are too good.
     """
 
     evaluation: Evaluation
@@ -57,6 +61,7 @@ class Evaluated:
     incomplete: str = ""
     doubtful_masks: str = ""
     not_found: tuple[str, ...] = ()
+    learned_from: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -92,10 +97,14 @@ def evaluate(
     Raises:
         DataError: no test images, or some cannot be read.
         ArtifactError: not a detector or artifact.
+        UsageError: the report has another name than one of HTML.
+        StorageError: it cannot be written.
     """
     dataset = as_dataset(
         data, class_name, anomalous=anomalous, all_good=all_good, progress=progress
     )
+    if html is not None:
+        _check_report(Path(html))
     doubts = doubtful_masks(dataset)
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
@@ -107,6 +116,7 @@ def evaluate(
             progress=progress,
         )
     evaluation = evaluation_of(results, spec)
+    known = tuple(map(str, learned_from(dataset, set(spec.training_set.digests))))
     if html is not None:
         write_report(
             Path(html),
@@ -118,12 +128,22 @@ def evaluate(
             facts={
                 "Data": dataset.origin or str(dataset.root),
                 **({"Doubtful": f"{doubts}; pixel figures may be wrong"} if doubts else {}),
+                **({"Learned from": f"{len(known)} test images: too good"} if known else {}),
                 **facts(spec, backend),
             },
         )
     scored = {result.path for result in results}
     lost = tuple(str(one.path) for one in dataset.test if str(one.path) not in scored)
-    return Evaluated(evaluation, results, spec, backend, differences(dataset), doubts, lost)
+    odd = differences(dataset)
+    return Evaluated(evaluation, results, spec, backend, odd, doubts, lost, known)
+
+
+def _check_report(path: Path) -> None:
+    if path.suffix.lower() not in (".html", ".htm"):  # it may be that of an image
+        raise UsageError(
+            f"{path}: expected the name of a report in HTML", remedy="such as report.html"
+        )
+    check_writable(path)
 
 
 def evaluation_of(results: Sequence[ImageResult], spec: Spec) -> Evaluation:

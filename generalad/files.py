@@ -125,7 +125,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path = Path(path)
     refuse_no_file(path)
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.part{path.suffix}")
+    # Names may be 255 bytes long, 4 a letter, and this one is longer than that of `path`.
+    temporary = path.with_name(f".{path.stem[:50]}.{os.urandom(4).hex()}.part{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -21,26 +21,34 @@ _GOOD = """
     良品 合格 合格品 正常 良好 好 好品 正常品 良 無欠陥 無欠陥品 无缺陷 양품 정상 합격
     годный годные норма хороший хорошие нормальные
 """
+_REJECTED = """
+    bad faulty ng nok ko fail failed reject rejects rejected defective notgood notok notokay nogood
+    unacceptable nonconforming nio nichtio schlecht schlechte ausschuss fehlerhaft defekt mangelhaft
+    schlechtteil schlechtteile nichtinordnung nichtgut rework reworked nacharbeit quarantine suspect
+    suspects gesperrt sperrlager verdacht reklamation reklamationen retouren nonconforme noconforme
+    defectueux rebut rebuts mauvais mauvaise malos defectuoso rechazado rechazados difettoso scarti
+    defeituoso rejeitado afgekeurd kapot wadliwy vadny hatali
+    ng品 不良 不良品 不合格 不合格品 欠陥品 次品 废品 廢品 坏品 负样本 返工 不良图
+    불량 불량품 불합격 брак бракованные негодные
+"""
 _DEFECTIVE = """
-    bad faulty fault faults ng nok ko fail failed failure reject rejects rejected abnormal anomaly
-    anomalies anomalous anomal defect defects defective defected damage damaged broken break notgood
-    notok notokay nogood scrap waste error errors outlier outliers
+    fault faults failure abnormal anomaly
+    anomalies anomalous anomal defect defects defected damage damaged broken break
+    scrap waste error errors outlier outliers
     scratch scratches scratched crack cracks cracked dent dents dented rust rusty rusted nick nicks
     hole holes stain stains stained bent missing cut cuts contamination contaminated dirty dirt
     chip chips chipped tear torn burr burrs blister corrosion corroded squeeze poke misprint
-    nio nichtio schlecht schlechte ausschuss fehler fehlerhaft defekt defekte kratzer riss risse
-    delle beschaedigt ano anom abn unacceptable nonconforming nonconform nonconforme noconforme
-    nonconformi nonok nichtkonform nichtinordnung nichtgut ungut mangel maengel mangelhaft schaden
-    schadhaft kaputt schrott abfall schlechtteil schlechtteile pasbon casse casses fissure fissures
+    fehler defekte kratzer riss risse
+    delle beschaedigt ano anom abn nonconform
+    nonconformi nonok nichtkonform ungut mangel maengel schaden
+    schadhaft kaputt schrott abfall pasbon casse casses fissure fissures
     rejet rejets roto rotos danado danados dano mancha grieta rechazo rechazos rotto rotti guasto
-    guasti scarti macchia crepa quebrado risco trinca rejeitado kapot kras
-    mauvais mauvaise defaut defauts defectueux rayure rebut malo malos mala
-    defecto defectos defectuoso rayado rechazado cattivo cattivi difetto difetti difettoso scarto
-    graffio ruim defeito defeitos defeituoso refugo slecht afgekeurd fel vika zly zle wada wady
-    vadny kotu hatali
-    ng品
-    不良 不良品 不合格 欠陥 欠陥品 异常 異常 缺陷 瑕疵 坏 次品 废品 廢品 划痕 劃痕 裂纹 裂紋 キズ
-    傷 汚れ 打痕 불량 불량품 불합격 결함 брак дефект дефекты дефектные
+    guasti macchia crepa quebrado risco trinca kras
+    defaut defauts defectueuse defectueuses rayure malo mala
+    defecto defectos rayado cattivo cattivi difetto difetti scarto
+    graffio ruim defeito defeitos refugo slecht fel vika zly zle wada wady
+    kotu returns returned uncertain unsure unclear unklar
+    欠陥 异常 異常 缺陷 瑕疵 坏 划痕 劃痕 裂纹 裂紋 キズ 傷 汚れ 打痕 결함 дефект дефекты дефектные
 """
 _MASKS = """
     mask masks label labels gt groundtruth seg segs segmentation segmentations segmask annotation
@@ -61,7 +69,7 @@ _FILLING = """
     part parts image images img imgs picture pictures pic pics photo photos foto fotos frame frames
     sample samples example examples piece pieces item items product products component components
     unit units teile teil bild bilder pieza piezas pezzi data dataset only all the of und and src
-    input original originals raw shot shots capture captures new old more set
+    input original originals raw shot shots capture captures new old more set one ones
 """
 
 
@@ -81,10 +89,12 @@ def _words(text: str) -> frozenset[str]:
     return frozenset("".join(words_in(word)) for word in text.split())
 
 
-_GOOD_WORDS, _DEFECT_WORDS = _words(_GOOD), _words(_DEFECTIVE)
+_GOOD_WORDS, _VERDICTS = _words(_GOOD), _words(_REJECTED)
+_DEFECT_WORDS = _VERDICTS | _words(_DEFECTIVE)
 _UNSPACED = re.compile(r"[\u3040-\u9fff\uac00-\ud7a3]{2,}")
-_GOOD_UNSPACED, _DEFECT_UNSPACED = (
-    frozenset(filter(_UNSPACED.fullmatch, words)) for words in (_GOOD_WORDS, _DEFECT_WORDS)
+_GOOD_UNSPACED, _DEFECT_UNSPACED, _VERDICTS_UNSPACED = (
+    frozenset(filter(_UNSPACED.fullmatch, words))
+    for words in (_GOOD_WORDS, _DEFECT_WORDS, _VERDICTS)
 )
 _FILLERS = _words(_FILLING)
 _PLAIN = _words(_WHEN_AND_WHERE) | _FILLERS
@@ -126,6 +136,14 @@ def is_only_defect_name(name: str) -> bool:
         return True
     longest = _longest_within(name, _DEFECT_UNSPACED)
     return longest > 0 and longest >= _longest_within(name, _GOOD_UNSPACED)
+
+
+def says_rejected(name: str) -> bool:
+    """Whether a word of a name judges parts as no good ones, as "washer NG" but not "chip 7"."""
+    if not is_defect_name(name):
+        return False
+    found = set(words_in(name)) | _meant(name)
+    return bool(found & _VERDICTS) or _longest_within(name, _VERDICTS_UNSPACED) > 0
 
 
 def is_mask_name(name: str) -> bool:

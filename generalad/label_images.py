@@ -203,9 +203,18 @@ _NUMBERED = re.compile(rf"(.+?){_SEPARATOR}(\d{{1,2}})$")
 _NUMBER = "0"
 """What a number becomes in a kind of name."""
 
+_WORDS_LAST = re.compile(
+    rf"(.+?){_SEPARATOR}((?:[^\W\d_]+{_SEPARATOR}){{1,2}}{_WORD})(?:{_SEPARATOR})?$"
+)
+"""Several words, of which only the last may hold a number, which may be that of a part."""
+
 _GLUED = "|".join(sorted(MASK_WORDS, key=len, reverse=True))
 _GLUED_LAST = re.compile(rf"(.+?)({_GLUED})$")
 _GLUED_FIRST = re.compile(rf"({_GLUED})(.+)$")
+_MARKED_LAST = re.compile(
+    rf"(.+?){_SEPARATOR}((?:[^\W\d_]+{_SEPARATOR})?(?:{_GLUED})(?:{_SEPARATOR}\d+){{1,4}})$"
+)
+"""A word for masks with a number or a time."""
 
 
 def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
@@ -216,6 +225,7 @@ def _names(path: Path) -> Iterator[tuple[_Key, _Kind]]:
     for pattern, rest, extra in (
         *((_LAST, 1, 2), (_FIRST, 2, 1)),
         *((_GLUED_LAST, 1, 2), (_GLUED_FIRST, 2, 1)),
+        *((_WORDS_LAST, 1, 2), (_MARKED_LAST, 1, 2)),
         *((_LETTERS_LAST, 1, 2), (_LETTERS_FIRST, 2, 1), (_NUMBERED, 1, 2)),
     ):
         if found := pattern.match(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,49 @@ def list_files(root: Path) -> Listing:
         images=tuple(Path(name) for name in sorted(images)),
         others=tuple(Path(name) for name in sorted(others)),
     )
+
+
+_STARTS = (
+    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"qoif"),
+    *(
+        b"\0\0\0\x0cjP  ",
+        b"\xff\x4f\xff\x51",
+        b"8BPS",
+        b"v/1\x01",
+        b"DDS ",
+        b"BPG\xfb",
+        b"\xff\x0a",
+    ),
+)
+_OF_HEIF = (b"heic", b"heix", b"mif1", b"avif", b"avis")
+_NO_IMAGES = (".json", ".jsonl", ".xml", ".txt", ".csv", ".md", ".yaml", ".yml", ".toml", ".html")
+
+
+def unnamed_images(root: Path, others: Iterable[Path]) -> tuple[Path, ...]:
+    """Of files that are no images by their names, those that begin as images do.
+
+    Args:
+        root: a folder.
+        others: files below it, relative to it.
+    """
+    return tuple(
+        path
+        for path in others
+        if path.suffix.lower() not in _NO_IMAGES and _begins_as_image(root / path)
+    )
+
+
+def _begins_as_image(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False  # a pipe would block
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    if start[4:8] == b"ftyp":
+        return start[8:12] in _OF_HEIF
+    return start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
 def list_folders(root: Path) -> list[str]:

@@ -75,6 +75,13 @@ def evaluate(
             f" figure: {', '.join(Path(one).name for one in done.not_found[:5])}",
             markup=False,
         )
+    if done.learned_from:
+        screen.print(
+            f"warning: {len(done.learned_from)} test images are ones that were learned from, or"
+            " copies of training images: figures are too good:"
+            f" {', '.join(Path(one).name for one in done.learned_from[:5])}",
+            markup=False,
+        )
     if done.doubtful_masks:
         screen.print(
             f"warning: {done.doubtful_masks}; pixel figures may be wrong,"
@@ -94,6 +101,7 @@ def evaluate(
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
             "doubtful_masks": done.doubtful_masks or None,
+            **({"learned_from": list(done.learned_from)} if done.learned_from else {}),
             **({"not_found": list(done.not_found)} if done.not_found else {}),
             **done.evaluation.to_json(),
             **(

@@ -23,6 +23,7 @@ from generalad.data.report import (
 from generalad.data.samples import Dataset, Sample
 from generalad.files import sha256_of_bytes
 from generalad.image_formats.accept import IMAGE_SUFFIXES
+from generalad.listing import unnamed_images
 from generalad.parallel import map_threads
 from generalad.progress import Progress
 
@@ -70,6 +71,7 @@ def check_dataset(
         *missing_masks(dataset),
         *_mixed(seen.values()),
         *_narrow(seen.values()),
+        *_smaller(seen.values()),
         *_ignored(dataset),
         *_notes(dataset),
     ]
@@ -195,6 +197,14 @@ def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:
         yield Problem(DARK, WARNING, paths, detail, remedy)
 
 
+def _smaller(files: Iterable[InspectedFile]) -> Iterator[Problem]:
+    """Files of phones and scanners that hold a preview or the like behind the image."""
+    paths = tuple(file.path for file in files if file.smaller and not file.error)
+    if paths:
+        detail = f"{count_of(paths, 'file')} with a smaller image beside the first, which is read"
+        yield Problem("smaller image", INFO, paths, detail, "nothing to do")
+
+
 def _notes(dataset: Dataset) -> Iterator[Problem]:
     if dataset.origin:
         yield Problem("note", INFO, (), f"a copy of {dataset.origin}", "nothing to do")
@@ -211,6 +221,11 @@ def _ignored(dataset: Dataset) -> Iterator[Problem]:
     if images:
         detail = f"{count_of(images, 'image')} outside the layout, not used"
         yield Problem("ignored", WARNING, tuple(images), detail, "move or remove them")
+    unnamed = unnamed_images(Path(), others)
+    if unnamed:
+        detail = f"{count_of(unnamed, 'file')} that are images by content, not by name, not used"
+        yield Problem("ignored", WARNING, unnamed, detail, "give them the suffix of their format")
+    others = [path for path in others if path not in set(unnamed)]
     if others:
         detail = f"{count_of(others, 'file')} without the suffix of an image"
         tables = [path.name for path in others if path.suffix.lower() == ".csv"]

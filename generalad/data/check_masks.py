@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from generalad.data.inspection import InspectedFile
-from generalad.data.masks import INVERTED, REMEDIES, SHARED, in_words, shared_masks
+from generalad.data.masks import INVERTED, REMEDIES, SHARED, TURNED, in_words, shared_masks
 from generalad.data.report import ERROR, INFO, WARNING, Problem, count_of
 from generalad.data.samples import Dataset
 
@@ -36,14 +36,19 @@ def mask_problems(
     if empty:
         detail = f"{count_of(empty, 'defective image')} whose mask is all black"
         yield Problem("empty mask", WARNING, tuple(empty), detail, "draw the mask or remove it")
-    yield from _doubts(dataset, masks)
+    yield from _doubts(dataset, seen, masks)
 
 
-def _doubts(dataset: Dataset, masks: Mapping[Path, InspectedFile]) -> Iterator[Problem]:
+def _doubts(
+    dataset: Dataset, seen: Mapping[Path, InspectedFile], masks: Mapping[Path, InspectedFile]
+) -> Iterator[Problem]:
     found: dict[str, list[Path]] = defaultdict(list)
     for path, mask in masks.items():
         found[mask.doubt].append(path)
     found[SHARED] = shared_masks(dataset.test)
+    found[TURNED] = [
+        mask for sample in dataset.test if seen[sample.path].turned for mask in sample.masks
+    ]
     for kind, remedy in REMEDIES.items():
         paths = tuple(found[kind])
         if not paths:

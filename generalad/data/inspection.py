@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.data.masks import doubt_about, is_lossy
+from generalad.data.masks import doubt_about, is_lossy, is_turned_in_doubt
 from generalad.data.near_copies import signature
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
+from generalad.image_formats.accept import read_header
 from generalad.preprocess import Depths, decode_image, decode_mask_values, read_bytes
 
 
@@ -27,6 +28,8 @@ class InspectedFile:
         grey: whether all colours of an image are equal.
         narrow: whether an image has 16 bits and no value of more than 14.
         deep: whether it has 16 bits.
+        turned: whether EXIF data turns an image so that its size stays the same.
+        smaller: whether the file of an image holds smaller ones beside it.
         marked: whether a mask marks anything.
         doubt: a kind of doubt about a mask, see `masks`.
         signature: of a good image, to find near-copies.
@@ -39,6 +42,8 @@ class InspectedFile:
     grey: bool = False
     narrow: bool = False
     deep: bool = False
+    smaller: bool = False
+    turned: bool = False
     marked: bool = False
     doubt: str = ""
     signature: NDArray[np.uint8] | None = None
@@ -62,6 +67,7 @@ def inspect_file(task: InspectionTask) -> InspectedFile:
         if task.mask:
             return _inspect_mask(path, content, data)
         image = decode_image(data, name=str(path), depths=depths)
+        header = read_header(data)
     except DataError as error:
         return InspectedFile(path, error.message.removeprefix(f"{path}: "), content)
     return InspectedFile(
@@ -73,6 +79,8 @@ def inspect_file(task: InspectionTask) -> InspectedFile:
         and bool(np.array_equal(image[..., 1], image[..., 2])),
         narrow=depths.narrow > 0,
         deep=depths.deep > 0,
+        smaller=header is not None and header.smaller,
+        turned=is_turned_in_doubt(data),
         signature=signature(image) if task.signed else None,
     )
 

@@ -14,6 +14,7 @@ from generalad.data.plainly_good import (
     check_names,
     check_plainly_good,
     refuse_label_images,
+    refuse_marked,
     taken_as_good,
 )
 from generalad.data.samples import GOOD, Dataset, Sample, label_of_folder
@@ -75,10 +76,13 @@ def open_class_folder(root: Path, *, all_good: bool = False) -> Dataset:
     if not train:
         raise DataError(f"{root / good[0]}: no images", remedy=f"put in files of {_SUFFIXES}")
     if not all_good:
+        learned = [*map(good[0].joinpath, train), *map(good[1].joinpath, calibration)]
+        elsewhere = sorted(set(listing.images) - set(learned))
+        refuse_marked(root, learned, elsewhere, listing.others)
         for folder, images in zip(good, (train, calibration), strict=True):
             check_folders(root / folder, images)
             refuse_label_images(root / folder, images, remedy=_KEEP_LABELS_OUT)
-            check_names(root / folder, images, _below(listing.others, *folder.parts))
+            check_names(root / folder, images, (), _below(listing.others, *folder.parts))
     for path in tests:
         _check_among(root / test_folder, [path], good=is_good_name(path.parts[0]), first=1)
     tested, matched, stray = _with_masks(root, test_folder, tests, mask_folder, masks)
@@ -134,7 +138,7 @@ def open_plain_folder(root: Path, *, all_good: bool = False) -> Dataset:
     if not rest:
         raise DataError(f"{root}: no good images found", remedy=f"{EXPECTED}; files of {_SUFFIXES}")
     if not all_good:
-        _check_only_good(root, rest, listing.others, written.get(GOOD))
+        _check_only_good(root, rest, listing, written.get(GOOD))
     _check_among(bad_root, bad, good=False)
     good = [Sample(root / path, GOOD) for path in rest]
     shown, matched, stray = _with_masks(root, Path(bad_root.name), bad, Path(mask_root.name), masks)
@@ -153,7 +157,7 @@ def open_plain_folder(root: Path, *, all_good: bool = False) -> Dataset:
 
 
 def _check_only_good(
-    root: Path, paths: Sequence[Path], others: Sequence[Path], good_folder: str | None
+    root: Path, paths: Sequence[Path], listing: Listing, good_folder: str | None
 ) -> None:
     """Make sure that images outside bad/ and masks/ are meant as good ones."""
     beside = sorted({path.parts[0] for path in paths if path.parts[0] != good_folder})
@@ -164,7 +168,9 @@ def _check_only_good(
     else:
         check_folders(root / good_folder, _below(paths, good_folder))
     refuse_label_images(root, paths, remedy=_KEEP_LABELS_OUT)
-    check_names(root, paths, others)
+    elsewhere = sorted(set(listing.images) - set(paths))
+    refuse_marked(root, paths, elsewhere, listing.others)
+    check_names(root, paths, elsewhere, listing.others)
 
 
 def _check_among(folder: Path, paths: Iterable[Path], *, good: bool, first: int = 0) -> None:

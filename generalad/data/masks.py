@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,23 +17,31 @@ from numpy.typing import NDArray
 from generalad.data.samples import Dataset, Sample
 from generalad.errors import DataError
 from generalad.image_formats.accept import read_header
+from generalad.image_formats.tiff import orientation_of
 from generalad.parallel import map_threads
 from generalad.preprocess import decode_mask_values, read_bytes
 
 INVERTED, LOSSY, SHARED = "inverted mask", "lossy mask", "shared mask"
+VOID, TURNED = "void in mask", "turned mask"
 """Kinds of doubts about a mask."""
 
 REMEDIES = {
     INVERTED: "draw defects white on black; if they do fill the images, this may stay",
     LOSSY: "save masks as PNG in black and white, best from the originals",
     SHARED: "give images of one name different ones, and each a mask of its own",
+    VOID: "make 255 black if it means 'ignore'",
+    TURNED: "look at them, and save such images upright, without EXIF orientation",
 }
 
 _WORDS = {
     INVERTED: "marked along the edge and over more than half of the image, as if inverted",
     LOSSY: "with grey noise, as JPEG leaves it, which counts as more defects",
     SHARED: "used for several images",
+    VOID: "with numbers of classes and 255, for others 'ignore' and here a defect",
+    TURNED: "of images that EXIF data turns, which fit them turned or not",
 }
+
+_VOID, _LARGEST_CLASS = 255, 40
 
 _MOST_LABELS = 16
 """Different values in a mask whose values are meant, such as numbers of defects."""
@@ -103,14 +112,31 @@ def doubt_about(values: NDArray[Any], *, lossy: bool) -> str:
     if not largest:
         return ""
     strong = values > largest / 2 if len(np.unique(values)) > _MOST_LABELS else values > 0
-    edge = np.concatenate([strong[0], strong[-1], strong[:, 0], strong[:, -1]])
-    if strong.mean() > 0.5 and edge.mean() > 0.6:
-        return INVERTED
     marked = values > 0
-    if lossy and (marked & (values < largest / 8)).any():
+    noise = marked & (values < largest / 8)
+    if _fills(strong) or _fills(marked & ~noise):
+        return INVERTED
+    different = set(np.unique(values[marked]).tolist()) if values.dtype == np.uint8 else set()
+    if _VOID in different and different != {_VOID} and max(different - {_VOID}) <= _LARGEST_CLASS:
+        return VOID
+    if lossy and noise.any():
         return LOSSY
     near = cv2.dilate(strong.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # soft edges
     return LOSSY if (marked & ~near).any() else ""
+
+
+def _fills(marked: NDArray[np.bool_]) -> bool:
+    """Whether most of an image and of its edge is marked."""
+    edge = np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]])
+    return bool(marked.mean() > 0.5 and edge.mean() > 0.6)
+
+
+def is_turned_in_doubt(data: bytes) -> bool:
+    """Whether EXIF data turns an image so that its size stays the same."""
+    orientation, header = orientation_of(data), read_header(data)
+    if orientation == 1 or header is None:
+        return False
+    return orientation in (2, 3, 4) or header.width == header.height
 
 
 def shared_masks(samples: Iterable[Sample]) -> list[Path]:
@@ -134,6 +160,11 @@ def doubtful_masks(dataset: Dataset) -> str:
     for doubt in map_threads(_doubt, masks):
         kinds[doubt] += 1
     kinds[SHARED] = len(shared_masks(dataset.test))
+    shown = [sample for sample in dataset.test if sample.masks]
+    turned = map_threads(_is_turned, [sample.path for sample in shown])
+    kinds[TURNED] = sum(
+        len(sample.masks) for sample, is_so in zip(shown, turned, strict=True) if is_so
+    )
     found = [in_words(kind, kinds[kind], len(masks)) for kind in REMEDIES if kinds[kind]]
     return "; ".join(found)
 
@@ -145,6 +176,13 @@ def _doubt(path: Path) -> str:
     except DataError:
         return ""
     return doubt_about(values, lossy=is_lossy(data))
+
+
+def _is_turned(path: Path) -> bool:
+    try:
+        return is_turned_in_doubt(read_bytes(path))
+    except (DataError, ValueError, LookupError, struct.error):
+        return False
 
 
 def is_lossy(data: bytes) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from generalad.data.label_files import described_images, marked_images
 from generalad.errors import DataError
 from generalad.folder_names import (
     is_defect_name,
@@ -17,6 +18,7 @@ from generalad.folder_names import (
     is_mask_name,
     is_only_defect_name,
     is_series,
+    says_rejected,
     words_in,
 )
 from generalad.label_images import label_images, some_pairs
@@ -39,7 +41,8 @@ def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
         DataError: folders that are called by a word for defects or masks, lie beside one for good
             parts, or could be one a class.
     """
-    if is_only_defect_name(root.resolve().name):
+    name = root.resolve().name
+    if is_only_defect_name(name) or says_rejected(name):
         raise _no_good_folder(root)
     check_folders(root, paths)
     below: dict[Path, set[str]] = defaultdict(set)  # folders with images, by what they lie in
@@ -84,7 +87,6 @@ def _no_good_folder(folder: Path) -> DataError:
     )
 
 
-_ANNOTATIONS = (".json", ".xml", ".txt")
 _DRAWN_OVER = frozenset(
     {
         *("overlay", "overlays", "heatmap", "heatmaps", "annotated", "marked", "visualization"),
@@ -93,18 +95,21 @@ _DRAWN_OVER = frozenset(
 )
 
 
-def check_names(root: Path, paths: Sequence[Path], others: Sequence[Path]) -> None:
+def check_names(
+    root: Path, paths: Sequence[Path], elsewhere: Sequence[Path], others: Sequence[Path]
+) -> None:
     """Refuse images of which some are called otherwise than good parts, and some not.
 
     Args:
         root: the plain folder.
         paths: of the images to learn from, relative to it.
+        elsewhere: of other images.
         others: files that are no images.
 
     Raises:
         DataError: file names with a word for defects or overlays, or with a file of labels.
     """
-    written = {path.stem for path in others if path.suffix.lower() in _ANNOTATIONS}
+    written = described_images(paths, elsewhere, others)
     for found, what in (
         ([path for path in paths if is_defect_name(path.stem)], "called by a word for defects"),
         ([path for path in paths if is_good_name(path.stem)], "called by a word for good"),
@@ -112,16 +117,42 @@ def check_names(root: Path, paths: Sequence[Path], others: Sequence[Path]) -> No
             [path for path in paths if _DRAWN_OVER & set(words_in(path.stem))],
             "called by a word for images that were made of others",
         ),
-        ([path for path in paths if path.stem in written], "described in a file of their name"),
+        ([path for path in paths if path in written], "described in a file of their name"),
     ):
-        # A word that all names have is that of the product; a camera may describe all its images.
-        if 0 < len(found) < len(paths):
+        # A word that all names have is that of the product, unless it judges; a camera may describe
+        # all its images.
+        if 0 < len(found) < len(paths) or any(says_rejected(path.stem) for path in found):
             named = _some([path.as_posix() for path in found], most=3)
             raise DataError(
                 f"{root}: {len(found)} of {len(paths)} images are {what}: {named}",
                 remedy=f"move defective images into {root / 'bad'}; or, if all show good parts,"
                 f" confirm it with {CONFIRM}",
             )
+
+
+def refuse_marked(
+    root: Path, paths: Sequence[Path], elsewhere: Sequence[Path], others: Sequence[Path]
+) -> None:
+    """Refuse to learn from images in which a labelling tool says that something is marked.
+
+    Args:
+        root: of the dataset.
+        paths: of the images to learn from, relative to it.
+        elsewhere: of other images.
+        others: files that are no images.
+
+    Raises:
+        DataError: it names images, and the file that says so.
+    """
+    marked = marked_images(root, paths, elsewhere, others)
+    if marked:
+        named = [f"{image.as_posix()} in {file.as_posix()}" for image, file in marked.items()]
+        raise DataError(
+            f"{root}: {len(marked)} of {len(paths)} images to learn from are labelled as no good"
+            f" ones, or something is marked in them: {_some(sorted(named), most=3)}",
+            remedy=f"move images of defects into bad/<type>/ (of a class folder, test/<type>/); or,"
+            f" if all show good parts, confirm it with {CONFIRM}",
+        )
 
 
 def refuse_label_images(root: Path, paths: Sequence[Path], *, remedy: str) -> None:

@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable
 
 from generalad.errors import ConfigError, DataError
-from generalad.image_formats.ends import is_cut_off
-from generalad.image_formats.header import BYTES_A_PIXEL, Header, refused
+from generalad.image_formats.ends import another_begins, image_end
+from generalad.image_formats.header import BYTES_A_PIXEL, Header, refused, several
 from generalad.image_formats.headers import avif, bmp, gif, jpeg, jpeg2000, png, webp
 
 READ_SUFFIXES = frozenset(
@@ -27,7 +27,9 @@ READ_SUFFIXES = frozenset(
 IMAGE_SUFFIXES = READ_SUFFIXES | {
     *(".heic", ".heif", ".hif", ".tga", ".jxl", ".jpx", ".j2c", ".jxr", ".psd", ".exr", ".hdr"),
     *(".pam", ".pfm", ".pcx", ".ras", ".dcm", ".apng", ".mpo", ".dng", ".nef", ".cr2", ".cr3"),
-    *(".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"),
+    *(".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".3fr", ".iiq", ".x3f", ".rwl", ".sr2"),
+    *(".kdc", ".mrw", ".erf", ".gpr", ".qoi", ".dds", ".bpg", ".jls", ".jpf", ".jpm", ".jph"),
+    *(".heics", ".avifs", ".sgi"),
 }
 """Names of files that are images. Those that are not read are refused, not passed over."""
 
@@ -97,7 +99,8 @@ def check_header(data: bytes, name: str) -> Header:
     """
     if not data:
         raise DataError(f"{name}: the file is empty", remedy=DAMAGED)
-    if is_cut_off(data):
+    end = image_end(data)
+    if end > len(data):
         raise DataError(f"{name}: the file is cut off", remedy=DAMAGED)
     try:
         header = read_header(data)
@@ -110,6 +113,8 @@ def check_header(data: bytes, name: str) -> Header:
         else:
             reason = "not an image in a known 8- or 16-bit format"
             raise DataError(f"{name}: {reason}", remedy=DAMAGED)
+    if not header.refused and another_begins(data, end):
+        header = several(header.kind, "several")
     if header.refused:
         raise DataError(f"{name}: {header.refused}", remedy=header.remedy)
     check_size(header, name)

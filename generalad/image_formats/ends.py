@@ -1,56 +1,104 @@
-"""Whether a file is whole, told from its own lengths and its end."""
+"""Where the image in a file ends: whether it is whole, and whether another one follows."""
 
 from __future__ import annotations
 
 import re
 import struct
+from itertools import islice
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_MOST_TRIED = 100  # what looks like an image behind a JPEG, but is part of a video, say
+_MOST_SEGMENTS = 100
 
 
 def is_cut_off(data: bytes) -> bool:
     """Whether a JPEG, PNG, BMP or WebP lacks its end; False for formats not looked into."""
+    return image_end(data) > len(data)
+
+
+def image_end(data: bytes) -> int:
+    """Where a JPEG, PNG, BMP or WebP ends, behind the last byte of the file if it is cut off.
+
+    That of the file for formats not looked into, and for a JPEG whose file ends as one does:
+    further ones are looked for with its header.
+    """
     if data.startswith(b"\xff\xd8"):
-        return _jpeg_is_cut_off(data)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _png_is_cut_off(data)
+        return _jpeg_end(data)
+    if data.startswith(_PNG):
+        return _png_end(data)
     if data.startswith(b"BM"):
-        return _bmp_is_cut_off(data)
+        return _bmp_end(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return len(data) < int.from_bytes(data[4:8], "little") + 8
-    return False
+        return int.from_bytes(data[4:8], "little") + 8
+    return len(data)
+
+
+def another_begins(data: bytes, end: int) -> bool:
+    """Whether a second image begins behind the end of the first and what fills up.
+
+    Smaller images behind a JPEG are usual, see `jpeg_behind`, which is asked for them.
+    """
+    rest = data[end:].lstrip(b"\0\r\n ")
+    starts = (_PNG, b"GIF8") if data.startswith(_JPEG) else (_PNG, b"GIF8", _JPEG, data[:2])
+    return rest.startswith(starts)
+
+
+def jpeg_behind(data: bytes, start: int) -> tuple[int, int] | None:
+    """Width and height of the largest JPEG that begins behind `start`; None if there is none."""
+    found = re.compile(_JPEG).finditer(data, start)
+    sizes = [size for place in islice(found, _MOST_TRIED) if (size := _size(data, place.start()))]
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+
+
+def _size(data: bytes, position: int) -> tuple[int, int] | None:
+    """Of a JPEG whose segments follow each other without a gap up to its frame."""
+    position += 2
+    for _ in range(_MOST_SEGMENTS):
+        if len(data) < position + 9 or data[position] != 0xFF:
+            return None
+        marker = data[position + 1]
+        if marker in (0xC0, 0xC1, 0xC2):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return (width, height) if data[position + 4] == 8 and width and height else None
+        if not 0xC4 <= marker <= 0xFE or 0xD0 <= marker <= 0xDA:
+            return None
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
 
 
 # In the compressed data of a scan FF is followed by 00 or by a restart marker, D0 to D7.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
-def _jpeg_is_cut_off(data: bytes) -> bool:
+def _jpeg_end(data: bytes) -> int:
     # An embedded thumbnail ends with the same marker as the image, so whole segments are skipped
     # instead of searching for the last marker.
     position = 2
     while marker := _JPEG_MARKER.search(data, position):
         if marker[1] == b"\xd9":
-            return False
+            return marker.end()
         position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
         # In a scan no byte FF is followed by D9 but at the end, so most files are known by that.
         if marker[1] == b"\xda" and position < len(data) and data.endswith(b"\xff\xd9"):
-            return False
-    return True
+            return len(data)
+    return len(data) + 1
 
 
-def _png_is_cut_off(data: bytes) -> bool:
+def _png_end(data: bytes) -> int:
     position = 8
     while position < len(data):
         kind = data[position + 4 : position + 8]
         position += int.from_bytes(data[position : position + 4], "big") + 12
         if kind == b"IEND":
-            return position > len(data)
-    return True
+            return position
+    return len(data) + 1
 
 
-def _bmp_is_cut_off(data: bytes) -> bool:
+def _bmp_end(data: bytes) -> int:
     """By its rows: the size of the file that its header names is wrong in many whole files."""
     if len(data) < 34:
-        return True
+        return len(data) + 1
     start, header = struct.unpack_from("<II", data, 10)
     if header == 12:  # OS/2
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -58,5 +106,5 @@ def _bmp_is_cut_off(data: bytes) -> bool:
     else:
         width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
     if packed in (1, 2):  # run lengths, which are not read
-        return False
-    return bool(len(data) < start + (abs(width) * bits + 31) // 32 * 4 * abs(height))
+        return len(data)
+    return int(start + (abs(width) * bits + 31) // 32 * 4 * abs(height))

@@ -24,6 +24,7 @@ class Header(NamedTuple):
         lossy: whether pixels may differ from those that were saved.
         alpha: whether a pixel may be transparent.
         blended: whether the decoder changes the colours of pixels that are transparent.
+        smaller: whether the file holds smaller images beside it, such as a preview.
         refused: why it is not read, or empty.
         remedy: what to do about that.
     """
@@ -37,6 +38,7 @@ class Header(NamedTuple):
     lossy: bool = False
     alpha: bool = False
     blended: bool = False
+    smaller: bool = False
     refused: str = ""
     remedy: str = AS_PNG
 

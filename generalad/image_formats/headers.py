@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator
 
+from generalad.image_formats.ends import another_begins, jpeg_behind
 from generalad.image_formats.header import Header, refused, several
 
 _AS_RGB = "convert it to RGB"
@@ -23,15 +24,17 @@ def png(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise ValueError("no IHDR")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    transparent, position = colour in (4, 6), 8
+    transparent, position, animated = colour in (4, 6), 8, 0
     while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
         size = int.from_bytes(data[position : position + 4], "big")
         if kind == b"acTL":
-            [frames] = struct.unpack_from(">I", data, position + 8)
-            if frames > 1:
-                return several("animated PNG", frames)
+            # One that is shown where nothing moves, unless the animation begins before it.
+            animated = 1 + struct.unpack_from(">I", data, position + 8)[0]
+        animated -= kind == b"fcTL" and animated > 0
         transparent |= kind == b"tRNS"
         position += size + 12
+    if animated > 1:
+        return several("animated PNG", animated)
     memory, packing = 6 if bits > 8 else 3, 8 / max(bits, 1) * _DEFLATE
     return Header("PNG", width, height, max(bits, 8), memory, packing, alpha=transparent)
 
@@ -80,7 +83,12 @@ def jpeg(data: bytes) -> Header:
         memory += 2 * _share_of_samples(data[frame + 8 : frame + 8 + 3 * colours])
         if data.count(b"\xff\xda") > _MOST_SCANS:
             return refused("JPEG", f"JPEG of more than {_MOST_SCANS} scans", "save it again")
-    return Header("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK, lossy=True)
+    behind = jpeg_behind(data, start)
+    if behind is not None and behind[0] * behind[1] >= width * height:
+        return several("JPEG", "several")  # of two eyes, of a burst, or put together
+    return Header(
+        *("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK), lossy=True, smaller=behind is not None
+    )
 
 
 def _share_of_samples(components: bytes) -> float:
@@ -150,8 +158,8 @@ def gif(data: bytes) -> Header:
         while size := data[position]:
             position += size + 1
         position += 1
-    if len(images) != 1:
-        return several("GIF", len(images))
+    if len(images) != 1 or another_begins(data, position + 1):
+        return several("GIF", max(len(images), 2))
     if images[0] != (0, 0, width, height):
         return refused("GIF", "GIF whose image does not fill it")
     return Header("GIF", width, height, memory=8, alpha=transparent, blended=transparent)
@@ -169,7 +177,10 @@ def jpeg2000(data: bytes) -> Header:
     """Of JPEG 2000: ITU-T T.800, appendices A and I."""
     start, end, odd = 0, len(data), False
     if not data.startswith(b"\xff\x4f"):
-        boxes = {kind: (first, last) for kind, first, last in _boxes(data, 0, len(data))}
+        listed = list(_boxes(data, 0, len(data)))
+        if sum(kind == b"jp2c" for kind, _, _ in listed) > 1:
+            return several("JPEG 2000", "several")
+        boxes = {kind: (first, last) for kind, first, last in listed}
         start, end = boxes.get(b"jp2c", (0, 0))
         first, last = boxes.get(b"jp2h", (0, 0))
         odd = any(
@@ -179,6 +190,8 @@ def jpeg2000(data: bytes) -> Header:
         )
     if data[start : start + 4] != b"\xff\x4f\xff\x51" or data[end - 2 : end] != b"\xff\xd9":
         raise ValueError("no codestream, or one without an end")
+    if data.find(b"\xff\xd9\xff\x4f\xff\x51", start, end) >= 0:  # none but at the end has FF D9
+        return several("JPEG 2000", "several")
     right, lower, left, upper = struct.unpack_from(">IIII", data, start + 8)
     [colours] = struct.unpack_from(">H", data, start + 40)
     depths = data[start + 42 : start + 42 + 3 * colours : 3]
@@ -207,7 +220,7 @@ def avif(data: bytes) -> Header | None:
     brands = {data[at : at + 4] for at in (first, *range(first + 8, last, 4))}
     if data[first : first + 4] == b"crx ":
         return refused("camera raw", "camera raw, a format that is not read")
-    if b"avis" in brands:
+    if b"avis" in brands or sum(kind == b"ftyp" for kind, _, _ in boxes) > 1:
         return several("AVIF", "several")
     if b"avif" not in brands:
         heif = brands & set(_HEIF_BRANDS)

@@ -8,26 +8,27 @@ at only for being pages.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Mapping
 
 from generalad.image_formats.header import Header, refused, several
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS = 254, 256, 257, 258, 259, 262
-_ORIENTATION, _DEPTH = 274, 32997
+_ORIENTATION, _BELOW, _DEPTH = 274, 330, 32997
 _SAMPLES, _PLANES, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT = 277, 284, 322, 323, 338, 339
 _TAGS = frozenset(
     {
         *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _PLANES),
-        *(_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT, _ORIENTATION, _DEPTH),
+        *(_TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT, _ORIENTATION, _BELOW, _DEPTH),
     }
 )
-_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # whole numbers, the only ones among these tags
+_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # whole numbers, as in all of these
 
 _PACKING = {1: 1, 5: 2000, 7: 1100, 8: 1100, 32773: 64, 32946: 1100}
 """Bytes of pixels that one byte stands for at most, where that is known of a compression."""
 
-_MOST_PAGES = 10_000
+_MOST_PAGES, _MOST_BELOW = 10_000, 64
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _OTHERS = {4: "a mask", 5: "inks (CMYK)", 8: "Lab", 32803: "camera raw", 34892: "camera raw"}
 
@@ -42,24 +43,58 @@ def tiff(data: bytes) -> Header:
     big = data[2:4] in (b"+\0", b"\0+")
     [place] = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
     pages: list[Tags] = []
+    below: list[Tags] = []  # pages of pages: smaller copies, or in raw files the image itself
     seen: set[int] = set()
-    while place:
+    todo = [(place, False)]
+    while todo:
+        place, is_below = todo.pop()
+        if not place or (is_below and place in seen):  # listed, and following another one
+            continue
         if place in seen or len(seen) > _MOST_PAGES:
             raise ValueError("directories in a circle")
         seen.add(place)
-        tags, place = _directory(data, place, order, big)
-        pages.append(tags)
+        tags, following = _directory(data, place, order, big)
+        (below if is_below else pages).append(tags)
+        todo += [(following, is_below), *((inner, True) for inner in tags.get(_BELOW, ()))]
     first, *others = pages or [{}]
     if _is_part_of_another(first):
         return refused("TIFF", "TIFF that begins with a thumbnail or a mask")
-    if count := sum(not _is_part_of_another(page) for page in others):
+    count = sum(not _is_part_of_another(page) for page in others)
+    if not count:
+        count = sum(_is_as_large(page, first) for page in (*below, *others))
+    if count:
         return several("TIFF", count + 1, "pages")
-    return _header(first)
+    return _header(first)._replace(smaller=bool(others or below))
+
+
+_EXIF = re.compile(rb"Exif\0\0(?=II|MM)|eXIf(?=II|MM)|EXIF....(?=II|MM)", re.DOTALL)
+_EXIF_WITHIN = 1 << 18
+
+
+def orientation_of(data: bytes) -> int:
+    """How an image is to be turned for display, 1 to 8, as its TIFF or EXIF tags say; else 1."""
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        found = _EXIF.search(data, 0, _EXIF_WITHIN) or _EXIF.search(data, len(data) - _EXIF_WITHIN)
+        data = data[found.end() :] if found else b""
+    order = "<" if data.startswith(b"II") else ">"
+    try:
+        [place] = struct.unpack_from(order + "I", data, 4)
+        tags, _ = _directory(data, place, order, big=False)
+    except (struct.error, ValueError):
+        return 1
+    found_value = tags.get(_ORIENTATION, (1,))[0]
+    return found_value if 1 <= found_value <= 8 else 1
 
 
 def _is_part_of_another(page: Tags) -> bool:
     """Whether a page is a smaller copy or a mask of another one."""
     return page.get(_SUBFILE, (0,))[0] & 5 > 0
+
+
+def _is_as_large(page: Tags, first: Tags) -> bool:
+    """Whether a page, which is no mask, has the pixels of the first or more."""
+    pixels = [tags.get(_WIDTH, (0,))[0] * tags.get(_HEIGHT, (0,))[0] for tags in (page, first)]
+    return pixels[0] >= pixels[1] and not page.get(_SUBFILE, (0,))[0] & 4
 
 
 def _header(tags: Tags) -> Header:
@@ -123,6 +158,8 @@ def _directory(data: bytes, place: int, order: str, big: bool) -> tuple[Tags, in
     for number in range(count):
         at = start + number * entry
         tag, kind, values = struct.unpack_from(order + "HH" + word, data, at)
+        if tag == _BELOW and values > _MOST_BELOW:
+            raise ValueError("too many pages in a page")
         if tag not in _TAGS or tag in tags or kind not in _TYPES or not 1 <= values <= 64:
             continue
         form = f"{order}{values}{_TYPES[kind]}"

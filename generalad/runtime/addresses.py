@@ -183,17 +183,21 @@ def _open_pattern(address: str) -> list[Source]:
 
 
 def _without_labels(
-    address: str, paths: list[Path], folder: Path, videos: Sequence[Path] = ()
+    address: str,
+    paths: list[Path],
+    folder: Path,
+    videos: Sequence[Path] = (),
+    unnamed: Sequence[Path] = (),
 ) -> ImageFiles:
     """The images of a folder or pattern without the label images among them."""
     if len(paths) < 2:
-        return ImageFiles(address, paths, folder, videos=videos)
+        return ImageFiles(address, paths, folder, videos=videos, unnamed=unnamed)
     from generalad.label_images import label_images
 
     pairs = label_images(folder, [path.relative_to(folder) for path in paths], named=True)
     left_out = {folder / label: folder / image for label, image in pairs.items()}
     shown = [path for path in paths if path not in left_out]
-    return ImageFiles(address, shown, folder, left_out, videos)
+    return ImageFiles(address, shown, folder, left_out, videos, unnamed)
 
 
 def depths_in_words(sources: Iterable[Source]) -> str:
@@ -204,7 +208,20 @@ def depths_in_words(sources: Iterable[Source]) -> str:
 
 def left_out_in_words(source: Source) -> str:
     """What a source leaves out, and how to read it all the same; else empty."""
-    return "; ".join(filter(None, (_labels_in_words(source), _videos_in_words(source))))
+    said = (_labels_in_words(source), _videos_in_words(source), _unnamed_in_words(source))
+    return "; ".join(filter(None, said))
+
+
+def _unnamed_in_words(source: Source) -> str:
+    paths = getattr(source, "unnamed", ())
+    if not paths:
+        return ""
+    named = ", ".join(path.name for path in paths[:3])
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return (
+        f"{source.address}: {len(paths)} files are images by their content, not by their names, and"
+        f" are left out: {named}{more} → give them the suffix of their format"
+    )
 
 
 def _videos_in_words(source: Source) -> str:
@@ -234,17 +251,19 @@ def _labels_in_words(source: Source) -> str:
 
 def _open_folder(folder: Path, address: str) -> ImageFiles:
     """Its images and those of all subfolders."""
-    from generalad.listing import list_files
+    from generalad.listing import list_files, unnamed_images
 
     found = list_files(folder)
     images = [folder / path for path in found.named_images]
     videos = [folder / path for path in found.others if path.suffix.lower() in VIDEO_SUFFIXES]
+    others = [path for path in found.others if path.suffix.lower() not in VIDEO_SUFFIXES]
+    unnamed = unnamed_images(folder, others)
     if not images:
-        raise DataError(
-            f"{folder}: no images in this folder or below",
-            remedy="name videos one by one or by a pattern such as folder/*.mp4",
-        )
-    return _without_labels(address, sorted(images), folder, sorted(videos))
+        remedy = "name videos one by one or by a pattern such as folder/*.mp4"
+        if unnamed:
+            remedy = f"give images the suffix of their format, such as {unnamed[0].name}"
+        raise DataError(f"{folder}: no images in this folder or below", remedy=remedy)
+    return _without_labels(address, sorted(images), folder, sorted(videos), unnamed)
 
 
 def _video(path: Path) -> Source:

@@ -112,7 +112,8 @@ def infer(
     left_out = [
         path
         for source in plain
-        for path in (*getattr(source, "left_out", ()), *getattr(source, "videos", ()))
+        for kind in ("left_out", "videos", "unnamed")
+        for path in getattr(source, kind, ())
     ]
     return summary._replace(left_out=tuple(map(str, left_out)))
 
@@ -122,7 +123,7 @@ def resolve(given: Given | Sequence[Given]) -> list[Source | Stream]:
 
     Addresses and paths are as in `open_sources`; arrays and images of Pillow, as in
     `pixels.to_rgb` or as an array of several (B, H, W, 3), become one source called "memory";
-    sources and streams stay what they are. Label images and videos that are left out are a warning.
+    sources and streams stay what they are. Files of a folder that are left out are a warning.
 
     Raises:
         DataError: nothing was given, or see `open_sources`.

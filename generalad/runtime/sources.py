@@ -181,12 +181,15 @@ class ImageFiles:
         folder: Path,
         left_out: Mapping[Path, Path] | None = None,
         videos: Sequence[Path] = (),
+        unnamed: Sequence[Path] = (),
     ) -> None:
         """`folder` is the one that names are relative to; for the others see the attributes."""
         self.address = address
         self.folder = folder
         self.videos = tuple(videos)
         """Videos that were found beside `paths`, and are not read."""
+        self.unnamed = tuple(unnamed)
+        """Files that are images by their content and not by their names, and are not read."""
         self.left_out = left_out or {}
         """Label images that were found beside `paths`, with the images that they belong to."""
         self.paths = tuple(paths)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from generalad.config import load_config
 from generalad.data.dataset import open_dataset
 from generalad.errors import ConfigError
 from generalad.preprocess import read_image
+from generalad.runtime.backends.fake import fake_spec
+from generalad.spec import TrainingSet
 
 
 def image(seed: int) -> NDArray[np.uint8]:
@@ -97,6 +101,40 @@ def test_doubtful_masks_are_said_beside_the_figures(tmp_path: Path, capsys: Capt
     assert gad(capsys, "data", "check", tmp_path / "parts")[0] == 1
 
 
+@pytest.mark.parametrize("known", ["in the dataset", "by the artifact"])
+def test_test_images_that_were_learned_from_are_said(
+    known: str, tmp_path: Path, capsys: Capture
+) -> None:
+    copy = pillow(image(5), "PNG")
+    digests = (hashlib.sha256(copy).hexdigest()[:12],) if known == "by the artifact" else ()
+    training = TrainingSet("0", 1, digests=digests)
+    artifact = tiny_artifact(tmp_path / "model.onnx", replace(fake_spec(), training_set=training))
+    put(tmp_path / "parts/train/good/0.png", copy if known == "in the dataset" else None)
+    put(tmp_path / "parts/test/good/1.png", copy)
+    put(tmp_path / "parts/test/good/2.png", pillow(image(6), "PNG"))
+    put(tmp_path / "parts/test/cut/3.png", pillow(image(7), "PNG"))
+    report = tmp_path / "report.html"
+    code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json", "--html", report)
+    assert code == 0
+    assert "warning: 1 test images are ones that were learned from" in err
+    assert [Path(path).name for path in json.loads(out)["learned_from"]] == ["1.png"]
+    assert "1 test images: too good" in report.read_text(encoding="utf-8")
+    put(tmp_path / "parts/test/good/1.png", pillow(image(8), "PNG"))
+    code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json")
+    assert (code, "learned_from" in json.loads(out), "learned" in err) == (0, False, False)
+
+
+def test_a_report_replaces_no_image(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(tmp_path / "parts/train/good/0.png")
+    tested = put(tmp_path / "parts/test/ok/1.png")
+    before = tested.read_bytes()
+    code, _, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--html", tested)
+    assert code == 2
+    assert "expected the name of a report in HTML → such as report.html" in one_line(err)
+    assert tested.read_bytes() == before
+
+
 def test_images_of_other_formats_are_counted_and_named(tmp_path: Path, capsys: Capture) -> None:
     artifact = tiny_artifact(tmp_path / "model.onnx")
     folder = tmp_path / "parts"
@@ -115,6 +153,27 @@ def test_images_of_other_formats_are_counted_and_named(tmp_path: Path, capsys: C
     code, _, err = gad(capsys, "data", "check", folder)
     assert code == 1
     assert "c.tga" in err and "d.heic" in err and "4 train" in err
+
+
+def test_images_without_the_name_of_one_are_named(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    folder = tmp_path / "parts"
+    for name in ("a.png", "b", "c.png.old", "d.THM"):
+        put(folder / name)
+    for name, data in (("e.bin", b"\x89PN"), ("f.json", b"{}"), ("g", b"")):
+        put(folder / name, data)
+    said = "3 files are images by their content, not by their names"
+    code, out, err = gad(capsys, "infer", artifact, folder)
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert f"{said}, and are left out: b, c.png.old, d.THM → " in err
+    code, _, err = gad(capsys, "data", "check", folder)
+    assert code == 0
+    assert "warning: ignored: 3 files that are images by content, not by name" in err
+    assert "info: ignored: 3 files without the suffix" in err
+    (folder / "a.png").unlink()
+    code, _, err = gad(capsys, "infer", artifact, folder)
+    assert code == 1
+    assert one_line(err).endswith("give images the suffix of their format, such as b")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

@@ -195,6 +195,34 @@ def test_files_of_labelling_tools(put: Put, tmp_path: Path, images: str, *, refu
         assert len(open_dataset(tmp_path).train) == 3
 
 
+@pytest.mark.parametrize(
+    "name", ["NG_{}", "{}_nio", "不良_{}", "schlecht{}", "bad ({})", "defekt_{}", "rework {}"]
+)
+def test_a_word_that_judges_is_none_of_the_product(put: Put, tmp_path: Path, name: str) -> None:
+    for number in range(3):
+        put(f"good/{name.format(number)}.png")
+    with pytest.raises(DataError, match="3 of 3 images are called by a word for defects"):
+        open_dataset(tmp_path)
+    assert len(open_dataset(tmp_path, all_good=True).train) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        *(("washer NG", True), ("NOK_2024", True), ("负样本", True), ("Nacharbeit", True)),
+        *(("defect detection", False), ("washers without rust", False), ("chips", False)),
+    ],
+)
+def test_the_folder_itself_may_judge(put: Put, tmp_path: Path, name: str, *, refused: bool) -> None:
+    put(f"{name}/1.png")
+    put(f"{name}/2.png")
+    if refused:
+        with pytest.raises(DataError, match="looks like no folder of good images"):
+            open_dataset(tmp_path / name)
+    elif name != "chips":  # that is called by a word for defects alone
+        assert len(open_dataset(tmp_path / name).train) == 2
+
+
 def test_a_word_that_all_names_have_is_that_of_the_product(put: Put, tmp_path: Path) -> None:
     for number in range(3):
         put(f"chip_{number}.png")
@@ -275,6 +303,10 @@ PAIRS = {
     "letters before a number": ("image{n}.png", "zielone{n}.png"),
     "letters behind a number": ("{n}.png", "{n}z.png"),
     "upper case": ("{n}.png", "{n}_MASK.PNG"),
+    "two words": ("a_{n}_leftImg8bit.png", "a_{n}_gtFine_labelIds.png"),
+    "two words and none": ("{n}.png", "{n}_pixel_label.png"),
+    "a word and a number": ("{n}.jpg", "{n}.jpg.mask.0.png"),
+    "a word and a time": ("p_{n}.png", "p_{n}_mask_20281128_101010.png"),
 }
 
 

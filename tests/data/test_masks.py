@@ -90,6 +90,39 @@ def test_photographs_as_masks(root: Path) -> None:
     assert kinds(root)["inverted mask"] == ("error", 4)
 
 
+def test_marks_in_colour_on_the_image_itself(root: Path) -> None:
+    for n in range(2, 6):
+        shown = np.full((*SIZE, 3), (90, 80, 100), np.uint8)
+        shown[mask(n) > 0] = (0, 0, 255)
+        fill(root, {n: encoded(shown)})
+    assert kinds(root)["inverted mask"] == ("error", 4)
+
+
+def test_numbers_of_classes_and_255(root: Path) -> None:
+    for n in range(2, 6):
+        border = cv2.dilate(mask(n), np.ones((3, 3), np.uint8))
+        fill(root, {n: encoded(np.where(mask(n) > 0, np.uint8(3), border))})
+    assert kinds(root) == {"void in mask": ("warning", 4)}
+    assert "4 of 4 masks with numbers of classes and 255" in doubtful_masks(open_dataset(root))
+
+
+@pytest.mark.parametrize(("orientation", "doubt"), [(1, False), (3, True), (4, True), (6, False)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_masks_of_images_that_exif_turns(
+    root: Path, kind: str, orientation: int, *, doubt: bool
+) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    for n in range(2, 6):
+        noise = np.random.default_rng(n).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        put(root / f"test/nick/{n}.png", pillow(noise, kind, exif=exif))
+        fill(root, {n: encoded(mask(n) if orientation < 5 else np.rot90(mask(n), -1))})
+    found = kinds(root)
+    found.pop("mixed sizes", None)
+    assert found == ({"turned mask": ("warning", 4)} if doubt else {})
+    assert ("EXIF data turns" in doubtful_masks(open_dataset(root))) == doubt
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "JPEG2000"])
 def test_masks_with_noise(root: Path, kind: str) -> None:
     options: dict[str, dict[str, Any]] = {

@@ -42,7 +42,8 @@ class Summary(NamedTuple):
             nothing was processed.
         backend: what the session really ran on.
         given_up: names of the cameras that no further attempt could have helped.
-        left_out: label images beside the images they belong to, and videos of folders: not read.
+        left_out: files of folders that are not read: label images beside the images they belong
+            to, videos, and images without the name of one.
     """
 
     frames: int

@@ -39,7 +39,7 @@ class CvReader:
         codec = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         try:
             if may_be_interlaced(path, codec.to_bytes(4, "little").lower()):
-                raise ValueError("interlaced")
+                raise ValueError("interlaced, or it may be")
             orientation = orientation_of(path)
         except ValueError as error:
             self.close()

@@ -43,9 +43,9 @@ class MissingFrames:
             kind, others_build_on_it = unit[0] & 31, bool(unit[0] & 96)
             try:
                 if kind == _SEQUENCE:
-                    self._read_sequence(_Bits(unit[1:]))
+                    self._read_sequence(Bits(unit[1:]))
                 elif kind in (_SLICE, _KEY_SLICE) and self._bits:
-                    number = self._frame_number(_Bits(unit[1:]))
+                    number = self._frame_number(Bits(unit[1:]))
                     missing |= kind == _SLICE and self._is_gap(number)
                     if others_build_on_it or self._last is None:
                         self._last = number
@@ -56,14 +56,14 @@ class MissingFrames:
     def _is_gap(self, number: int) -> bool:
         return self._last is not None and (number - self._last) % (1 << self._bits) > 1
 
-    def _frame_number(self, bits: _Bits) -> int:
+    def _frame_number(self, bits: Bits) -> int:
         for _ in ("first macroblock", "slice type", "image parameters"):
             bits.golomb()
         if self._planes:
             bits.take(2)
         return bits.take(self._bits)
 
-    def _read_sequence(self, bits: _Bits) -> None:
+    def _read_sequence(self, bits: Bits) -> None:
         self._planes, size, gaps_are_allowed = _sequence(bits)
         found = 0 if gaps_are_allowed else size
         if found != self._bits:
@@ -76,14 +76,14 @@ def has_fields(unit: bytes) -> bool:
     Raises:
         IndexError: it is cut off.
     """
-    bits = _Bits(unit[1:_HEAD])
+    bits = Bits(unit[1:_HEAD])
     _sequence(bits)
     bits.golomb()  # width and height in macroblocks
     bits.golomb()
     return not bits.take(1)
 
 
-def _sequence(bits: _Bits) -> tuple[bool, int, bool]:
+def _sequence(bits: Bits) -> tuple[bool, int, bool]:
     """Separate planes, bits of a frame number, and whether these may have gaps."""
     profile = bits.take(8)
     bits.take(16)  # constraints and level
@@ -103,7 +103,7 @@ def _units(packet: bytes) -> Iterator[bytes]:
             yield unit
 
 
-def _read_chroma(bits: _Bits) -> bool:
+def _read_chroma(bits: Bits) -> bool:
     """Skip the colour format and the scaling lists; whether the planes are separate."""
     form = bits.golomb()
     planes = form == 3 and bool(bits.take(1))
@@ -117,7 +117,7 @@ def _read_chroma(bits: _Bits) -> bool:
     return planes
 
 
-def _skip_scaling(bits: _Bits, size: int) -> None:
+def _skip_scaling(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
@@ -125,7 +125,7 @@ def _skip_scaling(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _skip_order(bits: _Bits) -> None:
+def _skip_order(bits: Bits) -> None:
     """Skip how the order of display is told."""
     kind = bits.golomb()
     if kind == 0:
@@ -138,11 +138,12 @@ def _skip_order(bits: _Bits) -> None:
             bits.golomb()
 
 
-class _Bits:
+class Bits:
     """Reads bits from the left; raises IndexError at the end."""
 
-    def __init__(self, data: bytes) -> None:
-        data = data.replace(b"\x00\x00\x03", b"\x00\x00")  # inserted so that no start code arises
+    def __init__(self, data: bytes, *, escaped: bool = True) -> None:
+        if escaped:  # bytes are inserted so that no start code arises
+            data = data.replace(b"\x00\x00\x03", b"\x00\x00")
         self._bits = "".join(f"{byte:08b}" for byte in data)
         self._at = 0
 

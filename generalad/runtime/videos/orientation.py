@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from generalad.runtime.videos.presentation import Matrix, parse_matrix
-from generalad.runtime.videos.structure import boxes, content, elements, is_matroska, is_mp4
+from generalad.runtime.videos.structure import (
+    boxes,
+    content,
+    inside,
+    is_matroska,
+    is_mp4,
+    matroska_videos,
+)
 
 _UNIT = 1 << 16
-_SEGMENT, _TRACKS, _TRACK, _VIDEO, _PROJECTION = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x7670
-_YAW, _PITCH, _ROLL = 0x7673, 0x7674, 0x7675
+_PROJECTION, _YAW, _PITCH = 0x7670, 0x7673, 0x7674
 
 
 class Orientation:
@@ -87,20 +93,10 @@ def _matrix(content: bytes, short: int, long: int) -> list[int]:
 
 def _projections(file: BinaryIO, size: int) -> Iterator[bool]:
     """Whether each projection of a video track is more than an angle, which OpenCV knows."""
-    for segment in _inside(file, 0, size, _SEGMENT):
-        for tracks in _inside(file, *segment, _TRACKS):
-            for track in _inside(file, *tracks, _TRACK):
-                for video in _inside(file, *track, _VIDEO):
-                    for projection in _inside(file, *video, _PROJECTION):
-                        yield any(
-                            any(content(file, *pose))
-                            for name in (_YAW, _PITCH)
-                            for pose in _inside(file, *projection, name)
-                        )
-            return  # the frames follow
-
-
-def _inside(file: BinaryIO, position: int, end: int, name: int) -> Iterator[tuple[int, int]]:
-    """Start and end of the content of elements, which may go on to the end of what they lie in."""
-    for first, last in elements(file, position, end, name):
-        yield first, end if last < 0 else min(last, end)
+    for video in matroska_videos(file, size):
+        for projection in inside(file, *video, _PROJECTION):
+            yield any(
+                any(content(file, *pose))
+                for name in (_YAW, _PITCH)
+                for pose in inside(file, *projection, name)
+            )

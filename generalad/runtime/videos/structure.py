@@ -16,7 +16,7 @@ _MP4 = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_SEGMENT = 0x18538067
+_SEGMENT, _TRACKS, _TRACK, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
 _PROGRAM = b"\0\0\x01\xba"
 _MOST = 1 << 20  # bytes of a box that is read; what is looked at are some hundreds
 
@@ -84,6 +84,21 @@ def elements(file: BinaryIO, position: int, end: int, name: int) -> Iterator[tup
         if found == name:
             yield position, position + size if size >= 0 else -1
         position = position + size if size >= 0 else end
+
+
+def inside(file: BinaryIO, position: int, end: int, name: int) -> Iterator[tuple[int, int]]:
+    """As `elements`; those of unknown size end where they lie in does."""
+    for first, last in elements(file, position, end, name):
+        yield first, end if last < 0 else min(last, end)
+
+
+def matroska_videos(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """Start and end of what Matroska says of each video track."""
+    for segment in inside(file, 0, size, _SEGMENT):
+        for tracks in inside(file, *segment, _TRACKS):
+            for track in inside(file, *tracks, _TRACK):
+                yield from inside(file, *track, _VIDEO)
+            return  # the frames follow
 
 
 def _mp4_is_whole(file: BinaryIO, size: int) -> bool | None:
