@@ -91,9 +91,18 @@ class Served:
             return self._answer
         return Verdict(len(self.parts), part, "reject", None, "", "reject", 0.9, 1.0, 1.1, "w")
 
-    def post(self, body: bytes = b"", path: str = "/trigger", token: str = "") -> tuple[int, dict]:  # type: ignore[type-arg]
+    def post(
+        self,
+        body: bytes = b"",
+        path: str = "/trigger",
+        token: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, dict]:  # type: ignore[type-arg]
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.trigger.port}{path}", data=body, method="POST"
+            f"http://127.0.0.1:{self.trigger.port}{path}",
+            data=body,
+            headers=headers or {},
+            method="POST",
         )
         if token:
             request.add_header("Authorization", f"Bearer {token}")
@@ -154,6 +163,24 @@ def test_a_body_whose_length_is_not_known_begins_no_part(served: Served, head: b
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
     assert served.parts == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "elsewhere.example"}, 403),
+        ({"Host": "elsewhere.example:9200", "Origin": "http://elsewhere.example:9200"}, 403),
+        ({"Host": "localhost:9200", "Origin": "http://localhost:9200"}, 200),
+        ({"Host": "[::1]:9200"}, 200),
+    ],
+)
+def test_a_page_in_a_browser_begins_no_part(
+    served: Served, headers: dict[str, str], code: int
+) -> None:
+    assert served.post(headers=headers)[0] == code
+    assert len(served.parts) == (code == 200)
 
 
 def test_another_path_and_a_wrong_token() -> None:

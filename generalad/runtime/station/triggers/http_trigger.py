@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from generalad.runtime.bounded_server import BoundedServer, QuietHandler
+from generalad.runtime.hosts import from_another_page, is_loopback, without_port
 from generalad.runtime.secrets import Secret
 from generalad.runtime.station.verdict import MOST_NAME, Verdict
 
@@ -77,7 +78,10 @@ class _Handler(QuietHandler):
 
     def do_POST(self) -> None:
         """Begin a part."""
-        if self.path != "/trigger":
+        if not self._from_a_program():
+            self.close_connection = True  # what follows is not read, nor taken for a request
+            self._answer(403, {"error": "expected a program of this machine, found a page"})
+        elif self.path != "/trigger":
             self._answer(404, {"error": "expected POST /trigger"})
         elif not self._allowed():
             self._answer(401, {"error": "expected Authorization: Bearer TOKEN"})
@@ -92,6 +96,14 @@ class _Handler(QuietHandler):
                 self._answer(503, {"error": found})
             else:
                 self._answer(200, found.to_dict())
+
+    def _from_a_program(self) -> bool:
+        """Not from a page that a browser on this machine shows, whatever name leads it here."""
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin", "")
+        if from_another_page(host, origin):
+            return False
+        here = self.server.token is None and is_loopback(str(self.server.server_address[0]))
+        return not here or not host or is_loopback(without_port(host))
 
     def _allowed(self) -> bool:
         if self.server.token is None:
