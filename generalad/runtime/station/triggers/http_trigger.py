@@ -78,24 +78,29 @@ class _Handler(QuietHandler):
 
     def do_POST(self) -> None:
         """Begin a part."""
-        if not self._from_a_program():
+        if refusal := self._refusal():
             self.close_connection = True  # what follows is not read, nor taken for a request
-            self._answer(403, {"error": "expected a program of this machine, found a page"})
-        elif self.path != "/trigger":
-            self._answer(404, {"error": "expected POST /trigger"})
-        elif not self._allowed():
-            self._answer(401, {"error": "expected Authorization: Bearer TOKEN"})
+            self._answer(*refusal)
+            return
+        try:
+            part = part_of(self._body())
+        except ValueError as error:
+            self._answer(400, {"error": str(error)})
+            return
+        found = self.server.inspect(part)
+        if isinstance(found, str):
+            self._answer(503, {"error": found})
         else:
-            try:
-                part = part_of(self._body())
-            except ValueError as error:
-                self._answer(400, {"error": str(error)})
-                return
-            found = self.server.inspect(part)
-            if isinstance(found, str):
-                self._answer(503, {"error": found})
-            else:
-                self._answer(200, found.to_dict())
+            self._answer(200, found.to_dict())
+
+    def _refusal(self) -> tuple[int, dict[str, Any]] | None:
+        if not self._from_a_program():
+            return 403, {"error": "expected a program of this machine, found a page"}
+        if self.path != "/trigger":
+            return 404, {"error": "expected POST /trigger"}
+        if not self._allowed():
+            return 401, {"error": "expected Authorization: Bearer TOKEN"}
+        return None
 
     def _from_a_program(self) -> bool:
         """Not from a page that a browser on this machine shows, whatever name leads it here."""
