@@ -183,6 +183,17 @@ def test_a_page_in_a_browser_begins_no_part(
     assert len(served.parts) == (code == 200)
 
 
+def test_a_body_that_nobody_reads_is_no_trigger(served: Served) -> None:
+    hidden = b"POST /trigger HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /other HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    with socket.create_connection(("127.0.0.1", served.trigger.port), timeout=10) as client:
+        client.sendall(head + hidden)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 404 ") and answer.count(b"HTTP/1.1") == 1
+    assert served.parts == []
+
+
 def test_another_path_and_a_wrong_token() -> None:
     server = Served(token="s3cret")
     assert server.post(path="/metrics")[0] == 404
