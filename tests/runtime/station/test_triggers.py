@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from generalad.areas import Areas
 from generalad.errors import UsageError
 from generalad.runtime.secrets import Secret
 from generalad.runtime.sources import Frame
+from generalad.runtime.station.triggers import http_trigger
 from generalad.runtime.station.triggers.http_trigger import HttpTrigger
 from generalad.runtime.station.triggers.mqtt_trigger import MqttTrigger
 from generalad.runtime.station.triggers.photo_eye import PhotoEye
@@ -192,6 +194,20 @@ def test_a_body_that_nobody_reads_is_no_trigger(served: Served) -> None:
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 404 ") and answer.count(b"HTTP/1.1") == 1
     assert served.parts == []
+
+
+def test_a_client_that_sends_byte_by_byte_is_hung_up(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_trigger._Handler, "timeout", 0.3)
+    with socket.create_connection(("127.0.0.1", served.trigger.port), timeout=10) as client:
+        client.sendall(b"POST /trigger HTTP/1.1\r\nX: ")
+        with pytest.raises(OSError):
+            for _ in range(200):
+                client.sendall(b"y")
+                time.sleep(0.02)
+    assert served.post()[0] == 200
+    assert served.parts == [None]
 
 
 def test_another_path_and_a_wrong_token() -> None:

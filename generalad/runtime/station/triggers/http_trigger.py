@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from generalad.runtime.bounded_server import BoundedServer, QuietHandler
+from generalad.runtime.bounded_server import BoundedServer, QuietHandler, hang_up
 from generalad.runtime.hosts import from_another_page, is_loopback, without_port
 from generalad.runtime.secrets import Secret
 from generalad.runtime.station.verdict import MOST_NAME, Verdict
@@ -76,6 +76,16 @@ class _Handler(QuietHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def handle_one_request(self) -> None:
+        """Answer; a client that sends it byte by byte is hung up on, or it would keep its place."""
+        self._late = threading.Timer(self.timeout, hang_up, [self.connection])
+        self._late.daemon = True
+        self._late.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self._late.cancel()
+
     def do_POST(self) -> None:
         """Begin a part."""
         if refusal := self._refusal():
@@ -87,6 +97,7 @@ class _Handler(QuietHandler):
         except ValueError as error:
             self._answer(400, {"error": str(error)})
             return
+        self._late.cancel()  # a verdict takes as long as it may
         found = self.server.inspect(part)
         if isinstance(found, str):
             self._answer(503, {"error": found})
