@@ -28,8 +28,9 @@ from generalad.training.material import Material
 MOST_FITTED, MOST_COMPARED = 200, 40
 """Images that usual looks are learned from, and that are compared with their turns."""
 
-LEAST_GROUPS = 6
-"""Fewer tell nothing."""
+LEAST_GROUPS, MANY = 6, 320
+"""Fewer groups tell nothing. More images show each orientation often enough themselves, and more
+kinds of good patches in the memory hide more defects."""
 
 TOLD_APART = 0.7
 """AUROC of turned images against those that are not. In the images tried it was at most 0.58
@@ -75,12 +76,14 @@ class QuarterTurns:
 def any_orientation(material: Material, groups: Sequence[int]) -> bool:
     """Whether quarter turns of the training images look as good as the images themselves.
 
+    Not asked of more than `MANY`.
+
     Args:
         material: of whole images, all of whose places count.
         groups: (n,) a number for the group of each training image.
     """
     numbers = np.unique(groups)
-    if len(numbers) < LEAST_GROUPS:
+    if len(numbers) < LEAST_GROUPS or len(groups) > MANY:
         return False
     rng = np.random.default_rng([material.config.seed, 12])
     first = rng.permutation(numbers)[: len(numbers) // 2]

@@ -1,4 +1,4 @@
-"""Whether parts lie in any orientation: told from good images, and not from turned ones of others."""
+"""Whether parts lie in any orientation: told from good images, and only where it is so."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from generalad.files import sha256_of_bytes
 from generalad.model.backbone import wrap
 from generalad.progress import no_progress
 from generalad.synth.views import ORIENTATIONS, Views, oriented
+from generalad.training import orientation
 from generalad.training.material import Material
 from generalad.training.orientation import QuarterTurns, any_orientation
 
@@ -31,7 +32,7 @@ def bracket(height: int, width: int, angle: float, rng: np.random.Generator) -> 
     cv2.rectangle(image, (left, top + 27), (left + 27, top + 36), (200, 170, 120), -1)
     matrix = cv2.getRotationMatrix2D(centre, angle, 1.0)
     turned = cv2.warpAffine(image, matrix, (width, height), borderValue=(60, 60, 60))
-    return np.clip(turned + rng.normal(0, 3, turned.shape), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(turned + rng.normal(0, 3, turned.shape), 0, 255), np.uint8)
 
 
 def material(folder: Path, height: int, width: int, *, turned: bool) -> Material:
@@ -69,9 +70,15 @@ def test_parts_that_lie_turned_are_told(
     assert found == turned
 
 
-def test_few_groups_tell_nothing(tmp_path: Path) -> None:
-    groups = [number % 5 for number in range(COUNT)]
-    assert not any_orientation(material(tmp_path, 64, 64, turned=True), groups)
+def test_it_is_asked_of_neither_too_few_nor_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = material(tmp_path, 64, 64, turned=True)
+    assert not any_orientation(parts, [number % 5 for number in range(COUNT)])
+    monkeypatch.setattr(orientation, "MANY", COUNT - 1)
+    assert not any_orientation(parts, range(COUNT))
+    monkeypatch.setattr(orientation, "MANY", COUNT)
+    assert any_orientation(parts, range(COUNT))
 
 
 def test_quarter_turns_are_exact_where_the_image_is_square() -> None:
