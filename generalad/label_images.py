@@ -169,6 +169,14 @@ def looks_like_labels(values: NDArray[Any]) -> bool:
     return _look_of(values) is _Look.LABELS
 
 
+def has_few_values(values: NDArray[np.uint8]) -> bool:
+    """Whether an image (H, W) of 1024 pixels or more has so few values as no photograph has."""
+    return (
+        values.size >= 1024
+        and int(np.count_nonzero(np.bincount(values.ravel(), minlength=256))) <= _FEW_VALUES
+    )
+
+
 def _look_of(values: NDArray[Any]) -> _Look:
     if values.min() == values.max():
         extreme = values[0, 0] in (0, np.iinfo(values.dtype).max)
