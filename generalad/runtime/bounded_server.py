@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -76,3 +78,9 @@ class QuietHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *values: Any) -> None:
         """Questions are no news."""
+
+
+def hang_up(connection: socket.socket) -> None:
+    """End a connection whose client keeps a thread waiting."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Container
 from typing import TYPE_CHECKING
 
-from generalad.runtime.hosts import is_loopback
+from generalad.runtime.hosts import from_another_page, is_loopback, without_port
 from generalad.runtime.secrets import Secret
 from generalad.serve.answers import error_answer
 
@@ -59,12 +59,12 @@ class Access:
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and origin.partition("://")[2] != host and scope["method"] not in ("GET", "HEAD"):
+        if from_another_page(host, origin) and scope["method"] not in ("GET", "HEAD"):
             return error_answer(403, "the request comes from another page")
         if b"%2f" in scope["raw_path"].lower():  # who rules paths before us sees another one
             return error_answer(404, "the path has an encoded slash")
         if self._token is None:
-            if not is_loopback(host.rpartition(":")[0] if _has_port(host) else host):
+            if not is_loopback(without_port(host)):
                 return error_answer(403, "expected this machine as host, as there is no token")
             return None
         if scope["path"] in self._public or self._is_right(headers.get(b"authorization", b"")):
@@ -80,7 +80,3 @@ class Access:
         scheme, _, given = authorization.partition(b" ")
         assert self._token is not None
         return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
-
-
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and (host.startswith("[") or host.count(":") == 1)

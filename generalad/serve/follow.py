@@ -22,7 +22,7 @@ from generalad.progress import Log
 from generalad.runtime.names import safe_name
 from generalad.runtime.selftest import selftest_of
 from generalad.serve.exchange import Exchange
-from generalad.serve.models import Model
+from generalad.serve.models import BusyError, Model
 from generalad.serve.shadow import Shadow
 from generalad.serve.source import FleetSource
 from generalad.serve.version import Version
@@ -122,6 +122,10 @@ class Follower:
             return
         try:
             self._exchange.put(model, new, by=BY)
+        except BusyError as error:  # somebody exchanges it now; it is tried again
+            new.close()
+            self._say(str(error))
+            return
         except GadError as error:
             if model.current is not new:
                 new.close()
@@ -170,7 +174,10 @@ class Follower:
                     return
                 over = shadow.enough and shadow.seconds >= self._seconds
                 if shadow.enough and (objection := self._objection(new, shadow, over=over)):
-                    self._exchange.rollback(model, by=BY)
+                    try:
+                        self._exchange.rollback(model, by=BY)
+                    except BusyError:
+                        continue
                     self._refuse(model, version, f"rolled back: {objection}")
                     return
                 if over:

@@ -9,6 +9,7 @@ only signed ones are taken, see `runtime.backends.signature`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -136,7 +137,10 @@ class FleetSource:
             opener = urllib.request.build_opener(_NoRedirects)
             found: IO[bytes] = opener.open(f"{self._address}/{quote(path)}", timeout=_TIMEOUT)
             return found
-        return (Path(self._address) / path).open("rb")
+        file = Path(self._address) / path
+        if not file.is_file():  # a pipe would be waited for without end
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return file.open("rb")
 
     def _shown(self, path: str) -> str:
         return f"{redacted(self._address)}/{path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from serve_line_helpers import until
 
 from generalad.errors import DataError, UsageError
 from generalad.serve import follow, shadow
+from generalad.serve.exchange import Exchange
+from generalad.serve.models import BusyError
 from generalad.serve.source import FleetSource
 from generalad.spec import Thresholds
 
@@ -112,6 +115,36 @@ def test_a_version_that_turns_out_worse_is_rolled_back(fleet: Fleet) -> None:
         model = client.get("/v1/models/washer").json
         assert (model["version"], model["previous"]) == ("1.onnx", "2.onnx")
         assert model["versions"] == ["1.onnx"]  # the next start does not serve it either
+
+
+def test_a_person_who_exchanges_at_the_same_time_refuses_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met, put, rollback = list[str](), Exchange.put, Exchange.rollback
+
+    def busy_once(self: Exchange, *arguments: Any, **named: Any) -> None:
+        what = put if len(arguments) == 2 else rollback
+        if met.count(what.__name__) == 0:
+            met.append(what.__name__)
+            raise BusyError("washer is being exchanged")
+        what(self, *arguments, **named)
+
+    monkeypatch.setattr(Exchange, "put", busy_once)
+    monkeypatch.setattr(Exchange, "rollback", busy_once)
+    with fleet.serve() as client:
+        fleet.publish("2.onnx", thresholds=HIGHER)
+        ask_until(client, 20, in_state(client, "watch"))
+        ask_until(client, 100, in_state(client, "refused"))
+        assert client.get("/v1/models/washer").json["version"] == "1.onnx"
+    assert met == ["put", "rollback"]
+
+
+def test_a_pipe_in_the_source_is_no_file(fleet: Fleet) -> None:
+    os.mkfifo(fleet.source / "pipe")
+    (fleet.source / "wanted.json").unlink()
+    (fleet.source / "wanted.json").symlink_to(fleet.source / "pipe")
+    with pytest.raises(DataError, match="No such file"):
+        FleetSource(str(fleet.source)).wanted()
 
 
 def test_a_source_that_comes_back_is_followed(fleet: Fleet) -> None:

@@ -133,6 +133,10 @@ def test_a_review_by_keyboard_alone(scene: Scene, browser: Browser) -> None:
             page.wait_for_selector(".review[aria-busy=false]")
             assert verdicts() == expected
         until(lambda: "Nothing is left" in page.inner_text(".left"))
+        page.fill("#by", "Shift B")
+        page.keyboard.press("Tab")
+        page.keyboard.press("u")
+        until(lambda: "nothing of yours" in page.inner_text("#toast"))
         page.set_viewport_size({"width": 800, "height": 1100})
         page.keyboard.press("4")
         page.wait_for_selector("td button")
@@ -177,6 +181,14 @@ def test_the_token_is_asked_for(
             page.wait_for_timeout(50)
         page.wait_for_selector(".models article")
         assert page.inner_text(".models h2").startswith("model")
+        page.keyboard.press("2")  # that no line runs is said once, and not with every look
+        page.wait_for_selector(".empty")
+        for _ in range(2):
+            with page.expect_response("**/v1/review"):
+                pass
+        assert "no line runs here" in page.inner_text(".empty")
+        assert not page.is_visible("#toast")
+        screen.errors = [error for error in screen.errors if "404" not in error]
         screen.close()
 
 

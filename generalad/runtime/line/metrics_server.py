@@ -8,16 +8,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from generalad.errors import require_extra
-from generalad.runtime.bounded_server import BoundedServer, QuietHandler
+from generalad.runtime.bounded_server import BoundedServer, QuietHandler, hang_up
 from generalad.runtime.view import LIVE, Look, StationView, StreamView, View
 from generalad.version import __version__
 
@@ -70,7 +68,7 @@ class _Server(BoundedServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer; one that takes too long, byte by byte, is hung up on."""
-        late = threading.Timer(_SECONDS_OF_A_CLIENT, _hang_up, [request])
+        late = threading.Timer(_SECONDS_OF_A_CLIENT, hang_up, [request])
         late.daemon = True
         late.start()
         try:
@@ -83,11 +81,6 @@ class _Server(BoundedServer):
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             sys.stderr.write(f"gad: metrics could not be served: {error!r}\n")
-
-
-def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(QuietHandler):

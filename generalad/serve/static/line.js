@@ -35,6 +35,7 @@ export async function update() {
   const found = await json("/v1/line").catch((error) => {
     if (error.status !== 404) throw error;
     place.replaceChildren(element("p", { class: "empty" }, error.message));
+    notices.parentElement.hidden = true;
     return null;
   });
   if (!found) return;

@@ -1,7 +1,7 @@
 // Stopped and borderline parts, one after the other, by keyboard.
 
 import { day, element, facts, number } from "./dom.js";
-import { json, post, show } from "./service.js";
+import { json, operator, post, show } from "./service.js";
 import { attempt, toast, toReview } from "./page.js";
 
 const MARKS = { good: "✓", defective: "✗" };
@@ -61,8 +61,8 @@ export async function enter(view) {
 
 export async function update() {
   if (busy) return;
-  const found = await json("/v1/review");
-  if (found.entries[0]?.name !== entries[0]?.name) await working(() => load(found));
+  const found = await json("/v1/review").catch(whereThereIsNoLine);
+  if (found && found.entries[0]?.name !== entries[0]?.name) await working(() => load(found));
 }
 
 export function key(event) {
@@ -81,12 +81,14 @@ export function key(event) {
   event.preventDefault();
 }
 
+function whereThereIsNoLine(error) {
+  if (error.status !== 404) throw error;
+  parts.body.replaceChildren(element("p", { class: "empty" }, error.message));
+  return null;
+}
+
 async function load(found) {
-  found ??= await json("/v1/review").catch((error) => {
-    if (error.status !== 404) throw error;
-    parts.body.replaceChildren(element("p", { class: "empty" }, error.message));
-    return null;
-  });
+  found ??= await json("/v1/review").catch(whereThereIsNoLine);
   if (!found) return;
   entries = found.entries;
   if (!entries.some((entry) => entry.name === at)) at = shownEntries()[0]?.name ?? null;
@@ -161,10 +163,11 @@ const acknowledge = () => working(async () => {
 const undo = () => working(async () => {
   const trail = (await json("/v1/audit")).entries;
   const undone = new Set(trail.map((entry) => entry.undoes));
-  const last = trail.find((entry) => entry.what === "verdict" && entry.undoes == null && !undone.has(entry.number));
-  if (!last) return toast("There is nothing to undo.");
+  const last = trail.find((entry) => entry.what === "verdict" && entry.by === operator()
+    && entry.undoes == null && !undone.has(entry.number));
+  if (!last) return toast("There is nothing of yours to undo.");
   await post(`/v1/audit/${last.number}/undo`);
   at = last.subject;
   await load();
-  return toast("The last verdict is undone.");
+  return toast("Your last verdict is undone.");
 });

@@ -22,7 +22,7 @@ export async function ask(path, { method = "GET", body } = {}) {
     }
     if (!answer.ok) {
       const said = await answer.json().catch(() => ({}));
-      throw new Failed(answer.status, [said.error ?? answer.statusText, said.remedy].filter(Boolean).join(". "));
+      throw new Failed(answer.status, [said.error ?? answer.statusText, said.remedy].filter(Boolean).join(" → "));
     }
     return answer;
   }

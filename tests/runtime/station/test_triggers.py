@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from generalad.areas import Areas
 from generalad.errors import UsageError
 from generalad.runtime.secrets import Secret
 from generalad.runtime.sources import Frame
+from generalad.runtime.station.triggers import http_trigger
 from generalad.runtime.station.triggers.http_trigger import HttpTrigger
 from generalad.runtime.station.triggers.mqtt_trigger import MqttTrigger
 from generalad.runtime.station.triggers.photo_eye import PhotoEye
@@ -91,9 +93,18 @@ class Served:
             return self._answer
         return Verdict(len(self.parts), part, "reject", None, "", "reject", 0.9, 1.0, 1.1, "w")
 
-    def post(self, body: bytes = b"", path: str = "/trigger", token: str = "") -> tuple[int, dict]:  # type: ignore[type-arg]
+    def post(
+        self,
+        body: bytes = b"",
+        path: str = "/trigger",
+        token: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, dict]:  # type: ignore[type-arg]
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.trigger.port}{path}", data=body, method="POST"
+            f"http://127.0.0.1:{self.trigger.port}{path}",
+            data=body,
+            headers=headers or {},
+            method="POST",
         )
         if token:
             request.add_header("Authorization", f"Bearer {token}")
@@ -154,6 +165,49 @@ def test_a_body_whose_length_is_not_known_begins_no_part(served: Served, head: b
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
     assert served.parts == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "elsewhere.example"}, 403),
+        ({"Host": "elsewhere.example:9200", "Origin": "http://elsewhere.example:9200"}, 403),
+        ({"Host": "localhost:9200", "Origin": "http://localhost:9200"}, 200),
+        ({"Host": "[::1]:9200"}, 200),
+    ],
+)
+def test_a_page_in_a_browser_begins_no_part(
+    served: Served, headers: dict[str, str], code: int
+) -> None:
+    assert served.post(headers=headers)[0] == code
+    assert len(served.parts) == (code == 200)
+
+
+def test_a_body_that_nobody_reads_is_no_trigger(served: Served) -> None:
+    hidden = b"POST /trigger HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /other HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    with socket.create_connection(("127.0.0.1", served.trigger.port), timeout=10) as client:
+        client.sendall(head + hidden)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 404 ") and answer.count(b"HTTP/1.1") == 1
+    assert served.parts == []
+
+
+def test_a_client_that_sends_byte_by_byte_is_hung_up(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_trigger._Handler, "timeout", 0.3)
+    with socket.create_connection(("127.0.0.1", served.trigger.port), timeout=10) as client:
+        client.sendall(b"POST /trigger HTTP/1.1\r\nX: ")
+        with pytest.raises(OSError):
+            for _ in range(200):
+                client.sendall(b"y")
+                time.sleep(0.02)
+    assert served.post()[0] == 200
+    assert served.parts == [None]
 
 
 def test_another_path_and_a_wrong_token() -> None:

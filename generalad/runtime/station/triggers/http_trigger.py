@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from generalad.runtime.bounded_server import BoundedServer, QuietHandler
+from generalad.runtime.bounded_server import BoundedServer, QuietHandler, hang_up
+from generalad.runtime.hosts import from_another_page, is_loopback, without_port
 from generalad.runtime.secrets import Secret
 from generalad.runtime.station.verdict import MOST_NAME, Verdict
 
@@ -75,23 +76,50 @@ class _Handler(QuietHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def handle_one_request(self) -> None:
+        """Answer; a client that sends it byte by byte is hung up on, or it would keep its place."""
+        self._late = threading.Timer(self.timeout, hang_up, [self.connection])
+        self._late.daemon = True
+        self._late.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self._late.cancel()
+
     def do_POST(self) -> None:
         """Begin a part."""
-        if self.path != "/trigger":
-            self._answer(404, {"error": "expected POST /trigger"})
-        elif not self._allowed():
-            self._answer(401, {"error": "expected Authorization: Bearer TOKEN"})
+        if refusal := self._refusal():
+            self.close_connection = True  # what follows is not read, nor taken for a request
+            self._answer(*refusal)
+            return
+        try:
+            part = part_of(self._body())
+        except ValueError as error:
+            self._answer(400, {"error": str(error)})
+            return
+        self._late.cancel()  # a verdict takes as long as it may
+        found = self.server.inspect(part)
+        if isinstance(found, str):
+            self._answer(503, {"error": found})
         else:
-            try:
-                part = part_of(self._body())
-            except ValueError as error:
-                self._answer(400, {"error": str(error)})
-                return
-            found = self.server.inspect(part)
-            if isinstance(found, str):
-                self._answer(503, {"error": found})
-            else:
-                self._answer(200, found.to_dict())
+            self._answer(200, found.to_dict())
+
+    def _refusal(self) -> tuple[int, dict[str, Any]] | None:
+        if not self._from_a_program():
+            return 403, {"error": "expected a program of this machine, found a page"}
+        if self.path != "/trigger":
+            return 404, {"error": "expected POST /trigger"}
+        if not self._allowed():
+            return 401, {"error": "expected Authorization: Bearer TOKEN"}
+        return None
+
+    def _from_a_program(self) -> bool:
+        """Not from a page that a browser on this machine shows, whatever name leads it here."""
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin", "")
+        if from_another_page(host, origin):
+            return False
+        here = self.server.token is None and is_loopback(str(self.server.server_address[0]))
+        return not here or not host or is_loopback(without_port(host))
 
     def _allowed(self) -> bool:
         if self.server.token is None:
