@@ -53,8 +53,8 @@ def match_masks(
     """Find the masks of images by their names.
 
     The masks of `a/x.png` are `a/x_mask.*` and `a/x_mask_1.*` (or `_gt`, `_label`, …), else
-    `a/x.*`, else everything in the folder `a/x/`. Names that differ in their Unicode form only are the same; where nothing
-    has the very name, nor does upper and lower case count.
+    `a/x.*`, else everything in the folder `a/x/`. Names that differ in their Unicode form only are
+    the same; where nothing has the very name, nor does upper and lower case count.
 
     Args:
         images: relative to the folder of the images.
