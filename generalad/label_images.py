@@ -1,9 +1,9 @@
 """Label images that lie beside the images they belong to, told by their names and their content.
 
 `Part0.jpg` and `Part0_label.bmp`, `x.png` and `mask_x.png`, `images/7.png` and `labels/7.png`: the
-name of a label image is that of its image but for a word, a folder or the suffix. As `a_left.png`
-and `a_right.png` differ no more than that, the content decides: a label image has few values, or
-is mostly black or white with few others, and has the shape of its image.
+name of a label image is that of its image but for some words, a folder or the suffix. As
+`a_left.png` and `a_right.png` differ no more than that, the content decides: a label image has few
+values, or is mostly black or white with few others, and has the shape of its image.
 """
 
 from __future__ import annotations
@@ -167,6 +167,14 @@ def looks_like_labels(values: NDArray[Any]) -> bool:
             That of a good part has one value only, black or white.
     """
     return _look_of(values) is _Look.LABELS
+
+
+def has_few_values(values: NDArray[np.uint8]) -> bool:
+    """Whether an image (H, W) of 1024 pixels or more has so few values as no photograph has."""
+    return (
+        values.size >= 1024
+        and int(np.count_nonzero(np.bincount(values.ravel(), minlength=256))) <= _FEW_VALUES
+    )
 
 
 def _look_of(values: NDArray[Any]) -> _Look:

@@ -29,8 +29,9 @@ from generalad.progress import Progress
 
 __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_problems"]
 
-DARK = "dark 16 bits"
-"""The kind of problem that images have of which none uses more than 14 bits of 16."""
+DARK, MOSAIC, FEW_VALUES, MIXED = "dark 16 bits", "mosaic", "few values", "mixed colour"
+TO_TRAINING = frozenset({DARK, MOSAIC, FEW_VALUES, MIXED})
+"""Kinds of warnings that training repeats."""
 
 
 def check_dataset(
@@ -72,6 +73,8 @@ def check_dataset(
         *_mixed(seen.values()),
         *_narrow(seen.values()),
         *_smaller(seen.values()),
+        *_mosaics(seen.values()),
+        *_of_few_values(files[:good]),
         *_ignored(dataset),
         *_notes(dataset),
     ]
@@ -184,7 +187,7 @@ def _mixed(files: Iterable[InspectedFile]) -> Iterator[Problem]:
     if grey and colour:
         rare, name = (grey, "grey") if len(grey) < len(colour) else (colour, "in colour")
         detail = f"{count_of(rare, 'image')} of {len(readable)} {name}, unlike the others"
-        yield Problem("mixed colour", WARNING, rare, detail, "record all with one camera setting")
+        yield Problem(MIXED, WARNING, rare, detail, "record all with one camera setting")
 
 
 def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:
@@ -195,6 +198,27 @@ def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:
         detail = f"{count_of(paths, 'image')} of 16 bits without any value above 16383 (14 bits)"
         remedy = "scale the values to 0...65535 when saving, or save 8 bits"
         yield Problem(DARK, WARNING, paths, detail, remedy)
+
+
+def _mosaics(files: Iterable[InspectedFile]) -> Iterator[Problem]:
+    """Raw data of colour cameras that was saved as grey images."""
+    paths = tuple(file.path for file in files if file.mosaic)
+    if paths:
+        detail = (
+            f"{count_of(paths, 'grey image')} that look like raw data of a colour camera (Bayer)"
+        )
+        yield Problem(MOSAIC, WARNING, paths, detail, "save them in colour, or in grey")
+
+
+def _of_few_values(files: Sequence[InspectedFile]) -> Iterator[Problem]:
+    """Good images that look like label images or frames of nothing, where most do not."""
+    readable = [file for file in files if not file.error]
+    paths = tuple(file.path for file in readable if file.few_values)
+    if 0 < 2 * len(paths) < len(readable):
+        detail = (
+            f"{count_of(paths, 'good image')} of few values, as label images and dead cameras have"
+        )
+        yield Problem(FEW_VALUES, WARNING, paths, detail, "look at them; leave out what is no part")
 
 
 def _smaller(files: Iterable[InspectedFile]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from generalad.data.near_copies import signature
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
 from generalad.image_formats.accept import read_header
+from generalad.label_images import has_few_values
 from generalad.preprocess import Depths, decode_image, decode_mask_values, read_bytes
 
 
@@ -28,6 +29,8 @@ class InspectedFile:
         grey: whether all colours of an image are equal.
         narrow: whether an image has 16 bits and no value of more than 14.
         deep: whether it has 16 bits.
+        few_values: whether a good image has so few as no photograph, see `label_images`.
+        mosaic: whether an image looks like the raw data of a colour camera, see `is_mosaic`.
         turned: whether EXIF data turns an image so that its size stays the same.
         smaller: whether the file of an image holds smaller ones beside it.
         marked: whether a mask marks anything.
@@ -44,6 +47,8 @@ class InspectedFile:
     deep: bool = False
     smaller: bool = False
     turned: bool = False
+    mosaic: bool = False
+    few_values: bool = False
     marked: bool = False
     doubt: str = ""
     signature: NDArray[np.uint8] | None = None
@@ -70,19 +75,55 @@ def inspect_file(task: InspectionTask) -> InspectedFile:
         header = read_header(data)
     except DataError as error:
         return InspectedFile(path, error.message.removeprefix(f"{path}: "), content)
+    grey = bool(np.array_equal(image[..., 0], image[..., 1]))
+    grey = grey and bool(np.array_equal(image[..., 1], image[..., 2]))
     return InspectedFile(
         path,
         "",
         content,
         (image.shape[0], image.shape[1]),
-        grey=bool(np.array_equal(image[..., 0], image[..., 1]))
-        and bool(np.array_equal(image[..., 1], image[..., 2])),
+        grey=grey,
+        few_values=task.signed and has_few_values(_sampled(image).max(axis=2)),
+        mosaic=grey and is_mosaic(image[..., 0]),
         narrow=depths.narrow > 0,
         deep=depths.deep > 0,
         smaller=header is not None and header.smaller,
         turned=is_turned_in_doubt(data),
         signature=signature(image) if task.signed else None,
     )
+
+
+_SAMPLED_SIDE = 400  # pixels, at most, of the image whose values are counted
+
+
+def _sampled(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Every so many pixels, as they are."""
+    down, across = (1 + side // _SAMPLED_SIDE for side in image.shape[:2])
+    return image[::down, ::across]
+
+
+_MOSAIC_SIDE = 512  # pixels in the middle that are looked at
+_MOSAIC_RATIO, _MOSAIC_STEP = 1.3, 2.0
+
+
+def is_mosaic(grey: NDArray[np.uint8]) -> bool:
+    """Whether neighbours differ more than pixels that are two apart, along both axes.
+
+    So it is in the raw data of a colour camera (Bayer), where every other pixel lies behind another
+    filter. In images of things neighbours are the more alike, and in noise both are equal.
+
+    Args:
+        grey: (H, W) uint8.
+    """
+    top, left = (max(0, (side - _MOSAIC_SIDE) // 2) for side in grey.shape)
+    part = grey[top : top + _MOSAIC_SIDE, left : left + _MOSAIC_SIDE].astype(np.int16)
+    if min(part.shape) < 8:
+        return False
+    for values in (part, part.T):
+        near = float(np.abs(values[1:] - values[:-1]).mean())
+        if near < _MOSAIC_STEP or near < _MOSAIC_RATIO * np.abs(values[2:] - values[:-2]).mean():
+            return False
+    return True
 
 
 def _inspect_mask(path: Path, content: str, data: bytes) -> InspectedFile:

@@ -247,7 +247,8 @@ def _names_in_table(text: str, images: _Images) -> Iterator[str]:
     column = _column_of_names(rows, images)
     if column is None:
         return
-    head = rows[0] if Path(rows[0][column].strip()).suffix.lower() not in IMAGE_SUFFIXES else []
+    first = rows[0][column].strip() if len(rows[0]) > column else ""
+    head = [] if Path(first).suffix.lower() in IMAGE_SUFFIXES else rows[0]
     named = [row for row in rows if len(row) > column and images.called(row[column])]
     if any(_BOX.fullmatch(name.strip()) for name in head):
         yield from (row[column] for row in named)

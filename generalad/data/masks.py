@@ -52,9 +52,9 @@ def match_masks(
 ) -> tuple[Mapping[Path, tuple[Path, ...]], tuple[Path, ...]]:
     """Find the masks of images by their names.
 
-    The masks of `a/x.png` are `a/x_mask.*` (or `_gt`, `_label`, …), else `a/x.*`, else everything
-    in the folder `a/x/`. Names that differ in their Unicode form only are the same; where nothing
-    has the very name, nor does upper and lower case count.
+    The masks of `a/x.png` are `a/x_mask.*` and `a/x_mask_1.*` (or `_gt`, `_label`, …), else
+    `a/x.*`, else everything in the folder `a/x/`. Names that differ in their Unicode form only are
+    the same; where nothing has the very name, nor does upper and lower case count.
 
     Args:
         images: relative to the folder of the images.
@@ -75,10 +75,11 @@ def match_masks(
 
 
 _MASK_WORD = re.compile(
-    r"(.*/|)(.+?)[_\-. ](?:masks?|gt|labels?|seg|segmentation|annotations?|ground[_\-. ]?truth)$",
+    r"(.*/|)(.+?)[_\-. ](?:masks?|gt|labels?|seg|segmentation|annotations?|ground[_\-. ]?truth)"
+    r"(?:[_\-. ]?\d{1,3})?$",
     re.IGNORECASE,
 )
-"""The stem of a mask's path: its folder, the name of its image, and a word."""
+"""The stem of a mask's path: its folder, the name of its image, a word, and a number of several."""
 
 
 def _match(

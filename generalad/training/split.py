@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from generalad.config import Config
-from generalad.data.check import DARK, check_dataset, render_problems
+from generalad.data.check import TO_TRAINING, check_dataset, render_problems
 from generalad.data.dataset import Dataset, Sample, as_dataset, without
 from generalad.data.groups import Grouping, group_images
 from generalad.data.public_sets import differences
@@ -42,7 +42,7 @@ class Split:
         grouping: which images belong together.
         sizes: number of good images of each size "WIDTHxHEIGHT".
         incomplete: in how far a public data set is not as it was published; empty where it is.
-        dark: that all images of 16 bits use 14 at most, with what to do; else empty.
+        odd: what the check warns of that makes a detector worse, each with what to do.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Split:
     grouping: Grouping
     sizes: dict[str, int]
     incomplete: str = ""
-    dark: str = ""
+    odd: tuple[str, ...] = ()
     out_of_fold: bool = False
 
     def fingerprint(self) -> str:
@@ -128,10 +128,10 @@ def _split(
 ) -> Split:
     skipped = tuple(sorted(checked.name_of(path) for path in checked.unusable))
     hashes = dict(checked.sha256)
-    dark = [f"{one.detail} → {one.remedy}" for one in checked.problems if one.kind == DARK]
-    return Split(
-        good.name, train, calibration, hashes, skipped, grouping, checked.sizes, dark="".join(dark)
+    odd = tuple(
+        f"{one.detail} → {one.remedy}" for one in checked.problems if one.kind in TO_TRAINING
     )
+    return Split(good.name, train, calibration, hashes, skipped, grouping, checked.sizes, odd=odd)
 
 
 def _too_few_to_hold_out(good: Dataset, config: Config, grouping: Grouping) -> bool:

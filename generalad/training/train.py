@@ -93,7 +93,7 @@ def train_detector(
             `choice`, `on_epoch`, `progress` and `log`.
         progress: told how far each stage is.
         log: told, before it starts, that a run will take more than an hour, that a public data
-            set is not whole or that all images of 16 bits are dark, and at its end that it has
+            set is not whole or what its images have that is odd, and at its end that it has
             learned nothing.
 
     Raises:
@@ -111,8 +111,8 @@ def train_detector(
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
         log(f"{split.incomplete}; the data set is not whole")
-    if split.dark:
-        log(split.dark)
+    for warning in split.odd:
+        log(warning)
     config = in_shape_of_images(config, split.sizes)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from generalad.data.check import (
+    TO_TRAINING,
     CheckReport,
     Problem,
     check_dataset,
@@ -305,3 +306,40 @@ def test_errors_are_sorted_to_the_front(root: Path) -> None:
     report = check_dataset(open_dataset(root))
     assert [problem.severity for problem in report.problems] == ["error", "warning", "info"]
     assert [problem.kind for problem in report.errors] == ["leak"]
+
+
+@pytest.mark.parametrize("order", ["RGGB", "GRBG"])
+@pytest.mark.parametrize("scene", ["flat", "photo", "grey", "noise"])
+def test_raw_data_of_a_colour_camera(tmp_path: Path, scene: str, order: str) -> None:
+    rows, columns = np.mgrid[0:64, 0:96]
+    smooth = 90 + 60 * np.sin(rows / 9) * np.cos(columns / 11)
+    light = {"flat": 90 + 0 * smooth, "grey": smooth}.get(scene, smooth)
+    noise = np.random.default_rng(0).normal(0, 60 if scene == "noise" else 3, smooth.shape)
+    gains = (
+        {"R": 0.6, "G": 1.0, "B": 0.5} if scene in ("flat", "photo") else dict.fromkeys("RGB", 1)
+    )
+    image = light.copy()
+    for place, colour in enumerate(order):
+        image[place // 2 :: 2, place % 2 :: 2] *= gains[colour]
+    write(tmp_path / "a.png", np.clip(image + noise, 0, 255).astype(np.uint8))
+    found = [problem.kind for problem in check_dataset(open_dataset(tmp_path)).problems]
+    assert found == (["mosaic"] if scene in ("flat", "photo") else [])
+
+
+@pytest.mark.parametrize("labels", [1, 2, 5])
+def test_good_images_of_few_values(tmp_path: Path, labels: int) -> None:
+    for number in range(5):
+        write(tmp_path / f"{number}.png", colourful(number, (48, 64)))
+    names = []
+    for number in range(labels):
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[8 : 12 + number, 20:33] = (0, 0, 200)
+        names.append(write(tmp_path / f"x{number * 7}y.png", image))
+    found = [
+        one for one in check_dataset(open_dataset(tmp_path)).problems if one.kind in TO_TRAINING
+    ]
+    assert [(one.kind, one.severity) for one in found] == (
+        [("few values", "warning")] if labels < 5 else []
+    )
+    if labels < 5:
+        assert set(found[0].paths) == set(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from encoders import pillow
 
 from generalad.data.dataset import open_dataset
+from generalad.data.label_files import marked_images
 from generalad.errors import DataError
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -110,3 +112,19 @@ def test_marks_of_defective_images_of_the_same_name_do_not_count(tmp_path: Path)
     (tmp_path / "coco.json").write_text(json.dumps(COCO))
     (tmp_path / "all.csv").write_text("image,label\ngood/2.png,good\nbad/cut/2.png,cut\n")
     assert {sample.label for sample in open_dataset(tmp_path).test} == {"good", "cut"}
+
+
+@pytest.mark.parametrize("tool", FILES)
+def test_damaged_files_are_no_tracebacks(tmp_path: Path, tool: str) -> None:
+    name, text = FILES[tool]
+    good = [Path(f"{number}.png") for number in range(4)]
+    rng = random.Random(tool)
+    for _ in range(40):
+        data = bytearray(text.encode())
+        for _ in range(rng.randint(1, 6)):
+            place = rng.randrange(len(data) - 1)
+            data[place : place + rng.randint(0, 4)] = rng.choice(
+                [b"", b"\0", b"[", b'"', b",", b"9"]
+            )
+        (tmp_path / Path(name).name).write_bytes(data)
+        assert marked_images(tmp_path, good, (), [Path(Path(name).name)]).keys() <= set(good)

@@ -179,6 +179,14 @@ def test_names_of_masks(root: Path, name: str) -> None:
     assert [len(sample.masks) for sample in open_dataset(root).test] == [1, 0, 0, 0]
 
 
+def test_several_masks_of_an_image_may_be_numbered(root: Path) -> None:
+    for name in ("2_mask_0.png", "2_mask_1.png", "2_mask.png", "3_gt07.png"):
+        put(root / f"ground_truth/nick/{name}", encoded(mask(1)))
+    dataset = open_dataset(root)
+    assert [len(sample.masks) for sample in dataset.test] == [3, 1, 0, 0]
+    assert dataset.stray_masks == ()
+
+
 def test_upper_case_matters_where_both_are_there(root: Path) -> None:
     put(root / "test/nick/A.png", encoded(mask(1)))
     put(root / "test/nick/a.png", encoded(mask(2)))
