@@ -234,6 +234,8 @@ def avif(data: bytes) -> Header | None:
         return refused("AVIF", "AVIF of 10 or 12 bits, or of unknown depth")
     if b"irot" in found or b"imir" in found:
         return refused("AVIF", "AVIF that is to be turned for display", "save it upright")
+    if b"clap" in found:
+        return refused("AVIF", "AVIF that is to be cropped for display", "save it cropped")
     return Header("AVIF", width, height, memory=9, lossy=True, alpha=b"auxC" in found)
 
 

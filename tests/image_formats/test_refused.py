@@ -119,6 +119,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "PGM of text with too many values": (lambda: pnm(2, GREY, 255) + b"7", "more values than"),
     "AVIF without its end": (lambda: pillow(RGB, "AVIF")[:-9], "cut off"),
+    "AVIF that is cropped": (
+        lambda: pillow(RGB, "AVIF").replace(b"colr", b"clap"),
+        "to be cropped for display",
+    ),
     "HEIC": (lambda: struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1"), "HEIC, a format"),
     "camera raw": (
         lambda: struct.pack(">I4s4sI4s", 20, b"ftyp", b"crx ", 0, b"crx "),
