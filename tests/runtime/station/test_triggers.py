@@ -226,9 +226,22 @@ def test_a_station_that_is_not_ready_says_so() -> None:
     server.trigger.close()
 
 
-def test_a_client_that_goes_away_does_no_harm(served: Served) -> None:
-    with socket.create_connection(("127.0.0.1", served.trigger.port)) as client:
-        client.sendall(b"POST /trigger HTTP/1.1\r\nContent-Length: 50\r\n\r\n{")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /trigger HTTP/1.1\r\nContent-Length: 50\r\n\r\n{",
+        b"POST /trigger HTTP/1.1\r\nContent-Le",
+        b"POST /trigger HTTP/1.1\r\n",
+        b"POST /trigger HTTP/1.1",
+    ],
+)
+def test_a_client_that_goes_away_begins_no_part(served: Served, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.trigger.port), timeout=10) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(4096):
+            pass
+    assert served.parts == []
     assert served.post()[0] == 200
 
 

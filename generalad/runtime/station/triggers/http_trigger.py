@@ -70,11 +70,33 @@ class _Server(BoundedServer):
         """A client that goes away is no news; its part is judged all the same."""
 
 
+class _Lines:
+    """What a client sends; `last` is the line that was read last."""
+
+    last = b""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readline(self, most: int = -1) -> bytes:
+        self.last = self._file.readline(most)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     timeout = _SECONDS_OF_A_CLIENT
     disable_nagle_algorithm = True
     server: _Server
+
+    def setup(self) -> None:
+        """A client has come."""
+        super().setup()
+        self._lines = _Lines(self.rfile)
+        self.rfile = self._lines  # type: ignore[assignment]
 
     def handle_one_request(self) -> None:
         """Answer; a client that sends it byte by byte is hung up on, or it would keep its place."""
@@ -88,6 +110,10 @@ class _Handler(QuietHandler):
 
     def do_POST(self) -> None:
         """Begin a part."""
+        if self._lines.last not in (b"\r\n", b"\n"):
+            # The client went away within the head, which the library takes for its end.
+            self.close_connection = True
+            return
         if refusal := self._refusal():
             self.close_connection = True  # what follows is not read, nor taken for a request
             self._answer(*refusal)
