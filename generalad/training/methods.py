@@ -139,7 +139,7 @@ def _fit_reference(
     if only is not None:
         good = good.some(np.isin(material.sources(np.arange(material.count)), only))
     assert isinstance(head, (GaussianHead, PatchCoreHead))
-    head.fit(_patch_features(head, good.values), good.shown)
+    head.fit(patch_features_of(head, good.values), good.shown)
     progress("training", 1, 1)
     return []
 
@@ -174,7 +174,7 @@ def _fit_generalad(
 ) -> list[float]:
     if head.whitening is not None:
         head.whitening.fit(
-            _patch_features(head, features.values),
+            patch_features_of(head, features.values),
             counted=head.counted,
             shown=head.which(features.shown),
         )
@@ -193,8 +193,8 @@ def _fit_generalad(
     )
 
 
-def _patch_features(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:
-    """What `Head.patch_features` makes of cached features, (n, N, dim)."""
+def patch_features_of(head: Head, values: NDArray[np.float16]) -> NDArray[np.float16]:
+    """What `Head.patch_features` makes of cached features (n, N, D): (n, N, D')."""
     if not head.widths:
         return values
     parts = [

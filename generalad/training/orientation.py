@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from generalad.metrics.ranking import auroc
-from generalad.model.heads import Head
 from generalad.model.whitening import Whitening
 from generalad.training.material import Material
+from generalad.training.methods import patch_features_of
 
 MOST_FITTED, MOST_COMPARED = 200, 40
 """Images that usual looks are learned from, and that are compared with their turns."""
@@ -92,23 +92,14 @@ def any_orientation(material: Material, groups: Sequence[int]) -> bool:
     samples = [material.train[number] for number in compared]
     turned = material.of(samples, "quarter turns", QuarterTurns(len(samples)))
     head, good = material.new_head(), material.good()
-    whitening = Whitening(head.patches, head.dim).to(material.device)
-    whitening.fit(_patches(head, good.values[np.sort(fitted)], material.device).cpu().numpy())
+    usual = Whitening(head.patches, head.dim)
+    usual.fit(patch_features_of(head, good.values[np.sort(fitted)]))
 
     def deviation(values: NDArray[np.float16]) -> NDArray[np.float32]:
-        patches = whitening.deviations(_patches(head, values, material.device).float())
-        return patches.square().mean(dim=2).log().mean(dim=1).cpu().numpy()
+        patches = usual.deviations(torch.from_numpy(patch_features_of(head, values)).float())
+        squared = patches.square().mean(dim=2).clamp(min=1e-6)
+        return np.asarray(squared.log().mean(dim=1).numpy())
 
     as_is, others = deviation(good.values[compared]), deviation(turned.values)
     truth = np.repeat([False, True], [len(as_is), len(others)])
     return auroc(truth, np.concatenate([as_is, others])) < TOLD_APART
-
-
-@torch.inference_mode()
-def _patches(head: Head, values: NDArray[np.float16], device: torch.device) -> torch.Tensor:
-    """`Head.patch_features` of cached features (n, N, D): (n, N, D') float16."""
-    parts = [
-        head.patch_features(torch.from_numpy(values[first : first + 64]).to(device).float()).half()
-        for first in range(0, len(values), 64)
-    ]
-    return torch.cat(parts)
