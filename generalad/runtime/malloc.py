@@ -13,10 +13,13 @@ import sys
 
 STEADY = {
     "MALLOC_TRIM_THRESHOLD_": 1 << 28,  # bytes at the end of a heap that are kept
-    "MALLOC_MMAP_THRESHOLD_": 1 << 25,  # bytes of a block that bypasses the heap; at its maximum
+    "MALLOC_MMAP_THRESHOLD_": 1 << 26,  # bytes of a block that bypasses the heap: 22 megapixels
     "MALLOC_ARENA_MAX": 2,  # heaps for all threads
 }
 """Variables of glibc's environment."""
+
+_LARGEST_IN_OLDER = 1 << 25
+"""Bytes of a block that may not bypass the heap, in versions of glibc with a limit."""
 
 _PARAMETERS = {  # of mallopt(3)
     "MALLOC_TRIM_THRESHOLD_": -1,
@@ -35,5 +38,5 @@ def keep_freed_memory() -> None:
     if mallopt is None:
         return
     for name, value in STEADY.items():
-        if name not in os.environ:
-            mallopt(_PARAMETERS[name], value)
+        if name not in os.environ and not mallopt(_PARAMETERS[name], value):
+            mallopt(_PARAMETERS[name], min(value, _LARGEST_IN_OLDER))

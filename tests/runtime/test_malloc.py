@@ -20,7 +20,7 @@ if sys.argv[1] == "kept":
     keep_freed_memory()
 
 def use():
-    images = [np.ones(6_000_000, np.uint8) for _ in range(3)]
+    images = [np.ones(int(sys.argv[2]), np.uint8) for _ in range(3)]
 
 def count():
     for _ in range(2):
@@ -37,10 +37,10 @@ thread.join()
 """
 
 
-def page_faults(how: str, **env: str) -> list[int]:
+def page_faults(how: str, *, size: int = 6_000_000, **env: str) -> list[int]:
     """In the main thread and in another one, while 20 times three images come and go."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = (sys.executable, "-c", IMAGES, how)
+    command = (sys.executable, "-c", IMAGES, how, str(size))
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=ROOT, env=own | env
     )
@@ -56,3 +56,13 @@ def test_memory_is_kept_unless_the_environment_says_otherwise() -> None:
     assert min(page_faults("kept", **given_back)) > 5000
     tunables = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}
     assert min(page_faults("kept", **tunables)) > 5000
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc"
+    or [*map(int, platform.libc_ver()[1].split(".")[:2])] < [2, 36],
+    reason="speaks to glibc, whose older versions have a limit",
+)
+def test_memory_of_large_images_is_kept_too() -> None:
+    in_main, _ = page_faults("kept", size=36_000_000)  # 12 megapixels
+    assert in_main < 500
