@@ -211,6 +211,7 @@ def in_turns(
 
 def folders(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Images a second from JPEG to decision, each over the whole folder, in turns."""
+    from anomalib.data.utils.image import read_image as read
     from anomalib.deploy import OpenVINOInferencer
 
     import generalad
@@ -219,8 +220,8 @@ def folders(folder: Path, rounds: int) -> dict[str, list[float]]:
     inferencer = OpenVINOInferencer(found(folder, ".xml"), device="CPU")
 
     def theirs() -> None:
-        for path in paths:
-            inferencer.predict(path)
+        for path in paths:  # its graph takes images of its own size only
+            inferencer.predict(cv2.resize(read(path), (SIZE, SIZE)))
 
     def ours(artifact: Path) -> None:
         generalad.infer(artifact, [str(folder / "jpegs")], batch_size=1)
@@ -243,8 +244,10 @@ def commands(folder: Path) -> dict[str, float]:
     image = str(folder / "jpegs" / "000.jpg")
     model = str(found(folder, ".xml"))
     theirs = (
+        "import cv2; from anomalib.data.utils.image import read_image;"
         "from anomalib.deploy import OpenVINOInferencer as Inferencer;"
-        f" Inferencer({model!r}, 'CPU').predict({image!r})"
+        f"image = cv2.resize(read_image({image!r}), ({SIZE}, {SIZE}));"
+        f"Inferencer({model!r}, 'CPU').predict(image)"
     )
     ours = [
         *("-c", "from generalad.cli import main; main()"),
