@@ -35,7 +35,7 @@ def export(
     ] = None,
     verify_on: Annotated[
         str | None,
-        Option("Labelled test images to compare on as well: folder, CSV, s3://, …", metavar="DATA"),
+        Option("Labelled test images to compare on as well: folder, CSV, s3://, …", metavar="PATH"),
     ] = None,
     class_name: ClassName = None,
     anomalous: Anomalous = None,

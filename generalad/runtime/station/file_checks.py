@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from generalad.errors import ConfigError, GadError
+from generalad.runtime.station.file_tables import StationTable
 from generalad.runtime.station.plc.open_plcs import OpcUaTable
 from generalad.runtime.station.plc.registers import text_fits
 from generalad.runtime.station.plc.signals import LETTERS
-
-if TYPE_CHECKING:
-    from generalad.runtime.station.station_file import StationTable
 
 _MOST_MS = 3_600_000.0
 """Of a deadline: nothing in a line waits longer, and clocks have an end."""

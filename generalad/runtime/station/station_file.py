@@ -25,9 +25,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from generalad.areas import Areas
 from generalad.errors import ConfigError, GadError, UsageError
@@ -36,7 +34,7 @@ from generalad.records import from_toml
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import Session
 from generalad.runtime.line.line import Line
-from generalad.runtime.line.line_file import LineTable, StreamTable, line_of
+from generalad.runtime.line.line_file import line_of
 from generalad.runtime.line.open_sinks import CsvTable, open_outputs
 from generalad.runtime.notification import Notification
 from generalad.runtime.secrets import expand
@@ -46,90 +44,24 @@ from generalad.runtime.sources import LiveSource
 from generalad.runtime.station.cameras import CameraPlan
 from generalad.runtime.station.coordinator import How
 from generalad.runtime.station.file_checks import check_table
+from generalad.runtime.station.file_tables import (
+    AnyTriggerTable,
+    CameraTable,
+    EyeTable,
+    HttpTable,
+    MqttTable,
+    PlcTriggerTable,
+    StationStreamTable,
+    StationTable,
+)
 from generalad.runtime.station.plan import StationPlan
 from generalad.runtime.station.plc.interface import Plc
-from generalad.runtime.station.plc.open_plcs import AnyPlcTable, open_plcs
+from generalad.runtime.station.plc.open_plcs import open_plcs
 from generalad.runtime.station.station import Station
 from generalad.runtime.station.triggers.http_trigger import HttpTrigger
 from generalad.runtime.station.triggers.mqtt_trigger import MqttTrigger
 from generalad.runtime.station.triggers.photo_eye import PhotoEye
 from generalad.runtime.station.verdict import Verdict
-
-
-class PartsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of [station]; `pass_when` may be a number of pictures."""
-
-    name: str = "station"
-    deadline_ms: float = 500.0
-    safe: Literal["pass", "reject"] = "reject"
-    pass_when: int | Literal["all", "any"] = "all"
-    at_once: int = 8
-    window_ms: float = 50.0
-
-
-class TriggerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="by"):
-    """The keys of [trigger]; `by` says which kind."""
-
-
-class CameraTable(TriggerTable, frozen=True, tag="camera"):
-    """Each picture is a part: the cameras are triggered by a signal of their own."""
-
-
-class PlcTriggerTable(TriggerTable, frozen=True, tag="plc"):
-    """A bit or a method of a [[plc]]."""
-
-
-class HttpTable(TriggerTable, frozen=True, tag="http"):
-    """POST /trigger."""
-
-    address: str = "9200"
-    token: str | None = None
-
-
-class MqttTable(TriggerTable, frozen=True, tag="mqtt"):
-    """A message on a topic; the files are PEM."""
-
-    address: str
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
-
-
-class EyeTable(TriggerTable, frozen=True, tag="eye"):
-    """A part enters an area in the pictures of a free-running camera."""
-
-    camera: str
-    area: tuple[Any, ...]
-    enter: float = 0.3
-    leave: float = 0.1
-    longest_s: float = 10.0
-    empty: str | None = None
-
-
-AnyTriggerTable = CameraTable | PlcTriggerTable | HttpTable | MqttTable | EyeTable
-
-
-class RecipeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of a [[recipe]]."""
-
-    name: str
-    artifact: str
-
-
-class StationStreamTable(StreamTable, frozen=True, forbid_unknown_fields=True):
-    """The keys of a [[stream]] of a station."""
-
-    pictures: int = 1
-
-
-class StationTable(LineTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of the whole file."""
-
-    trigger: AnyTriggerTable | None = None
-    station: PartsTable = PartsTable()
-    stream: tuple[StationStreamTable, ...] = ()
-    recipe: tuple[RecipeTable, ...] = ()
-    plc: tuple[AnyPlcTable, ...] = ()
 
 
 class StationLine(NamedTuple):
@@ -195,7 +127,7 @@ def read_station(file: Path, *, state: Path | None = None) -> StationLine:
     return found
 
 
-def _how(stream: StationStreamTable, where: str, trigger: TriggerTable | None) -> How:
+def _how(stream: StationStreamTable, where: str, trigger: AnyTriggerTable | None) -> How:
     """How a camera takes pictures, as its settings say."""
     settings = stream.settings
     software = (
