@@ -33,8 +33,8 @@ kinds of good patches in the memory hide more defects."""
 
 TOLD_APART = 0.7
 """AUROC of turned images against those that are not: of all pairs, in how many the turned one is
-further from usual. In the images tried it was at most 0.58
-for freely turned parts and at least 0.97 for others."""
+further from usual. In the sets tried it was at most 0.58 for parts that lie turned freely and at
+least 0.97 for others."""
 
 
 @dataclass(frozen=True)
