@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from generalad.metrics.ranking import auroc
 from generalad.model.whitening import Whitening
 from generalad.training.material import Material
 from generalad.training.methods import patch_features_of
@@ -33,8 +32,9 @@ LEAST_GROUPS, MANY = 6, 320
 kinds of good patches in the memory hide more defects."""
 
 TOLD_APART = 0.7
-"""AUROC of turned images against those that are not. In the images tried it was at most 0.58
-for freely turned parts and at least 0.97 for others."""
+"""AUROC of turned images against those that are not: of all pairs, in how many the turned one is
+further from usual. In the sets tried it was at most 0.58 for parts that lie turned freely and at
+least 0.97 for others."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,5 @@ def any_orientation(material: Material, groups: Sequence[int]) -> bool:
         squared = patches.square().mean(dim=2).clamp(min=1e-6)
         return np.asarray(squared.log().mean(dim=1).numpy())
 
-    as_is, others = deviation(good.values[compared]), deviation(turned.values)
-    truth = np.repeat([False, True], [len(as_is), len(others)])
-    return auroc(truth, np.concatenate([as_is, others])) < TOLD_APART
+    further = deviation(turned.values)[:, None] - deviation(good.values[compared])
+    return bool((further > 0).mean() + (further == 0).mean() / 2 < TOLD_APART)

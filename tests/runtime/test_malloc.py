@@ -37,7 +37,7 @@ thread.join()
 """
 
 
-def page_faults(how: str, *, size: int = 6_000_000, **env: str) -> list[int]:
+def page_faults(how: str, size: int = 6_000_000, /, **env: str) -> list[int]:
     """In the main thread and in another one, while 20 times three images come and go."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     command = (sys.executable, "-c", IMAGES, how, str(size))
@@ -64,5 +64,5 @@ def test_memory_is_kept_unless_the_environment_says_otherwise() -> None:
     reason="speaks to glibc, whose older versions have a limit",
 )
 def test_memory_of_large_images_is_kept_too() -> None:
-    in_main, _ = page_faults("kept", size=36_000_000)  # 12 megapixels
+    in_main, _ = page_faults("kept", 36_000_000)  # 12 megapixels
     assert in_main < 500
