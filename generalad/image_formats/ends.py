@@ -8,6 +8,7 @@ from itertools import islice
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+_ANOTHER_JPEG = re.compile(_JPEG)
 _MOST_TRIED = 100  # what looks like an image behind a JPEG, but is part of a video, say
 _MOST_SEGMENTS = 100
 
@@ -46,7 +47,7 @@ def another_begins(data: bytes, end: int) -> bool:
 
 def jpeg_behind(data: bytes, start: int) -> tuple[int, int] | None:
     """Width and height of the largest JPEG that begins behind `start`; None if there is none."""
-    found = re.compile(_JPEG).finditer(data, start)
+    found = _ANOTHER_JPEG.finditer(data, start)
     sizes = [size for place in islice(found, _MOST_TRIED) if (size := _size(data, place.start()))]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
