@@ -105,7 +105,8 @@ class LineRun:
         self._closed = threading.Event()
         self._stop = threading.Event()
         self._check(read())
-        self._drop_thresholds_of_others()
+        with self._lock:
+            self._drop_of_others()
         self._thread = threading.Thread(target=self._work, name="gad-line", daemon=True)
         self._thread.start()
 
@@ -154,6 +155,7 @@ class LineRun:
         if value is not None and not math.isfinite(value):
             raise UsageError("the threshold is no number")
         with self._lock:
+            self._drop_of_others()  # the run may not have noticed an exchange yet
             if stream not in self._rules:
                 raise UsageError(f"there is no stream {stream[:80]!r}")
             before = self._thresholds.get(stream)
@@ -176,19 +178,21 @@ class LineRun:
             temporary.write_text(json.dumps(found), encoding="utf-8")
             yield
 
-    def _drop_thresholds_of_others(self) -> None:
-        """A raw threshold is one of the version that it was set for: another has its own scores."""
-        with self._lock:
-            if self._version == self.model.current.sha256:
-                return
-            dropped, self._thresholds = self._thresholds, {}
-            self._version = self.model.current.sha256
-            if not dropped:
-                return
-            with contextlib.suppress(StorageError), self._keeping({}):
-                for stream, value in dropped.items():
-                    self._log(f"{stream}: the threshold {value:.4g} was set for another version")
-                    self._audit.add("threshold", stream, before=value, by="exchange")
+    def _drop_of_others(self) -> None:
+        """A raw threshold is one of the version that it was set for: another has its own scores.
+
+        The lock is held.
+        """
+        if self._version == self.model.current.sha256:
+            return
+        dropped, self._thresholds = self._thresholds, {}
+        self._version = self.model.current.sha256
+        if not dropped:
+            return
+        with contextlib.suppress(StorageError), self._keeping({}):
+            for stream, value in dropped.items():
+                self._log(f"{stream}: the threshold {value:.4g} was set for another version")
+                self._audit.add("threshold", stream, before=value, by="exchange")
 
     def restart(self) -> None:
         """Run again, with the version that serves now."""
@@ -222,7 +226,8 @@ class LineRun:
     def _run(self, stop: threading.Event) -> None:
         line = self._read()
         self.problem = ""
-        self._drop_thresholds_of_others()
+        with self._lock:
+            self._drop_of_others()
         infer(
             self.model.current.predictor.session,
             [self._watched(stream) for stream in line.streams],

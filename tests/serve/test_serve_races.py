@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from serve_helpers import golden_artifact
 from serve_line_helpers import NAME, Scene, post, stopped, until
 
 from generalad.serve.audit import Audit
+from generalad.serve.line_run import LineRun
 from generalad.spec import Thresholds
 
 
@@ -92,6 +95,21 @@ def test_a_threshold_is_one_of_the_version_that_it_was_set_for(scene: Scene) -> 
     with scene.serve() as client:
         stream = until(lambda: client.get("/v1/line").json["streams"])[0]
         assert stream["threshold"] == stream["usual_threshold"] == 0.3
+
+
+def test_a_threshold_set_before_the_run_has_noticed_an_exchange(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden_artifact(scene.folder / "washer" / "2.onnx", thresholds=Thresholds(0.3, 0.3))
+    with scene.serve() as client:
+        stopped(scene, client)
+        monkeypatch.setattr(LineRun, "restart", lambda _run: None)
+        assert post(client, "/v1/models/washer/swap", version="1.onnx").status == 200
+        post(client, "/v1/line/streams/0/threshold", threshold=0.8)
+        monkeypatch.undo()
+    kept = json.loads((scene.folder / "state/serve/thresholds.json").read_text(encoding="utf-8"))
+    content = (scene.folder / "washer" / "1.onnx").read_bytes()
+    assert kept == {"version": hashlib.sha256(content).hexdigest(), "thresholds": {NAME: 0.8}}
 
 
 def test_an_exchange_is_undone_once(scene: Scene) -> None:
