@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 from serve_helpers import Client, form, golden_artifact, png, running
-from serve_line_helpers import Scene, post, stopped
+from serve_line_helpers import Scene, post, stopped, until
 
 from generalad.errors import ArtifactError, StorageError, UsageError
 from generalad.serve.audit import Audit
@@ -277,7 +277,7 @@ def test_two_services_on_one_state_folder(scene: Scene) -> None:
     with scene.serve() as client:
         with pytest.raises(UsageError, match="another process"), scene.serve():
             pass
-        assert client.get("/readyz").status == 200
+        until(lambda: client.get("/readyz").status == 200)
         stopped(scene, client)
 
 
