@@ -35,5 +35,6 @@ clean:           ## remove what make made
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), which takes one to three minutes and prints nothing"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# Python compiles what is imported; to compile all of torch here takes a minute.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -206,7 +206,7 @@ def test_a_busy_gpu_is_refused_unless_it_is_not_used(
     code, out, err = gad(capsys, *words, "--device", "cuda")
     assert (code, out) == (1, "")
     assert "NVIDIA L4 is busy: 80 % used (other processes: 7)" in one_line(err)
-    code, out, _ = gad(capsys, *words, "--device", "cpu", "--soak", "10s")
+    code, out, _ = gad(capsys, *words, "--device", "cpu", "--soak", "5s")
     assert (code, report(out)["machine"]["gpu"]) == (0, None)
 
 

@@ -126,7 +126,7 @@ def slow_au_spro(maps: list[LabelledMap], limit: float) -> float:
     return area / limit
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 10_000), st.sampled_from([None, 2]), st.sampled_from([0.01, 0.3, 0.77, 1.0]))
 def test_au_spro_agrees_with_its_definition(
     seed: int, steps: int | None, saturation: float
