@@ -17,6 +17,9 @@ install: $(INSTALLED) ## create .venv with everything
 test: check           ## checks, then all tests
 	@# Workers of one thread: threads of two networks on the same cores wait for each other. A third
 	@# one for two cores, as a third of the time tests wait for processes, servers and clocks.
+	@# Tests start hundreds of processes, each of which would compile the package where the
+	@# environment forbids to write byte code.
+	$(BIN)/python -m compileall -q generalad tests/helpers
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3
 
 check: $(INSTALLED)   ## ruff and mypy
@@ -35,6 +38,5 @@ clean:           ## remove what make made
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), which takes one to three minutes and prints nothing"
 	$(PYTHON) -m venv $(VENV)
-	@# Python compiles what is imported; to compile all of torch here takes a minute.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
