@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generalad.errors import DataError
-from generalad.image_formats.ends import is_cut_off
+from generalad.image_formats.ends import image_end
 from generalad.preprocess import (
     decode_image,
     decode_mask,
@@ -26,6 +26,10 @@ from generalad.preprocess import (
     resize,
     to_uint8,
 )
+
+
+def is_cut_off(data: bytes) -> bool:
+    return image_end(data) > len(data)
 
 
 def sample_image(height: int = 24, width: int = 32, channels: int = 3, seed: int = 0) -> Any:

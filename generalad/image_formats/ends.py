@@ -13,11 +13,6 @@ _MOST_TRIED = 100  # what looks like an image behind a JPEG, but is part of a vi
 _MOST_SEGMENTS = 100
 
 
-def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG, PNG, BMP or WebP lacks its end; False for formats not looked into."""
-    return image_end(data) > len(data)
-
-
 def image_end(data: bytes) -> int:
     """Where a JPEG, PNG, BMP or WebP ends, behind the last byte of the file if it is cut off.
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generalad.model.heads import Head
 from generalad.model.whitening import Whitening
 from generalad.training.material import Material
 from generalad.training.methods import patch_features_of
@@ -73,12 +74,13 @@ class QuarterTurns:
         return turned, np.zeros((height, width), np.float32)
 
 
-def any_orientation(material: Material, groups: Sequence[int]) -> bool:
+def any_orientation(head: Head, material: Material, groups: Sequence[int]) -> bool:
     """Whether quarter turns of the training images look as good as the images themselves.
 
     Not asked of more than `MANY`.
 
     Args:
+        head: of the run, whose patch features are compared; it is not changed.
         material: of whole images, all of whose places count.
         groups: (n,) a number for the group of each training image.
     """
@@ -91,7 +93,7 @@ def any_orientation(material: Material, groups: Sequence[int]) -> bool:
     compared = np.sort(rng.permutation(np.flatnonzero(~np.isin(groups, first)))[:MOST_COMPARED])
     samples = [material.train[number] for number in compared]
     turned = material.of(samples, "quarter turns", QuarterTurns(len(samples)))
-    head, good = material.new_head(), material.good()
+    good = material.good()
     usual = Whitening(head.patches, head.dim)
     usual.fit(patch_features_of(head, good.values[np.sort(fitted)]))
 

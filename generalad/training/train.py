@@ -156,7 +156,7 @@ def train_detector(
             tiles=tiles,
         )
         if config.learns_from_views and detector.head.places is None and tiles is None:
-            turned = any_orientation(material, split.grouping.numbers(split.train))
+            turned = any_orientation(detector.head, material, split.grouping.numbers(split.train))
             material = dataclasses.replace(material, turned=turned)
             if turned:
                 log(TURNED)
