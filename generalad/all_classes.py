@@ -48,7 +48,7 @@ class TrainedClass:
         missed: share of drawn defects that this threshold misses, 0...1; None without drawn ones.
         seconds: that it took, without what an earlier attempt had done.
         resumed: whether it had been finished before.
-        warnings: of its training that `log` was not told of while it ran elsewhere.
+        said: lines of its training that `log` was not told while it ran elsewhere.
     """
 
     name: str
@@ -61,7 +61,7 @@ class TrainedClass:
     missed: float | None = None
     seconds: float = 0.0
     resumed: bool = False
-    warnings: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -129,7 +129,7 @@ def train_all_classes(
             if isinstance(outcome, GadError):
                 outcome = TrainedClass(task.name, task.folder, error=str(outcome))
             found[place] = outcome
-            for line in (*outcome.warnings, _in_words(outcome)):
+            for line in (*outcome.said, _in_words(outcome)):
                 log(f"{task.name}: {line}")
             progress("classes", len(found), len(tasks))
     return [found[place] for place in range(len(tasks))]
@@ -195,10 +195,10 @@ def _train(
         class_name=task.class_name,
         **options,
         progress=progress,
-        log=lambda line: tell(f"warning: {line}"),
+        log=tell,
     )
     found = _told(task, trained.spec, time.monotonic() - began, resumed)
-    return replace(found, warnings=tuple(untold))
+    return replace(found, said=tuple(untold))
 
 
 def _told(task: _Task, spec: Spec, seconds: float, resumed: bool) -> TrainedClass:

@@ -166,7 +166,7 @@ def train(
             out,
             **options,
             progress=shown,
-            log=lambda line: screen.print(f"warning: {line}", markup=False),
+            log=lambda line: screen.print(line, markup=False),
         )
     chosen = None if config is not None else preset or preset_of(method)
     _say(screen, trained.folder, trained.spec, chosen)

@@ -70,7 +70,7 @@ class WandbLogger:
             self._run: Any = wandb.init(**options)
         except Exception as error:  # of any kind where the network fails
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            log(f"wandb: {reason} → files in {folder / 'wandb'}, for `wandb sync`")
+            log(f"warning: wandb: {reason} → files in {folder / 'wandb'}, for `wandb sync`")
             self._run = wandb.init(**{**options, "mode": "offline"})
 
     def epoch(self, end: EpochEnd) -> None:

@@ -63,7 +63,7 @@ class Monitors:
             self._open.pop(name, None)
             lines = str(error).strip().splitlines()
             reason = lines[0] if lines else type(error).__name__
-            self._log(f"{name}: {reason}; training goes on without it")
+            self._log(f"warning: {name}: {reason}; training goes on without it")
 
 
 @contextlib.contextmanager

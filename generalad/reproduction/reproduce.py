@@ -253,7 +253,7 @@ def _measured(
     progress: Progress | None = None,
     log: Log | None = None,
 ) -> tuple[RunResult, list[str]]:
-    """Runs where the detector is trained: the result, and warnings that `log` was not told.
+    """Runs where the detector is trained: the result, and lines that `log` was not told.
 
     A run that an attempt finished whose worker was killed then is read.
     """
@@ -267,7 +267,7 @@ def _measured(
         device=device,
         cache=cache,
         progress=progress,
-        log=lambda line: tell(f"warning: {line}"),
+        log=tell,
     )
     return result, untold
 

@@ -110,9 +110,9 @@ def train_detector(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
-        log(f"{split.incomplete}; the data set is not whole")
-    for warning in split.odd:
-        log(warning)
+        log(f"warning: {split.incomplete}; the data set is not whole")
+    for odd in split.odd:
+        log(f"warning: {odd}")
     config = in_shape_of_images(config, split.sizes)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {
@@ -222,7 +222,7 @@ def _write_history(out: Path, losses: list[float], config: Config, log: Log) -> 
         history["chance"] = chance_loss(config)
         if warning := chance_warning(losses, config):
             history["warning"] = warning
-            log(warning)
+            log(f"warning: {warning}")
     write_json(out / HISTORY_FILE, history)
 
 
@@ -242,4 +242,4 @@ def _repeat_warning(out: Path, log: Log) -> None:
     if (out / HISTORY_FILE).is_file():
         history: Any = read_json(out / HISTORY_FILE)
         if isinstance(history, dict) and "warning" in history:
-            log(str(history["warning"]))
+            log(f"warning: {history['warning']}")

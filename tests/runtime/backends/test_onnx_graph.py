@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from pathlib import Path
@@ -83,12 +84,18 @@ def test_a_long_graph_is_read_in_time_that_grows_with_it(
         names = ["maps", *(f"n{number}" for number in range(count - 1)), "big"]
         nodes = [node("Relu", [a], b) for a, b in itertools.pairwise(names)]
         path.write_bytes(with_nodes(model, nodes))
-        began = time.process_time()
-        check_graph(path)
-        return time.process_time() - began
+        found = []
+        for _ in range(3):
+            began = time.process_time()
+            check_graph(path)
+            found.append(time.process_time() - began)
+        return min(found)
 
-    few = min(seconds(500) for _ in range(3))
-    assert seconds(5000) < 50 * few
+    gc.disable()  # a collection takes as long as the rest of the process is large
+    try:
+        assert seconds(5000) < 50 * seconds(500)
+    finally:
+        gc.enable()
 
 
 def test_shapes_are_those_of_the_onnx_library(tmp_path: Path) -> None:
