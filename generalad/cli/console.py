@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 SILENCE = 10.0
 """Seconds that a log waits for news of a stage that goes on."""
+
+RECENT = 30.0
+"""Seconds whose pace the time left is reckoned by; the first epochs are often slow."""
 
 
 def console() -> Console:
@@ -114,30 +118,36 @@ class ProgressLines:
         self._log = log or _to_stderr
         self._clock = clock
         self._ended = self._said = clock()
-        self._first: dict[str, tuple[float, int]] = {}
-        """Of each stage that goes on: when it was first heard of, and how much was done then."""
+        self._marks: dict[str, deque[tuple[float, int]]] = {}
+        """Of each stage that goes on: when, from time to time, how much was done."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Take the news of a stage, see `Progress`."""
         now = self._clock()
-        self._first.setdefault(stage, (now, done))
+        marks = self._marks.setdefault(stage, deque([(now, done)]))
         if total and done >= total:
-            del self._first[stage]
+            del self._marks[stage]
             line = f"{stage}: {total} in {now - self._ended:.1f} s"
             self._ended = now
-        elif now - self._said >= SILENCE:
-            line = f"{stage}: {_so_far(done, total)}{self._left(stage, done, total, now)}"
         else:
-            return
+            left = _left(marks, done, total, now)
+            if now - self._said < SILENCE:
+                return
+            line = f"{stage}: {_so_far(done, total)}{left}"
         self._said = now
         self._log(line)
 
-    def _left(self, stage: str, done: int, total: int, now: float) -> str:
-        """How long it will take at the rate so far; nothing while that cannot be said."""
-        began, before = self._first[stage]
-        if not total or done <= before:
-            return ""
-        return f", {in_words((total - done) * (now - began) / (done - before))} left"
+
+def _left(marks: deque[tuple[float, int]], done: int, total: int, now: float) -> str:
+    """How long it will take at the pace of late; nothing while that cannot be said."""
+    while len(marks) > 1 and now - marks[0][0] > RECENT:
+        marks.popleft()
+    began, before = marks[0]
+    if now - marks[-1][0] >= SILENCE:
+        marks.append((now, done))
+    if not total or done <= before:
+        return ""
+    return f", {in_words((total - done) * (now - began) / (done - before))} left"
 
 
 def _to_stderr(line: str) -> None:

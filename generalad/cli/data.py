@@ -21,6 +21,10 @@ def check(
 
     Unreadable and cut-off files, duplicates, leaks between training and test, mixed sizes, masks
     that are missing, left over or of a wrong size. The exit code is 1 when there are errors.
+
+    Examples:
+        gad data check parts/
+        gad data check mvtec --class bottle --json > check.json
     """
     import json as json_library
 
@@ -79,7 +83,12 @@ def synth(
     size: Annotated[int, Option("Height and width in pixels.")] = 256,
     video: Annotated[bool, Option("Also make a conveyor video with known defects.")] = False,
 ) -> None:
-    """Make procedural industrial parts with defects and exact masks, in MVTec layout."""
+    """Make procedural industrial parts with defects and exact masks, in MVTec layout.
+
+    Examples:
+        gad data synth parts --category washer
+        gad data synth parts --train 240 --test 40 --video
+    """
     from generalad.cli.console import console, plain, progress
     from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 

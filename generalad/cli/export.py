@@ -42,7 +42,7 @@ def export(
     all_good: AllGood = False,
     out: Annotated[
         Path | None,
-        Option("File to write.", short="-o", metavar="FILE", default="DETECTOR/model.onnx"),
+        Option("File to write.", short="-o", metavar="FILE", default="in DETECTOR, such as model-fp16.onnx"),
     ] = None,
     version_compatible: Annotated[bool, Option("Engine for other TensorRT versions too.")] = False,
     hardware_compatible: Annotated[
@@ -63,6 +63,12 @@ def export(
     The artifact is compared with the detector on its calibration images, on the same images with
     defects drawn into them, and on labelled ones if you name some. If it differs, a safer graph is
     tried; if none is left, nothing is written and the exit code is 3.
+
+    Examples:
+        gad export runs/parts
+        gad export runs/parts --fp16
+        gad export runs/parts --format openvino --int8
+        gad export runs/parts --verify-on parts/
     """
     from generalad.cli.console import console, print_json, progress
 

@@ -16,7 +16,12 @@ def info(
     artifact: Annotated[Path, Argument("Exported file, or folder of a detector.")],
     json: Json = False,
 ) -> None:
-    """Show what is inside a detector or artifact: what it expects, decides, promises, came from."""
+    """Show what is inside a detector or artifact: what it expects, decides, promises, came from.
+
+    Examples:
+        gad info model.onnx
+        gad info runs/parts
+    """
     from generalad.cli.console import console, print_json
 
     spec, computed = read_spec(artifact)

@@ -61,12 +61,17 @@ def train(
         Option("Backbone weights, for machines that reach no model hub.", metavar="FILE"),
     ] = None,
     image_size: Annotated[
-        str | None, Option("Network input in pixels: 224 or HEIGHTxWIDTH.", metavar="SIZE")
+        str | None,
+        Option(
+            "Network input in pixels: 224 or HEIGHTxWIDTH.",
+            metavar="SIZE",
+            default="the preset's",
+        ),
     ] = None,
     epochs: Annotated[
         int | None, Option("Length of the fixed schedule.", default="the preset's")
     ] = None,
-    seed: Annotated[int | None, Option("Of splits, order and noise.")] = None,
+    seed: Annotated[int | None, Option("Of splits, order and noise.", default="0")] = None,
     false_alarm_rate: Annotated[
         float | None,
         Option("Target rate on good parts that sets the threshold.", default="0.01"),
