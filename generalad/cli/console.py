@@ -127,7 +127,8 @@ class ProgressLines:
         marks = self._marks.setdefault(stage, deque([(now, done)]))
         if total and done >= total:
             del self._marks[stage]
-            line = f"{stage}: {total} in {now - self._ended:.1f} s"
+            count = f"{total} in " if total > 1 else ""
+            line = f"{stage}: {count}{now - self._ended:.1f} s"
             self._ended = now
         else:
             left = _left(marks, done, total, now)

@@ -45,7 +45,7 @@ def demo(
     belt = result.conveyor
     screen.print(
         f"conveyor: {belt.found} of {belt.defective} defective parts found,"
-        f" {belt.false_alarms} false alarms on {belt.frames - belt.defective} good ones"
+        f" {belt.false_alarms} of {belt.frames - belt.defective} good ones called anomalous"
     )
     screen.print(
         f"[bold]{plain(result.image)}[/bold]  good parts and defects beside their heat maps"

@@ -81,8 +81,9 @@ def test_the_unit_of_the_time_left_suits_it(step: float, left: str) -> None:
 
 def test_nothing_is_promised_before_anything_is_done() -> None:
     log = Log()
-    log.after(60.0, "translate", 0, 1)
-    assert log.lines == ["translate: 0 of 1"]
+    log.after(60.0, "ONNX graph", 0, 1)
+    log.after(2.0, "ONNX graph", 1, 1)
+    assert log.lines == ["ONNX graph: 0 of 1", "ONNX graph: 62.0 s"]
 
 
 def test_an_unknown_total_is_not_invented() -> None:
