@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 SILENCE = 10.0
 """Seconds that a log waits for news of a stage that goes on."""
 
-RECENT = 30.0
-"""Seconds whose pace the time left is reckoned by; the first epochs are often slow."""
+_APART, _PACES = 3.0, 8
+"""Seconds over which a pace is taken at least, and how many of the last ones are looked at."""
 
 
 def console() -> Console:
@@ -124,7 +125,7 @@ class ProgressLines:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Take the news of a stage, see `Progress`."""
         now = self._clock()
-        marks = self._marks.setdefault(stage, deque([(now, done)]))
+        marks = self._marks.setdefault(stage, deque([(now, done)], maxlen=_PACES))
         if total and done >= total:
             del self._marks[stage]
             count = f"{total} in " if total > 1 else ""
@@ -140,15 +141,20 @@ class ProgressLines:
 
 
 def _left(marks: deque[tuple[float, int]], done: int, total: int, now: float) -> str:
-    """How long it will take at the pace of late; nothing while that cannot be said."""
-    while len(marks) > 1 and now - marks[0][0] > RECENT:
-        marks.popleft()
-    began, before = marks[0]
-    if now - marks[-1][0] >= SILENCE:
+    """How long it will take at the usual pace of late; nothing while that cannot be said.
+
+    The usual one is the median: a first epoch, or one beside other work, may be ten times slower.
+    """
+    pairs = itertools.pairwise([*marks, (now, done)])
+    paces = sorted(
+        (t - s) / (after - before) for (s, before), (t, after) in pairs if after > before
+    )
+    if now - marks[-1][0] >= _APART and done > marks[-1][1]:
         marks.append((now, done))
-    if not total or done <= before:
+    if not total or not paces:
         return ""
-    return f", {in_words((total - done) * (now - began) / (done - before))} left"
+    usual = (paces[(len(paces) - 1) // 2] + paces[len(paces) // 2]) / 2
+    return f", {in_words((total - done) * usual)} left"
 
 
 def _to_stderr(line: str) -> None:

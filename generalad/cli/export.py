@@ -42,7 +42,12 @@ def export(
     all_good: AllGood = False,
     out: Annotated[
         Path | None,
-        Option("File to write.", short="-o", metavar="FILE", default="in DETECTOR, such as model-fp16.onnx"),
+        Option(
+            "File to write.",
+            short="-o",
+            metavar="FILE",
+            default="in DETECTOR, such as model-fp16.onnx",
+        ),
     ] = None,
     version_compatible: Annotated[bool, Option("Engine for other TensorRT versions too.")] = False,
     hardware_compatible: Annotated[

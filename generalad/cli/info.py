@@ -75,9 +75,7 @@ def sections(spec: dict[str, Any], computed: str = "") -> dict[str, dict[str, st
         "Input and output": {
             "of each frame": _geometry(spec.get("geometry")),
             spec["input_name"]: f"uint8 (B, {height}, {width}, 3) RGB, resized by {spec['resize']}",
-            spec["output_names"][0]: (
-                f"float32 (B,), {_score(spec['top_k'])}"
-            ),
+            spec["output_names"][0]: (f"float32 (B,), {_score(spec['top_k'])}"),
             spec["output_names"][1]: f"float32 (B, {_list(spec['map_size'])})",
         },
         "Decision": {

@@ -156,7 +156,9 @@ def _open_single(path: Path, all_good: bool) -> Dataset:
             raise DataError(f"{path}: a file that is no .csv table", remedy=EXPECTED)
         return open_table(path, all_good=all_good)
     if not os.path.isdir(path):
-        raise DataError(f"{path}: no such folder or file, or no permission", remedy="check the path")
+        raise DataError(
+            f"{path}: no such folder or file, or no permission", remedy="check the path"
+        )
     public = recognise_class_folder(path)
     if is_class_folder(path):
         dataset = open_class_folder(path, all_good=all_good)
