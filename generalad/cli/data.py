@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from generalad.cli.options import AllGood, Anomalous, Argument, Category, ClassName, Json, Option
+from generalad.printable import typed
 
 
 def check(
@@ -70,7 +71,7 @@ def unpack(
     screen.print(
         f"[bold]{plain(done.folder)}[/bold]: {done.images} images, {done.written} of them written"
     )
-    screen.print(f"next: gad train {done.folder} --class {done.classes[0]}", markup=False)
+    screen.print(f"next: gad train {typed(done.folder)} --class {done.classes[0]}", markup=False)
 
 
 def synth(
@@ -112,4 +113,4 @@ def synth(
     if video:
         path = write_conveyor(out / "conveyor.mkv", category=chosen[0], seed=seed, size=size)
         screen.print(f"[bold]{plain(path)}[/bold]: {chosen[0]} parts on a belt")
-    screen.print(f"next: gad train {out / chosen[0]} --preset embedded", markup=False)
+    screen.print(f"next: gad train {typed(out / chosen[0])} --preset embedded", markup=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Json, Option
 from generalad.errors import UsageError
+from generalad.printable import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +90,7 @@ def export(
             raise UsageError(
                 f"{detector} is exported already; it can only become a TensorRT engine of the same"
                 " precision",
-                remedy=f"gad export {detector} --format tensorrt",
+                remedy=f"gad export {typed(detector)} --format tensorrt",
             )
         from generalad.verbs import engine_options
 
@@ -146,7 +147,7 @@ def write_for_triton(artifact: Path, out: Path | None, sizes: tuple[int, int] | 
     if artifact.is_dir():
         raise UsageError(
             f"{artifact} is a detector's folder, expected an exported file",
-            remedy=f"gad export {artifact}, then name the file that it writes",
+            remedy=f"gad export {typed(artifact)}, then name the file that it writes",
         )
     batch = None if sizes is None else sizes[1]
     folder = write_repository(artifact, out or artifact.parent / "triton", batch=batch)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
 from generalad.half_precision import PRECISIONS
+from generalad.printable import typed
 from generalad.processor import usable_cores
 from generalad.runtime.backends import ort
 from generalad.runtime.backends.session import Session
@@ -122,7 +123,7 @@ def _instead_of(folder: Path) -> str:
     if found := sorted(path for path in folder.glob("*.*") if path.suffix.lower() in KINDS):
         return f"did you mean {found[0]}?"
     if (folder / DETECTOR_FILE).is_file():
-        return f"export the detector first: gad export {folder}"
+        return f"export the detector first: gad export {typed(folder)}"
     return "name an exported file"
 
 
