@@ -327,17 +327,17 @@ def promise(calibration: Calibration) -> str:
     grouped = groups < images
     kept = reached <= target + 1e-12
     of_what = f"{groups} groups, {images} images" if grouped else f"{images} images"
+    noun = "groups" if grouped else "good images"
     if calibration.folds:
         return (
             f"false alarms on good parts: about {max(target, reached):.2%} expected, not proven"
-            f" ({of_what}, each scored without its fold of {calibration.folds})"
-            + ("" if kept else f"; {target:.2%} takes {calibration_needed(target)}")
+            f" ({of_what}, each scored by a detector that did not learn from it)"
+            + ("" if kept else f"; {target:.2%} takes {calibration_needed(target)} {noun}")
         )
     if kept:
         new = " of the images of a new group" if grouped else ""
         return f"false alarms on good parts: at most {target:.2%}{new} (conformal, {of_what})"
     found = f"{groups} groups of calibration images" if grouped else f"{images} calibration images"
-    noun = "groups" if grouped else "good images"
     return (
         f"false alarms on good parts: {found} can promise {reached:.2%} at best, not the"
         f" {target:.2%} asked for → hold out {calibration_needed(target)} {noun}"

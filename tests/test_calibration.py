@@ -362,8 +362,8 @@ def test_what_is_promised_is_said() -> None:
         " → hold out 99 groups"
     )
     assert said(10, 0.01, folds=10) == (
-        "about 9.09% expected, not proven (10 images, each scored without its fold of 10);"
-        " 1.00% takes 99"
+        "about 9.09% expected, not proven (10 images, each scored by a detector that did not learn"
+        " from it); 1.00% takes 99 good images"
     )
 
 

@@ -76,7 +76,7 @@ def export(
         gad export runs/parts --format openvino --int8
         gad export runs/parts --verify-on parts/
     """
-    from generalad.cli.console import console, print_json, progress
+    from generalad.cli.console import console, plain, print_json, progress
 
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 exclude each other", remedy="give one of them")
@@ -117,6 +117,12 @@ def export(
             progress=shown,
         )
     show(screen, done)
+    if fp16 and format == "onnx" and done.spec.precision == "fp32":
+        screen.print(
+            f"[yellow]half precision was not proven equal[/yellow]: {plain(done.path.name)} is in"
+            " float32"
+        )
+    screen.print(f"next: gad infer {typed(done.path)} IMAGES", markup=False)
     print_json(
         {
             "artifact": str(done.path),
@@ -238,7 +244,7 @@ def _limit(value: float | None) -> str:
 
 def _row(item: Comparison) -> tuple[str, ...]:
     def lost(pair: tuple[float, float]) -> str:
-        return "" if pair[0] != pair[0] else f"{pair[0] - pair[1]:.4f}"
+        return "" if pair[0] != pair[0] else f"{round(pair[0] - pair[1], 4) + 0.0:.4f}"
 
     return (
         f"{item.name} ({item.images})", f"{item.score_largest:.2g}", f"{item.map_mean:.2g}",

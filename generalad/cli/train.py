@@ -258,8 +258,8 @@ def _say(screen: Console, folder: Path, spec: Spec, chosen: str | None) -> None:
         screen.print(f"warning: {line}", markup=False)
     if calibration.views_rate is not None:
         screen.print(
-            "views of the same images in other light, focus or compression: at most"
-            f" {calibration.views_rate:.2%} of them",
+            "false alarms on the same images in other light, focus or compression: at most"
+            f" {calibration.views_rate:.2%}",
             markup=False,
         )
     for line in trade_off(calibration):

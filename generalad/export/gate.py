@@ -90,7 +90,7 @@ class Gate:
                 problems = [error.message]
             except GadError as error:  # such as an operator that this machine cannot run
                 self.failure = error
-                problems = [error.message]
+                problems = [_why_not_run(error)]
         if problems:
             self.refused.append(Refused(candidate.name, tuple(problems)))
             return None
@@ -144,6 +144,13 @@ class Gate:
         reference(path, self.trained.spec)
         with open_for_pipeline(path) as other:
             return speed_up(session, other, self.sets[0].images[:1])
+
+
+def _why_not_run(error: GadError) -> str:
+    """ONNX Runtime lacks a type on a device, as bfloat16 on CPUs: the file is not damaged."""
+    if "Could not find an implementation" in error.message:
+        return "the library has no implementation of its operators on this device"
+    return error.message
 
 
 def good_range(spec: Spec) -> float:

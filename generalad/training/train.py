@@ -123,6 +123,7 @@ def train_detector(
     with claimed(out, identity) if processes.first else contextlib.nullcontext():
         if processes.share((out / DETECTOR_FILE).exists()):
             (out / CHECKPOINT_FILE).unlink(missing_ok=True)  # a kill may have come in between
+            log(f"{out}: trained before with these settings and images, and is as it was")
             _repeat_warning(out, log)
             return load_detector(out, weights=weights, device=place)
         geometry, split = learned_geometry(config, split, skip_bad=skip_bad, progress=progress)
