@@ -113,7 +113,8 @@ def bench(
         budget=settings["budget"],
         enough=precise_enough(limits),
         between=between,
-        progress=lambda seconds: progress("measuring", int(seconds), whole),
+        # The last turn ends after the budget, and only then does the stage.
+        progress=lambda seconds: progress("measuring", min(int(seconds), whole - 1), whole),
         seed=seed,
         reopens=soak_for is None,
         spacing=soak_for / SOAK_BLOCKS if soak_for else 0.0,

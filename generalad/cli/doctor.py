@@ -29,9 +29,20 @@ PACKAGES = {
     "gi": ("read GigE Vision cameras, with Aravis", "gige"),
     "paho": ("send to MQTT brokers", "streams"),
     "prometheus_client": ("serve --metrics", "streams"),
+    "starlette": ("serve over HTTP", "serve"),
+    "pymodbus": ("talk to PLCs over Modbus", "modbus"),
+    "asyncua": ("talk to PLCs over OPC UA", "opcua"),
+    "snap7": ("talk to PLCs of Siemens", "s7"),
+    "matplotlib": ("draw figures and PDF reports", "paper"),
+    "cryptography": ("sign artifacts and check signatures", "sign"),
 }
 
-DISTRIBUTIONS = {"gi": "PyGObject", "paho": "paho-mqtt", "prometheus_client": "prometheus-client"}
+DISTRIBUTIONS = {
+    "gi": "PyGObject",
+    "paho": "paho-mqtt",
+    "prometheus_client": "prometheus-client",
+    "snap7": "python-snap7",
+}
 """Where a module has another name than its distribution."""
 
 
