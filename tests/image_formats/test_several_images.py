@@ -6,6 +6,8 @@ import io
 import itertools
 import struct
 from collections.abc import Callable
+from functools import partial
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,12 @@ def apng(*, default: bool) -> bytes:
     return png(RGB, 8, 2, extra=chunk(b"acTL", struct.pack(">II", 1, 0)) + shown)
 
 
+PAIRS = [
+    *itertools.permutations(("PNG", "BMP", "TIFF", "WEBP", "GIF"), 2),
+    *itertools.product(("PNG", "TIFF", "JPEG", "BMP"), ("AVIF", "JPEG2000", "PPM")),
+]
+
+
 def exif() -> Image.Exif:
     found = Image.Exif()
     found.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0seen"
@@ -90,13 +98,8 @@ SEVERAL: dict[str, Callable[[], bytes]] = {
         np.stack([GREY] * 3), truncate=True, photometric="minisblack"
     ),
     **{
-        f"{first} and {second}": lambda first=first, second=second: BEHIND[first] + BEHIND[second]
-        for first, second in itertools.permutations(("PNG", "BMP", "TIFF", "WEBP", "GIF"), 2)
-    },
-    **{
-        f"{first} and {second}": lambda first=first, second=second: BEHIND[first] + BEHIND[second]
-        for first in ("PNG", "TIFF", "JPEG", "BMP")
-        for second in ("AVIF", "JPEG2000", "PPM")
+        f"{first} and {second}": partial(add, BEHIND[first], BEHIND[second])
+        for first, second in PAIRS
     },
 }
 

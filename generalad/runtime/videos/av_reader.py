@@ -133,8 +133,8 @@ class AvReader:
 
     def _lose(self, packet: Packet[VideoStream]) -> None:
         stamp, base = packet.pts, packet.time_base
-        known = stamp is not None and base is not None and self._slots is None
-        self._losses.lose(self._number, float(stamp * base) if known else None)
+        known = None if stamp is None or base is None else float(stamp * base)
+        self._losses.lose(self._number, None if self._slots is not None else known)
 
     def _stamp(self, frame: VideoFrame) -> float | None:
         stamp, base = frame.pts, frame.time_base
