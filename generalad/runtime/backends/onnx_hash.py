@@ -6,7 +6,6 @@ a file of their own are named by their hash.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import threading
 from collections.abc import Callable
@@ -37,6 +36,8 @@ def check_unchanged(path: Path) -> None:
     Raises:
         ArtifactError: something was changed or is cut off.
     """
+    import hashlib  # in the thread beside loading, not before it
+
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place = data.rfind(_ENTRY)
         if place < 0:
