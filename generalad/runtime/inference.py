@@ -75,8 +75,8 @@ def infer(
         on_result: called for every result, in the writer's thread.
         on_notification: called for every notification, in the writer's thread.
         on_problem: told when a sink fails and when it recovers, in a run with cameras, of files
-            that are given more than once, and at the end if all images of 16 bits were dark; these
-            two are warnings without it.
+            that are given more than once, and at the end of what is odd about all images of 16 bits
+            or about a video; that is a warning without it.
 
     Raises:
         GadError: a missing source, an unusable artifact, an output that cannot be written.
@@ -87,8 +87,8 @@ def infer(
     # Sources are checked before a network is loaded.
     found = resolve(sources)
     plain: list[Any] = [getattr(source, "source", source) for source in found]
-    if len(plain) > 1 and (twice := given_twice_in_words(plain)):
-        (on_problem or warnings.warn)(twice)
+    if on_problem is not None and len(plain) > 1 and (twice := given_twice_in_words(plain)):
+        on_problem(twice)
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
             session = stack.enter_context(
