@@ -127,7 +127,9 @@ def convert(name: str, one: Parameter, text: str) -> Any:
         raise UsageError(f"{name}: {one.title}: expected {expected}, found {text!r}", remedy=remedy)
     if not text and (one.type is Path or not one.flags):
         # Path("") is the working directory, and all of it would be read.
-        raise UsageError(f"{name}: {one.title} is empty", remedy="is a variable of the shell unset?")
+        raise UsageError(
+            f"{name}: {one.title} is empty", remedy="is a variable of the shell unset?"
+        )
     if one.type is str or one.type is Path:
         return one.type(text)
     option = one.declared if isinstance(one.declared, Option) else Option("")
