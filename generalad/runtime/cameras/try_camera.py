@@ -152,9 +152,10 @@ def _count(
 ) -> None:
     began = time.monotonic()
     before = _whole(reader)
+    tenths = round(seconds * 10)
     while (passed := time.monotonic() - began) < seconds and not reader.finished:
         if progress is not None:
-            progress("reading", round(passed * 10), round(seconds * 10))
+            progress("reading", min(int(passed * 10), tenths - 1), tenths)  # ends once, below
         facts = getattr(cameras[-1], "facts", None)
         if facts is not None and facts.trigger == "software":
             frame = _trigger(reader, trial)
@@ -166,7 +167,7 @@ def _count(
     trial.seconds = time.monotonic() - began
     trial.frames = _whole(reader) - before
     if progress is not None:
-        progress("reading", round(seconds * 10), round(seconds * 10))
+        progress("reading", tenths, tenths)
 
 
 def _spoiled(dropped: Mapping[str, int]) -> dict[str, int]:
