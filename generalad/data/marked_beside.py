@@ -30,8 +30,28 @@ def refuse_marked_beside(root: Path, paths: Sequence[Path]) -> None:
     Raises:
         DataError: it names images, and what marks them.
     """
-    here = Path(os.path.abspath(root))
-    for folder in _folders_beside(here, paths):
+    if marked := _marked_beside(root, paths):
+        named = [f"{image.as_posix()} in {file}" for image, file in marked.items()]
+        raise marked_error(root, len(paths), named)
+
+
+def marked_in(folder: Path) -> dict[Path, Path]:
+    """Images of a folder that files of labelling tools or masks mark, in it or beside it.
+
+    Returns:
+        What marks each; both are whole paths, as far as `folder` is one.
+    """
+    found = list_files(folder)
+    marked = marked_images(folder, found.images, (), found.others)
+    within = {image: folder / file for image, file in marked.items()}
+    marked_by = _marked_beside(folder, found.images) | within
+    return {folder / image: file for image, file in marked_by.items()}
+
+
+def _marked_beside(root: Path, paths: Sequence[Path]) -> dict[Path, Path]:
+    """Images, relative to the root, with what marks them."""
+    marked: dict[Path, Path] = {}
+    for folder in _folders_beside(Path(os.path.abspath(root)), paths):
         try:
             found = list_files(folder)
         except DataError:  # what cannot be read need not be ours
@@ -39,15 +59,10 @@ def refuse_marked_beside(root: Path, paths: Sequence[Path]) -> None:
         matched, _ = match_masks(paths, found.images)
         pairs = [(image, folder / mask) for image in matched for mask in matched[image]]
         some = pairs[:: 1 + len(pairs) // _LOOKED_AT]
-        marked = {image: mask for image, mask in some if marks_something(mask)}
+        marked |= {image: mask for image, mask in some if marks_something(mask)}
         described = marked_images(folder, paths, (), found.others)
         marked |= {image: folder / file for image, file in described.items()}
-        if marked:
-            raise marked_error(
-                root,
-                len(paths),
-                [f"{image.as_posix()} in {file}" for image, file in marked.items()],
-            )
+    return marked
 
 
 def _folders_beside(here: Path, paths: Sequence[Path]) -> Iterator[Path]:

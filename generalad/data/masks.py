@@ -134,7 +134,10 @@ def _fills(marked: NDArray[np.bool_]) -> bool:
 
 def is_turned_in_doubt(data: bytes) -> bool:
     """Whether EXIF data turns an image so that its size stays the same."""
-    orientation, header = orientation_of(data), read_header(data)
+    try:
+        orientation, header = orientation_of(data), read_header(data)
+    except (ValueError, LookupError, struct.error):
+        return False
     if orientation == 1 or header is None:
         return False
     return orientation in (2, 3, 4) or header.width == header.height
@@ -151,21 +154,25 @@ def in_words(kind: str, number: int, total: int) -> str:
     return f"{number} of {total} masks {_WORDS[kind]}"
 
 
-def doubtful_masks(dataset: Dataset) -> str:
+def doubtful_masks(dataset: Dataset, turned: Mapping[Path, bool] | None = None) -> str:
     """What is odd about the masks of a test, in one line; empty for nothing.
 
     Masks that cannot be read are not spoken of: who uses them hears of it.
+
+    Args:
+        dataset: its test images have the masks.
+        turned: of those that were read, whether EXIF data turns them in doubt; the others are read.
     """
+    known = turned or {}
     masks = sorted({mask for sample in dataset.test for mask in sample.masks})
     kinds: dict[str, int] = defaultdict(int)
     for doubt in map_threads(_doubt, masks):
         kinds[doubt] += 1
     kinds[SHARED] = len(shared_masks(dataset.test))
     shown = [sample for sample in dataset.test if sample.masks]
-    turned = map_threads(_is_turned, [sample.path for sample in shown])
-    kinds[TURNED] = sum(
-        len(sample.masks) for sample, is_so in zip(shown, turned, strict=True) if is_so
-    )
+    unknown = [sample.path for sample in shown if sample.path not in known]
+    known = {**known, **dict(zip(unknown, map_threads(_is_turned, unknown), strict=True))}
+    kinds[TURNED] = sum(len(sample.masks) for sample in shown if known[sample.path])
     found = [in_words(kind, kinds[kind], len(masks)) for kind in REMEDIES if kinds[kind]]
     return "; ".join(found)
 
@@ -182,7 +189,7 @@ def _doubt(path: Path) -> str:
 def _is_turned(path: Path) -> bool:
     try:
         return is_turned_in_doubt(read_bytes(path))
-    except (DataError, ValueError, LookupError, struct.error):
+    except DataError:
         return False
 
 

@@ -124,6 +124,33 @@ def test_test_images_that_were_learned_from_are_said(
     assert (code, "learned_from" in json.loads(out), "learned" in err) == (0, False, False)
 
 
+def test_test_images_are_read_once(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    opened = os.open
+    monkeypatch.setattr(
+        os,
+        "open",
+        lambda path, *more, **names: (read.append(str(path)), opened(path, *more, **names))[1],
+    )
+    monkeypatch.setattr(
+        "generalad.data.known_images.sha256_of_file", lambda path: read.append(str(path))
+    )
+    for number in range(4):
+        put(
+            tmp_path / f"a/test/{'cut' if number % 2 else 'good'}/{number}.png",
+            pillow(image(number), "PNG"),
+        )
+    put(tmp_path / "a/train/good/9.png", pillow(image(9), "PNG"))
+    put(tmp_path / "a/ground_truth/cut/1_mask.png", pillow(image(1) // 255, "PNG"))
+    training = TrainingSet("x", 1, (), ("0" * 16,))
+    artifact = tiny_artifact(tmp_path / "model.onnx", replace(fake_spec(), training_set=training))
+    code, _, _ = gad(capsys, "eval", artifact, tmp_path / "a")
+    tested = [Path(path).name for path in read if f"{os.sep}test{os.sep}" in path]
+    assert code == 0 and sorted(tested) == ["0.png", "1.png", "2.png", "3.png"]
+
+
 def test_a_report_replaces_no_image(tmp_path: Path, capsys: Capture) -> None:
     artifact = tiny_artifact(tmp_path / "model.onnx")
     put(tmp_path / "parts/train/good/0.png")
