@@ -15,6 +15,7 @@ from generalad.data.masks import match_masks
 from generalad.data.plainly_good import marked_error, marks_something
 from generalad.errors import DataError
 from generalad.folder_names import is_good_name, is_mask_name
+from generalad.label_images import label_images
 from generalad.listing import list_files, list_folders
 
 _LOOKED_AT = 100  # images that are looked at for whether others lie beside them, and masks
@@ -42,10 +43,13 @@ def marked_in(folder: Path) -> dict[Path, Path]:
         What marks each; both are whole paths, as far as `folder` is one.
     """
     found = list_files(folder)
-    marked = marked_images(folder, found.images, (), found.others)
-    within = {image: folder / file for image, file in marked.items()}
-    marked_by = _marked_beside(folder, found.images) | within
-    return {folder / image: file for image, file in marked_by.items()}
+    marked = _marked_beside(folder, found.images)
+    for mask, image in label_images(folder, found.images, named=True).items():
+        if marks_something(folder / mask):
+            marked[image] = folder / mask
+    within = marked_images(folder, found.images, (), found.others)
+    marked |= {image: folder / file for image, file in within.items()}
+    return {folder / image: file for image, file in marked.items()}
 
 
 def _marked_beside(root: Path, paths: Sequence[Path]) -> dict[Path, Path]:
