@@ -288,6 +288,22 @@ def test_an_image_that_a_table_names_in_two_ways(tmp_path: Path) -> None:
             open_dataset(table)
 
 
+def test_a_good_image_whose_mask_in_a_table_marks_something(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / f"{number}.png", pillow(image(number), "PNG"))
+    put(tmp_path / "black.png", pillow(np.zeros((24, 32), np.uint8), "PNG"))
+    put(tmp_path / "mask.png", pillow(image(7) // 255, "PNG"))
+    table = tmp_path / "parts.csv"
+    table.write_text("path,label,mask\n0.png,good,black.png\n1.png,good,\n2.png,cut,mask.png\n")
+    assert len(open_dataset(table).test) == 2
+    table.write_text(
+        "path,label,split,mask\n0.png,good,train,black.png\n1.png,good,train,mask.png\n"
+    )
+    with pytest.raises(DataError, match=r"1 of 2 images to learn from .* first 1\.png"):
+        open_dataset(table)
+    assert len(open_dataset(table, all_good=True).train) == 2
+
+
 def test_images_that_are_given_twice_are_said(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
