@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generalad.data.plainly_good import CONFIRM, marks_something, refuse_label_images
+from generalad.data.masks import marks_something
+from generalad.data.plainly_good import CONFIRM, refuse_label_images
 from generalad.data.samples import GOOD, Dataset, Sample, clean_label
 from generalad.data.splits import hold_out
 from generalad.errors import DataError

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from generalad.data.label_files import marked_images
-from generalad.data.masks import match_masks
-from generalad.data.plainly_good import marked_error, marks_something
+from generalad.data.masks import marks_something, match_masks
+from generalad.data.plainly_good import marked_error
 from generalad.errors import DataError
 from generalad.folder_names import is_good_name, is_mask_name
 from generalad.label_images import label_images

@@ -19,10 +19,10 @@ from generalad.errors import DataError
 from generalad.image_formats.accept import read_header
 from generalad.image_formats.tiff import orientation_of
 from generalad.parallel import map_threads
-from generalad.preprocess import decode_mask_values, read_bytes
+from generalad.preprocess import decode_mask_values, read_bytes, read_mask
 
 INVERTED, LOSSY, SHARED = "inverted mask", "lossy mask", "shared mask"
-VOID, TURNED = "void in mask", "turned mask"
+VOID, TURNED, OF_GOOD = "void in mask", "turned mask", "marked good"
 """Kinds of doubts about a mask."""
 
 REMEDIES = {
@@ -31,6 +31,7 @@ REMEDIES = {
     SHARED: "give images of one name different ones, and each a mask of its own",
     VOID: "make 255 black if it means 'ignore'",
     TURNED: "look at them, and save such images upright, without EXIF orientation",
+    OF_GOOD: "correct the label or the mask",
 }
 
 _WORDS = {
@@ -39,6 +40,7 @@ _WORDS = {
     SHARED: "used for several images",
     VOID: "with numbers of classes and 255, for others 'ignore' and here a defect",
     TURNED: "of images that EXIF data turns, which fit them turned or not",
+    OF_GOOD: "that mark something in images that are called good",
 }
 
 _VOID, _LARGEST_CLASS = 255, 40
@@ -173,8 +175,18 @@ def doubtful_masks(dataset: Dataset, turned: Mapping[Path, bool] | None = None) 
     unknown = [sample.path for sample in shown if sample.path not in known]
     known = {**known, **dict(zip(unknown, map_threads(_is_turned, unknown), strict=True))}
     kinds[TURNED] = sum(len(sample.masks) for sample in shown if known[sample.path])
+    of_good = {mask for sample in dataset.test if not sample.defective for mask in sample.masks}
+    kinds[OF_GOOD] = sum(map_threads(marks_something, sorted(of_good)))
     found = [in_words(kind, kinds[kind], len(masks)) for kind in REMEDIES if kinds[kind]]
     return "; ".join(found)
+
+
+def marks_something(path: Path) -> bool:
+    """Whether a mask can be read and is not all black."""
+    try:
+        return bool(read_mask(path).any())
+    except DataError:
+        return False
 
 
 def _doubt(path: Path) -> str:
