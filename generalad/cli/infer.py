@@ -261,7 +261,7 @@ def in_words(summary: Summary) -> str:
     """The summary in two or three lines."""
     faulty = f", {summary.faulty} camera faults" if summary.faulty else ""
     lines = [
-        f"{summary.frames} images: {summary.anomalous} anomalous, "
+        f"{summary.frames} image{'s' * (summary.frames != 1)}: {summary.anomalous} anomalous, "
         f"{summary.processed - summary.anomalous} normal, {summary.failed} failed{faulty}",
         f"{summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s on {summary.backend}",
     ]

@@ -18,6 +18,7 @@ from generalad.cli.options import (
     TrainingDevice,
 )
 from generalad.errors import UsageError
+from generalad.printable import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,12 +62,17 @@ def train(
         Option("Backbone weights, for machines that reach no model hub.", metavar="FILE"),
     ] = None,
     image_size: Annotated[
-        str | None, Option("Network input in pixels: 224 or HEIGHTxWIDTH.", metavar="SIZE")
+        str | None,
+        Option(
+            "Network input in pixels: 224 or HEIGHTxWIDTH.",
+            metavar="SIZE",
+            default="the preset's",
+        ),
     ] = None,
     epochs: Annotated[
         int | None, Option("Length of the fixed schedule.", default="the preset's")
     ] = None,
-    seed: Annotated[int | None, Option("Of splits, order and noise.")] = None,
+    seed: Annotated[int | None, Option("Of splits, order and noise.", default="0")] = None,
     false_alarm_rate: Annotated[
         float | None,
         Option("Target rate on good parts that sets the threshold.", default="0.01"),
@@ -193,7 +199,9 @@ def _all_classes(data: str, out: Path | None, ray: str | None, options: dict[str
         if one.error:
             screen.print(f"{one.name}: {one.error}", markup=False)
     if done := next((one for one in found if not one.error), None):
-        screen.print(f"each in a folder of its own, next: gad export {done.folder}", markup=False)
+        screen.print(
+            f"each in a folder of its own, next: gad export {typed(done.folder)}", markup=False
+        )
     print_json([one.to_dict() for one in found], wanted=False)
     return 1 if failures(found) else 0
 
@@ -256,7 +264,7 @@ def _say(screen: Console, folder: Path, spec: Spec, chosen: str | None) -> None:
         )
     for line in trade_off(calibration):
         screen.print(line, markup=False)
-    screen.print(f"next: gad export {folder}", markup=False)
+    screen.print(f"next: gad export {typed(folder)}", markup=False)
 
 
 def trade_off(calibration: Calibration) -> list[str]:

@@ -83,7 +83,7 @@ def check_folders(root: Path, paths: Sequence[Path]) -> None:
 
 def _no_good_folder(folder: Path) -> DataError:
     return DataError(
-        f"{folder}: looks like no folder of good images",
+        f"{folder}: its name has a word for defects or masks, expected a folder of good images",
         remedy=f"rename it, move defective images into bad/<type>/ (of a class folder,"
         f" test/<type>/), or confirm with {CONFIRM} that all images show good parts",
     )

@@ -281,8 +281,10 @@ def _open_folder(folder: Path, address: str) -> ImageFiles:
     others = [path for path in found.others if path.suffix.lower() not in VIDEO_SUFFIXES]
     unnamed = unnamed_images(folder, others)
     if not images:
-        remedy = "name videos one by one or by a pattern such as folder/*.mp4"
-        if unnamed:
+        remedy = "check the path"
+        if videos:
+            remedy = "name videos one by one or by a pattern such as folder/*.mp4"
+        elif unnamed:
             remedy = f"give images the suffix of their format, such as {unnamed[0].name}"
         raise DataError(f"{folder}: no images in this folder or below", remedy=remedy)
     return _without_labels(address, sorted(images), folder, sorted(videos), unnamed)

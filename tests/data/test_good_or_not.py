@@ -218,7 +218,7 @@ def test_the_folder_itself_may_judge(put: Put, tmp_path: Path, name: str, *, ref
     put(f"{name}/1.png")
     put(f"{name}/2.png")
     if refused:
-        with pytest.raises(DataError, match="looks like no folder of good images"):
+        with pytest.raises(DataError, match="its name has a word for defects"):
             open_dataset(tmp_path / name)
     elif name != "chips":  # that is called by a word for defects alone
         assert len(open_dataset(tmp_path / name).train) == 2
