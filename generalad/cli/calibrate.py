@@ -180,7 +180,7 @@ def _marked(addresses: Sequence[str]) -> list[str]:
     """A warning where files of labelling tools or masks mark images of the folders given."""
     from generalad.data.marked_beside import marked_in
 
-    marked = {}
+    marked: dict[Path, Path] = {}
     for folder in map(Path, addresses):
         if folder.is_dir():
             marked |= marked_in(folder)
