@@ -61,7 +61,11 @@ def train(
         Option("Backbone weights, for machines that reach no model hub.", metavar="FILE"),
     ] = None,
     image_size: Annotated[
-        str | None, Option("Network input in pixels: 224 or HEIGHTxWIDTH.", metavar="SIZE")
+        str | None,
+        Option(
+            "Network input in pixels: 224 or HEIGHTxWIDTH; of a tile, which is enlarged to it.",
+            metavar="SIZE",
+        ),
     ] = None,
     epochs: Annotated[
         int | None, Option("Length of the fixed schedule.", default="the preset's")
