@@ -11,6 +11,7 @@ help:            ## this list
 
 demo: $(INSTALLED)    ## make parts, train, export, verify and find their defects
 	$(BIN)/gad demo --out demo
+	@echo "gad is on the path of a shell after: . $(BIN)/activate"
 
 install: $(INSTALLED) ## create .venv with everything
 

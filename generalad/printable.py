@@ -15,6 +15,13 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(_written_out, text)
 
 
+def typed(word: object) -> str:
+    """A word of a command as it is typed into a shell, quoted where it has spaces or the like."""
+    import shlex  # rarely needed
+
+    return shlex.quote(str(word))
+
+
 def one_line(text: str) -> str:
     r"""The same, with line breaks written out as \n too."""
     return printable(text).replace("\n", "\\n")

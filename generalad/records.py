@@ -60,13 +60,16 @@ def parse_json(text: str | bytes, *, whole_floats: bool = False) -> Any:
         whole_floats: 2.0 is the whole number 2, as JSON Schema has it.
 
     Raises:
-        RecordError: no JSON; NaN and infinity are none.
+        RecordError: no JSON; NaN and infinity are none, nor is an object with a key twice.
     """
     # Not msgspec's parser: it refuses a lone surrogate, which is how Python writes the name of a
     # file that is no UTF-8.
     try:
         return json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_whole if whole_floats else None
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_whole if whole_floats else None,
+            object_pairs_hook=_refuse_twice,
         )
     except (ValueError, RecursionError) as error:
         raise RecordError((), f"no JSON: {error}") from error
@@ -173,6 +176,15 @@ def _plain(record: Any) -> dict[str, Any]:
     for key, name in zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True):
         values[key] = getattr(record, name)
     return values
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values that one key has, another reader may take the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
 
 
 def _refuse_constant(name: str) -> None:

@@ -361,7 +361,7 @@ class Spec:
         try:
             raw = records.parse_json(text)
         except records.RecordError as error:
-            raise _no_spec(name) from error
+            raise _no_spec(name, f" ({error.message[:80]})") from error
         return cls.from_dict(raw, name=name)
 
     @classmethod
@@ -383,5 +383,5 @@ class Spec:
             ) from error
 
 
-def _no_spec(name: str) -> ArtifactError:
-    return ArtifactError(f"{name}: holds no generalad spec", remedy="make one with gad export")
+def _no_spec(name: str, why: str = "") -> ArtifactError:
+    return ArtifactError(f"{name}: holds no generalad spec{why}", remedy="make one with gad export")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generalad.printable import indented, json_printable, one_line, printable
+from generalad.printable import indented, json_printable, one_line, printable, typed
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,11 @@ from generalad.printable import indented, json_printable, one_line, printable
 )
 def test_control_characters_are_written_out(text: str, shown: str) -> None:
     assert printable(text) == one_line(text) == shown
+
+
+def test_a_word_is_one_word_for_a_shell() -> None:
+    assert typed("runs/parts") == "runs/parts"
+    assert typed("my parts/o'ring") == """'my parts/o'"'"'ring'"""
 
 
 def test_no_line_looks_like_one_of_ours() -> None:

@@ -84,6 +84,11 @@ def bench(
     Two sides run in turns, each in a process of its own, until their ratio is known well enough.
     Limits are judged by intervals. Exit code 3: one is surely exceeded. 1: the work failed, or a
     baseline cannot judge this run. "Cannot tell" is said and gives 0.
+
+    Examples:
+        gad bench model.onnx
+        gad bench new.onnx --against old.onnx --max-slowdown 5%
+        gad bench model.onnx --threads 1 --save-baseline model.baseline.json
     """
     from generalad.bench.gates import Limits
     from generalad.bench.measure import bench as run

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 SILENCE = 10.0
 """Seconds that a log waits for news of a stage that goes on."""
+
+_APART, _PACES = 3.0, 8
+"""Seconds over which a pace is taken at least, and how many of the last ones are looked at."""
 
 
 def console() -> Console:
@@ -114,30 +119,42 @@ class ProgressLines:
         self._log = log or _to_stderr
         self._clock = clock
         self._ended = self._said = clock()
-        self._first: dict[str, tuple[float, int]] = {}
-        """Of each stage that goes on: when it was first heard of, and how much was done then."""
+        self._marks: dict[str, deque[tuple[float, int]]] = {}
+        """Of each stage that goes on: when, from time to time, how much was done."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Take the news of a stage, see `Progress`."""
         now = self._clock()
-        self._first.setdefault(stage, (now, done))
+        marks = self._marks.setdefault(stage, deque([(now, done)], maxlen=_PACES))
         if total and done >= total:
-            del self._first[stage]
-            line = f"{stage}: {total} in {now - self._ended:.1f} s"
+            del self._marks[stage]
+            count = f"{total} in " if total > 1 else ""
+            line = f"{stage}: {count}{now - self._ended:.1f} s"
             self._ended = now
-        elif now - self._said >= SILENCE:
-            line = f"{stage}: {_so_far(done, total)}{self._left(stage, done, total, now)}"
         else:
-            return
+            left = _left(marks, done, total, now)
+            if now - self._said < SILENCE:
+                return
+            line = f"{stage}: {_so_far(done, total)}{left}"
         self._said = now
         self._log(line)
 
-    def _left(self, stage: str, done: int, total: int, now: float) -> str:
-        """How long it will take at the rate so far; nothing while that cannot be said."""
-        began, before = self._first[stage]
-        if not total or done <= before:
-            return ""
-        return f", {in_words((total - done) * (now - began) / (done - before))} left"
+
+def _left(marks: deque[tuple[float, int]], done: int, total: int, now: float) -> str:
+    """How long it will take at the usual pace of late; nothing while that cannot be said.
+
+    The usual one is the median: a first epoch, or one beside other work, may be ten times slower.
+    """
+    pairs = itertools.pairwise([*marks, (now, done)])
+    paces = sorted(
+        (t - s) / (after - before) for (s, before), (t, after) in pairs if after > before
+    )
+    if now - marks[-1][0] >= _APART and done > marks[-1][1]:
+        marks.append((now, done))
+    if not total or not paces:
+        return ""
+    usual = (paces[(len(paces) - 1) // 2] + paces[len(paces) // 2]) / 2
+    return f", {in_words((total - done) * usual)} left"
 
 
 def _to_stderr(line: str) -> None:

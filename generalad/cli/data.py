@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from generalad.cli.options import AllGood, Anomalous, Argument, Category, ClassName, Json, Option
+from generalad.printable import typed
 
 
 def check(
@@ -21,6 +22,10 @@ def check(
 
     Unreadable and cut-off files, duplicates, leaks between training and test, mixed sizes, masks
     that are missing, left over or of a wrong size. The exit code is 1 when there are errors.
+
+    Examples:
+        gad data check parts/
+        gad data check mvtec --class bottle --json > check.json
     """
     import json as json_library
 
@@ -66,7 +71,7 @@ def unpack(
     screen.print(
         f"[bold]{plain(done.folder)}[/bold]: {done.images} images, {done.written} of them written"
     )
-    screen.print(f"next: gad train {done.folder} --class {done.classes[0]}", markup=False)
+    screen.print(f"next: gad train {typed(done.folder)} --class {done.classes[0]}", markup=False)
 
 
 def synth(
@@ -79,7 +84,12 @@ def synth(
     size: Annotated[int, Option("Height and width in pixels.")] = 256,
     video: Annotated[bool, Option("Also make a conveyor video with known defects.")] = False,
 ) -> None:
-    """Make procedural industrial parts with defects and exact masks, in MVTec layout."""
+    """Make procedural industrial parts with defects and exact masks, in MVTec layout.
+
+    Examples:
+        gad data synth parts --category washer
+        gad data synth parts --train 240 --test 40 --video
+    """
     from generalad.cli.console import console, plain, progress
     from generalad.synth import CATEGORIES, write_conveyor, write_dataset
 
@@ -103,4 +113,4 @@ def synth(
     if video:
         path = write_conveyor(out / "conveyor.mkv", category=chosen[0], seed=seed, size=size)
         screen.print(f"[bold]{plain(path)}[/bold]: {chosen[0]} parts on a belt")
-    screen.print(f"next: gad train {out / chosen[0]} --preset embedded", markup=False)
+    screen.print(f"next: gad train {typed(out / chosen[0])} --preset embedded", markup=False)

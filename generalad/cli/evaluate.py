@@ -45,6 +45,10 @@ def evaluate(
 
     Image and pixel metrics with 95 % intervals, overall and for each type of defect.
     JSON goes to stdout, the table to stderr.
+
+    Examples:
+        gad eval runs/parts/model.onnx parts/ --html report.html
+        gad eval model.onnx mvtec --class bottle --min-image-auroc 0.95
     """
     from generalad.cli.console import console, plain, print_json, progress
     from generalad.errors import require_extra

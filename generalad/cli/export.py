@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from generalad.cli.options import AllGood, Anomalous, Argument, ClassName, Json, Option
 from generalad.errors import UsageError
+from generalad.printable import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +43,12 @@ def export(
     all_good: AllGood = False,
     out: Annotated[
         Path | None,
-        Option("File to write.", short="-o", metavar="FILE", default="DETECTOR/model.onnx"),
+        Option(
+            "File to write.",
+            short="-o",
+            metavar="FILE",
+            default="in DETECTOR, such as model-fp16.onnx",
+        ),
     ] = None,
     version_compatible: Annotated[bool, Option("Engine for other TensorRT versions too.")] = False,
     hardware_compatible: Annotated[
@@ -63,6 +69,12 @@ def export(
     The artifact is compared with the detector on its calibration images, on the same images with
     defects drawn into them, and on labelled ones if you name some. If it differs, a safer graph is
     tried; if none is left, nothing is written and the exit code is 3.
+
+    Examples:
+        gad export runs/parts
+        gad export runs/parts --fp16
+        gad export runs/parts --format openvino --int8
+        gad export runs/parts --verify-on parts/
     """
     from generalad.cli.console import console, print_json, progress
 
@@ -78,7 +90,7 @@ def export(
             raise UsageError(
                 f"{detector} is exported already; it can only become a TensorRT engine of the same"
                 " precision",
-                remedy=f"gad export {detector} --format tensorrt",
+                remedy=f"gad export {typed(detector)} --format tensorrt",
             )
         from generalad.verbs import engine_options
 
@@ -135,7 +147,7 @@ def write_for_triton(artifact: Path, out: Path | None, sizes: tuple[int, int] | 
     if artifact.is_dir():
         raise UsageError(
             f"{artifact} is a detector's folder, expected an exported file",
-            remedy=f"gad export {artifact}, then name the file that it writes",
+            remedy=f"gad export {typed(artifact)}, then name the file that it writes",
         )
     batch = None if sizes is None else sizes[1]
     folder = write_repository(artifact, out or artifact.parent / "triton", batch=batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from generalad.cli.options import AllGood, Argument, Option
+from generalad.printable import typed
 
 
 def import_checkpoint(
@@ -63,4 +64,4 @@ def import_checkpoint(
     if line := outliers_found(spec.calibration):
         screen.print(f"warning: {line}", markup=False)
     screen.print("the promise holds if the checkpoint did not learn from these images")
-    screen.print(f"next: gad export {trained.folder}", markup=False)
+    screen.print(f"next: gad export {typed(trained.folder)}", markup=False)

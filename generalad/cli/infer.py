@@ -174,6 +174,7 @@ def _run_live(wanted: Plan, artifact: Path | Session) -> Summary:
 def _sinks(wanted: Plan, log: Log) -> list[Sink]:
     from generalad.runtime import Csv, JsonLines
 
+    _refuse_same([output.place for output in wanted.outputs if output.place != "-"])
     files: dict[str, type[JsonLines] | type[Csv]] = {"json": JsonLines, "csv": Csv}
     if not wanted.sinks and all(output.option in files for output in wanted.outputs):
         # All that a run on images needs as a rule; what reads tables takes milliseconds to load.
@@ -182,6 +183,18 @@ def _sinks(wanted: Plan, log: Log) -> list[Sink]:
 
     entries = [*(of_option(*output) for output in wanted.outputs), *wanted.sinks]
     return open_outputs(entries, state=wanted.state, log=log)
+
+
+def _refuse_same(places: Sequence[str]) -> None:
+    """Refuse two outputs in one file: the later would replace the other at the end."""
+    from generalad.errors import UsageError
+
+    files = [os.path.realpath(place) for place in places]
+    for place, file in zip(places, files, strict=True):
+        if files.count(file) > 1:
+            raise UsageError(
+                f"{place} is named for two outputs", remedy="give each a file of its own"
+            )
 
 
 def _telemetry(wanted: Plan) -> list[Observer]:
@@ -248,7 +261,7 @@ def in_words(summary: Summary) -> str:
     """The summary in two or three lines."""
     faulty = f", {summary.faulty} camera faults" if summary.faulty else ""
     lines = [
-        f"{summary.frames} images: {summary.anomalous} anomalous, "
+        f"{summary.frames} image{'s' * (summary.frames != 1)}: {summary.anomalous} anomalous, "
         f"{summary.processed - summary.anomalous} normal, {summary.failed} failed{faulty}",
         f"{summary.seconds:.1f} s, {summary.images_per_second:.1f} images/s on {summary.backend}",
     ]

@@ -16,7 +16,12 @@ def info(
     artifact: Annotated[Path, Argument("Exported file, or folder of a detector.")],
     json: Json = False,
 ) -> None:
-    """Show what is inside a detector or artifact: what it expects, decides, promises, came from."""
+    """Show what is inside a detector or artifact: what it expects, decides, promises, came from.
+
+    Examples:
+        gad info model.onnx
+        gad info runs/parts
+    """
     from generalad.cli.console import console, print_json
 
     spec, computed = read_spec(artifact)
@@ -65,14 +70,12 @@ def sections(spec: dict[str, Any], computed: str = "") -> dict[str, dict[str, st
             "mean and std": f"{_list(backbone['mean'])} and {_list(backbone['std'])}",
             "precision": spec["precision"],
             "half precision": _halves(spec["half_precisions"]),
-            "computed here in": computed or "not exported yet",
+            **({"computed here in": computed} if computed else {}),
         },
         "Input and output": {
             "of each frame": _geometry(spec.get("geometry")),
             spec["input_name"]: f"uint8 (B, {height}, {width}, 3) RGB, resized by {spec['resize']}",
-            spec["output_names"][0]: (
-                f"float32 (B,), mean of the largest patches: {spec['top_k'] or 'all'}"
-            ),
+            spec["output_names"][0]: (f"float32 (B,), {_score(spec['top_k'])}"),
             spec["output_names"][1]: f"float32 (B, {_list(spec['map_size'])})",
         },
         "Decision": {
@@ -93,7 +96,7 @@ def sections(spec: dict[str, Any], computed: str = "") -> dict[str, dict[str, st
             ),
             "skipped": f"{len(training['skipped'])} unreadable images",
             "selection": str(spec["metrics"].get("selection_rule", "not recorded")),
-            "parity": _parity(parity) if parity else "not exported yet",
+            "parity": _parity(parity) if parity else "that of each exported file is in the file",
             "made": _made(spec["provenance"]),
         },
     }
@@ -105,6 +108,12 @@ def _geometry(record: dict[str, Any] | None) -> str:
     from generalad.records import convert
 
     return "all of it" if record is None else convert(record, Geometry).in_words()
+
+
+def _score(top_k: int) -> str:
+    if top_k == 1:
+        return "the largest patch"
+    return f"mean of the {top_k} largest patches" if top_k else "mean of all patches"
 
 
 def _halves(records: Sequence[dict[str, Any]]) -> str:

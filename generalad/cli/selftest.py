@@ -28,6 +28,10 @@ def selftest(
     With --verify-precision the file is first compared with itself in the half precision of this
     processor, by the limits of an export. What passes is recorded in it, and taken from then on
     where it was faster.
+
+    Examples:
+        gad selftest model.onnx
+        gad selftest model-fp16.xml --verify-precision good/
     """
     from generalad.cli.console import print_json
     from generalad.runtime.selftest import selftest as run

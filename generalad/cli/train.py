@@ -18,6 +18,7 @@ from generalad.cli.options import (
     TrainingDevice,
 )
 from generalad.errors import UsageError
+from generalad.printable import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,12 +66,13 @@ def train(
         Option(
             "Network input in pixels: 224 or HEIGHTxWIDTH; of a tile, which is enlarged to it.",
             metavar="SIZE",
+            default="the preset's, or twice the tile's",
         ),
     ] = None,
     epochs: Annotated[
         int | None, Option("Length of the fixed schedule.", default="the preset's")
     ] = None,
-    seed: Annotated[int | None, Option("Of splits, order and noise.")] = None,
+    seed: Annotated[int | None, Option("Of splits, order and noise.", default="0")] = None,
     false_alarm_rate: Annotated[
         float | None,
         Option("Target rate on good parts that sets the threshold.", default="0.01"),
@@ -197,7 +199,9 @@ def _all_classes(data: str, out: Path | None, ray: str | None, options: dict[str
         if one.error:
             screen.print(f"{one.name}: {one.error}", markup=False)
     if done := next((one for one in found if not one.error), None):
-        screen.print(f"each in a folder of its own, next: gad export {done.folder}", markup=False)
+        screen.print(
+            f"each in a folder of its own, next: gad export {typed(done.folder)}", markup=False
+        )
     print_json([one.to_dict() for one in found], wanted=False)
     return 1 if failures(found) else 0
 
@@ -260,7 +264,7 @@ def _say(screen: Console, folder: Path, spec: Spec, chosen: str | None) -> None:
         )
     for line in trade_off(calibration):
         screen.print(line, markup=False)
-    screen.print(f"next: gad export {folder}", markup=False)
+    screen.print(f"next: gad export {typed(folder)}", markup=False)
 
 
 def trade_off(calibration: Calibration) -> list[str]:

@@ -18,6 +18,9 @@ def verify(
 
     The exit code is 1 if not. Where GAD_VERIFY_KEY names a public key, every command checks each
     artifact that it opens.
+
+    Examples:
+        gad verify model.onnx --key gad.pub
     """
     from generalad.runtime.backends.signature import verify as run
 

@@ -67,6 +67,11 @@ def open_class(found: Classes, class_name: str | None, anomalous: str | None) ->
         )
     wanted = class_name if class_name is not None else anomalous
     if wanted is None:
+        if len(found.names) == 1:
+            raise DataError(
+                f"{found.root}: is not a class but holds one, {found.names[0]}",
+                remedy=f"add --class {found.names[0]}, or give {found.root / found.names[0]}",
+            )
         raise DataError(
             f"{found.root}: holds several classes, expected one",
             remedy=f"choose one by --class {found.names[0]}; there are {_some(found.names)}",

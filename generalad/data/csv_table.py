@@ -77,7 +77,7 @@ def _rows(path: Path) -> Iterator[_Row]:
     # Semicolons: a spreadsheet set to a language with decimal commas. Tabs: copied out of one.
     delimiter = next((mark for mark in ",;\t" if mark in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    seen: dict[Path, int] = {}
+    seen: dict[str, int] = {}
     try:
         columns = _columns(next(reader, []), path)
         for values in reader:
@@ -90,12 +90,13 @@ def _rows(path: Path) -> Iterator[_Row]:
                 )
             cells = dict(zip(columns, (value.strip() for value in values), strict=True))
             row = _row(cells, path.parent, where)
-            if row.sample.path in seen:
+            file = os.path.realpath(row.sample.path)  # it may be written in several ways
+            if file in seen:
                 raise DataError(
-                    f"{where}: {cells['path']} stands in line {seen[row.sample.path]}, too",
+                    f"{where}: {cells['path']} stands in line {seen[file]}, too",
                     remedy="name every image once",
                 )
-            seen[row.sample.path] = reader.line_num
+            seen[file] = reader.line_num
             yield row
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num}: {error}", remedy=_REMEDY) from error

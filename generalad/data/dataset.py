@@ -117,7 +117,7 @@ def class_names(root: Path, *, all_good: bool = False) -> tuple[str, ...]:
         DataError: it is no folder, or cannot be read.
     """
     if not os.path.isdir(root):
-        raise DataError(f"{root}: no such folder, or no permission", remedy=EXPECTED)
+        raise DataError(f"{root}: no such folder, or no permission", remedy="check the path")
     found = _find_classes(root, all_good)
     return () if found is None else found.names
 
@@ -156,7 +156,9 @@ def _open_single(path: Path, all_good: bool) -> Dataset:
             raise DataError(f"{path}: a file that is no .csv table", remedy=EXPECTED)
         return open_table(path, all_good=all_good)
     if not os.path.isdir(path):
-        raise DataError(f"{path}: no such folder or file, or no permission", remedy=EXPECTED)
+        raise DataError(
+            f"{path}: no such folder or file, or no permission", remedy="check the path"
+        )
     public = recognise_class_folder(path)
     if is_class_folder(path):
         dataset = open_class_folder(path, all_good=all_good)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from generalad.data.classes import Classes
+from generalad.data.marked_beside import refuse_marked_beside
 from generalad.data.masks import match_masks
 from generalad.data.plainly_good import (
     beside_good,
@@ -15,6 +16,7 @@ from generalad.data.plainly_good import (
     check_plainly_good,
     refuse_label_images,
     refuse_marked,
+    refuse_masked,
     taken_as_good,
 )
 from generalad.data.samples import GOOD, Dataset, Sample, label_of_folder
@@ -142,6 +144,9 @@ def open_plain_folder(root: Path, *, all_good: bool = False) -> Dataset:
     _check_among(bad_root, bad, good=False)
     good = [Sample(root / path, GOOD) for path in rest]
     shown, matched, stray = _with_masks(root, Path(bad_root.name), bad, Path(mask_root.name), masks)
+    if not all_good:
+        refuse_masked(root, rest, stray)
+        refuse_marked_beside(root, rest)
     train, held_out = hold_out(good) if bad else (tuple(good), ())
     defective = [Sample(bad_root / path, _type_of_defect(path), matched[path]) for path in shown]
     return Dataset(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generalad.data.label_files import described_images, marked_images
+from generalad.data.masks import match_masks
 from generalad.errors import DataError
 from generalad.folder_names import (
     is_defect_name,
@@ -23,6 +24,8 @@ from generalad.folder_names import (
 )
 from generalad.label_images import label_images, some_pairs
 from generalad.listing import printable
+from generalad.parallel import map_threads
+from generalad.preprocess import read_mask
 
 CONFIRM = "--all-good (in Python: all_good=True)"
 """How somebody says that all images show good parts."""
@@ -81,7 +84,7 @@ def check_folders(root: Path, paths: Sequence[Path]) -> None:
 
 def _no_good_folder(folder: Path) -> DataError:
     return DataError(
-        f"{folder}: looks like no folder of good images",
+        f"{folder}: its name has a word for defects or masks, expected a folder of good images",
         remedy=f"rename it, move defective images into bad/<type>/ (of a class folder,"
         f" test/<type>/), or confirm with {CONFIRM} that all images show good parts",
     )
@@ -147,12 +150,55 @@ def refuse_marked(
     marked = marked_images(root, paths, elsewhere, others)
     if marked:
         named = [f"{image.as_posix()} in {file.as_posix()}" for image, file in marked.items()]
-        raise DataError(
-            f"{root}: {len(marked)} of {len(paths)} images to learn from are labelled as no good"
-            f" ones, or something is marked in them: {_some(sorted(named), most=3)}",
-            remedy=f"move images of defects into bad/<type>/ (of a class folder, test/<type>/); or,"
-            f" if all show good parts, confirm it with {CONFIRM}",
-        )
+        raise marked_error(root, len(paths), named)
+
+
+def marked_error(root: Path, total: int, named: Sequence[str]) -> DataError:
+    """Some of all images to learn from are marked, each named with the file that says so."""
+    return DataError(
+        f"{root}: {len(named)} of {total} images to learn from are labelled as no good ones, or"
+        f" something is marked in them: {_some(sorted(named), most=3)}",
+        remedy="move images of defects into bad/<type>/ (of a class folder, test/<type>/); or, if"
+        f" all show good parts, confirm it with {CONFIRM}",
+    )
+
+
+def refuse_masked(root: Path, paths: Sequence[Path], masks: Sequence[Path]) -> None:
+    """Refuse to learn from images of which a mask marks something.
+
+    Args:
+        root: of the dataset.
+        paths: of the images to learn from, relative to it.
+        masks: whole paths of those that belong to no defective image, in the folder for masks.
+
+    Raises:
+        DataError: it names images and masks.
+    """
+    if not masks:
+        return
+    folder = root / masks[0].relative_to(root).parts[0]
+    inside = [mask.relative_to(folder) for mask in masks]
+    found: dict[Path, Path] = {}
+    for skipped in (0, 1):  # masks/good/7.png, masks/7.png
+        images = {Path(*path.parts[skipped:]): path for path in paths if len(path.parts) > skipped}
+        matched, _ = match_masks(list(images), inside)
+        found |= {folder / mask: images[image] for image in matched for mask in matched[image]}
+    marks = map_threads(marks_something, found)
+    marked = [
+        f"{found[mask].as_posix()} in {mask.relative_to(root).as_posix()}"
+        for mask, something in zip(found, marks, strict=True)
+        if something
+    ]
+    if marked:
+        raise marked_error(root, len(paths), marked)
+
+
+def marks_something(mask: Path) -> bool:
+    """Whether a mask can be read and is not all black."""
+    try:
+        return bool(read_mask(mask).any())
+    except DataError:
+        return False
 
 
 def refuse_label_images(root: Path, paths: Sequence[Path], *, remedy: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from generalad.errors import GadError, StorageError, UsageError
 from generalad.files import atomic_write, sha256_of_file
+from generalad.printable import typed
 from generalad.progress import Progress
 from generalad.runtime.backends.engine_record import HARDWARE_COMPATIBILITY, Machine
 from generalad.runtime.backends.trt_library import create, library, logger, machine
@@ -127,7 +128,7 @@ def _check_version(trt: Any, onnx: Path) -> None:
             f"TensorRT {trt.__version__} cannot build an engine of {onnx}, expected"
             f" {'.'.join(map(str, OLDEST))} or newer (JetPack 6 has 10.3)",
             remedy=f"update to JetPack 7, or run the ONNX file itself with ONNX Runtime for CUDA:"
-            f" gad infer {onnx}",
+            f" gad infer {typed(onnx)}",
         )
 
 

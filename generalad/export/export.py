@@ -127,12 +127,12 @@ def export_detector(
             f" {precision}",
             remedy="leave --format or the precision out",
         )
-    progress("translate", 0, 1)
+    progress("ONNX graph", 0, 1)
     graph = to_onnx(trained.detector)
     if sizes is not None and sizes[0] == sizes[1]:
         fix_batch(graph, sizes[0])
-    progress("translate", 1, 1)
-    original = run_sets(TorchSession(trained), sets, "original", progress)
+    progress("ONNX graph", 1, 1)
+    original = run_sets(TorchSession(trained), sets, "detector", progress)
     engine = engine or EngineOptions()
     if sizes is not None:
         engine = dataclasses.replace(engine, batch=(sizes[0], sizes[0], sizes[1]))

@@ -188,13 +188,20 @@ def _seconds(session: Session, image: NDArray[np.uint8]) -> float:
 def run_sets(
     session: Session, sets: Sequence[ImageSet], name: str, progress: Progress
 ) -> list[Outputs]:
-    """Run all images of all sets; progress is reported under `name`."""
+    """Run all images of all sets; the stage is called "verify NAME"."""
     total = sum(map(len, sets))
     outputs: list[Outputs] = []
     for images in sets:
         done = sum(len(part.scores) for part in outputs)
         outputs.append(
-            run_all(session, images.images, progress, stage=name, before=done, total=total)
+            run_all(
+                session,
+                images.images,
+                progress,
+                stage=f"verify {name}",
+                before=done,
+                total=total,
+            )
         )
     return outputs
 

@@ -9,6 +9,13 @@ from itertools import islice
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _ANOTHER_JPEG = re.compile(_JPEG)
+_IMAGES = re.compile(
+    rb"\x89PNG\r\n\x1a\n|GIF8[79]a|II[*+]\0|MM\0[*+]|RIFF....WEBP|\0\0\0\x0cjP  |\xff\x4f\xff\x51"
+    rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0|P[1-6]\s+\d+\s+\d+\s"
+    rb"|....ftyp(?:avi[fs]|hei[cx]|mif1)",
+    re.DOTALL,
+)
+"""Beginnings of images but JPEG."""
 _MOST_TRIED = 100  # what looks like an image behind a JPEG, but is part of a video, say
 _MOST_SEGMENTS = 100
 
@@ -35,9 +42,10 @@ def another_begins(data: bytes, end: int) -> bool:
 
     Smaller images behind a JPEG are usual, see `jpeg_behind`, which is asked for them.
     """
-    rest = data[end:].lstrip(b"\0\r\n ")
-    starts = (_PNG, b"GIF8") if data.startswith(_JPEG) else (_PNG, b"GIF8", _JPEG, data[:2])
-    return rest.startswith(starts)
+    rest = data[end:].lstrip(b"\r\n ")  # a box of ISO's formats begins with zeros
+    if _IMAGES.match(rest) or _IMAGES.match(rest := rest.lstrip(b"\0\r\n ")):
+        return True
+    return not data.startswith(_JPEG) and rest.startswith((_JPEG, data[:2]))
 
 
 def jpeg_behind(data: bytes, start: int) -> tuple[int, int] | None:

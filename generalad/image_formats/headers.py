@@ -51,6 +51,7 @@ def without_profile(data: bytes) -> bytes:
 
 
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])")
+_JPEG_2000 = b"\xff\x4f\xff\x51"  # in no scan of JPEG
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huffman's code
 
 
@@ -83,6 +84,8 @@ def jpeg(data: bytes) -> Header:
         memory += 2 * _share_of_samples(data[frame + 8 : frame + 8 + 3 * colours])
         if data.count(b"\xff\xda") > _MOST_SCANS:
             return refused("JPEG", f"JPEG of more than {_MOST_SCANS} scans", "save it again")
+    if data.endswith(b"\xff\xd9") and data.find(_JPEG_2000, start) > 0:  # both end alike
+        return several("JPEG", "several")
     behind = jpeg_behind(data, start)
     if behind is not None and behind[0] * behind[1] >= width * height:
         return several("JPEG", "several")  # of two eyes, of a burst, or put together

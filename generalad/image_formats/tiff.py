@@ -13,6 +13,7 @@ import struct
 from collections.abc import Mapping
 
 from generalad.image_formats.header import Header, refused, several
+from generalad.image_formats.tiff_end import another_follows
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _BELOW, _DEPTH = 274, 330, 32997
@@ -64,7 +65,10 @@ def tiff(data: bytes) -> Header:
         count = sum(_is_as_large(page, first) for page in (*below, *others))
     if count:
         return several("TIFF", count + 1, "pages")
-    return _header(first)._replace(smaller=bool(others or below))
+    header = _header(first)
+    if not header.refused and another_follows(data, seen, order, big=big):
+        return several("TIFF", "several")
+    return header._replace(smaller=bool(others or below))
 
 
 _EXIF = re.compile(rb"Exif\0\0(?=II|MM)|eXIf(?=II|MM)|EXIF....(?=II|MM)", re.DOTALL)

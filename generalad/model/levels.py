@@ -43,6 +43,6 @@ def unpack(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The three maps of `pack`."""
     fine, middle, coarse = widths
-    maps = features.transpose(1, 2).reshape(len(features), -1, *grid)
+    maps = features.transpose(1, 2).reshape(features.shape[0], -1, *grid)
     parts = torch.split(maps, [4 * fine, middle, coarse // 4], dim=1)
     return F.pixel_shuffle(parts[0], 2), parts[1], F.pixel_unshuffle(parts[2], 2)

@@ -155,6 +155,8 @@ def load_detector(
 def read_record(folder: Path) -> dict[str, Any]:
     """The content of `detector.json`, its kind and version checked."""
     path = folder / DETECTOR_FILE
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no such folder", remedy="check the path")
     if not path.is_file():
         raise ArtifactError(f"{folder} is not a trained detector", remedy="make one with gad train")
     record: Any = read_json(path)

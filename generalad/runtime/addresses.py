@@ -206,6 +206,28 @@ def depths_in_words(sources: Iterable[Source]) -> str:
     return "; ".join(filter(None, said))
 
 
+def given_twice_in_words(sources: Iterable[Source]) -> str:
+    """Images that several of the sources give, each of which is read and counted; else empty."""
+    folders: dict[Path, str] = {}
+    seen: set[str] = set()
+    twice: list[Path] = []
+    for path in (path for source in sources for path in getattr(source, "paths", ())):
+        folder = folders.get(path.parent)
+        if folder is None:
+            folder = folders[path.parent] = os.path.realpath(path.parent)
+        file = os.path.join(folder, path.name)
+        if file in seen:
+            twice.append(path)
+        seen.add(file)
+    if not twice:
+        return ""
+    some = f"{twice[0]} and {len(twice) - 1} more" if len(twice) > 1 else str(twice[0])
+    return (
+        f"given more than once, and read and counted as often: {some} → name each file or folder"
+        " once"
+    )
+
+
 def left_out_in_words(source: Source) -> str:
     """What a source leaves out, and how to read it all the same; else empty."""
     said = (_labels_in_words(source), _videos_in_words(source), _unnamed_in_words(source))
@@ -259,8 +281,10 @@ def _open_folder(folder: Path, address: str) -> ImageFiles:
     others = [path for path in found.others if path.suffix.lower() not in VIDEO_SUFFIXES]
     unnamed = unnamed_images(folder, others)
     if not images:
-        remedy = "name videos one by one or by a pattern such as folder/*.mp4"
-        if unnamed:
+        remedy = "check the path"
+        if videos:
+            remedy = "name videos one by one or by a pattern such as folder/*.mp4"
+        elif unnamed:
             remedy = f"give images the suffix of their format, such as {unnamed[0].name}"
         raise DataError(f"{folder}: no images in this folder or below", remedy=remedy)
     return _without_labels(address, sorted(images), folder, sorted(videos), unnamed)

@@ -16,7 +16,12 @@ from generalad.decision import Rule
 from generalad.errors import UsageError
 from generalad.pixels import Pixels, check_pixels, is_pixels
 from generalad.progress import Log
-from generalad.runtime.addresses import depths_in_words, left_out_in_words, open_sources
+from generalad.runtime.addresses import (
+    depths_in_words,
+    given_twice_in_words,
+    left_out_in_words,
+    open_sources,
+)
 from generalad.runtime.backends.open import MANY, open_for_pipeline
 from generalad.runtime.backends.session import Session
 from generalad.runtime.pipeline.pipeline import MAX_WAIT, Pipeline
@@ -69,8 +74,9 @@ def infer(
         observers: shown the run while it goes on.
         on_result: called for every result, in the writer's thread.
         on_notification: called for every notification, in the writer's thread.
-        on_problem: told when a sink fails and when it recovers, in a run with cameras, and at the
-            end if all images of 16 bits were dark; that is a warning without it.
+        on_problem: told when a sink fails and when it recovers, in a run with cameras, of files
+            that are given more than once, and at the end of what is odd about all images of 16 bits
+            or about a video; that is a warning without it.
 
     Raises:
         GadError: a missing source, an unusable artifact, an output that cannot be written.
@@ -80,6 +86,9 @@ def infer(
         raise UsageError(f"batch size must be at least 1 or auto, found {batch_size}")
     # Sources are checked before a network is loaded.
     found = resolve(sources)
+    plain: list[Any] = [getattr(source, "source", source) for source in found]
+    if on_problem is not None and len(plain) > 1 and (twice := given_twice_in_words(plain)):
+        on_problem(twice)
     with contextlib.ExitStack() as stack:
         if isinstance(artifact, (str, Path)):
             session = stack.enter_context(
@@ -106,7 +115,6 @@ def infer(
             on_problem=on_problem,
         )
         summary = pipeline.run(stop or threading.Event(), observers)
-    plain: list[Any] = [getattr(source, "source", source) for source in found]
     if odd := depths_in_words(plain):
         (on_problem or warnings.warn)(odd)
     left_out = [

@@ -72,8 +72,9 @@ def announcement(geometry: Geometry, frames: int) -> str:
     size, side, scale = geometry.tiled_size(), geometry.tiles.side, geometry.tiles.scale
     count = len(tile_starts(geometry.tiles, size))
     gigabytes = (BYTES_A_PIXEL * size[0] * size[1] + BYTES_A_TILE * (side * scale) ** 2) / 1e9
+    enlarged = f", enlarged to {side * scale}," if scale > 1 else ""
     return (
-        f"{count} tiles of {side} pixels a frame of {size[1]} x {size[0]}, about {gigabytes:.1f} GB"
+        f"{count} tiles of {side} pixels{enlarged} a frame of {size[1]} x {size[0]}, about {gigabytes:.1f} GB"
         f" of memory for one; {frames} frames are scored whole to set the thresholds"
     )
 

@@ -72,7 +72,7 @@ def test_train_names_the_run_after_the_class(
     assert trained.folder == Path("runs/mvtec_ad-bottle")
     assert trained.spec.class_name == "bottle"
     assert trained.spec.training_set.images + trained.spec.calibration.images == TRAIN
-    (line,) = [line for line in said if line.startswith("MVTec AD, bottle: 6 training images")]
+    (line,) = [line for line in said if line.startswith("warning: MVTec AD, bottle: 6 training")]
     assert line.endswith("the data set is not whole")
 
 

@@ -47,6 +47,30 @@ def test_the_time_left_is_by_what_was_done_in_this_run() -> None:
     assert log.lines == ["training: 22 of 28, 60 s left"]
 
 
+def test_the_time_left_is_by_the_pace_of_late() -> None:
+    log = Log()
+    log.after(1.0, "training", 1, 16)
+    log.after(43.0, "training", 2, 16)  # slow, as first epochs may be
+    for epoch in range(3, 17):
+        log.after(2.0, "training", epoch, 16)
+    assert log.lines == [
+        "training: 2 of 16, 10 min left",
+        "training: 7 of 16, 18 s left",
+        "training: 12 of 16, 8 s left",
+        "training: 16 in 72.0 s",
+    ]
+
+
+def test_a_stage_that_becomes_slow_says_so() -> None:
+    log = Log()
+    for done in range(0, 1000, 10):
+        log.after(1.0, "images", done, 2000)
+    for done in range(1000, 1010):
+        log.after(20.0, "images", done, 2000)
+    assert log.lines[9] == "images: 990 of 2000, 2 min left"
+    assert log.lines[-1] == "images: 1009 of 2000, 5.5 h left"
+
+
 @pytest.mark.parametrize(("step", "left"), [(10.0, "90 s"), (30.0, "4 min"), (1e4, "25.0 h")])
 def test_the_unit_of_the_time_left_suits_it(step: float, left: str) -> None:
     log = Log()
@@ -57,8 +81,9 @@ def test_the_unit_of_the_time_left_suits_it(step: float, left: str) -> None:
 
 def test_nothing_is_promised_before_anything_is_done() -> None:
     log = Log()
-    log.after(60.0, "translate", 0, 1)
-    assert log.lines == ["translate: 0 of 1"]
+    log.after(60.0, "ONNX graph", 0, 1)
+    log.after(2.0, "ONNX graph", 1, 1)
+    assert log.lines == ["ONNX graph: 0 of 1", "ONNX graph: 62.0 s"]
 
 
 def test_an_unknown_total_is_not_invented() -> None:

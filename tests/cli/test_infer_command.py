@@ -107,7 +107,7 @@ def test_a_start_loads_nothing_that_only_cameras_need(
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     code_, *loaded = done.stdout.split()
     assert code_ == "0"
-    unwanted = ("rich", "typer", "torch", "hashlib", "sqlite3", "ssl", "av", "tomllib",
+    unwanted = ("rich", "typer", "torch", "sqlite3", "ssl", "av", "tomllib",
                 "generalad.runtime.cameras", "generalad.runtime.sinks.video",
                 "generalad.runtime.delivery",
                 "generalad.runtime.sinks.bounded_folder")  # fmt: skip

@@ -20,7 +20,7 @@ from tiny_artifacts import tiny_artifact
 
 from generalad.config import load_config
 from generalad.data.dataset import open_dataset
-from generalad.errors import ConfigError
+from generalad.errors import ConfigError, DataError
 from generalad.preprocess import read_image
 from generalad.runtime.backends.fake import fake_spec
 from generalad.spec import TrainingSet
@@ -249,6 +249,42 @@ def test_tables_as_programs_write_them(separator: str, slash: str, tmp_path: Pat
     dataset = open_dataset(table)
     assert [sample.path for sample in dataset.train] == [tmp_path / "images/1.png"]
     assert dataset.test[0].masks == (tmp_path / "masks/2.png",)
+
+
+def test_an_image_that_a_table_names_in_two_ways(tmp_path: Path) -> None:
+    put(tmp_path / "images/1.png")
+    (tmp_path / "b").symlink_to("images")
+    for other in ("images/../images/1.png", "./images//1.png", "b/1.png", "images\\1.png"):
+        table = tmp_path / "parts.csv"
+        table.write_text(f"path,label,split\nimages/1.png,good,train\n{other},good,test\n")
+        with pytest.raises(DataError, match="stands in line 2, too"):
+            open_dataset(table)
+
+
+def test_images_that_are_given_twice_are_said(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(Path("a/0.png"))
+    put(Path("a/1.png"))
+    Path("b").symlink_to("a")
+    code, out, err = gad(capsys, "infer", artifact, "a/0.png", "b")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert "given more than once, and read and counted as often: b/0.png → name each" in err
+    code, _, err = gad(capsys, "infer", artifact, "a", "a/../a")
+    assert "a/../a/0.png and 1 more" in err
+
+
+def test_two_outputs_are_not_one_file(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    put(Path("0.png"))
+    code, out, err = gad(capsys, "infer", artifact, "0.png", "--csv", "r.txt", "--json", "./r.txt")
+    assert (code, out) == (2, "") and "r.txt is named for two outputs" in one_line(err)
+    assert not list(tmp_path.glob("r*"))
 
 
 def test_all_good_is_an_option(tmp_path: Path, capsys: Capture) -> None:

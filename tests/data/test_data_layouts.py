@@ -98,6 +98,13 @@ def test_loco_masks_in_folders_and_given_calibration(put: Put, tmp_path: Path) -
     assert dataset.stray_masks == ()
 
 
+def test_the_parent_of_one_class_is_not_several(put: Put, tmp_path: Path) -> None:
+    put("bottle/train/good/a.png")
+    with pytest.raises(DataError, match="is not a class but holds one, bottle"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, "bottle").train
+
+
 def test_images_outside_the_class_layout_are_named(put: Put, tmp_path: Path) -> None:
     put("train/good/a.png")
     outside = [put("test/loose.png"), put("train/extra/a.png"), put("z.png")]
@@ -217,7 +224,7 @@ def test_a_folder_that_sounds_defective_is_not_trained_on(
 ) -> None:
     put("a.png")
     put(f"{folder}/b.png")
-    with pytest.raises(DataError, match="no folder of good images"):
+    with pytest.raises(DataError, match="a word for defects or masks"):
         open_dataset(tmp_path)
 
 

@@ -217,7 +217,7 @@ def test_the_folder_itself_may_judge(put: Put, tmp_path: Path, name: str, *, ref
     put(f"{name}/1.png")
     put(f"{name}/2.png")
     if refused:
-        with pytest.raises(DataError, match="looks like no folder of good images"):
+        with pytest.raises(DataError, match="its name has a word for defects"):
             open_dataset(tmp_path / name)
     elif name != "chips":  # that is called by a word for defects alone
         assert len(open_dataset(tmp_path / name).train) == 2
@@ -430,3 +430,55 @@ def test_what_looks_like_labels() -> None:
     assert all(map(looks_like_labels, yes))
     assert not any(looks_like_labels(photo(seed)) for seed in range(9))
     assert looks_like_labels(labels(1).astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [("images", "masks"), ("good", "masks"), (".", "masks"), ("good", "masks/good")],
+)
+def test_images_that_the_folder_for_masks_marks_are_not_learned(
+    put: Put, tmp_path: Path, images: str, masks: str
+) -> None:
+    for number in range(4):
+        put(f"set/{images}/{number}.png")
+        put(f"set/{masks}/{number}_mask.png", np.zeros(SIZE, np.uint8))
+    assert len(open_dataset(tmp_path / "set").train) == 4, "all are black"
+    put(f"set/{masks}/1_mask.png", labels(1))
+    named = f"1 of 4 images to learn from .*1.png in {masks}/1_mask.png"
+    with pytest.raises(DataError, match=named):
+        open_dataset(tmp_path / "set")
+    assert len(open_dataset(tmp_path / "set", all_good=True).train) == 4
+    (tmp_path / f"set/{masks}/1_mask.png").rename(tmp_path / f"set/{masks}/9_mask.png")
+    assert len(open_dataset(tmp_path / "set").train) == 4, "it belongs to no image"
+
+
+@pytest.mark.parametrize("kind", ["masks", "YOLO", "VOC"])
+def test_images_that_a_folder_beside_theirs_marks_are_not_learned(
+    put: Put, tmp_path: Path, kind: str
+) -> None:
+    given = {"masks": "images", "YOLO": "images/train", "VOC": "JPEGImages"}[kind]
+    for number in range(3):
+        put(f"set/{given}/{number}.png")
+    if kind == "masks":
+        put("set/masks/1.png", labels(1))
+    else:
+        name, text = {
+            "YOLO": ("labels/train/1.txt", "0 .5 .5 .1 .1\n"),
+            "VOC": ("Annotations/1.xml", "<annotation><object><name>nick</name></object>"),
+        }[kind]
+        (tmp_path / "set" / name).parent.mkdir(parents=True)
+        (tmp_path / "set" / name).write_text(text)
+    with pytest.raises(DataError, match=r"1 of 3 images to learn from .*1\.png in"):
+        open_dataset(tmp_path / "set" / given)
+    assert len(open_dataset(tmp_path / "set" / given, all_good=True).train) == 3
+
+
+def test_masks_of_other_images_beside_the_folder_do_not_count(put: Put, tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        put(f"set/{folder}/1.png")
+        put(f"set/{folder}/2.png")
+    put("set/masks/1.png", labels(1))
+    assert len(open_dataset(tmp_path / "set/first").train) == 2
+    (tmp_path / "set/first").rename(tmp_path / "set/good parts")
+    (tmp_path / "set/second").rename(tmp_path / "second")
+    assert len(open_dataset(tmp_path / "set/good parts").train) == 2

@@ -96,9 +96,10 @@ def test_every_format_and_precision(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_networks_of_the_head_are_lowered_and_scores_are_not(
-    method: str, detectors: dict[str, Trained]
+    method: str, detectors: dict[str, Trained], captures: list[str]
 ) -> None:
     graph = to_onnx(detectors[method].detector)
+    assert captures == ["once"]
     products = [n for n in graph.graph.node if n.op_type in ("MatMul", "Gemm", "Conv")]
     lowered = {scope_of(node) for node in products if not is_head(node)}
     expected = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from training_helpers import TINY, body, save_weights, tiny_config, write_parts
 
 from generalad.export.export import Exported, export_detector
@@ -51,3 +53,21 @@ def trained(run_folder: Path) -> Trained:
 def exported(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Exported:
     """`trained` as an ONNX file."""
     return export_detector(trained, tmp_path_factory.mktemp("export") / "model.onnx")
+
+
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A word for each time that torch captures a graph: where it fails, the exporter tries again.
+
+    The second way takes several times as long. `len` of a tensor makes the first one fail, for it
+    turns a free axis into a number.
+    """
+    found: list[str] = []
+    export = torch.export.export
+
+    def captured(*given: Any, **options: Any) -> Any:
+        found.append("again" if found else "once")
+        return export(*given, **options)
+
+    monkeypatch.setattr(torch.export, "export", captured)
+    return found

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from collections.abc import Callable
+from functools import partial
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from encoders import bmp, chunk, pillow, png
-from image_samples import LARGE, RGB, H, W, indexed
+from encoders import bmp, chunk, pillow, png, tiff
+from image_samples import GREY, LARGE, RGB, H, W, indexed
 from PIL import Image
 
 from generalad.data.check import check_dataset
@@ -21,6 +24,10 @@ from generalad.errors import DataError
 from generalad.image_formats.accept import read_header
 from generalad.preprocess import decode_image
 
+TIFF = tiff(RGB, photometric="rgb")
+BEHIND = {
+    kind: pillow(LARGE, kind) for kind in ("PNG", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+} | {"GIF": pillow(indexed(), "GIF"), "JPEG": pillow(LARGE, "JPEG")}
 JPEG, SMALL, PNG = pillow(LARGE, "JPEG"), pillow(RGB, "JPEG"), pillow(RGB, "PNG")
 VIDEO = b"\0\0\0\x18ftypmp42" + np.random.default_rng(0).bytes(9000)
 
@@ -48,6 +55,18 @@ def apng(*, default: bool) -> bytes:
     return png(RGB, 8, 2, extra=chunk(b"acTL", struct.pack(">II", 1, 0)) + shown)
 
 
+PAIRS = [
+    *itertools.permutations(("PNG", "BMP", "TIFF", "WEBP", "GIF"), 2),
+    *itertools.product(("PNG", "TIFF", "JPEG", "BMP"), ("AVIF", "JPEG2000", "PPM")),
+]
+
+
+def exif() -> Image.Exif:
+    found = Image.Exif()
+    found.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0seen"
+    return found
+
+
 SEVERAL: dict[str, Callable[[], bytes]] = {
     "JPEG, two": lambda: JPEG + JPEG,
     "JPEG, two with bytes between": lambda: JPEG + bytes(999) + JPEG,
@@ -68,6 +87,20 @@ SEVERAL: dict[str, Callable[[], bytes]] = {
     "AVIF, two": lambda: pillow(RGB, "AVIF") * 2,
     "TIFF, a larger one below": lambda: below(RGB, LARGE),
     "TIFF, as large below": lambda: below(RGB, 255 - RGB, kind=0),
+    "TIFF, two": lambda: tiff(RGB, photometric="rgb") * 2,
+    "TIFF, two of another program": lambda: pillow(RGB, "TIFF", compression="tiff_lzw") * 2,
+    "TIFF, two with bytes between": lambda: tiff(RGB, photometric="rgb") + bytes(99) + TIFF,
+    "BigTIFF, two in tiles": lambda: (
+        tiff(LARGE, photometric="rgb", bigtiff=True, tile=(32, 32)) * 2
+    ),
+    "TIFF, a stack of ImageJ": lambda: tiff(np.stack([GREY] * 3), imagej=True),
+    "TIFF, a stack that a text describes": lambda: tiff(
+        np.stack([GREY] * 3), truncate=True, photometric="minisblack"
+    ),
+    **{
+        f"{first} and {second}": partial(add, BEHIND[first], BEHIND[second])
+        for first, second in PAIRS
+    },
 }
 
 
@@ -107,6 +140,9 @@ ONE: dict[str, Callable[[], bytes]] = {
     "text behind PNG": lambda: pillow(LARGE, "PNG") + b"made by a camera",
     "zeros behind BMP": lambda: bmp(LARGE[..., ::-1], 24) + bytes(2),
     "a still animation": lambda: apng(default=False),
+    "text behind TIFF": lambda: TIFF + b"made by a camera",
+    "zeros behind TIFF": lambda: TIFF + bytes(99_000),
+    "EXIF in TIFF": lambda: pillow(LARGE, "TIFF", exif=exif()),
 }
 
 

@@ -194,7 +194,7 @@ def test_wandb_without_a_network_writes_files(
 
     monkeypatch.setattr(sys.modules["wandb"], "init", init, raising=False)
     (line,) = watch(tmp_path, "wandb")
-    assert line.startswith("wandb: timed out → files in ")
+    assert line.startswith("warning: wandb: timed out → files in ")
     assert [name for name, _ in calls].count("init.log") == 2
 
 
@@ -230,7 +230,7 @@ def test_a_logger_that_fails_costs_one_line(
     name, call = FAILURES[case]
     calls = install(monkeypatch, name, fail=call)
     said = watch(tmp_path, name, epochs=3)
-    assert said == [f"{name}: no route to host; training goes on without it"]
+    assert said == [f"warning: {name}: no route to host; training goes on without it"]
     assert call not in [done for done, _ in calls]
 
 
@@ -245,7 +245,7 @@ def test_a_logger_without_its_package_costs_one_line(
         importlib.util, "find_spec", lambda asked, *more: None if asked == name else original(asked)
     )
     (line,) = watch(tmp_path, name)
-    assert line.startswith(f"{name}: logging to ")
+    assert line.startswith(f"warning: {name}: logging to ")
     assert f"pip install 'generalad[{name}]'" in line
     assert line.endswith("training goes on without it")
 
@@ -257,7 +257,8 @@ def test_a_log_that_cannot_be_written_costs_one_line(tmp_path: Path) -> None:
         monitors(end(1))
         monitors(end(2))
     (line,) = said
-    assert line.startswith("log: cannot write ") and line.endswith("training goes on without it")
+    assert line.startswith("warning: log: cannot write ")
+    assert line.endswith("training goes on without it")
 
 
 def test_monitors_are_closed_after_an_interruption(tmp_path: Path) -> None:

@@ -146,3 +146,119 @@ def test_a_title_that_is_no_utf_8_is_no_reason_not_to_read(tmp_path: Path) -> No
     path = encoded(tmp_path / "v.mp4", "libx264", interlaced=False, title="Pruefung")
     path.write_bytes(path.read_bytes().replace(b"Pruefung", b"Pr\xfcfungen"))
     assert sum(frame.image is not None for frame in VideoFile(path)) == 6
+
+
+def moving(path: Path, codec: str, count: int = 12, **options: str) -> Path:
+    """A pattern that moves, so that frames build on each other, in pieces of 8 pixels."""
+    rng = np.random.default_rng(5)
+    pattern = np.kron(rng.integers(0, 255, (6, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.options = options
+        for number in range(count):
+            image = np.ascontiguousarray(np.roll(pattern, 2 * number, 1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options", "last"),
+    [
+        ("v.mp4", "libx264", {"bf": "0", "g": "8"}, 7),
+        ("v.mp4", "libx264", {"bf": "2", "g": "8"}, 7),
+        ("v.mkv", "libx264", {"bf": "0", "g": "8"}, 7),
+        ("v.mov", "mjpeg", {}, 5),
+    ],
+)
+def test_what_builds_on_a_damaged_frame_is_not_shown(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str], last: int
+) -> None:
+    path = moving(tmp_path / name, codec, 20, **options)
+    whole = [frame.image for frame in VideoFile(path)]
+    times = [frame.time for frame in VideoFile(path)]
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    sixth = bytes(sorted(packets, key=lambda packet: packet.pts)[5])
+    data = path.read_bytes()
+    assert data.count(sixth) == 1
+    path.write_bytes(data.replace(sixth, b"\xa5" * len(sixth)))
+    found = list(VideoFile(path))
+    assert [frame.index for frame in found] == list(range(20))
+    np.testing.assert_allclose([frame.time for frame in found], times, atol=0.003)
+    bad = [frame.index for frame in found if frame.error]
+    assert 5 in bad and max(bad) <= last
+    for frame, right in zip(found, whole, strict=True):
+        if frame.image is not None:
+            assert right is not None and np.abs(frame.image.astype(int) - right).max() <= 3
+
+
+def test_a_hole_behind_which_a_reader_does_not_find_the_frames(tmp_path: Path) -> None:
+    path = moving(tmp_path / "v.mkv", "libx264")
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0) if packet.size][4]
+    data = bytearray(path.read_bytes())
+    data[place - 12 : place + 12] = bytes(24)
+    path.write_bytes(data)
+    *_, last = VideoFile(path)
+    assert "cut off or damaged" in str(last.error)
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.wmv", "v.flv"])
+def test_a_second_video_behind_the_first_is_an_error(tmp_path: Path, name: str) -> None:
+    codec = {"v.mp4": "mpeg4", "v.wmv": "wmv2", "v.flv": "flv"}[name]
+    path = encoded(tmp_path / name, codec, interlaced=False)
+    assert [frame.error for frame in VideoFile(path)] == [None] * 6
+    path.write_bytes(path.read_bytes() * 2)
+    *_, last = VideoFile(path)
+    assert last.error == f"{path}: several videos in one file, of which the first was read"
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+def test_a_second_video_beside_the_first_is_said(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=10) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            for stream in streams:
+                image = np.full((48, 64, 3), 50 * number, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    for _ in range(2):
+        video = VideoFile(path)
+        assert sum(frame.image is not None for frame in video) == 3
+        assert video.depths.in_words().startswith(f"{path}: holds 2 videos, of which one is read")
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+@pytest.mark.parametrize(("transfer", "primaries"), [(1, 1), (18, 9), (1, 12)])
+def test_colours_of_high_range_are_said_and_opencv_changes_none(
+    tmp_path: Path, name: str, transfer: int, primaries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace = transfer, primaries, 1
+        for _ in range(3):
+            image = np.full((48, 64, 3), (200, 30, 30), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    video = VideoFile(path)
+    assert sum(frame.image is not None for frame in video) == 3
+    assert ("high dynamic range (HLG)" in video.depths.in_words()) == (transfer == 18)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    without = list(VideoFile(path))
+    if primaries == 1:
+        assert sum(frame.image is not None for frame in without) == 3
+    else:
+        assert "only PyAV" in str(without[0].error)

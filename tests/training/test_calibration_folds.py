@@ -168,7 +168,9 @@ def test_a_drawn_defect_names_the_images_it_is_made_of() -> None:
         assert tuple(read) == drawing.sources(index)
 
 
-def test_the_residual_head_is_scaled_by_all_folds_together(residual: Residual, parts: Path) -> None:
+def test_the_residual_head_is_scaled_by_all_folds_together(
+    residual: Residual, parts: Path, captures: list[str]
+) -> None:
     trained, told = residual.trained, residual.told
     assert residual.judged == [(16, 2, 3, 16)]  # images, with a view each, judges, patches
     assert trained.spec.calibration.folds == FOLDS
@@ -177,6 +179,7 @@ def test_the_residual_head_is_scaled_by_all_folds_together(residual: Residual, p
     assert folds[-1] == (calibration_folds.STAGE, total, total)
     assert [state[1] for state in folds] == sorted(state[1] for state in folds)
     exported = export_detector(trained)
+    assert captures == ["once"]
     before, after = trained.spec.thresholds, exported.spec.thresholds
     assert after.image == pytest.approx(before.image, abs=1e-3)
     assert after.pixel == pytest.approx(before.pixel, abs=1e-3)

@@ -135,7 +135,7 @@ def test_a_loss_that_ends_at_chance_is_said_and_kept(
     assert "guessing gives 2.773" in heard[0]
     assert remedy in heard[0]
     history = json.loads((tmp_path / "run" / "history.json").read_text())
-    assert history["warning"] == heard[0]
+    assert heard[0] == f"warning: {history['warning']}"
     assert history["chance"] == chance_loss(config)
 
 

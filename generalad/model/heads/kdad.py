@@ -74,7 +74,7 @@ class Student(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(images.shape[0], -1, -1), patches], dim=1)
         tokens = self.blocks(self.dropout(tokens + self.positions))
         return torch.as_tensor(tokens[:, 1:])
 

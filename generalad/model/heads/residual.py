@@ -187,7 +187,7 @@ class ResidualHead(Head):
 
     def _coarse_length(self, coarse: Tensor) -> Tensor:
         deviation = self.coarse.deviations(self.coarse_patches_of(coarse))
-        length = deviation.square().sum(dim=-1).sqrt().reshape(len(coarse), *coarse.shape[2:])
+        length = deviation.square().sum(dim=-1).sqrt().reshape(coarse.shape[0], *coarse.shape[2:])
         return F.interpolate(
             length.unsqueeze(1), size=self.grid, mode="bilinear", align_corners=False
         ).squeeze(1)

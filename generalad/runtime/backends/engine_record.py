@@ -12,6 +12,7 @@ from pathlib import Path
 from generalad import records
 from generalad.errors import ArtifactError
 from generalad.files import sha256_of_bytes
+from generalad.printable import typed
 from generalad.spec import Spec
 
 FORMAT_VERSION = 1
@@ -170,8 +171,8 @@ def rebuild_command(engine: Path, onnx: str | None = None) -> str:
     """How to build `engine` anew; without a readable record its ONNX is taken to be named alike."""
     source = engine.with_name(onnx or f"{engine.stem}.onnx")
     return (
-        f"build it again on this device: gad export {source} --format tensorrt, or let gad infer do"
-        " so with --rebuild"
+        f"build it again on this device: gad export {typed(source)} --format tensorrt, or let gad"
+        " infer do so with --rebuild"
     )
 
 

@@ -6,8 +6,9 @@ a file of their own are named by their hash.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from generalad.errors import ArtifactError
@@ -35,6 +36,8 @@ def check_unchanged(path: Path) -> None:
     Raises:
         ArtifactError: something was changed or is cut off.
     """
+    import hashlib  # in the thread beside loading, not before it
+
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place = data.rfind(_ENTRY)
         if place < 0:
@@ -52,6 +55,27 @@ def check_unchanged(path: Path) -> None:
             f"{path}: {' and '.join(changed)} is not what was exported: changed or damaged",
             remedy="copy the files again, or export the detector again with gad export",
         )
+
+
+def check_in_background(path: Path) -> Callable[[], None]:
+    """Begin `check_unchanged` in a thread, beside loading; what is returned waits and raises."""
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            check_unchanged(path)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name="gad-hash", daemon=True)
+    thread.start()
+
+    def wait() -> None:
+        thread.join()
+        if failed:
+            raise failed[0]
+
+    return wait
 
 
 def weights_apart(data: Bytes) -> list[str]:

@@ -150,9 +150,16 @@ def read_model(data: Bytes) -> Model:
         ValueError, LookupError: it is damaged.
     """
     model = Model()
+    keys: set[bytes] = set()
     for number, _, first, end in fields(data, 0, len(data)):
         if number == 7:
             _read_graph(model, data, first, end)
+        elif number == 14:  # libraries differ in which of two they take
+            parts = fields(data, first, end)
+            key = next((bytes(data[a:b]) for name, _, a, b in parts if name == 1), b"")
+            if key in keys:
+                model.odd.append("metadata of one name twice")
+            keys.add(key)
         elif number == 25:
             model.odd.append("a function")
     return model

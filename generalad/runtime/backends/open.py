@@ -9,9 +9,11 @@ from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
 from generalad.half_precision import PRECISIONS
+from generalad.printable import typed
 from generalad.processor import usable_cores
 from generalad.runtime.backends import ort
 from generalad.runtime.backends.session import Session
+from generalad.spec import DETECTOR_FILE
 
 KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cuda",)}
 """Suffixes of artifacts, and the devices that can run them."""
@@ -100,7 +102,7 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         raise ArtifactError(
             f"{path} is a folder, expected an artifact such as model.onnx",
-            remedy=f"export a trained detector first: gad export {path}",
+            remedy=_instead_of(path),
         )
     if not path.exists():
         raise ArtifactError(f"{path}: no such file", remedy="check the path")
@@ -114,6 +116,15 @@ def _kind(path: Path) -> str:
             remedy="make one with gad export",
         )
     return suffix
+
+
+def _instead_of(folder: Path) -> str:
+    """What to name in place of a folder: an artifact in it, or what a detector is exported to."""
+    if found := sorted(path for path in folder.glob("*.*") if path.suffix.lower() in KINDS):
+        return f"did you mean {found[0]}?"
+    if (folder / DETECTOR_FILE).is_file():
+        return f"export the detector first: gad export {typed(folder)}"
+    return "name an exported file"
 
 
 def open_for_pipeline(

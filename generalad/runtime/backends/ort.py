@@ -15,6 +15,7 @@ from generalad.half_precision import Choice, choose, units_of
 from generalad.processor import read_processor
 from generalad.runtime.backends import ort_providers
 from generalad.runtime.backends.onnx_graph import check_graph
+from generalad.runtime.backends.onnx_hash import check_in_background
 from generalad.runtime.backends.session import (
     EXPORT_AGAIN,
     STAGES,
@@ -208,13 +209,16 @@ def _options(ort: Any, threads: int | None, spinning: bool) -> Any:
 def _load(ort: Any, path: Path, options: Any, device: str | None) -> Any:
     providers = ort_providers.wanted(ort, path, device)
     check_graph(path)
+    check = check_in_background(path)
     try:
-        return ort.InferenceSession(str(path), sess_options=options, providers=providers)
+        session = ort.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # the library's errors share no other base class
         raise ArtifactError(
             f"{path}: cannot be loaded, not an ONNX file or damaged ({_reason(error)})",
             remedy=f"copy the file again, or {EXPORT_AGAIN}",
         ) from error
+    check()
+    return session
 
 
 def _reason(error: Exception) -> str:

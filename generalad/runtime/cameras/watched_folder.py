@@ -2,17 +2,19 @@
 
 When is a file complete? JPEG, PNG, BMP and WebP tell their end, so one that decodes counts at once,
 as do files that are renamed into place. Of the other formats, size and time must stay unchanged for
-a moment. What is still no image after longer is handed out as an error, never left out.
+a moment, and so of files that end in zeros, whose size may have been set before they were written.
+What is still no image after longer is handed out as an error, never left out, and so are files that
+are images by their content alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.files import atomic_write, make_folder, storage_error
-from generalad.listing import list_files
+from generalad.listing import list_files, unnamed_images
 from generalad.preprocess import decode_image, read_bytes
+from generalad.runtime.cameras import watch_journal
 from generalad.runtime.notification import Notification
-from generalad.runtime.sources import Frame, LiveSourceMixin, State, Status
+from generalad.runtime.sources import VIDEO_SUFFIXES, Frame, LiveSourceMixin, State, Status
 
 _POLL_EVERY = 0.2  # seconds
 _COMPLETE_AFTER = 1.0
@@ -32,23 +34,42 @@ _COMPLETE_AFTER = 1.0
 _GIVE_UP_AFTER = 10.0
 """Seconds without a change after which what is no image is an error."""
 _TELL_THEIR_END = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+_UNWRITTEN = bytes(64)
+"""How a file ends whose size was set before all was written."""
+_COARSE = 2.5
+"""Seconds in which a file system that knows whole seconds only gives two contents one time."""
 
 
 @dataclass
 class _Seen:
-    """A file at the last poll."""
+    """A file at the last poll.
 
-    stamp: tuple[int, int]  # modification time in nanoseconds, size
+    Attributes:
+        stamp: times of its content and of its name in nanoseconds, and its size.
+        inode: 0 where the system has none.
+        since: when it had this stamp first.
+        wait: seconds without a change after which it is looked at.
+        tried: whether it was handed out, or needs not be.
+    """
+
+    stamp: tuple[int, int, int]
+    inode: int
     since: float
+    wait: float
     tried: bool = False
+
+    def is_same_file(self, other: _Seen) -> bool:
+        """Whether it may be the other one under a new name."""
+        mine, others = self.stamp, other.stamp
+        return self.inode == other.inode != 0 and (mine[0], mine[2]) == (others[0], others[2])
 
 
 class WatchedFolder(LiveSourceMixin):
     """A folder with its subfolders as a live source; hidden files and folders are left out.
 
-    A file counts again when its content changes. With a `journal`, also a new process leaves out
-    what is done; what was handed out but is not done is handed out again: at least once, never
-    lost.
+    A file counts again when its content changes, and not when it is renamed. With a `journal`, also
+    a new process leaves out what is done; what was handed out but is not done is handed out again:
+    at least once, never lost.
     """
 
     def __init__(
@@ -78,8 +99,8 @@ class WatchedFolder(LiveSourceMixin):
         self._seen: dict[str, _Seen] = {}
         self._content: dict[str, str] = {}  # SHA-256 of what was handed out, by name
         if journal is not None and journal.exists():
-            self._content = _load(journal)
-            _compact(journal, self._content, folder)
+            self._content = watch_journal.load(journal)
+            watch_journal.compact(journal, self._content, folder)
         self._busy_since: float | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -118,14 +139,19 @@ class WatchedFolder(LiveSourceMixin):
         """
         if not self._folder.is_dir():
             raise DataError(f"{self._folder}: no such folder", remedy="check the path or the mount")
-        names = [path.as_posix() for path in list_files(self._folder).named_images]
-        for gone in self._seen.keys() - set(names):
-            del self._seen[gone]
-            self._content.pop(gone, None)  # the same name later is another image
-        for name in names:
+        found = list_files(self._folder)
+        images = [path.as_posix() for path in found.named_images]
+        others = sorted({path.as_posix() for path in found.others}.difference(images))
+        gone = {name: self._seen.pop(name) for name in self._seen.keys() - {*images, *others}}
+        left = {self._content.pop(name, ""): seen for name, seen in gone.items()}
+        for name in images:
             self._busy_since = time.monotonic()
-            frame = self._check(name)
+            frame = self._check(name, left)
             self._busy_since = None
+            if frame is not None:
+                yield frame
+        for name in others:
+            frame = self._check_other(name)
             if frame is not None:
                 yield frame
 
@@ -139,14 +165,8 @@ class WatchedFolder(LiveSourceMixin):
                 self._processed += 1
             else:
                 self._dropped[dropped] += 1
-        if self._journal is None:
-            return
-        make_folder(self._journal.parent)
-        try:
-            with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise storage_error(error, self._journal) from error
+        if self._journal is not None:
+            watch_journal.append(self._journal, *entry)
 
     def status(self) -> Status:
         """See `LiveSource`."""
@@ -169,43 +189,92 @@ class WatchedFolder(LiveSourceMixin):
         """See `LiveSource`; images that were not handed out are found by the next run."""
         self._stop.set()
 
-    def _check(self, name: str) -> Frame | None:
-        """The image of a file if it is complete and was not handed out before."""
+    def _check(self, name: str, left: Mapping[str, _Seen]) -> Frame | None:
+        """The image of a file if it is complete and was not handed out before.
+
+        Args:
+            name: of the file.
+            left: files that were there at the last poll and no longer are, by their SHA-256.
+        """
         path, now = self._folder / name, self._clock()
         try:
             found = path.stat()
         except OSError:  # gone since it was listed
             return None
-        stamp = (found.st_mtime_ns, found.st_size)
         seen = self._seen.get(name)
-        if seen is None or seen.stamp != stamp:
-            seen = self._seen[name] = _Seen(stamp, now)
-            if path.suffix.lower() not in _TELL_THEIR_END:
-                return None
-            return self._load_image(path, name, seen, final=False)
-        if seen.tried or now - seen.since < _COMPLETE_AFTER:
+        if seen is None or seen.stamp != _stamp(found):
+            wait = _COMPLETE_AFTER
+            if path.suffix.lower() in _TELL_THEIR_END:
+                # Of what is written over what was there, the end may be that of before.
+                again = seen is not None and name in self._content and seen.inode == found.st_ino
+                wait = _POLL_EVERY / 2 if again else 0.0
+            seen = self._seen[name] = _Seen(_stamp(found), found.st_ino, now, wait)
+        if (seen.tried and not _is_coarse(found)) or now - seen.since < seen.wait:
             return None
-        return self._load_image(path, name, seen, final=now - seen.since >= _GIVE_UP_AFTER)
+        return self._load_image(path, name, seen, left)
 
-    def _load_image(self, path: Path, name: str, seen: _Seen, *, final: bool) -> Frame | None:
-        """The image if it is complete; `final` makes a failure an error."""
-        data, image, error = b"", None, None
+    def _load_image(
+        self, path: Path, name: str, seen: _Seen, left: Mapping[str, _Seen]
+    ) -> Frame | None:
+        """The image if it is complete; after a while a failure is an error."""
+        data, sha256, image, error = b"", "", None, None
+        unchanged = self._clock() - seen.since
         try:
             data = read_bytes(path)
+            sha256 = hashlib.sha256(data).hexdigest()
+            # Copying programs set the time when all is written: the same content is the same image.
+            if self._content.get(name) == sha256:
+                seen.tried = True
+                return None
             image = decode_image(data, name=str(path))
         except DataError as failure:
             error = failure.message
         except OSError as failure:
             error = f"{path}: {failure.strerror}"
-        if image is None and not final:
+        unwritten = data.endswith(_UNWRITTEN) and unchanged < _COMPLETE_AFTER
+        if unwritten or (image is None and unchanged < _GIVE_UP_AFTER):
+            seen.wait = max(seen.wait, _COMPLETE_AFTER)
             return None
         seen.tried = True
-        sha256 = hashlib.sha256(data).hexdigest() if data else ""
-        # Copying programs set the time when all is written: the same content is the same image.
-        if self._content.get(name) == sha256:
+        if not sha256 and self._content.get(name) == sha256:  # it still cannot be opened
             return None
         self._content[name] = sha256
+        if sha256 in left and sha256 and seen.is_same_file(left[sha256]):
+            self._remember(name, sha256)
+            return None
         return self._frame(path, name, sha256, image, error)
+
+    def _remember(self, name: str, sha256: str) -> None:
+        """That a file has a new name; while it is not done, that is not said."""
+        with self._lock:
+            in_flight = sha256 in {entry[1] for entry in self._in_flight.values()}
+        if self._journal is not None and not in_flight:
+            watch_journal.append(self._journal, name, sha256)
+
+    def _check_other(self, name: str) -> Frame | None:
+        """An error if a file is an image by its content, or a video, and stays as it is."""
+        path, now = self._folder / name, self._clock()
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        seen = self._seen.get(name)
+        if seen is None or seen.stamp != _stamp(found):
+            seen = self._seen[name] = _Seen(_stamp(found), 0, now, _GIVE_UP_AFTER)
+        if seen.tried or now - seen.since < seen.wait:
+            return None
+        seen.tried = True
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            error = f"{path}: a video, expected an image"
+        elif unnamed_images(self._folder, [Path(name)]):
+            error = f"{path}: an image by its content, not by its name"
+        else:
+            return None
+        known = f"{found.st_mtime_ns}, {found.st_size}"  # videos are large
+        if self._content.get(name) == known:
+            return None
+        self._content[name] = known
+        return self._frame(path, name, known, None, error)
 
     def _frame(
         self, path: Path, name: str, sha256: str, image: NDArray[np.uint8] | None, error: str | None
@@ -237,20 +306,10 @@ class WatchedFolder(LiveSourceMixin):
         yield Notification("camera", self.address, time.time(), data)
 
 
-def _load(journal: Path) -> dict[str, str]:
-    """SHA-256 by name; a last line that was cut off by a crash is not there."""
-    lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    try:
-        return {str(name): str(sha256) for name, sha256 in map(json.loads, lines)}
-    except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"{journal}: does not remember a watched folder", remedy="name another file"
-        ) from error
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
-def _compact(journal: Path, known: dict[str, str], folder: Path) -> None:
-    """Forget files that are gone, unless all of them are, as when the folder is not mounted."""
-    kept = {name: sha256 for name, sha256 in known.items() if (folder / name).exists()}
-    lines = [json.dumps([name, sha256]) + "\n" for name, sha256 in (kept or known).items()]
-    with atomic_write(journal) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+def _is_coarse(found: os.stat_result) -> bool:
+    """Whether a file may get another content without another time."""
+    return found.st_mtime_ns % 10**9 == 0 and abs(time.time() - found.st_mtime) < _COARSE

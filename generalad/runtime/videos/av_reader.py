@@ -9,7 +9,9 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -18,10 +20,12 @@ from numpy.typing import NDArray
 
 from generalad.image_formats.accept import check_size, limit_megapixels
 from generalad.image_formats.header import Header
+from generalad.runtime.videos.losses import Losses
 from generalad.runtime.videos.presentation import Matrix, parse_matrix, upright
 
 Stamped = tuple[float | None, NDArray[np.uint8] | None]
-"""Presentation stamp in seconds, and an upright image (H, W, 3) RGB; None: it is damaged."""
+"""Presentation stamp in seconds, and an upright image (H, W, 3) RGB; None: it is damaged, or a
+frame that it builds on."""
 
 
 class AvReader:
@@ -47,8 +51,21 @@ class AvReader:
         self._begun = False
         self.exact = "mp4" in self._container.format.name
         """Whether `count` is that of the frames; AVI counts places that may be empty."""
-        if self._slots is None:
-            self._stream.thread_type = "AUTO"  # threads would delay frames too
+        self.transfer = int(self._stream.codec_context.color_trc or 0)
+        """Number of the transfer function (ITU-T H.273)."""
+        self.others = sum(
+            stream is not best and can_be_decoded(stream) and not _is_cover(stream)
+            for stream in self._container.streams.video
+        )
+        """Videos in the file that are not read."""
+        # With several threads, decoders do not flag all that they conceal.
+        self._stream.codec_context.thread_count = 1
+        if self._stream.codec_context.name != "h264":  # the others flag nothing, but can refuse
+            options = self._stream.codec_context.options
+            self._stream.codec_context.options = {**options, "err_detect": "explode"}
+        self._stream.codec_context.flags |= Flags.copy_opaque  # a frame knows its packet
+        self._number = 0  # of a packet
+        self._losses = Losses()
         self._rgb = VideoReformatter()
 
     @property
@@ -77,8 +94,10 @@ class AvReader:
                 packet = next(packets, None)
             except (OSError, av.FFmpegError):
                 yield None, None
-                return
+                packet = None
             if packet is None:
+                for missing in self._losses.rest():
+                    yield missing, None
                 return
             yield from self._decoded(packet)
 
@@ -87,8 +106,10 @@ class AvReader:
         self._container.close()
 
     def _decoded(self, packet: Packet[VideoStream]) -> Iterator[Stamped]:
+        self._number += 1
+        packet.opaque = self._number
         if packet.is_corrupt:
-            yield None, None
+            self._lose(packet)
             return
         if packet.duration and packet.time_base:
             self.shown = float(packet.duration * packet.time_base)
@@ -97,11 +118,23 @@ class AvReader:
         try:
             frames = packet.decode()
         except (OSError, av.FFmpegError):
-            yield None, None
+            self._lose(packet)
             return
         for frame in frames:
             if isinstance(frame, VideoFrame):
-                yield self._stamp(frame), upright_rgb(frame, self._rgb)
+                number = frame.opaque if isinstance(frame.opaque, int) else self._number
+                stamp = self._stamp(frame)
+                for missing in self._losses.shown_before(number, stamp):
+                    yield missing, None
+                whole = self._losses.is_whole(
+                    number, key_frame=bool(frame.key_frame), corrupt=frame.is_corrupt
+                )
+                yield stamp, upright_rgb(frame, self._rgb) if whole else None
+
+    def _lose(self, packet: Packet[VideoStream]) -> None:
+        stamp, base = packet.pts, packet.time_base
+        known = None if stamp is None or base is None else float(stamp * base)
+        self._losses.lose(self._number, None if self._slots is not None else known)
 
     def _stamp(self, frame: VideoFrame) -> float | None:
         stamp, base = frame.pts, frame.time_base
@@ -111,6 +144,11 @@ class AvReader:
             self._begun = True
             stamp, base = (self._slots.popleft() if self._slots else None), self._stream.time_base
         return None if stamp is None or base is None else float(stamp * base)
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    """Whether a stream is a picture beside the video."""
+    return bool(stream.disposition & Disposition.attached_pic) or stream.frames == 1
 
 
 def can_be_decoded(stream: VideoStream) -> bool:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from generalad.image_formats.accept import check_size
 from generalad.image_formats.header import Header
+from generalad.runtime.videos.colours import are_unusual
 from generalad.runtime.videos.interlaced import may_be_interlaced
 from generalad.runtime.videos.orientation import orientation_of
 from generalad.runtime.videos.presentation import TurnedUnknown, upright
+from generalad.runtime.videos.structure import count_videos
 
 
 class CvReader:
@@ -25,6 +27,7 @@ class CvReader:
 
     shown = 0.0
     exact = False
+    transfer = 0
 
     def __init__(self, path: Path) -> None:
         self._capture = cv2.VideoCapture(str(path))
@@ -40,6 +43,8 @@ class CvReader:
         try:
             if may_be_interlaced(path, codec.to_bytes(4, "little").lower()):
                 raise ValueError("interlaced, or it may be")
+            if are_unusual(path):
+                raise ValueError("of wide colours or a high dynamic range")
             orientation = orientation_of(path)
         except ValueError as error:
             self.close()
@@ -48,6 +53,7 @@ class CvReader:
         if orientation.known:
             self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self._matrix = orientation.matrix
+        self.others = max(0, count_videos(path) - 1)
 
     @property
     def rate(self) -> float:

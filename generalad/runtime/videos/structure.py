@@ -7,6 +7,7 @@ ASF: its specification, 3.2.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ _MATROSKA = b"\x1a\x45\xdf\xa3"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _SEGMENT, _TRACKS, _TRACK, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
+_CLUSTER = 0x1F43B675
+_OF_CLUSTERS = frozenset({0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, 0xEC, 0xBF})
+_FLASH = b"FLV"
 _PROGRAM = b"\0\0\x01\xba"
 _MOST = 1 << 20  # bytes of a box that is read; what is looked at are some hundreds
 
@@ -52,6 +56,44 @@ def is_whole(path: Path) -> bool | None:
     except (OSError, ValueError, struct.error, IndexError):
         pass
     return None
+
+
+_TRACKS_OF_VIDEO = re.compile(rb"hdlr.{8}vide", re.DOTALL)
+
+
+def count_videos(path: Path) -> int:
+    """Videos that MP4 or Matroska holds; 0 of other containers, or where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            start = content(file, 0, 8)
+            if is_matroska(start):
+                return len(list(matroska_videos(file, size)))
+            if is_mp4(start):
+                movies = [box for box in list(boxes(file, 0, size)) if box[0] == b"moov"]
+                found = (_TRACKS_OF_VIDEO.findall(content(file, *box[1:])) for box in movies[:1])
+                return sum(map(len, found))
+    except (OSError, ValueError, struct.error, IndexError):
+        pass
+    return 0
+
+
+def another_follows(path: Path) -> bool:
+    """Whether a second video lies behind the first in a container that readers end with it."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            start = content(file, 0, 16)
+            if is_mp4(start):
+                return sum(kind == b"moov" for kind, _, _ in boxes(file, 0, size)) > 1
+            if start == _ASF:
+                length = _asf_length(file)
+                return 0 < length < size and content(file, length, length + 16) == _ASF
+            if start[:3] == _FLASH:
+                return _flash_end(file, size) < size
+    except (OSError, ValueError, struct.error, IndexError):
+        pass
+    return False
 
 
 def boxes(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -107,9 +149,33 @@ def _mp4_is_whole(file: BinaryIO, size: int) -> bool | None:
 
 
 def _matroska_is_whole(file: BinaryIO, size: int) -> bool | None:
-    for _, last in elements(file, 0, size, _SEGMENT):
-        return last <= size if last >= 0 else None
+    for first, last in elements(file, 0, size, _SEGMENT):
+        if last < 0:
+            return None
+        return last <= size and _follow_each_other(file, first, last)
     return None
+
+
+def _follow_each_other(file: BinaryIO, position: int, end: int) -> bool:
+    """Whether the frames of Matroska lie one behind the other; readers skip what is between them.
+
+    Only their heads are read.
+    """
+    try:
+        for first, last in elements(file, position, end, _CLUSTER):
+            if not 0 <= last <= end:
+                return last < 0
+            while first < last:
+                found, first = _number(file, first, keep=True)
+                length, first = _number(file, first, keep=False)
+                if found not in _OF_CLUSTERS or length < 0:
+                    return False
+                first += length
+            if first != last:
+                return False
+    except (ValueError, IndexError):
+        return False
+    return True
 
 
 def _avi_is_whole(file: BinaryIO, size: int) -> bool | None:
@@ -132,13 +198,30 @@ def _packet_of_transport(start: bytes) -> int:
 
 
 def _asf_is_whole(file: BinaryIO, size: int) -> bool | None:
+    length = _asf_length(file)
+    return length <= size if length else None
+
+
+def _asf_length(file: BinaryIO) -> int:
+    """Bytes of the file as it says; 0 where it does not know."""
     head = content(file, 0, _MOST)
     place = head.find(_ASF_PROPERTIES)
     if place < 0:
-        return None
+        return 0
     [length] = struct.unpack_from("<Q", head, place + 40)
     [flags] = struct.unpack_from("<I", head, place + 88)
-    return None if flags & 1 or not length else length <= size
+    return 0 if flags & 1 else int(length)
+
+
+def _flash_end(file: BinaryIO, size: int) -> int:
+    """Where the tags of FLV end, each of which is followed by its size: before another head."""
+    position = 13
+    while position + 11 <= size:
+        head = content(file, position, position + 4)
+        if head[:3] == _FLASH:
+            return position
+        position += 11 + int.from_bytes(head[1:4], "big") + 4
+    return size
 
 
 def _number(file: BinaryIO, position: int, *, keep: bool) -> tuple[int, int]:

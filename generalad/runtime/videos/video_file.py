@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.runtime.sources import Frame
+from generalad.runtime.videos.colours import HIGH_RANGE
 from generalad.runtime.videos.presentation import FrameTimes, TurnedUnknown, ends_early
-from generalad.runtime.videos.structure import is_whole
+from generalad.runtime.videos.structure import another_follows, is_whole
 
 _USUAL_RATE = 25.0
 """Where a container says none."""
@@ -29,9 +30,39 @@ class _Reader(Protocol):
 
     shown: float
     exact: bool
+    transfer: int
+    others: int
 
     def frames(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | None]]: ...
     def close(self) -> None: ...
+
+
+class Doubts:
+    """What may not be meant of a video that is read.
+
+    Attributes:
+        transfer: number of its transfer function, see `colours`.
+        others: videos beside it in the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.transfer = self.others = 0
+
+    def in_words(self) -> str:
+        """A warning with its remedy; empty where there is nothing to say."""
+        said = []
+        if kind := HIGH_RANGE.get(self.transfer):
+            said.append(
+                f"{self._path}: a video of high dynamic range ({kind}), whose colours are taken as"
+                " they are stored, flatter than they are shown → record or convert it to SDR"
+            )
+        if self.others:
+            said.append(
+                f"{self._path}: holds {self.others + 1} videos, of which one is read → split it"
+                " into files of one video each"
+            )
+        return "; ".join(said)
 
 
 class VideoFile:
@@ -40,6 +71,10 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.address = str(path)
         self.folder = path.parent
+        self.paths = (path,)
+        """The file, as `ImageFiles` has them."""
+        self.depths = Doubts(path)
+        """About the video, once it was read."""
         self._path = path
 
     def count(self) -> int | None:
@@ -73,23 +108,24 @@ class VideoFile:
             reader.close()
 
     def _frames(self, reader: _Reader) -> Iterator[Frame]:
+        self.depths.transfer, self.depths.others = reader.transfer, reader.others
         # Containers without a rate say 0 or a time base.
         rate = reader.rate if 0 < reader.rate < 1000 else _USUAL_RATE
-        times, index, damaged = FrameTimes(rate), 0, 0
+        times, index = FrameTimes(rate), 0
+        damaged: list[float | None] = []
         for stamp, image in reader.frames():
             if image is None:
-                damaged += 1
+                damaged.append(stamp)
                 continue
-            for _ in range(
-                damaged
-            ):  # that the video goes on after them shows that it is not cut off
+            # That the video goes on after them shows that it is not cut off.
+            for missing in damaged:
                 error = f"{self._path}, frame {index}: damaged"
-                yield self._frame(index, times.next(None), None, error, rate)
+                yield self._frame(index, times.next(missing), None, error, rate)
                 index += 1
-            damaged = 0
+            damaged = []
             yield self._frame(index, times.next(stamp), image, None, rate)
             index += 1
-        why = self._why_not_whole(reader, times, index, rate, damaged=damaged > 0)
+        why = self._why_not_whole(reader, times, index, rate, damaged=bool(damaged))
         if why is not None:
             yield self._frame(index, times.last, None, why, rate)
 
@@ -99,6 +135,8 @@ class VideoFile:
         count, duration = reader.count, reader.duration
         if index == 0:
             return f"{self._path}: empty, cut off or not a video in a known format"
+        if another_follows(self._path):
+            return f"{self._path}: several videos in one file, of which the first was read"
         whole = is_whole(self._path)  # not by counts, where the container tells its length
         if whole is None:
             whole = not ends_early(

@@ -100,8 +100,14 @@ def test_missing_file(tmp_path: Path) -> None:
         open_session(tmp_path / "none.onnx")
 
 
-def test_folder_hints_at_export(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="gad export"):
+def test_a_folder_hints_at_what_is_in_it(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="name an exported file"):
+        open_session(tmp_path)
+    write(tmp_path / "detector.json", b"{}")
+    with pytest.raises(ArtifactError, match=f"gad export {tmp_path}"):
+        open_session(tmp_path)
+    exported = write(tmp_path / "model-fp16.onnx", b"")
+    with pytest.raises(ArtifactError, match=f"did you mean {exported}\\?"):
         open_session(tmp_path)
 
 

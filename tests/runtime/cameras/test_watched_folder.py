@@ -109,6 +109,8 @@ def test_new_content_and_a_name_used_again(
     shutil.copy(png, folder / "a.png")
     assert names(watched) == ["a.png"]
     write_image(folder / "a.png", make_image(99))
+    assert names(watched) == [], "it is written over the other one"
+    clock.advance(0.2)
     assert names(watched) == ["a.png"]
     (folder / "a.png").unlink()
     assert names(watched) == []
@@ -156,3 +158,79 @@ def test_colours(folder: Path, png: Path, clock: FakeClock) -> None:
     (frame,) = WatchedFolder(folder, clock=clock.now).poll()
     assert frame.image is not None
     np.testing.assert_array_equal(frame.image[0, 0], [200, 9, 9])
+
+
+def test_what_is_renamed_is_the_same_image(folder: Path, png: Path, clock: FakeClock) -> None:
+    journal = folder.parent / "seen.jsonl"
+    watched = WatchedFolder(folder, journal=journal, clock=clock.now)
+    shutil.copy(png, folder / "a.png")
+    assert names(watched) == ["a.png"]
+    (folder / "a.png").rename(folder / "sub" / "done-a.png")
+    assert names(watched) == []
+    assert names(WatchedFolder(folder, journal=journal, clock=clock.now)) == []
+    shutil.copy(png, folder / "a.png")
+    os.link(folder / "a.png", folder / "b.png")
+    assert names(watched) == ["a.png", "b.png"], "the same content again, and under two names"
+
+
+def test_another_content_of_the_same_time_and_size(
+    folder: Path, make_image: MakeImage, write_image: WriteImage, clock: FakeClock
+) -> None:
+    watched = WatchedFolder(folder, clock=clock.now)
+    for number in range(3):
+        write_image(folder / "next.bmp", make_image(9 + number))
+        os.utime(folder / "next.bmp", (1, 1))
+        (folder / "next.bmp").rename(folder / "latest.bmp")
+        assert names(watched) == ["latest.bmp"]
+
+
+def test_a_file_whose_size_was_set_before_is_not_half_black(
+    folder: Path, make_image: MakeImage, write_image: WriteImage, clock: FakeClock
+) -> None:
+    data = write_image(folder.parent / "whole.bmp", make_image(90)).read_bytes()
+    watched = WatchedFolder(folder, clock=clock.now)
+    with (folder / "a.bmp").open("wb") as file:
+        file.truncate(len(data))
+        file.write(data[: len(data) // 2])
+        file.flush()
+        assert names(watched) == []
+        clock.advance(0.5)
+        file.write(data[len(data) // 2 :])
+        file.flush()
+    (frame,) = watched.poll()
+    assert frame.image is not None and frame.image.min() == 90
+
+
+def test_what_is_written_over_an_image_counts_when_it_rests(
+    folder: Path, make_image: MakeImage, write_image: WriteImage, clock: FakeClock
+) -> None:
+    write_image(folder / "a.bmp", make_image(90))
+    new = write_image(folder.parent / "new.bmp", make_image(200)).read_bytes()
+    watched = WatchedFolder(folder, clock=clock.now)
+    assert names(watched) == ["a.bmp"]
+    with (folder / "a.bmp").open("r+b") as file:
+        file.write(new[: len(new) // 2])
+        file.flush()
+        assert names(watched) == []
+        file.write(new[len(new) // 2 :])
+    clock.advance(0.2)
+    assert names(watched) == []
+    clock.advance(0.2)
+    (frame,) = watched.poll()
+    assert frame.image is not None and frame.image.min() == 200
+
+
+def test_images_and_videos_that_are_passed_over_are_errors_in_the_end(
+    folder: Path, png: Path, clock: FakeClock
+) -> None:
+    watched = WatchedFolder(folder, clock=clock.now)
+    for name in ("IMG_7", "x.png.old", "clip.mp4"):
+        shutil.copy(png, folder / name)
+    (folder / "notes.txt").write_text("nothing")
+    assert names(watched) == []
+    clock.advance(11)
+    errors = [str(frame.error) for frame in watched.poll()]
+    assert ["by its content" in error for error in errors] == [True, False, True]
+    assert "a video, expected an image" in errors[1]
+    clock.advance(11)
+    assert names(watched) == []
