@@ -74,8 +74,9 @@ def announcement(geometry: Geometry, frames: int) -> str:
     gigabytes = (BYTES_A_PIXEL * size[0] * size[1] + BYTES_A_TILE * (side * scale) ** 2) / 1e9
     enlarged = f", enlarged to {side * scale}," if scale > 1 else ""
     return (
-        f"{count} tiles of {side} pixels{enlarged} a frame of {size[1]} x {size[0]}, about {gigabytes:.1f} GB"
-        f" of memory for one; {frames} frames are scored whole to set the thresholds"
+        f"{count} tiles of {side} pixels{enlarged} a frame of {size[1]} x {size[0]}, about"
+        f" {gigabytes:.1f} GB of memory for one; {frames} frames are scored whole to set the"
+        " thresholds"
     )
 
 
