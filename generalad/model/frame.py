@@ -65,12 +65,12 @@ class Frame(nn.Module):
         if self.tiles.scale == 1:
             return pixels
         size = [self.tiles.side * self.tiles.scale] * 2
-        larger = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
-        return torch.as_tensor(larger)
+        return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
 
     def features(self, backbone: Backbone, tile: Tensor) -> Tensor:
         """Of tiles (B, side, side, 3) uint8: (B, N, D) float32."""
-        return backbone(self.enlarged(normalise(tile, backbone.mean, backbone.std))).float()
+        pixels = self.enlarged(normalise(tile, backbone.mean, backbone.std))
+        return torch.as_tensor(backbone(pixels)).float()
 
     def stitch(self, tiles: Tensor) -> Tensor:
         """Values of patches of all tiles, (..., T, N), as those of the frame, (..., M)."""
