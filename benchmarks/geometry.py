@@ -1,13 +1,14 @@
 """What tiles and alignment find, promise and cost.
 
-    python benchmarks/geometry.py tiles FOLDER [--commutators DIR] [--method METHOD] [--per-place]
+    python benchmarks/geometry.py tiles FOLDER [--commutators DIR] [--category board] [--enlarged 2]
+        [--method METHOD] [--per-place]
     python benchmarks/geometry.py alignment FOLDER [--category board] [--method METHOD]
     python benchmarks/geometry.py times FOLDER
 
-`tiles` makes frames of 6 megapixels, with commutators (KolektorSDD in MVTec layout) or drawn fabric
-in rows. It trains `edge` with tiles of 512 on 12 good ones, exports, and prints the share of frames
-found with a defect of 10 pixels drawn on them and with a defective commutator among 36, and the
-false-alarm rate of good frames beside the promise. `--per-place` gives each place of a tile
+`tiles` makes frames of 6 megapixels, with commutators (KolektorSDD in MVTec layout) or drawn parts
+in rows. It trains `edge` with tiles that are enlarged to 512 on 12 good ones, exports, and prints
+the share of frames found with a blot of 10 pixels drawn on them and with one defective part, and
+the false-alarm rate of good frames beside the promise. `--per-place` gives each place of a tile
 statistics of its own, as an ablation; `--megapixels 1.5` is quicker. `alignment` lays drawn parts
 turned by up to 180 degrees and shifted by up to 10 %, and prints image AUROC, false alarms and
 misses without and with `--align`, and what becomes of frames without the part. `times` takes what
@@ -43,7 +44,7 @@ from generalad.synth.parts import CATEGORIES, render_part
 
 Image = NDArray[np.uint8]
 FRAME, LARGE = (2048, 3072), (7072, 7072)
-SIDE, OVERLAP = 512, 64
+INPUT, OVERLAP = 512, 64
 TRAINED, TESTED = 12, 24
 PARTS, TRIED = 60, 60
 
@@ -59,11 +60,17 @@ def main(words: Sequence[str]) -> None:
         "--method", default="residual", choices=("residual", "gaussian", "patchcore")
     )
     parser.add_argument("--megapixels", type=float, default=6.3)
+    parser.add_argument("--enlarged", type=int, default=2, choices=(1, 2, 4))
     given = parser.parse_args(words)
     if given.what == "tiles":
         scale = (given.megapixels / 6.3) ** 0.5
         size = (round(FRAME[0] * scale / 32) * 32, round(FRAME[1] * scale / 32) * 32)
-        tiles(given.folder, given.commutators, given.method, size, per_place=given.per_place)
+        rng = np.random.default_rng(0)
+        parts = [
+            pieces(given.commutators, split, rng, given.category)
+            for split in ("train", "good", "bad")
+        ]
+        tiles(given.folder, parts, rng, given, size)
     elif given.what == "alignment":
         alignment(given.folder, given.category, given.method)
     elif given.what == "times":
@@ -81,11 +88,14 @@ def rate(flags: Sequence[bool]) -> str:
 # Tiles
 
 
-def pieces(folder: Path | None, split: str, rng: np.random.Generator) -> list[Image]:
+def pieces(folder: Path | None, split: str, rng: np.random.Generator, category: str) -> list[Image]:
     """Good or defective pieces that frames are made of."""
     if folder is None:
-        defect = "hole" if split == "bad" else None
-        return [render_part("fabric", rng, defect=defect)[0] for _ in range(40)]
+        defects = CATEGORIES[category].defects if split == "bad" else (None,)
+        return [
+            render_part(category, rng, defect=defects[number % len(defects)])[0]
+            for number in range(40)
+        ]
     below = {"train": "train/good", "good": "test/good", "bad": "test/crack"}[split]
     return [read(path) for path in sorted((folder / below).glob("*.png"))]
 
@@ -132,26 +142,25 @@ def with_piece(frame: Image, bad: Sequence[Image], rng: np.random.Generator) -> 
 
 def tiles(
     folder: Path,
-    commutators: Path | None,
-    method: str,
+    parts: Sequence[Sequence[Image]],
+    rng: np.random.Generator,
+    given: argparse.Namespace,
     size: tuple[int, int],
-    *,
-    per_place: bool,
 ) -> None:
-    if per_place:
+    if given.per_place:
         from generalad.model.heads import Head
 
         Head.statistics_of = lambda self, config: self.patches  # type: ignore[method-assign]
-    rng = np.random.default_rng(0)
     (folder / "frames").mkdir(parents=True, exist_ok=True)
-    train, good, bad = (pieces(commutators, split, rng) for split in ("train", "good", "bad"))
+    train, good, bad = parts
     for number in range(TRAINED):
         cv2.imwrite(str(folder / "frames" / f"{number:02d}.png"), frame_of(train, rng, size))
-    name = "per-place" if per_place else "tiles"
+    name = "per-place" if given.per_place else "tiles"
     began = time.time()
     trained = generalad.train(
-        folder / "frames", folder / name, method=method, tiles=SIDE, tile_overlap=OVERLAP,
-        cache=folder / "cache", false_alarm_rate=0.05, log=print, all_good=True,
+        folder / "frames", folder / name, method=given.method, tiles=INPUT // given.enlarged,
+        image_size=INPUT, tile_overlap=OVERLAP, cache=folder / "cache", false_alarm_rate=0.05,
+        log=print, all_good=True,
     )  # fmt: skip
     print(f"trained on {TRAINED} frames in {time.time() - began:.0f} s", flush=True)
     with generalad.load(folder / name) as model:
@@ -168,13 +177,13 @@ def tiles(
         labels = [False] * TESTED + [True] * TESTED
         ranked = auroc(labels, np.array([*scores["good"], *found]))
         print(f"{kind}: found {rate([one >= level for one in found])}, image AUROC {ranked:.3f}")
-    if not per_place:
+    if not given.per_place:
         exported = generalad.export(trained, folder / "model.onnx")
         print(f"exported, scores within {exported.parity.score_largest:.1e} of their range")
-        large(folder)
+        large(folder, given.enlarged)
 
 
-def large(folder: Path) -> None:
+def large(folder: Path, enlarged: int) -> None:
     """The same head for frames of 50 megapixels, as artifacts; thresholds are those of 6."""
     from generalad.export.to_onnx import to_onnx, write_model
     from generalad.export.to_openvino import convert, write_ir
@@ -182,7 +191,7 @@ def large(folder: Path) -> None:
     from generalad.model.storage import load_detector
 
     trained = load_detector(folder / "tiles")
-    geometry = Geometry(tiles=Tiles(SIDE, OVERLAP, LARGE))
+    geometry = Geometry(tiles=Tiles(INPUT // enlarged, OVERLAP, LARGE, enlarged))
     detector = Detector(trained.detector.config, trained.detector.backbone, geometry)
     detector.load_trained_state(trained.detector.trained_state())
     spec = dataclasses.replace(

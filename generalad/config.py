@@ -27,6 +27,13 @@ EMBEDDED = "embedded"
 QUICK_PRESET = "edge"
 """The preset that is named where another one would take hours."""
 
+MOST_SIDE = 4096
+"""Pixels of the network's input along each side."""
+
+ENLARGED = 2
+"""Times by which tiles are enlarged where no `image_size` is set: defects of 10 pixels are smaller
+than a patch of 16, and were not found."""
+
 PAPER_BACKBONES = frozenset(
     f"vit_{size}_patch14_dinov2{tag}"
     for size in ("small", "base", "large")
@@ -96,8 +103,9 @@ class Config:
             it into place.
         turn: degrees by which parts are turned at most, either way of how most of them lie; 0 for
             shifts alone. With `align`.
-        tiles: side in pixels of the tiles that frames are cut into at their own scale, which then
-            is `image_size`; 0 to resize frames as a whole.
+        tiles: side in pixels of the tiles that frames are cut into at their own scale; 0 to resize
+            frames as a whole. `image_size` is that, or a multiple to which each tile is enlarged;
+            `ENLARGED` times where only the tiles are set.
         tile_overlap: of neighbouring tiles, in pixels.
     """
 
@@ -155,9 +163,9 @@ class Config:
         _check(len(set(self.layers)) == len(self.layers), "layers", "different blocks", self.layers)
         _check(
             len(self.image_size) == 2
-            and 16 <= min(self.image_size) <= max(self.image_size) <= 4096,
+            and 16 <= min(self.image_size) <= max(self.image_size) <= MOST_SIDE,
             "image_size",
-            "height and width between 16 and 4096",
+            f"height and width between 16 and {MOST_SIDE}",
             self.image_size,
         )
         self._check_distortions()
@@ -244,11 +252,22 @@ class Config:
             return not self.whitened and self.backbone not in PAPER_BACKBONES
         return not self.whitened and self.noise_units == "features"
 
+    @property
+    def tile_scale(self) -> int:
+        """Times by which tiles are enlarged for the network."""
+        return self.image_size[0] // self.tiles
+
     def _check_tiles(self) -> None:
         if not self.tiles:
             return
+        _check(
+            self.image_size[0] == self.image_size[1] and self.image_size[0] % self.tiles == 0,
+            "image_size",
+            f"that of a tile, {self.tiles}, or a multiple of it",
+            self.image_size,
+        )
         try:
-            Tiles(self.tiles, self.tile_overlap, (1, 1))
+            Tiles(self.tiles, self.tile_overlap, (1, 1), self.tile_scale)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         _check(
@@ -256,12 +275,6 @@ class Config:
             "tiles",
             "the method residual, gaussian or patchcore with them",
             self.method,
-        )
-        _check(
-            self.image_size == (self.tiles, self.tiles),
-            "image_size",
-            f"that of a tile, {self.tiles}",
-            self.image_size,
         )
 
     def _check_distortions(self) -> None:
@@ -288,7 +301,9 @@ class Config:
                 value = [value]
             values[key] = value * 2 if key == "image_size" and len(value) == 1 else value
         if changes.get("tiles") and "image_size" not in changes:
-            values["image_size"] = [changes["tiles"]] * 2
+            side = changes["tiles"]
+            enlarged = isinstance(side, int) and side <= MOST_SIDE // ENLARGED
+            values["image_size"] = [side * ENLARGED if enlarged else side] * 2
             values["fit_aspect"] = False
         if "image_size" in changes and "fit_aspect" not in changes:
             values["fit_aspect"] = False

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
-from generalad.data.known_images import learned_from
+from generalad.data.known_images import FilesOfTest, learned_from
 from generalad.data.masks import doubtful_masks
 from generalad.data.public_sets import differences
 from generalad.data.samples import Saturation
@@ -28,7 +28,7 @@ from generalad.metrics.pixel import resize_mask
 from generalad.metrics.region_overlap import SaturatedPixels, saturated_pixels
 from generalad.metrics.report import write_report
 from generalad.predictor import open_model
-from generalad.preprocess import read_image
+from generalad.preprocess import decode_image, read_bytes, read_image
 from generalad.progress import Progress
 from generalad.runtime import Session
 from generalad.runtime.backends.session import Outputs
@@ -105,18 +105,21 @@ def evaluate(
     )
     if html is not None:
         _check_report(Path(html))
-    doubts = doubtful_masks(dataset)
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
+        digests = set(spec.training_set.digests)
+        files = FilesOfTest(dataset, digests)
         results = score_dataset(
             session,
             dataset,
             batch_size=batch_size,
             maps=html is not None or any(sample.masks for sample in dataset.test),
+            files=files,
             progress=progress,
         )
     evaluation = evaluation_of(results, spec)
-    known = tuple(map(str, learned_from(dataset, set(spec.training_set.digests))))
+    doubts = doubtful_masks(dataset, files.turned)
+    known = tuple(map(str, learned_from(dataset, digests, files.hashes)))
     if html is not None:
         write_report(
             Path(html),
@@ -183,6 +186,7 @@ def score_dataset(
     *,
     batch_size: int = 8,
     maps: bool = True,
+    files: FilesOfTest | None = None,
     progress: Progress | None = None,
 ) -> list[ImageResult]:
     """Score the test images of a dataset, in order of their names.
@@ -193,6 +197,7 @@ def score_dataset(
         batch_size: images a run.
         maps: whether maps are kept; else (1, 1) stands for each, its largest value. Those of the
             ten thousand images of a semantic data set would fill the memory.
+        files: shown what is read.
         progress: called with ("scoring", images done, images).
 
     Raises:
@@ -206,7 +211,7 @@ def score_dataset(
         )
     if _is_tiled(session.spec):  # two batches of large frames would fill the memory
         batch_size = 1
-    found = list(_score(session, dataset, batch_size, maps, progress))
+    found = list(_score(session, dataset, batch_size, maps, files, progress))
     if not found:
         raise DataError(f"{dataset.root}: the part was found in none of the test images")
     return found
@@ -230,10 +235,15 @@ def facts(spec: Spec, backend: str) -> dict[str, str]:
 
 
 def _score(
-    session: Session, dataset: Dataset, batch_size: int, maps: bool, progress: Progress | None
+    session: Session,
+    dataset: Dataset,
+    batch_size: int,
+    maps: bool,
+    files: FilesOfTest | None,
+    progress: Progress | None,
 ) -> Iterator[ImageResult]:
     spec, samples = session.spec, dataset.test
-    load = partial(_load, spec=spec, table=dataset.saturation)
+    load = partial(_load, spec=spec, table=dataset.saturation, files=files)
     with ThreadPoolExecutor(max_workers=2) as pool:
         batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         # One batch is read ahead while the network works on another; more would fill the memory.
@@ -285,10 +295,18 @@ class _Loaded(NamedTuple):
     truths: list[_Truth]
 
 
-def _load(samples: Sequence[Sample], spec: Spec, table: Sequence[Saturation]) -> _Loaded:
+def _load(
+    samples: Sequence[Sample],
+    spec: Spec,
+    table: Sequence[Saturation],
+    files: FilesOfTest | None = None,
+) -> _Loaded:
     loaded = _Loaded([], [], [])
     for sample in samples:
-        image = read_image(sample.path)
+        data = read_bytes(sample.path)
+        if files is not None:
+            files.take(sample, data)
+        image = decode_image(data, name=str(sample.path))
         try:
             pixels, placement = prepare(image, spec.image_size, spec.geometry)
         except PartNotFound:

@@ -139,6 +139,41 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+_PIPE_WITHIN = 10.0  # seconds
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+"""How a file is opened that may be a pipe, without waiting for its other end."""
+
+
+def read_file(path: Path, most: int = 100_000_000) -> bytes:
+    """The content of a small file, at most one byte more than `most`.
+
+    Of a pipe, as a shell makes one of `<(command)`, it is what comes out of it: one into which
+    nobody writes must not hold up a command for ever.
+
+    Raises:
+        OSError: it cannot be read, or for 10 s nothing came out of a pipe.
+    """
+    if sys.platform == "win32":
+        with path.open("rb") as file:
+            return file.read(most + 1)
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return file.read(most + 1)
+        import select  # for pipes alone
+
+        found = bytearray()
+        while len(found) <= most:
+            if not select.select([descriptor], [], [], _PIPE_WITHIN)[0]:
+                why = f"nothing comes out of this pipe in {_PIPE_WITHIN:.0f} s"
+                raise TimeoutError(errno.ETIMEDOUT, why)
+            part = os.read(descriptor, 1 << 16)
+            if not part:
+                break
+            found += part
+        return bytes(found[: most + 1])
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN is refused."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
@@ -149,7 +184,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file that this project wrote."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_file(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested too deeply
         raise ArtifactError(f"cannot read {path}: {error}") from error
 
@@ -162,11 +197,14 @@ def sha256_of_bytes(data: bytes) -> str:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
+    """Hex SHA-256 of a regular file, read in blocks; a pipe or a device is an OSError."""
     import hashlib
 
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "a pipe, a device or a folder, expected a file")
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from generalad.errors import ConfigError, key_hint
+from generalad.files import read_file
 
 if TYPE_CHECKING:
     import msgspec
@@ -148,8 +149,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 def _text_of_settings(file: Path) -> str:
     """What a file says; ConfigError where reading it as TOML would take for ever."""
-    with file.open("rb") as opened:
-        data = opened.read(_MOST_OF_TOML + 1)
+    data = read_file(file, _MOST_OF_TOML)
     text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     dots = sum(line.count(".") ** 2 for line in text.split("\n"))
     if len(data) > _MOST_OF_TOML or dots > _MOST_DOTS:

@@ -78,7 +78,8 @@ def train(
         config: a TOML file with settings over the preset; or a whole `Config`, which takes its
             place.
         weights: backbone weights, for machines that reach no model hub.
-        image_size: network input in pixels: one number, or (height, width).
+        image_size: network input in pixels: one number, or (height, width). That of a tile, where
+            frames are cut; the tile is enlarged to it, twice where it is None.
         epochs: length of the fixed schedule; None for the preset's.
         seed: of splits, order and noise; None for the preset's.
         false_alarm_rate: target on good parts that sets the threshold; None for the preset's.

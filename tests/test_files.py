@@ -15,15 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_helpers import start_python
 
-from generalad.errors import ArtifactError, StorageError
+from generalad.errors import ArtifactError, ConfigError, StorageError
 from generalad.files import (
     atomic_write,
     make_folder,
+    read_file,
     read_json,
     sha256_of_bytes,
     sha256_of_file,
     write_json,
 )
+from generalad.records import read_toml
 from generalad.runtime import AnnotatedVideo, Csv, JsonLines
 from generalad.runtime.backends.fake import fake_spec
 from generalad.runtime.videos.video_file import VideoFile
@@ -216,3 +218,26 @@ def test_a_pipe_is_not_replaced_and_not_waited_for(tmp_path: Path, option: str) 
             sinks = {"json": JsonLines, "csv": Csv, "video": AnnotatedVideo}
             sinks[option](pipe).open([VideoFile(tmp_path / "v.mp4")], fake_spec())
     assert pipe.is_fifo() and names(tmp_path) == [pipe.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes")
+def test_a_pipe_is_read_and_one_that_is_silent_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generalad.files._PIPE_WITHIN", 0.05)
+    os.mkfifo(tmp_path / "p.json")
+    with pytest.raises(ArtifactError, match="nothing comes out of this pipe"):
+        read_json(tmp_path / "p.json")
+    with pytest.raises(ConfigError, match="nothing comes out of this pipe"):
+        read_toml(tmp_path / "p.json")
+    reader, writer = os.pipe()
+    os.write(writer, b"batch = 2\n")
+    os.close(writer)
+    assert read_toml(Path(f"/dev/fd/{reader}")) == {"batch": 2}
+    os.close(reader)
+    assert len(read_file(Path("/dev/zero"), 1000)) == 1001
+    with pytest.raises(OSError, match="directory"):
+        read_file(tmp_path)
+    for name in (tmp_path / "p.json", Path("/dev/zero")):
+        with pytest.raises(OSError, match="expected a file"):
+            sha256_of_file(name)

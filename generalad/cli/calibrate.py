@@ -79,6 +79,8 @@ def calibrate(
             progress=shown,
         )
     screen.print(in_words(proposal), markup=False)
+    for line in _marked(images):
+        screen.print(line, markup=False)
     if not yes and not confirm("Do all images show good parts?"):
         screen.print("nothing was written")
         return 1
@@ -172,6 +174,24 @@ def warnings(proposal: Proposal) -> list[str]:
             more = found.new - found.old
             said.append(f"warning: {more} more of {found.defects} {kind} defects would be missed")
     return said
+
+
+def _marked(addresses: Sequence[str]) -> list[str]:
+    """A warning where files of labelling tools or masks mark images of the folders given."""
+    from generalad.data.marked_beside import marked_in
+
+    marked: dict[Path, Path] = {}
+    for folder in map(Path, addresses):
+        if folder.is_dir():
+            marked |= marked_in(folder)
+    if not marked:
+        return []
+    named = ", ".join(f"{image} in {file}" for image, file in list(marked.items())[:3])
+    more = ", ..." if len(marked) > 3 else ""
+    return [
+        f"warning: {len(marked)} images that are labelled, or in which something is marked:"
+        f" {named}{more}"
+    ]
 
 
 def _called_defective(name: str) -> bool:

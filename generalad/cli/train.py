@@ -64,9 +64,9 @@ def train(
     image_size: Annotated[
         str | None,
         Option(
-            "Network input in pixels: 224 or HEIGHTxWIDTH.",
+            "Network input in pixels: 224 or HEIGHTxWIDTH; of a tile, which is enlarged to it.",
             metavar="SIZE",
-            default="the preset's",
+            default="the preset's, or twice the tile's",
         ),
     ] = None,
     epochs: Annotated[

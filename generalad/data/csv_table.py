@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generalad.data.plainly_good import refuse_label_images
+from generalad.data.masks import marks_something
+from generalad.data.plainly_good import CONFIRM, refuse_label_images
 from generalad.data.samples import GOOD, Dataset, Sample, clean_label
 from generalad.data.splits import hold_out
 from generalad.errors import DataError
@@ -55,10 +56,23 @@ def open_table(path: Path, *, all_good: bool = False) -> Dataset:
         good = [*parts["train"], *parts["calibration"]]
         shown = [Path(os.path.relpath(sample.path, path.parent)) for sample in good]
         refuse_label_images(path.parent, shown, remedy="name masks in the column mask")
+        _refuse_marked(path, good)
     train, calibration, test = (
         tuple(sorted(parts[name], key=lambda sample: sample.path.as_posix())) for name in SPLITS
     )
     return Dataset(printable(path.stem), path.parent, "table", train, calibration, test)
+
+
+def _refuse_marked(path: Path, good: Sequence[Sample]) -> None:
+    """Refuse to learn from images whose masks mark something."""
+    found = [sample for sample in good if any(map(marks_something, sample.masks))]
+    if found:
+        raise DataError(
+            f"{path}: {len(found)} of {len(good)} images to learn from have masks that mark"
+            f" something, first {found[0].path.name}",
+            remedy="correct the labels or the masks; or, if all show good parts, confirm it with"
+            f" {CONFIRM}",
+        )
 
 
 def _check_labels(path: Path, test: Sequence[Sample]) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from generalad.data.label_files import marked_images
-from generalad.data.masks import match_masks
-from generalad.data.plainly_good import marked_error, marks_something
+from generalad.data.masks import marks_something, match_masks
+from generalad.data.plainly_good import marked_error
 from generalad.errors import DataError
 from generalad.folder_names import is_good_name, is_mask_name
+from generalad.label_images import label_images
 from generalad.listing import list_files, list_folders
 
 _LOOKED_AT = 100  # images that are looked at for whether others lie beside them, and masks
@@ -30,8 +31,31 @@ def refuse_marked_beside(root: Path, paths: Sequence[Path]) -> None:
     Raises:
         DataError: it names images, and what marks them.
     """
-    here = Path(os.path.abspath(root))
-    for folder in _folders_beside(here, paths):
+    if marked := _marked_beside(root, paths):
+        named = [f"{image.as_posix()} in {file}" for image, file in marked.items()]
+        raise marked_error(root, len(paths), named)
+
+
+def marked_in(folder: Path) -> dict[Path, Path]:
+    """Images of a folder that files of labelling tools or masks mark, in it or beside it.
+
+    Returns:
+        What marks each; both are whole paths, as far as `folder` is one.
+    """
+    found = list_files(folder)
+    marked = _marked_beside(folder, found.images)
+    for mask, image in label_images(folder, found.images, named=True).items():
+        if marks_something(folder / mask):
+            marked[image] = folder / mask
+    within = marked_images(folder, found.images, (), found.others)
+    marked |= {image: folder / file for image, file in within.items()}
+    return {folder / image: file for image, file in marked.items()}
+
+
+def _marked_beside(root: Path, paths: Sequence[Path]) -> dict[Path, Path]:
+    """Images, relative to the root, with what marks them."""
+    marked: dict[Path, Path] = {}
+    for folder in _folders_beside(Path(os.path.abspath(root)), paths):
         try:
             found = list_files(folder)
         except DataError:  # what cannot be read need not be ours
@@ -39,15 +63,10 @@ def refuse_marked_beside(root: Path, paths: Sequence[Path]) -> None:
         matched, _ = match_masks(paths, found.images)
         pairs = [(image, folder / mask) for image in matched for mask in matched[image]]
         some = pairs[:: 1 + len(pairs) // _LOOKED_AT]
-        marked = {image: mask for image, mask in some if marks_something(mask)}
+        marked |= {image: mask for image, mask in some if marks_something(mask)}
         described = marked_images(folder, paths, (), found.others)
         marked |= {image: folder / file for image, file in described.items()}
-        if marked:
-            raise marked_error(
-                root,
-                len(paths),
-                [f"{image.as_posix()} in {file}" for image, file in marked.items()],
-            )
+    return marked
 
 
 def _folders_beside(here: Path, paths: Sequence[Path]) -> Iterator[Path]:

@@ -19,10 +19,10 @@ from generalad.errors import DataError
 from generalad.image_formats.accept import read_header
 from generalad.image_formats.tiff import orientation_of
 from generalad.parallel import map_threads
-from generalad.preprocess import decode_mask_values, read_bytes
+from generalad.preprocess import decode_mask_values, read_bytes, read_mask
 
 INVERTED, LOSSY, SHARED = "inverted mask", "lossy mask", "shared mask"
-VOID, TURNED = "void in mask", "turned mask"
+VOID, TURNED, OF_GOOD = "void in mask", "turned mask", "marked good"
 """Kinds of doubts about a mask."""
 
 REMEDIES = {
@@ -31,6 +31,7 @@ REMEDIES = {
     SHARED: "give images of one name different ones, and each a mask of its own",
     VOID: "make 255 black if it means 'ignore'",
     TURNED: "look at them, and save such images upright, without EXIF orientation",
+    OF_GOOD: "correct the label or the mask",
 }
 
 _WORDS = {
@@ -39,6 +40,7 @@ _WORDS = {
     SHARED: "used for several images",
     VOID: "with numbers of classes and 255, for others 'ignore' and here a defect",
     TURNED: "of images that EXIF data turns, which fit them turned or not",
+    OF_GOOD: "that mark something in images that are called good",
 }
 
 _VOID, _LARGEST_CLASS = 255, 40
@@ -134,7 +136,10 @@ def _fills(marked: NDArray[np.bool_]) -> bool:
 
 def is_turned_in_doubt(data: bytes) -> bool:
     """Whether EXIF data turns an image so that its size stays the same."""
-    orientation, header = orientation_of(data), read_header(data)
+    try:
+        orientation, header = orientation_of(data), read_header(data)
+    except (ValueError, LookupError, struct.error):
+        return False
     if orientation == 1 or header is None:
         return False
     return orientation in (2, 3, 4) or header.width == header.height
@@ -151,23 +156,37 @@ def in_words(kind: str, number: int, total: int) -> str:
     return f"{number} of {total} masks {_WORDS[kind]}"
 
 
-def doubtful_masks(dataset: Dataset) -> str:
+def doubtful_masks(dataset: Dataset, turned: Mapping[Path, bool] | None = None) -> str:
     """What is odd about the masks of a test, in one line; empty for nothing.
 
     Masks that cannot be read are not spoken of: who uses them hears of it.
+
+    Args:
+        dataset: its test images have the masks.
+        turned: of those that were read, whether EXIF data turns them in doubt; the others are read.
     """
+    known = turned or {}
     masks = sorted({mask for sample in dataset.test for mask in sample.masks})
     kinds: dict[str, int] = defaultdict(int)
     for doubt in map_threads(_doubt, masks):
         kinds[doubt] += 1
     kinds[SHARED] = len(shared_masks(dataset.test))
     shown = [sample for sample in dataset.test if sample.masks]
-    turned = map_threads(_is_turned, [sample.path for sample in shown])
-    kinds[TURNED] = sum(
-        len(sample.masks) for sample, is_so in zip(shown, turned, strict=True) if is_so
-    )
+    unknown = [sample.path for sample in shown if sample.path not in known]
+    known = {**known, **dict(zip(unknown, map_threads(_is_turned, unknown), strict=True))}
+    kinds[TURNED] = sum(len(sample.masks) for sample in shown if known[sample.path])
+    of_good = {mask for sample in dataset.test if not sample.defective for mask in sample.masks}
+    kinds[OF_GOOD] = sum(map_threads(marks_something, sorted(of_good)))
     found = [in_words(kind, kinds[kind], len(masks)) for kind in REMEDIES if kinds[kind]]
     return "; ".join(found)
+
+
+def marks_something(path: Path) -> bool:
+    """Whether a mask can be read and is not all black."""
+    try:
+        return bool(read_mask(path).any())
+    except DataError:
+        return False
 
 
 def _doubt(path: Path) -> str:
@@ -182,7 +201,7 @@ def _doubt(path: Path) -> str:
 def _is_turned(path: Path) -> bool:
     try:
         return is_turned_in_doubt(read_bytes(path))
-    except (DataError, ValueError, LookupError, struct.error):
+    except DataError:
         return False
 
 

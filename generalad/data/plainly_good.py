@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generalad.data.label_files import described_images, marked_images
-from generalad.data.masks import match_masks
+from generalad.data.masks import marks_something, match_masks
 from generalad.errors import DataError
 from generalad.folder_names import (
     is_defect_name,
@@ -25,7 +25,6 @@ from generalad.folder_names import (
 from generalad.label_images import label_images, some_pairs
 from generalad.listing import printable
 from generalad.parallel import map_threads
-from generalad.preprocess import read_mask
 
 CONFIRM = "--all-good (in Python: all_good=True)"
 """How somebody says that all images show good parts."""
@@ -191,14 +190,6 @@ def refuse_masked(root: Path, paths: Sequence[Path], masks: Sequence[Path]) -> N
     ]
     if marked:
         raise marked_error(root, len(paths), marked)
-
-
-def marks_something(mask: Path) -> bool:
-    """Whether a mask can be read and is not all black."""
-    try:
-        return bool(read_mask(mask).any())
-    except DataError:
-        return False
 
 
 def refuse_label_images(root: Path, paths: Sequence[Path], *, remedy: str) -> None:

@@ -31,7 +31,8 @@ def to_onnx(detector: Detector) -> onnx.ModelProto:
         GadError: the exporter produced something else than was asked for.
     """
     module = _exportable(detector)
-    height, width = detector.config.image_size
+    tiles = None if module.frame is None else module.frame.tiles
+    height, width = detector.config.image_size if tiles is None else (tiles.side, tiles.side)
     # A batch of two, because a batch of one would be taken for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     if module.frame is None:

@@ -76,6 +76,9 @@ STEP = 32
 """Pixels, of which the sides of tiles, their overlap and the network's input are multiples: the
 stride of the deepest level that any head looks at."""
 
+MOST_ENLARGED = 4
+"""Times: more costs more, and shows nothing that the camera did not."""
+
 MOST_TILED = 1 << 27
 """Pixels of a frame that is judged in tiles."""
 
@@ -89,11 +92,14 @@ class Tiles:
         overlap: of neighbours in pixels, at least; a multiple of `STEP`.
         frame: (height, width) of the whole frame. Others are refused: their defects would be of
             another size.
+        scale: times by which a tile is enlarged for the network, which sees nothing that is smaller
+            than a patch.
     """
 
     side: int
     overlap: int
     frame: tuple[int, int]
+    scale: int = 1
 
     def __post_init__(self) -> None:
         if not (32 <= self.side <= 4096 and self.side % STEP == 0):
@@ -105,6 +111,11 @@ class Tiles:
                 f"tile_overlap: expected a multiple of {STEP} up to half of a tile"
                 f" ({self.side // 2}), found {self.overlap}"
             )
+        if not (1 <= self.scale <= MOST_ENLARGED and self.side * self.scale <= 4096):
+            raise ValueError(
+                f"image_size: expected that of a tile, {self.side}, or up to {MOST_ENLARGED} times"
+                f" that and 4096, found {self.scale} times"
+            )
         if min(self.frame) < 1 or self.frame[0] * self.frame[1] > MOST_TILED:
             raise ValueError(
                 f"tiles: a frame of {self.frame[1]} x {self.frame[0]}, expected at most"
@@ -114,9 +125,10 @@ class Tiles:
     def in_words(self) -> str:
         """For people, in one line."""
         height, width = self.frame
+        enlarged = f", enlarged {self.scale} times" if self.scale > 1 else ""
         return (
             f"tiles of {self.side} pixels that overlap by {self.overlap}, of frames of"
-            f" {width} x {height}"
+            f" {width} x {height}{enlarged}"
         )
 
 

@@ -46,11 +46,12 @@ class Detector(nn.Module):
         self.image_size = config.image_size if self.frame is None else self.frame.size
         self.top_k = min(config.top_k or patches, patches)
         self.register_buffer("ranks", torch.arange(self.top_k).float(), persistent=False)
+        scale = 1 if self.frame is None else self.frame.tiles.scale
         self.maps = AnomalyMap(
             grid=backbone.grid if self.frame is None else self.frame.grid,
             image_size=self.image_size,
-            sigma=config.smoothing_sigma,
-            radius=config.smoothing_radius,
+            sigma=config.smoothing_sigma / scale,  # in pixels of the frame
+            radius=-(-config.smoothing_radius // scale),
             counted=counted,
         )
         self.map_size = self.maps.map_size
@@ -77,6 +78,8 @@ class Detector(nn.Module):
 
         Also which of them count, (B, N) float32 0 or 1; None where the same do in all images.
         """
+        if self.frame is not None:
+            return torch.as_tensor(self.head(self.frame.features(self.backbone, images))), None
         pixels = normalise(images, self.backbone.mean, self.backbone.std)
         shown = None
         if self.head.places is not None:

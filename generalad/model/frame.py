@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generalad.geometry.counted import counted, counted_patches
 from generalad.geometry.geometry import Geometry
 from generalad.geometry.tiling import stitching, tile_starts
+from generalad.model.backbone import Backbone, normalise
 
 
 class Frame(nn.Module):
@@ -57,6 +59,18 @@ class Frame(nn.Module):
         """One tile of images (B, H, W, 3): (B, side, side, 3)."""
         (top, left), side = self.starts[number], self.tiles.side
         return images[:, top : top + side, left : left + side]
+
+    def enlarged(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels of tiles, (B, 3, side, side), at the network's size."""
+        if self.tiles.scale == 1:
+            return pixels
+        size = [self.tiles.side * self.tiles.scale] * 2
+        return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+
+    def features(self, backbone: Backbone, tile: Tensor) -> Tensor:
+        """Of tiles (B, side, side, 3) uint8: (B, N, D) float32."""
+        pixels = self.enlarged(normalise(tile, backbone.mean, backbone.std))
+        return torch.as_tensor(backbone(pixels)).float()
 
     def stitch(self, tiles: Tensor) -> Tensor:
         """Values of patches of all tiles, (..., T, N), as those of the frame, (..., M)."""

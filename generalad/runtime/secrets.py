@@ -14,6 +14,7 @@ from urllib.parse import quote as percent_quote
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from generalad.errors import UsageError
+from generalad.files import read_file
 
 HIDDEN = "***"
 
@@ -137,7 +138,7 @@ def _value(reference: re.Match[str]) -> str:
 
 def _from_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        return read_file(path).decode("utf-8").rstrip("\r\n")
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:

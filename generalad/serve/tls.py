@@ -11,6 +11,7 @@ import ssl
 from pathlib import Path
 
 from generalad.errors import UsageError
+from generalad.files import read_file
 from generalad.progress import Log, no_log
 
 SOON = 14
@@ -65,7 +66,7 @@ def tls_context(
 
 def _read(path: Path, mark: str, option: str, what: str) -> str:
     try:
-        text = path.read_text(encoding="ascii")
+        text = read_file(path).decode("ascii")
     except OSError as error:
         raise UsageError(f"{option} {path}: {error.strerror}", remedy="check the path") from error
     except UnicodeDecodeError as error:

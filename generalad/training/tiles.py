@@ -20,7 +20,6 @@ from generalad.errors import DataError, UsageError
 from generalad.geometry.geometry import Geometry, Tiles
 from generalad.geometry.placement import prepare
 from generalad.geometry.tiling import tile_starts
-from generalad.model.backbone import normalise
 from generalad.model.detector import Detector
 from generalad.model.heads import Head
 from generalad.preprocess import read_image
@@ -53,7 +52,7 @@ def tiled_geometry(config: Config, geometry: Geometry | None, split: Split) -> G
         )
     width, height = map(int, next(iter(split.sizes)).split("x"))
     try:
-        tiles = Tiles(config.tiles, config.tile_overlap, (height, width))
+        tiles = Tiles(config.tiles, config.tile_overlap, (height, width), config.tile_scale)
     except ValueError as error:
         raise UsageError(str(error)) from error
     found_geometry = dataclasses.replace(geometry or Geometry(), tiles=tiles)
@@ -70,12 +69,14 @@ def tiled_geometry(config: Config, geometry: Geometry | None, split: Split) -> G
 def announcement(geometry: Geometry, frames: int) -> str:
     """What a run with tiles will do and take, before it starts."""
     assert geometry.tiles is not None
-    size, side = geometry.tiled_size(), geometry.tiles.side
+    size, side, scale = geometry.tiled_size(), geometry.tiles.side, geometry.tiles.scale
     count = len(tile_starts(geometry.tiles, size))
-    gigabytes = (BYTES_A_PIXEL * size[0] * size[1] + BYTES_A_TILE * side * side) / 1e9
+    gigabytes = (BYTES_A_PIXEL * size[0] * size[1] + BYTES_A_TILE * (side * scale) ** 2) / 1e9
+    enlarged = f", enlarged to {side * scale}," if scale > 1 else ""
     return (
-        f"{count} tiles of {side} pixels a frame of {size[1]} x {size[0]}, about {gigabytes:.1f} GB"
-        f" of memory for one; {frames} frames are scored whole to set the thresholds"
+        f"{count} tiles of {side} pixels{enlarged} a frame of {size[1]} x {size[0]}, about"
+        f" {gigabytes:.1f} GB of memory for one; {frames} frames are scored whole to set the"
+        " thresholds"
     )
 
 
@@ -91,8 +92,7 @@ def judged_frame(
     parts = []
     for number in range(len(frame.starts)):
         tile = frame.cut(image, number).to(device)
-        seen = normalise(tile, detector.backbone.mean, detector.backbone.std)
-        parts.append(head.judge(detector.backbone(seen).float())[0])
+        parts.append(head.judge(frame.features(detector.backbone, tile))[0])
     return np.asarray(frame.stitch(torch.stack(parts, dim=1)).cpu().numpy(), np.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +25,7 @@ class TrainingTiles:
     """Tiles of good frames.
 
     Attributes:
-        images: (n, side, side, 3) uint8 RGB.
+        images: (n, H, W, 3) uint8 RGB, at the network's size.
         sources: (n,) which of the frames each is from.
         names: (n,) of its place in the frame, for the cache.
     """
@@ -48,6 +49,7 @@ def training_tiles(
     """
     assert geometry.tiles is not None
     size, side = geometry.tiled_size(), geometry.tiles.side
+    shown = (side * geometry.tiles.scale,) * 2
     places = tile_starts(geometry.tiles, size)
     most = min(MOST_TILES, MOST_PATCHES // patches)
     each = max(1, min(len(places), most // len(samples)))
@@ -60,7 +62,8 @@ def training_tiles(
         frame = prepare(read_image(samples[number].path), size, geometry).pixels
         for place in np.sort(rng.permutation(len(places))[:each]):
             top, left = places[place]
-            images.append(frame[top : top + side, left : left + side].copy())
+            tile = frame[top : top + side, left : left + side]
+            images.append(cv2.resize(tile, shown, interpolation=cv2.INTER_LINEAR))
             sources.append(number)
             names.append(f"{top},{left}")
         progress("tiles", done, len(used))

@@ -124,6 +124,31 @@ def test_test_images_that_were_learned_from_are_said(
     assert (code, "learned_from" in json.loads(out), "learned" in err) == (0, False, False)
 
 
+def test_test_images_are_read_once(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    opened = os.open
+
+    def open_(path: Any, *more: Any, **names: Any) -> int:
+        read.append(str(path))
+        return opened(path, *more, **names)
+
+    monkeypatch.setattr(os, "open", open_)
+    for number in range(4):
+        put(
+            tmp_path / f"a/test/{'cut' if number % 2 else 'good'}/{number}.png",
+            pillow(image(number), "PNG"),
+        )
+    put(tmp_path / "a/train/good/9.png", pillow(image(9), "PNG"))
+    put(tmp_path / "a/ground_truth/cut/1_mask.png", pillow(image(1) // 255, "PNG"))
+    training = TrainingSet("x", 1, (), ("0" * 16,))
+    artifact = tiny_artifact(tmp_path / "model.onnx", replace(fake_spec(), training_set=training))
+    code, _, _ = gad(capsys, "eval", artifact, tmp_path / "a")
+    tested = [Path(path).name for path in read if f"{os.sep}test{os.sep}" in path]
+    assert code == 0 and sorted(tested) == ["0.png", "1.png", "2.png", "3.png"]
+
+
 def test_a_report_replaces_no_image(tmp_path: Path, capsys: Capture) -> None:
     artifact = tiny_artifact(tmp_path / "model.onnx")
     put(tmp_path / "parts/train/good/0.png")
@@ -259,6 +284,22 @@ def test_an_image_that_a_table_names_in_two_ways(tmp_path: Path) -> None:
         table.write_text(f"path,label,split\nimages/1.png,good,train\n{other},good,test\n")
         with pytest.raises(DataError, match="stands in line 2, too"):
             open_dataset(table)
+
+
+def test_a_good_image_whose_mask_in_a_table_marks_something(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / f"{number}.png", pillow(image(number), "PNG"))
+    put(tmp_path / "black.png", pillow(np.zeros((24, 32), np.uint8), "PNG"))
+    put(tmp_path / "mask.png", pillow(image(7) // 255, "PNG"))
+    table = tmp_path / "parts.csv"
+    table.write_text("path,label,mask\n0.png,good,black.png\n1.png,good,\n2.png,cut,mask.png\n")
+    assert len(open_dataset(table).test) == 2
+    table.write_text(
+        "path,label,split,mask\n0.png,good,train,black.png\n1.png,good,train,mask.png\n"
+    )
+    with pytest.raises(DataError, match=r"1 of 2 images to learn from .* first 1\.png"):
+        open_dataset(table)
+    assert len(open_dataset(table, all_good=True).train) == 2
 
 
 def test_images_that_are_given_twice_are_said(

@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 
 from generalad.data.check import check_dataset
 from generalad.data.dataset import Dataset, open_dataset
+from generalad.data.marked_beside import marked_in
 from generalad.errors import DataError
 from generalad.folder_names import is_defect_name, is_good_name, is_mask_name, is_series
 from generalad.label_images import label_images, looks_like_labels
@@ -471,6 +472,8 @@ def test_images_that_a_folder_beside_theirs_marks_are_not_learned(
     with pytest.raises(DataError, match=r"1 of 3 images to learn from .*1\.png in"):
         open_dataset(tmp_path / "set" / given)
     assert len(open_dataset(tmp_path / "set" / given, all_good=True).train) == 3
+    for folder in (tmp_path / "set", tmp_path / "set" / given):
+        assert [image.name for image in marked_in(folder)] == ["1.png"]
 
 
 def test_masks_of_other_images_beside_the_folder_do_not_count(put: Put, tmp_path: Path) -> None:

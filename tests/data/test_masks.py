@@ -226,3 +226,13 @@ def test_a_mask_that_could_mean_either_is_refused() -> None:
     opacity[:10] = 0
     with pytest.raises(DataError, match="partly transparent and partly black"):
         decode_mask(rgba(mask(1)[..., None], opacity))
+
+
+def test_a_good_test_image_whose_mask_marks_something(root: Path) -> None:
+    put(root / "test/good/9.png", encoded(np.zeros((*SIZE, 3), np.uint8)))
+    put(root / "ground_truth/good/9_mask.png", encoded(np.zeros(SIZE, np.uint8)))
+    assert "called good" not in doubtful_masks(open_dataset(root))
+    put(root / "ground_truth/good/9_mask.png", encoded(mask(3)))
+    assert "1 of 1 masks that mark something in images that are called good" in doubtful_masks(
+        open_dataset(root)
+    )

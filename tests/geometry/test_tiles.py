@@ -120,8 +120,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     for index in range(6):
         write_image(folder / "good" / f"{index:02d}.png", frame(index))
     config = tiny_config(
-        method="patchcore", tiles=64, tile_overlap=32, top_k=1, group="image", memory_size=200,
-        false_alarm_rate=0.1, smoothing_sigma=4.0, ignore=["0.7,0,0.3x0.3"],
+        method="patchcore", tiles=64, tile_overlap=32, image_size=[128, 128], top_k=1,
+        group="image", memory_size=200, false_alarm_rate=0.1, smoothing_sigma=4.0,
+        ignore=["0.7,0,0.3x0.3"],
     )  # fmt: skip
     weights = save_weights(folder / "tiny.safetensors", body(TINY))
     return train_detector(
@@ -136,7 +137,10 @@ def model(trained: Trained) -> Predictor:
 
 def test_thresholds_are_those_of_whole_frames(trained: Trained) -> None:
     spec = trained.spec
-    assert (spec.image_size, spec.map_size) == (FRAME, (40, 56))
+    # Tiles of 64 are enlarged to 128, so a patch of 16 is 8 of the frame.
+    assert (spec.image_size, spec.map_size) == (FRAME, (80, 112))
+    assert spec.geometry is not None
+    assert "overlap by 32, of frames of 224 x 160, enlarged 2 times" in spec.geometry.in_words()
     assert (spec.calibration.images, spec.calibration.folds) == (6, 5)
     assert spec.reference is not None
     assert spec.reference.largest == FRAME
@@ -151,17 +155,22 @@ def test_thresholds_are_those_of_whole_frames(trained: Trained) -> None:
     assert (scores <= torch.stack(tiles).amax(dim=0) + 1e-6).all()
 
 
-def test_one_tile_scores_as_an_image(trained: Trained) -> None:
+def test_one_tile_scores_as_an_image_that_was_enlarged(trained: Trained) -> None:
     config = trained.detector.config.replaced({"ignore": [], "tiles": 0})
     whole = Detector(config, trained.detector.backbone)
-    geometry = Geometry(tiles=Tiles(64, 32, (64, 64)))
+    geometry = Geometry(tiles=Tiles(64, 32, (64, 64), 2))
     cut = Detector(trained.detector.config, trained.detector.backbone, geometry)
     for one in (whole, cut):
         one.load_trained_state(trained.detector.trained_state())
-    images = torch.from_numpy(np.stack([frame(seed)[:64, :64] for seed in range(3)]))
+    images = torch.from_numpy(np.stack([frame(seed)[:64, :64] // 16 * 16 for seed in range(3)]))
+    pixels = F.interpolate(images.permute(0, 3, 1, 2).float(), scale_factor=2, mode="bilinear")
+    assert torch.equal(pixels, pixels.round())  # of sixteenths nothing is rounded
     with torch.inference_mode():
-        for expected, found in zip(whole(images), cut(images), strict=True):
-            assert torch.equal(expected, found)
+        outputs = (whole(pixels.permute(0, 2, 3, 1).byte()), cut(images))
+    torch.testing.assert_close(outputs[1][0], outputs[0][0], rtol=1e-4, atol=0)
+    assert outputs[0][0].std() > 0.01
+    # A Gaussian of half the pixels is another sum.
+    torch.testing.assert_close(outputs[1][1], outputs[0][1], rtol=1e-2, atol=0)
 
 
 def test_a_small_defect_is_found_where_it_lies(model: Predictor) -> None:
@@ -221,7 +230,7 @@ def test_an_evaluation_measures_at_the_size_of_the_maps(trained: Trained, tmp_pa
         mask[94:106, 54:66] = 255
         write_image(tmp_path / "ground_truth" / "spot" / f"{index}_mask.png", mask)
     found = evaluate(trained.folder, tmp_path).evaluation
-    assert found.image_size == (40, 56)
+    assert found.image_size == (80, 112)
     assert found.image_auroc.value == 1
     assert found.pixel_auroc.value > 0.9
 
@@ -236,14 +245,22 @@ def test_an_evaluation_measures_at_the_size_of_the_maps(trained: Trained, tmp_pa
         ({"tiles": 64, "tile_overlap": 48}, "tile_overlap: expected a multiple of 32 up to half"),
         (
             {"tiles": 64, "tile_overlap": 32, "image_size": [96, 96]},
-            "image_size: expected that of a tile, 64",
+            "image_size: expected that of a tile, 64, or a multiple of it",
         ),
+        ({"tiles": 64, "tile_overlap": 32, "image_size": [512, 512]}, "or up to 4 times that"),
         ({"tiles": 128, "method": "generalad"}, "tiles: expected the method residual, gaussian"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Config(method="patchcore", layers=(1,)).replaced(changes)
+
+
+def test_tiles_are_enlarged_where_the_network_takes_it() -> None:
+    config = Config(method="patchcore", layers=(1,))
+    sizes = {128: 256, 2048: 4096, 4096: 4096}
+    found = {side: config.replaced({"tiles": side}).image_size[0] for side in sizes}
+    assert found == sizes
 
 
 def test_frames_that_cannot_be_cut_are_refused(trained: Trained, tmp_path: Path) -> None:
@@ -272,6 +289,7 @@ def test_another_precision_is_refused(trained: Trained) -> None:
         {"tiles": {"side": 1 << 20, "overlap": 0, "frame": [64, 64]}},
         {"tiles": {"side": 64, "overlap": 32, "frame": [640, 640]}},  # image_size is 64 x 64
         {"tiles": {"side": 96, "overlap": 32, "frame": [64, 64]}},
+        {"tiles": {"side": 64, "overlap": 32, "frame": [64, 64], "scale": 100}},
     ],
 )
 def test_hostile_tiles_are_refused_when_they_are_read(changes: Any) -> None:

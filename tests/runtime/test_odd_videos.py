@@ -8,7 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from camera_helpers import FakeClock
 
+from generalad.runtime.cameras.video_camera import LONGEST_STILL, Pace
 from generalad.runtime.videos.cv_reader import CvReader
 from generalad.runtime.videos.interlaced import may_be_interlaced
 from generalad.runtime.videos.presentation import FrameTimes
@@ -262,3 +264,19 @@ def test_colours_of_high_range_are_said_and_opencv_changes_none(
         assert sum(frame.image is not None for frame in without) == 3
     else:
         assert "only PyAV" in str(without[0].error)
+
+
+def test_a_gap_is_cut_out_before_it_is_taken_for_a_camera_that_hangs() -> None:
+    clock, waited = FakeClock(), []
+
+    def sleep(seconds: float) -> None:
+        waited.append(round(seconds, 3))
+        clock.advance(seconds)
+
+    pace = Pace(5.0, clock.now, sleep)
+    for due in (0.0, 0.1, 1.6, 12.0, 12.1, 1e7, 1e7 + 0.5):
+        pace.wait_for(due)
+    assert waited == [0.1, 1.5, LONGEST_STILL, 0.1, LONGEST_STILL, 0.5]
+    clock.advance(3)
+    pace.wait_for(1e7 + 0.6)
+    assert len(waited) == 6, "what is late is shown at once"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from generalad import records
 from generalad.errors import ArtifactError
-from generalad.files import sha256_of_bytes
+from generalad.files import read_file, sha256_of_bytes
 from generalad.printable import typed
 from generalad.spec import Spec
 
@@ -114,7 +114,7 @@ def read_record(engine: Path) -> EngineRecord:
     """
     path = record_path(engine)
     try:
-        raw = records.parse_json(path.read_bytes())
+        raw = records.parse_json(read_file(path))
     except FileNotFoundError as error:
         raise ArtifactError(
             f"{engine}: {path.name} is missing beside it, which says what the engine was built for",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from generalad import records
 from generalad.errors import ArtifactError, UsageError, require_extra
-from generalad.files import sha256_of_bytes, sha256_of_file, write_json
+from generalad.files import read_file, sha256_of_bytes, sha256_of_file, write_json
 from generalad.runtime.backends.engine_record import record_path
 from generalad.runtime.backends.onnx_hash import weights_apart
 
@@ -214,7 +214,7 @@ def _public(path: Path) -> Ed25519PublicKey:
 
 def _loaded(path: Path, load: Any, kind: str) -> Any:
     try:
-        return load(path.read_bytes())
+        return load(read_file(path))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", remedy="check the path") from error
     except (ValueError, TypeError) as error:  # no PEM, another kind, or with a password

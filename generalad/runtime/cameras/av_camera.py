@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import re
-import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -31,6 +30,7 @@ from generalad.runtime.cameras.address import Address
 from generalad.runtime.cameras.camera import CameraLost, DamagedFrame
 from generalad.runtime.cameras.redirects import rtsp_address
 from generalad.runtime.cameras.rtsp_relay import RtspRelay
+from generalad.runtime.cameras.video_camera import Pace
 from generalad.runtime.secrets import hint_of, split_user
 from generalad.runtime.videos.av_reader import can_be_decoded, check_frame_size, upright_rgb
 from generalad.runtime.videos.h264 import MissingFrames
@@ -102,7 +102,8 @@ class AvCamera:
             raise CameraLost(f"cannot be opened: {error.message}") from None
         self._packets = self._container.demux(stream)
         if self._container.duration:
-            self._finite = _Finite(self._container.duration / av.time_base, stream)
+            duration = self._container.duration / av.time_base
+            self._finite = _Finite(duration, stream, longest_still=self._timeout[1] / 4)
 
     def read(self) -> NDArray[np.uint8] | None:
         """The next frame, (H, W, 3) uint8 RGB; raises CameraLost or DamagedFrame.
@@ -179,21 +180,17 @@ class AvCamera:
 class _Finite:
     """The time of a stream that has an end, such as a video file on a web server."""
 
-    def __init__(self, duration: float, stream: VideoStream) -> None:
+    def __init__(self, duration: float, stream: VideoStream, longest_still: float) -> None:
         """`duration` in seconds, as the container says."""
         self._duration = duration
         self._times = FrameTimes(float(stream.average_rate or 25))
-        self._began: float | None = None
+        self._pace = Pace(longest_still)
 
     def wait_for(self, frame: VideoFrame) -> None:
         """Until a frame is due; late ones are at once."""
         stamp, base = frame.pts, frame.time_base
-        due = self._times.next(None if stamp is None or base is None else float(stamp * base))
-        if self._began is None:
-            self._began = time.monotonic() - due
-        wait = self._began + due - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
+        known = None if stamp is None or base is None else float(stamp * base)
+        self._pace.wait_for(self._times.next(known))
 
     @property
     def at_its_end(self) -> bool:

@@ -49,7 +49,9 @@ def open_live(
             raise DataError(f"{address}: no such file", remedy="check the path")
         refuse_settings(address, settings)
         return CameraSource(
-            lambda: VideoCamera(path), name=name or address, stall_after=stall_after
+            lambda: VideoCamera(path, stall_after / 2),
+            name=name or address,
+            stall_after=stall_after,
         )
     # The password is not in the name, whether it was written or referred to.
     expanded = expand(address, quote=True).reveal()

@@ -14,20 +14,43 @@ from generalad.runtime.cameras.camera import DamagedFrame
 from generalad.runtime.sources import Frame
 from generalad.runtime.videos.video_file import VideoFile
 
+LONGEST_STILL = 2.0
+"""Seconds that a video is played without a new frame; a longer gap is cut out."""
 
-class VideoCamera:
-    """A `Camera` that gives the frames of a video when they are due; late ones at once."""
+
+class Pace:
+    """Waits until a frame is due; late ones are at once."""
 
     def __init__(
         self,
-        path: Path,
+        longest: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._video = VideoFile(path)
-        self._clock = clock
-        self._sleep = sleep
+        """`longest` is the longest wait in seconds: whoever waits longer is taken for stalled."""
+        self._longest = min(LONGEST_STILL, longest)
+        self._clock, self._sleep = clock, sleep
         self._began: float | None = None
+
+    def wait_for(self, due: float) -> None:
+        """Of a frame at `due` seconds since the start of the video."""
+        now = self._clock()
+        if self._began is None:
+            self._began = now - due
+        wait = self._began + due - now
+        if wait > self._longest:
+            self._began -= wait - self._longest
+            wait = self._longest
+        if wait > 0:
+            self._sleep(wait)
+
+
+class VideoCamera:
+    """A `Camera` that gives the frames of a video when they are due."""
+
+    def __init__(self, path: Path, longest_still: float = LONGEST_STILL) -> None:
+        self._video = VideoFile(path)
+        self._pace = Pace(longest_still)
         self._next: Frame | None = None
 
     def open(self) -> None:
@@ -50,12 +73,7 @@ class VideoCamera:
             if self._next is not None:
                 raise DamagedFrame(frame.error or "no image")
             raise UsageError(frame.error or "no image")
-        now = self._clock()
-        if self._began is None:
-            self._began = now - frame.time
-        wait = self._began + frame.time - now
-        if wait > 0:
-            self._sleep(wait)
+        self._pace.wait_for(frame.time)
         return frame.image
 
     def close(self) -> None:

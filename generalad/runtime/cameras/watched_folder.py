@@ -198,7 +198,7 @@ class WatchedFolder(LiveSourceMixin):
         """
         path, now = self._folder / name, self._clock()
         try:
-            found = path.stat()
+            found = path.stat() if path.exists() else path.lstat()  # a link that leads nowhere
         except OSError:  # gone since it was listed
             return None
         seen = self._seen.get(name)

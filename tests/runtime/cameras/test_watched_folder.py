@@ -93,12 +93,13 @@ def test_what_is_no_image_is_an_error_in_the_end(folder: Path, clock: FakeClock)
     watched = WatchedFolder(folder, clock=clock.now)
     (folder / "a.png").write_bytes(b"junk")
     (folder / "b.png").write_bytes(b"")
+    (folder / "c.png").symlink_to("nowhere")
     assert names(watched) == []
     clock.advance(5)
     assert names(watched) == []
     clock.advance(6)
     errors = [str(frame.error) for frame in watched.poll()]
-    assert "not an image" in errors[0] and "empty" in errors[1]
+    assert "not an image" in errors[0] and "empty" in errors[1] and "no such file" in errors[2]
     assert names(watched) == []
 
 
