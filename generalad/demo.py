@@ -117,7 +117,10 @@ def run_demo(
     image = out / "overview.png"
     _write_overview(image, results)
     moving = next((r for r in results if r.name == CONVEYOR_CATEGORY), results[0])
-    return DemoResult(results, image, _inspect_conveyor(out, moving))
+    progress("conveyor", 0, 1)
+    conveyor = _inspect_conveyor(out, moving)
+    progress("conveyor", 1, 1)
+    return DemoResult(results, image, conveyor)
 
 
 def _inspect_conveyor(out: Path, moving: CategoryResult) -> Conveyor:

@@ -65,7 +65,7 @@ def evaluate(
         )
         done = measure(artifact, dataset, weights=weights, device=device, html=html, progress=shown)
         if references:
-            require_extra("references", "train", "torch", "timm")
+            require_extra("--references", "train", "torch", "timm")
             from generalad.references import evaluate_references
 
             beside = evaluate_references(

@@ -126,7 +126,8 @@ def station_in_a_line(station: StationView) -> str:
     """A station in words."""
     parts = ["ready" if station.ready else f"not ready: {station.error}", f"{station.parts} parts"]
     parts += [f"{count} {kind}" for kind, count in station.verdicts.items()]
-    parts += [f"{station.median:.1f} ms (p99 {station.p99:.1f}, p99.9 {station.p999:.1f})"]
+    if any(station.verdicts.values()):
+        parts += [f"{station.median:.1f} ms (p99 {station.p99:.1f}, p99.9 {station.p999:.1f})"]
     return f"{station.name}: {', '.join(parts)}"
 
 

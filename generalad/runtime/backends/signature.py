@@ -191,7 +191,7 @@ def _read(artifact: Path) -> Signature:
 
 
 def _private(path: Path) -> Ed25519PrivateKey:
-    require_extra("signatures", "sign", "cryptography")
+    require_extra("a signature", "sign", "cryptography")
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -202,7 +202,7 @@ def _private(path: Path) -> Ed25519PrivateKey:
 
 
 def _public(path: Path) -> Ed25519PublicKey:
-    require_extra("signatures", "sign", "cryptography")
+    require_extra("a signature", "sign", "cryptography")
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
