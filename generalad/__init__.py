@@ -26,6 +26,8 @@ from generalad.version import __version__
 # Before anybody imports OpenCV: it would write between our lines.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# Before anybody imports ONNX Runtime: it would report its use to Microsoft.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from generalad.all_classes import train_all_classes

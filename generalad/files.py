@@ -72,6 +72,17 @@ def check_writable(path: Path) -> None:
         raise storage_error(error, path) from error
 
 
+def check_place(folder: Path) -> None:
+    """Refuse before long work a folder that could not be written to; nothing is made.
+
+    Raises:
+        StorageError: it, or the first folder above it that exists, is read-only.
+    """
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
+    if existing is not None and not os.access(existing, os.W_OK):
+        raise storage_error(PermissionError(errno.EACCES, "no permission"), folder)
+
+
 def claim(file: IO[Any], path: Path, *, remedy: str) -> None:
     """Hold an open file for this process as long as it stays open, also against a kill.
 

@@ -18,6 +18,7 @@ from training_helpers import start_python
 from generalad.errors import ArtifactError, ConfigError, StorageError
 from generalad.files import (
     atomic_write,
+    check_place,
     make_folder,
     read_file,
     read_json,
@@ -124,6 +125,21 @@ def test_storage_problems_are_named_with_a_remedy(tmp_path: Path, code: int, rea
     assert caught.value.remedy
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_place_is_tried_before_long_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_place(tmp_path / "runs" / "parts")
+    assert names(tmp_path) == []
+    asked: list[Path] = []
+
+    def access(path: Path, mode: int) -> bool:
+        asked.append(path)
+        return False
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(StorageError, match="no permission to write"):
+        check_place(tmp_path / "runs" / "parts")
+    assert asked == [tmp_path]
 
 
 def test_a_disk_that_fills_up_while_syncing(

@@ -31,6 +31,14 @@ from generalad.verbs import calibrate, export, train
 pytest_plugins = ["training_fixtures"]
 
 
+def test_onnx_runtime_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    in_fresh_python("import generalad, onnxruntime")
+    assert not [*tmp_path.rglob("*")]
+
+
 def in_fresh_python(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True

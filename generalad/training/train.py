@@ -13,7 +13,7 @@ import torch
 from generalad.config import Config
 from generalad.data.dataset import Dataset
 from generalad.errors import UsageError
-from generalad.files import read_json, write_json
+from generalad.files import check_place, read_json, write_json
 from generalad.model.detector import Detector
 from generalad.model.storage import Trained, load_detector, save_detector
 from generalad.model.weights import load_backbone
@@ -107,6 +107,7 @@ def train_detector(
             f"the method {config.method} trains in one process, found {processes.count}",
             remedy="start it without torchrun",
         )
+    check_place(out)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     split = split_dataset(data, config, skip_bad=skip_bad, progress=progress)
     if split.incomplete:
