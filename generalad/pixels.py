@@ -132,10 +132,10 @@ def _from_pillow(image: Any, name: str) -> NDArray[Any]:
             f"{name}: cannot be decoded ({error})", remedy="replace or remove it"
         ) from error
     check_pixels(pixels, name=name)
-    return _upright(pixels, orientation)
+    return upright(pixels, orientation)
 
 
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Undo an EXIF orientation; what is none of 2 to 8 is upright."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
