@@ -240,10 +240,19 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
             remedy=DAMAGED,
         )
     if orientation > 1:
-        from generalad.pixels import upright  # which imports this
-
         image = upright(image, orientation)
     return image, 65535 if image.dtype == np.uint16 else 255
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo an EXIF orientation; what is none of 2 to 8 is upright."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _decode_once(data: bytes, how: int) -> NDArray[Any] | None:
