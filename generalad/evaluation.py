@@ -54,6 +54,7 @@ class Evaluated:
             training images of the dataset: figures are too good.
         other_format: how test images differ in shape or scale from those of the calibration; or
             empty.
+        contradictions: paths of test images whose content is labelled both good and defective.
     """
 
     evaluation: Evaluation
@@ -65,6 +66,7 @@ class Evaluated:
     not_found: tuple[str, ...] = ()
     learned_from: tuple[str, ...] = ()
     other_format: str = ""
+    contradictions: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -111,7 +113,7 @@ def evaluate(
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
         digests = set(spec.training_set.digests)
-        files = FilesOfTest(dataset, digests)
+        files = FilesOfTest()
         results = score_dataset(
             session,
             dataset,
@@ -142,7 +144,8 @@ def evaluate(
     lost = tuple(str(one.path) for one in dataset.test if str(one.path) not in scored)
     odd = differences(dataset)
     other = files.in_another_format(spec.reference)
-    return Evaluated(evaluation, results, spec, backend, odd, doubts, lost, known, other)
+    both = tuple(map(str, files.good_and_defective(dataset.test)))
+    return Evaluated(evaluation, results, spec, backend, odd, doubts, lost, known, other, both)
 
 
 def _check_report(path: Path) -> None:

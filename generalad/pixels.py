@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError, UsageError
-from generalad.preprocess import to_uint8
+from generalad.preprocess import to_uint8, upright
 
 
 class PillowImage(Protocol):
@@ -132,15 +132,4 @@ def _from_pillow(image: Any, name: str) -> NDArray[Any]:
             f"{name}: cannot be decoded ({error})", remedy="replace or remove it"
         ) from error
     check_pixels(pixels, name=name)
-    return _upright(pixels, orientation)
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undo an EXIF orientation; what is none of 2 to 8 is upright."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return upright(pixels, orientation)

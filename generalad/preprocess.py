@@ -219,13 +219,19 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
             return decode_netpbm(data)
         except ValueError as error:
             raise DataError(f"{name}: damaged or cut off: {error}", remedy=DAMAGED) from error
+    how, orientation = _AS_COLOUR, 1
     if header.kind == "PNG":
         data = without_profile(data)
+    elif header.kind == "WebP":
+        from generalad.image_formats.tiff import orientation_of  # most runs need it not
+
+        orientation = orientation_of(data)
+        how |= cv2.IMREAD_IGNORE_ORIENTATION  # older versions of OpenCV do not turn WebP
     try:
         if header.width * header.height * 3 > _LARGE:
-            image = _decode_once(data, _AS_COLOUR)
+            image = _decode_once(data, how)
         else:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_COLOUR)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error as error:
         raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=DAMAGED) from error
     if image is None:
@@ -233,7 +239,20 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
             f"{name}: not an image in a known 8- or 16-bit format, or a damaged {header.kind}",
             remedy=DAMAGED,
         )
+    if orientation > 1:
+        image = upright(image, orientation)
     return image, 65535 if image.dtype == np.uint16 else 255
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo an EXIF orientation; what is none of 2 to 8 is upright."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _decode_once(data: bytes, how: int) -> NDArray[Any] | None:

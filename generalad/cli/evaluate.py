@@ -86,6 +86,12 @@ def evaluate(
             f" {', '.join(Path(one).name for one in done.learned_from[:5])}",
             markup=False,
         )
+    if done.contradictions:
+        screen.print(
+            f"warning: {len(done.contradictions)} test images are labelled both good and defective:"
+            f" {', '.join(Path(one).name for one in done.contradictions[:4])}",
+            markup=False,
+        )
     if done.other_format:
         screen.print(f"warning: {done.other_format}; scores say little", markup=False)
     if done.doubtful_masks:
@@ -107,6 +113,7 @@ def evaluate(
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
             "doubtful_masks": done.doubtful_masks or None,
+            **({"contradictions": list(done.contradictions)} if done.contradictions else {}),
             **({"other_format": done.other_format} if done.other_format else {}),
             **({"learned_from": list(done.learned_from)} if done.learned_from else {}),
             **({"not_found": list(done.not_found)} if done.not_found else {}),

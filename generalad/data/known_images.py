@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from generalad.data.masks import is_turned_in_doubt
@@ -18,25 +18,29 @@ class FilesOfTest:
     """What is to be known of test images besides their pixels, taken while they are read.
 
     Attributes:
-        hashes: SHA-256 of the files that may be ones of the training.
+        hashes: SHA-256 of the files.
         turned: of those with masks, whether EXIF data turns them in doubt.
         sizes: height and width of each image.
     """
 
-    def __init__(self, dataset: Dataset, digests: Collection[str]) -> None:
-        """Arguments as of `learned_from`."""
-        trained = (*dataset.train, *dataset.calibration)
-        self._sizes = None if digests else {_size(sample.path) for sample in trained}
+    def __init__(self) -> None:
         self.hashes: dict[Path, str] = {}
         self.turned: dict[Path, bool] = {}
         self.sizes: dict[Path, tuple[int, int]] = {}
 
     def take(self, sample: Sample, data: bytes) -> None:
         """Look at the content of a file; from any thread."""
-        if self._sizes is None or len(data) in self._sizes:
-            self.hashes[sample.path] = sha256_of_bytes(data)
+        self.hashes[sample.path] = sha256_of_bytes(data)
         if sample.masks:
             self.turned[sample.path] = is_turned_in_doubt(data)
+
+    def good_and_defective(self, samples: Iterable[Sample]) -> tuple[Path, ...]:
+        """Of the test images, those whose content is labelled both good and defective."""
+        labels: dict[str, set[bool]] = defaultdict(set)
+        known = [sample for sample in samples if sample.path in self.hashes]
+        for sample in known:
+            labels[self.hashes[sample.path]].add(sample.defective)
+        return tuple(one.path for one in known if len(labels[self.hashes[one.path]]) > 1)
 
     def in_another_format(self, reference: Reference | None) -> str:
         """How many images differ in shape or scale from those of a calibration, and how."""

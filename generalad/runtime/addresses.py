@@ -61,6 +61,18 @@ def is_live_address(address: str) -> bool:
     return "://" in address or address.startswith((WATCH, *DEVICES))
 
 
+class _OfListed(Depths):
+    """What is odd about the images of a list, and about its videos."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.videos: list[str] = []
+
+    def in_words(self) -> str:
+        """See `Depths`."""
+        return "; ".join(filter(None, (super().in_words(), *self.videos)))
+
+
 class Listed:
     """Images and videos whose paths are listed, one a line, read as the lines come."""
 
@@ -71,7 +83,7 @@ class Listed:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = lines
-        self.depths = Depths()
+        self.depths = _OfListed()
 
     def count(self) -> int | None:
         """Not known before the list ends."""
@@ -99,6 +111,8 @@ class Listed:
             if isinstance(source, ImageFiles):
                 source.depths = self.depths
             yield from source
+            if not isinstance(source, ImageFiles):
+                self.depths.videos.append(getattr(source, "depths", Depths()).in_words())
         except DataError as failure:
             yield Frame(self.address, 0, 0.0, text, path.name, None, failure.message)
         except (OSError, ValueError) as failure:  # a name that no system takes

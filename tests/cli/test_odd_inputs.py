@@ -120,6 +120,10 @@ def test_test_images_that_were_learned_from_are_said(
     assert "warning: 1 test images are ones that were learned from" in err
     assert [Path(path).name for path in json.loads(out)["learned_from"]] == ["1.png"]
     assert "1 test images: too good" in report.read_text(encoding="utf-8")
+    put(tmp_path / "parts/test/cut/9.png", pillow(image(6), "PNG"))
+    code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json")
+    assert "warning: 2 test images are labelled both good and defective: 9.png, 2.png" in err
+    assert len(json.loads(out)["contradictions"]) == 2
     put(tmp_path / "parts/test/good/1.png", pillow(image(8), "PNG"))
     code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json")
     assert (code, "learned_from" in json.loads(out), "learned" in err) == (0, False, False)

@@ -233,7 +233,7 @@ class WatchedFolder(LiveSourceMixin):
             error = f"{path}: {failure.strerror}"
         unwritten = data.endswith(_UNWRITTEN) and unchanged < _COMPLETE_AFTER
         if unwritten or (image is None and unchanged < _GIVE_UP_AFTER):
-            seen.wait = max(seen.wait, _COMPLETE_AFTER)
+            seen.wait, seen.tried = max(seen.wait, _COMPLETE_AFTER), False
             return None
         seen.tried = True
         if not sha256 and self._content.get(name) == sha256:  # it still cannot be opened

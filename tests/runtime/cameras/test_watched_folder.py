@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from camera_helpers import FakeClock
 from conftest import MakeImage, WriteImage
 
 from generalad.errors import DataError
-from generalad.runtime.cameras import WatchedFolder
+from generalad.runtime.cameras import WatchedFolder, watched_folder
 
 
 def names(watched: WatchedFolder) -> list[str]:
@@ -235,3 +236,28 @@ def test_images_and_videos_that_are_passed_over_are_errors_in_the_end(
     assert "a video, expected an image" in errors[1]
     clock.advance(11)
     assert names(watched) == []
+
+
+def test_a_file_system_that_knows_whole_seconds_only(
+    folder: Path,
+    make_image: MakeImage,
+    write_image: WriteImage,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    second = int(time.time())
+    monkeypatch.setattr(watched_folder, "_stamp", lambda found: (second, 0, found.st_size))
+    watched = WatchedFolder(folder, clock=clock.now)
+    for number in range(3):
+        write_image(folder / "latest.bmp", make_image(9 + number))
+        os.utime(folder / "latest.bmp", (second, second))
+        assert names(watched) == ["latest.bmp"]
+        assert names(watched) == []
+    os.utime(folder / "latest.bmp", (second - 9, second - 9))
+    write_image(folder / "other.bmp", make_image(50))
+    os.utime(folder / "other.bmp", (second, second))
+    (folder / "other.bmp").write_bytes(b"BM half")
+    os.utime(folder / "other.bmp", (second, second))
+    assert names(watched) == []
+    clock.advance(20)
+    assert names(watched) == ["other.bmp"], "an error in the end"
