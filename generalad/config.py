@@ -56,8 +56,9 @@ class Config:
         backbone: a timm model name, or "embedded".
         layers: 1-based blocks (ViT) or levels (CNN) whose outputs are concatenated.
         image_size: (height, width) of the network's input in pixels.
-        fit_aspect: give the input the ratio of the images' sides, where they have one in common, at
-            the area of `image_size`. An `image_size` that is set later is taken as it is.
+        fit_images: give the input the ratio of the images' sides, where they have one in common,
+            and their size, from the area of `image_size` to 2.25 times that. An `image_size` that
+            is set later is taken as it is.
         pool_size: side of the neighbourhoods that features of a CNN are averaged over, odd; 1 for
             none. A ViT's are taken as they are.
         distortions: pseudo-anomalies besides noise on all patches: at most one of "random" and
@@ -113,7 +114,7 @@ class Config:
     backbone: str = "vit_large_patch14_dinov2.lvd142m"
     layers: tuple[int, ...] = (24,)
     image_size: tuple[int, int] = (518, 518)
-    fit_aspect: bool = False
+    fit_images: bool = False
     pool_size: int = 3
     distortions: tuple[str, ...] = ("random",)
     noise_std: float = 0.25
@@ -304,9 +305,9 @@ class Config:
             side = changes["tiles"]
             enlarged = isinstance(side, int) and side <= MOST_SIDE // ENLARGED
             values["image_size"] = [side * ENLARGED if enlarged else side] * 2
-            values["fit_aspect"] = False
-        if "image_size" in changes and "fit_aspect" not in changes:
-            values["fit_aspect"] = False
+            values["fit_images"] = False
+        if "image_size" in changes and "fit_images" not in changes:
+            values["fit_images"] = False
         try:
             return records.convert(values, type(self))
         except records.RecordError as error:
@@ -379,7 +380,7 @@ PRESETS: dict[str, Config] = {
         backbone="tf_efficientnet_lite0",
         layers=(2, 3, 4),
         image_size=(256, 256),
-        fit_aspect=True,
+        fit_images=True,
         top_k=1,
         smoothing_sigma=8.0,
         smoothing_radius=16,

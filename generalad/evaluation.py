@@ -52,6 +52,8 @@ class Evaluated:
             and have no score, so they are in no figure.
         learned_from: paths of test images that the detector learned from, or that are copies of
             training images of the dataset: figures are too good.
+        other_format: how test images differ in shape or scale from those of the calibration; or
+            empty.
     """
 
     evaluation: Evaluation
@@ -62,6 +64,7 @@ class Evaluated:
     doubtful_masks: str = ""
     not_found: tuple[str, ...] = ()
     learned_from: tuple[str, ...] = ()
+    other_format: str = ""
 
 
 def evaluate(
@@ -138,7 +141,8 @@ def evaluate(
     scored = {result.path for result in results}
     lost = tuple(str(one.path) for one in dataset.test if str(one.path) not in scored)
     odd = differences(dataset)
-    return Evaluated(evaluation, results, spec, backend, odd, doubts, lost, known)
+    other = files.in_another_format(spec.reference)
+    return Evaluated(evaluation, results, spec, backend, odd, doubts, lost, known, other)
 
 
 def _check_report(path: Path) -> None:
@@ -307,6 +311,8 @@ def _load(
         if files is not None:
             files.take(sample, data)
         image = decode_image(data, name=str(sample.path))
+        if files is not None:
+            files.sizes[sample.path] = image.shape[0], image.shape[1]
         try:
             pixels, placement = prepare(image, spec.image_size, spec.geometry)
         except PartNotFound:

@@ -239,6 +239,31 @@ class Reference:
         if min(self.images, *self.smallest) < 1 or not self.aspect_ratios[0] > 0:
             raise ValueError("number, sizes and aspect ratios of the reference must be positive")
 
+    @property
+    def spread(self) -> float:
+        """How much further others go, as a share: few images do not show it, ten not by half."""
+        return 0.5 + 5 / self.images
+
+    def other_format(self, image_size: tuple[int, int]) -> str:
+        """How an image of this (height, width) differs in shape or scale; empty if it does not."""
+        height, width = image_size
+        ratio = width / height
+        low, high = self.aspect_ratios
+        # 3 %: more than rounding, less than between any two formats of cameras.
+        margin = 1.03 * (high / low) ** self.spread
+        if not low / margin <= ratio <= high * margin:
+            return (
+                f"{width} x {height}, width / height is {ratio:.2f}, at calibration"
+                f" {low:.2f} to {high:.2f}"
+            )
+        least_height, least_width = self.smallest
+        if 2 * height < least_height or 2 * width < least_width:
+            return (
+                f"{width} x {height}, less than half of {least_width} x {least_height} at"
+                " calibration"
+            )
+        return ""
+
 
 @dataclass(frozen=True)
 class Spec:

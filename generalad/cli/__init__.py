@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # a service may be started with them closed
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8"):
+            from generalad.cli.process import escape_what_cannot_be_written
+
+            escape_what_cannot_be_written(sys.stdout)
         if arguments is None:
             sys.unraisablehook = _unraisable
         _main(arguments)

@@ -86,6 +86,8 @@ def evaluate(
             f" {', '.join(Path(one).name for one in done.learned_from[:5])}",
             markup=False,
         )
+    if done.other_format:
+        screen.print(f"warning: {done.other_format}; scores say little", markup=False)
     if done.doubtful_masks:
         screen.print(
             f"warning: {done.doubtful_masks}; pixel figures may be wrong,"
@@ -105,6 +107,7 @@ def evaluate(
             "precision": done.spec.precision,
             "selection_rule": done.spec.metrics.get("selection_rule"),
             "doubtful_masks": done.doubtful_masks or None,
+            **({"other_format": done.other_format} if done.other_format else {}),
             **({"learned_from": list(done.learned_from)} if done.learned_from else {}),
             **({"not_found": list(done.not_found)} if done.not_found else {}),
             **done.evaluation.to_json(),

@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from generalad.errors import GadError
 from generalad.printable import indented
@@ -27,6 +27,23 @@ _EXPECTED = (
 
 
 _PATHLIB = ("embedded null byte", "Symlink loop")
+
+
+def escape_what_cannot_be_written(stream: Any) -> None:
+    r"""Let a stream that is not UTF-8 write every letter, those it lacks as JSON does: \\u00e9.
+
+    Where it leads to a file or another program, all but ASCII: JSON is in UTF-8, which that fits.
+    """
+    import codecs
+    import json
+
+    def escaped(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+    codecs.register_error("gad-json", escaped)
+    with contextlib.suppress(AttributeError, OSError):  # a test, or a program that replaced it
+        stream.reconfigure(encoding=None if stream.isatty() else "ascii", errors="gad-json")
 
 
 def exit_code_of(command: Callable[[], int], *, debug: bool) -> int:

@@ -11,6 +11,7 @@ from generalad.data.masks import is_turned_in_doubt
 from generalad.data.samples import Dataset, Sample
 from generalad.files import sha256_of_bytes, sha256_of_file
 from generalad.parallel import map_threads
+from generalad.spec import Reference
 
 
 class FilesOfTest:
@@ -19,6 +20,7 @@ class FilesOfTest:
     Attributes:
         hashes: SHA-256 of the files that may be ones of the training.
         turned: of those with masks, whether EXIF data turns them in doubt.
+        sizes: height and width of each image.
     """
 
     def __init__(self, dataset: Dataset, digests: Collection[str]) -> None:
@@ -27,6 +29,7 @@ class FilesOfTest:
         self._sizes = None if digests else {_size(sample.path) for sample in trained}
         self.hashes: dict[Path, str] = {}
         self.turned: dict[Path, bool] = {}
+        self.sizes: dict[Path, tuple[int, int]] = {}
 
     def take(self, sample: Sample, data: bytes) -> None:
         """Look at the content of a file; from any thread."""
@@ -34,6 +37,15 @@ class FilesOfTest:
             self.hashes[sample.path] = sha256_of_bytes(data)
         if sample.masks:
             self.turned[sample.path] = is_turned_in_doubt(data)
+
+    def in_another_format(self, reference: Reference | None) -> str:
+        """How many images differ in shape or scale from those of a calibration, and how."""
+        if reference is None:
+            return ""
+        said = [text for size in self.sizes.values() if (text := reference.other_format(size))]
+        if not said:
+            return ""
+        return f"{len(said)} of {len(self.sizes)} test images are of another format: {said[0]}"
 
 
 def learned_from(

@@ -75,8 +75,8 @@ def infer(
         on_result: called for every result, in the writer's thread.
         on_notification: called for every notification, in the writer's thread.
         on_problem: told when a sink fails and when it recovers, in a run with cameras, of files
-            that are given more than once, and at the end of what is odd about all images of 16 bits
-            or about a video; that is a warning without it.
+            that are given more than once, and at the end of what is odd about all images of 16
+            bits, a video, or how files look; that is a warning without it.
 
     Raises:
         GadError: a missing source, an unusable artifact, an output that cannot be written.
@@ -104,9 +104,10 @@ def infer(
             if batch_size == "auto":
                 batch_size = batch_for(session, found, threads=threads).size
             check_batch(batch_size, session.spec)
+        trackers = [_tracker(source, Rule(threshold), session.spec) for source in found]
         pipeline = Pipeline(
             session,
-            [_tracker(source, Rule(threshold), session.spec) for source in found],
+            trackers,
             sinks,
             batch_size=batch_size,
             max_wait=max_wait,
@@ -115,7 +116,7 @@ def infer(
             on_problem=on_problem,
         )
         summary = pipeline.run(stop or threading.Event(), observers)
-    if odd := depths_in_words(plain):
+    for odd in filter(None, (depths_in_words(plain), *(one.doubts() for one in trackers))):
         (on_problem or warnings.warn)(odd)
     left_out = [
         path

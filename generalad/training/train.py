@@ -23,7 +23,7 @@ from generalad.training.alignment import learned_geometry
 from generalad.training.calibrated_spec import calibrated_spec
 from generalad.training.calibration_folds import fit_on_all
 from generalad.training.duration import estimate
-from generalad.training.input_size import in_shape_of_images
+from generalad.training.input_size import input_of_images, size_announcement
 from generalad.training.loop import EpochEnd, OnEpoch
 from generalad.training.material import Material
 from generalad.training.methods import fit_head
@@ -113,7 +113,9 @@ def train_detector(
         log(f"warning: {split.incomplete}; the data set is not whole")
     for odd in split.odd:
         log(f"warning: {odd}")
-    config = in_shape_of_images(config, split.sizes)
+    asked, config = config, input_of_images(config, split.sizes)
+    if line := size_announcement(asked, config):
+        log(line)
     backbone, source, weights_hash = load_backbone(config, weights=weights)
     identity = {
         "config": config.to_dict(),

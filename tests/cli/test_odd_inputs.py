@@ -18,6 +18,7 @@ from import_helpers import import_all
 from numpy.typing import NDArray
 from tiny_artifacts import tiny_artifact
 
+from generalad.cli.process import escape_what_cannot_be_written
 from generalad.config import load_config
 from generalad.data.dataset import open_dataset
 from generalad.errors import ConfigError, DataError
@@ -236,6 +237,17 @@ def test_a_list_in_utf_16_says_so(
     code, _, err = gad(capsys, "infer", artifact, "-")
     assert code == 1
     assert "UTF-16, expected UTF-8" in err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_utf_8_whatever_the_system_writes(encoding: str) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding)
+    if encoding != "utf-8":
+        escape_what_cannot_be_written(stream)
+    stream.write(json.dumps("é 正 \U0001f600", ensure_ascii=False))
+    stream.flush()
+    assert json.loads(raw.getvalue().decode("utf-8")) == "é 正 \U0001f600"
 
 
 def test_settings_may_begin_with_a_mark(tmp_path: Path) -> None:

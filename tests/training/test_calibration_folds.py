@@ -104,7 +104,7 @@ class Residual(NamedTuple):
 def residual(
     tmp_path_factory: pytest.TempPathFactory, parts: Path, cache: Path
 ) -> Iterator[Residual]:
-    changes = {"image_size": [64, 64], "fit_aspect": False, "memory_size": 50, "members": 1}
+    changes = {"image_size": [64, 64], "fit_images": False, "memory_size": 50, "members": 1}
     config = PRESETS["edge"].replaced({**changes, "drawn": 30})
     taught, lessons, shapes, told = [], [], [], []
     call, scored = CrossFit.__call__, calibration_folds._scored

@@ -22,6 +22,9 @@ KINDS = {".onnx": ("cpu", "cuda", "tensorrt"), ".xml": ("cpu",), ".engine": ("cu
 MANY = 8
 """Images from which on several runs go on side by side."""
 
+MOST_THREADS = 1024
+"""More than processors have cores; a hundred thousand would hold up the machine."""
+
 MOST_SIDE_BY_SIDE = 4
 """Runs at a time: each takes the memory of a batch."""
 
@@ -64,8 +67,8 @@ def open_session(
         UsageError: the device cannot run this kind of artifact, or not in this precision.
     """
     path = Path(path)
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, found {threads}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads: expected 1 to {MOST_THREADS}, found {threads}")
     suffix = _kind(path)
     if precision not in (None, *PRECISIONS):
         raise UsageError(f"unknown precision {precision!r}, expected {', '.join(PRECISIONS)}")

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.image_limits import Fault, FaultKind, Limits
 from generalad.image_statistics import Statistics, statistics
-from generalad.runtime.line.image_limits import Fault, FaultKind, Limits
 from generalad.spec import Reference
 
 __all__ = ["Fault", "FaultDetector", "FaultKind", "Limits"]

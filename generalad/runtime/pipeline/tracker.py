@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from generalad.geometry.placement import Placement
     from generalad.image_statistics import Statistics
     from generalad.runtime.notification import Notification
+    from generalad.runtime.pipeline.likeness import Likeness
 
 _RECENT = 300
 """Frames over which speed and latency are shown."""
@@ -101,6 +102,7 @@ class SourceTracker:
         self._totals: deque[float] = deque(maxlen=_RECENT)
         self._moments: deque[float] = deque(maxlen=_RECENT)
         self._last: Result | None = None
+        self._likeness: Likeness | None = None
 
     @property
     def live(self) -> bool:
@@ -120,7 +122,17 @@ class SourceTracker:
 
     def check(self, item: Item) -> Notification | None:
         """Look at a resized image before it is scored; a notification where the state changed."""
+        if self._spec.reference is not None and item.pixels is not None:
+            if self._likeness is None:
+                from generalad.runtime.pipeline.likeness import Likeness  # not of live sources
+
+                self._likeness = Likeness(self._spec.reference)
+            self._likeness.see(item.pixels, item.image_size)
         return None
+
+    def doubts(self) -> str:
+        """How files differ from the images of the calibration, a warning; or empty."""
+        return "" if self._likeness is None else self._likeness.in_words(self.name)
 
     def ended(self) -> None:
         """No further frame."""

@@ -77,8 +77,9 @@ class Limits:
                 return None
             reason = f"brightness {found.brightness:.0f} of 255 and no structure"
             return Fault("black", reason, certain=True)
+        other = self._reference.other_format(image_size)
         fault = (
-            self._size(image_size, self._reference)
+            (Fault("size", other, certain=True) if other else None)
             or self._light(found)
             or self._focus(found)
             or _colour(found, self._reference)
@@ -86,29 +87,6 @@ class Limits:
         if fault is not None and fault.kind == "black" and nothing:
             return fault._replace(certain=True)
         return fault
-
-    def _size(self, image_size: tuple[int, int], reference: Reference) -> Fault | None:
-        height, width = image_size
-        ratio = width / height
-        low, high = reference.aspect_ratios
-        # 3 %: more than rounding, less than between any two formats of cameras.
-        margin = 1.03 * (high / low) ** _share(reference)
-        if not low / margin <= ratio <= high * margin:
-            return Fault(
-                "size",
-                f"{width} x {height}, width / height is {ratio:.2f}, at calibration"
-                f" {low:.2f} to {high:.2f}",
-                certain=True,
-            )
-        least_height, least_width = reference.smallest
-        if 2 * height < least_height or 2 * width < least_width:
-            return Fault(
-                "size",
-                f"{width} x {height}, less than half of {least_width} x {least_height} at"
-                " calibration",
-                certain=True,
-            )
-        return None
 
     def _light(self, found: Statistics) -> Fault | None:
         if found.brightness < self._dark:
@@ -160,7 +138,7 @@ def _fits(reference: Reference, opponents: tuple[float, float], *, wider: bool =
     """Whether the means of the opponent colours lie where those of calibration images do."""
     for name, value in zip(("red_green", "yellow_blue"), opponents, strict=True):
         values = reference.statistics[name]
-        margin = 0.5 + _share(reference) * (values[-1] - values[0]) * (1 + wider)
+        margin = 0.5 + reference.spread * (values[-1] - values[0]) * (1 + wider)
         if not values[0] - margin <= value + NEUTRAL <= values[-1] + margin:
             return False
     return True
@@ -173,15 +151,10 @@ def _range(reference: Reference, name: str, factor: float, *, offset: float) -> 
     """
     values = reference.statistics[name]
     low, median, high = (math.log(v + offset) for v in (values[0], _middle(values), values[-1]))
-    share, least = _share(reference), math.log(factor)
+    share, least = reference.spread, math.log(factor)
     below = low - max(least, share * (median - low))
     above = high + max(least, share * (high - median))
     return math.exp(below) - offset, math.exp(above) - offset
-
-
-def _share(reference: Reference) -> float:
-    """Few images do not show how far others go: half of their range again, or all for ten."""
-    return 0.5 + 5 / reference.images
 
 
 def _middle(values: tuple[float, ...]) -> float:
