@@ -302,6 +302,7 @@ def looped(path: Path, **changes: Any) -> Path:
     from onnx import TensorProto, helper, save
 
     rounds, given = changes.get("rounds", 4), changes.get("inputs", 1)
+    product = changes.get("product", False)
     value = helper.make_tensor_value_info
     names = [f"tile{number}" for number in range(given)]
     nodes = [helper.make_node("Cast", [names[-1]], ["found"], to=TensorProto.FLOAT)]
@@ -313,8 +314,11 @@ def looped(path: Path, **changes: Any) -> Path:
         shape = helper.make_tensor("shape", TensorProto.INT64, [2], [side, side])
         nodes = [
             helper.make_node("Constant", [], ["shape"], value=shape),
-            helper.make_node("ConstantOfShape", ["shape"], ["found"]),
+            helper.make_node("ConstantOfShape", ["shape"], ["square" if product else "found"]),
         ]
+    if product:
+        nodes.append(helper.make_node("MatMul", ["square", "square"], ["product"]))
+        nodes.append(helper.make_node("ReduceMax", ["product"], ["found"], keepdims=0))
     inputs = [value(name, TensorProto.UINT8, [1, 64, 64, 3]) for name in names]
     outputs = [value("found", TensorProto.FLOAT, None)]
     body = helper.make_graph(nodes, "body", inputs, outputs)
@@ -338,7 +342,9 @@ def looped(path: Path, **changes: Any) -> Path:
 
 def test_a_loop_over_tiles_is_bounded_before_it_runs(tmp_path: Path) -> None:
     check_graph(looped(tmp_path / "good.onnx"))
+    check_graph(looped(tmp_path / "enlarged.onnx", large=2000, product=True, rounds=40))
     for changes in (
+        {"large": 2000, "product": True, "rounds": 60},
         {"rounds": 1 << 20},
         {"inputs": 2},
         {"scanned": 0},

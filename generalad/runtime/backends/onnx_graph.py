@@ -31,8 +31,8 @@ MOST_TILES = 1 << 14
 _OF_LOOPS = ("input_axes", "input_directions", "output_axes", "output_directions")
 
 _MOST_VALUES, _FEW_VALUES = 1 << 31, 1 << 24
-_WORK_A_PIXEL = 20_000_000
-"""Multiplications; the largest backbone takes 6 million."""
+_WORK_A_PIXEL, _TIMES_IN_TILES = 20_000_000, 4
+"""Multiplications; the largest backbone takes 6 million. Tiles overlap, and are enlarged."""
 
 
 def check_graph(path: Path) -> None:
@@ -81,7 +81,8 @@ def _check_sizes(model: Model) -> None:
     count = max((shape[0] for shape in images.values() if shape), default=1)
     if pixels > (MOST_TILED if looped else MOST_PIXELS) * count:
         raise NotOurs(f"an input of {pixels / 1e6:.0f} megapixels")
-    budget = _Budget(most_values(pixels), _WORK_A_PIXEL * (pixels + 1000))
+    times = _TIMES_IN_TILES if looped else 1
+    budget = _Budget(most_values(pixels), _WORK_A_PIXEL * (pixels + 1000) * times)
     _walk(model, Sizes(model, images), budget, times=1)
 
 
