@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +57,20 @@ _FOURTEEN_BITS = 2**14 - 1
 class Depths:
     """Whether images of 16 bits use no more than 14, as cameras of 14 bits leave them.
 
-    One dark image may be so; where all of a source are, they are read too dark. Not for threads
-    that need exact counts.
+    One dark image may be so; where all of a source are, they are read too dark. For any thread.
     """
 
     def __init__(self) -> None:
         self.deep = self.narrow = 0
+        self._lock = threading.Lock()
 
     def see(self, pixels: NDArray[Any], largest: int) -> None:
         """Take an image as it is in its file, and its value of full light."""
         if largest == 65535:
-            self.deep += 1
-            self.narrow += int(pixels.max()) <= _FOURTEEN_BITS
+            narrow = int(pixels.max()) <= _FOURTEEN_BITS
+            with self._lock:
+                self.deep += 1
+                self.narrow += narrow
 
     def in_words(self) -> str:
         """A warning with its remedy; empty where some image uses more, or none has 16 bits."""

@@ -8,6 +8,7 @@ so that every consumer counts it. Other sources need only implement `Source`, or
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,11 @@ from numpy.typing import NDArray
 from generalad.errors import DataError
 from generalad.pixels import Pixels, to_rgb
 from generalad.preprocess import Depths, read_image
+from generalad.processor import usable_cores
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from generalad.runtime.notification import Notification
 
 WATCH = "watch:"
@@ -28,6 +32,12 @@ WATCH = "watch:"
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "hdfs", "memory")
 """Schemes of stores of objects, see `remote_files`."""
+
+MOST_READ_AT_A_TIME = 4
+"""Image files that are decoded side by side."""
+
+READ_ALONE = 64 << 20
+"""Bytes of a decoded image after which the next one is decoded alone: 22 megapixels."""
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -202,17 +212,41 @@ class ImageFiles:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self.paths):
-            image, error, time = None, None, 0.0
+        """Some are decoded at a time, where cores are there and the last image was not huge."""
+        if len(self.paths) == 1:
+            yield self._read(0)
+            return
+        from concurrent.futures import ThreadPoolExecutor  # what one image needs not wait for
+
+        workers = min(usable_cores(), MOST_READ_AT_A_TIME)
+        ahead, begun = 1, 0
+        waiting: deque[Future[Frame]] = deque()
+        with ThreadPoolExecutor(workers, thread_name_prefix="gad-decode") as pool:
             try:
-                image = read_image(path, depths=self.depths)
-                time = path.stat().st_mtime
-            except DataError as failure:
-                error = failure.message
-            except OSError as failure:  # removed between the two calls
-                image, error = None, f"{path}: {failure.strerror}"
-            name = path.relative_to(self.folder).as_posix()
-            yield Frame(self.address, index, time, str(path), name, image, error)
+                while begun < len(self.paths) or waiting:
+                    while begun < len(self.paths) and len(waiting) < ahead:
+                        waiting.append(pool.submit(self._read, begun))
+                        begun += 1
+                    frame = waiting.popleft().result()
+                    huge = frame.image is not None and frame.image.nbytes > READ_ALONE
+                    ahead = 1 if huge else workers
+                    yield frame
+                    del frame  # or it is in memory while the next ones are read
+            finally:
+                for task in waiting:
+                    task.cancel()
+
+    def _read(self, index: int) -> Frame:
+        path, image, error, time = self.paths[index], None, None, 0.0
+        try:
+            image = read_image(path, depths=self.depths)
+            time = path.stat().st_mtime
+        except DataError as failure:
+            error = failure.message
+        except OSError as failure:  # removed between the two calls
+            image, error = None, f"{path}: {failure.strerror}"
+        name = path.relative_to(self.folder).as_posix()
+        return Frame(self.address, index, time, str(path), name, image, error)
 
 
 class ImagesInMemory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from conftest import MakeImage, WriteImage, WriteVideo
 
 from generalad.errors import DataError, UsageError
-from generalad.runtime import Frame, infer, open_sources
+from generalad.runtime import Frame, infer, open_sources, sources
 from generalad.runtime.addresses import Listed, left_out_in_words
 from generalad.runtime.backends.fake import FakeSession
+from generalad.runtime.sources import ImageFiles
 
 
 def frames(*addresses: Path | str) -> list[Frame]:
@@ -256,3 +258,59 @@ def test_an_image_is_freed_before_the_next_is_read() -> None:
 
     infer(FakeSession(), Images())
     assert alive == [False] * 4
+
+
+def files(count: int, folder: Path) -> ImageFiles:
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for path in paths:
+        path.touch()
+    return ImageFiles("parts", paths, folder)
+
+
+def test_files_are_decoded_side_by_side_and_come_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
+
+    def read(path: Path, *, depths: object) -> np.ndarray:
+        if path.stem != "0":  # the first one says how large they are
+            together.wait(20)
+        return np.full((2, 2, 3), int(path.stem), np.uint8)
+
+    monkeypatch.setattr(sources, "read_image", read)
+    monkeypatch.setattr(sources, "usable_cores", lambda: 2)
+    images = [frame.image for frame in files(5, tmp_path)]
+    assert [int(image[0, 0, 0]) for image in images if image is not None] == [0, 1, 2, 3, 4]
+
+
+def test_after_a_huge_image_the_next_is_decoded_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading: list[str] = []
+    done: list[int] = []
+
+    def read(path: Path, *, depths: object) -> np.ndarray:
+        reading.append(path.stem)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(sources, "read_image", read)
+    monkeypatch.setattr(sources, "READ_ALONE", 11)
+    for frame in files(4, tmp_path):
+        done.append(frame.index)
+        assert len(reading) == len(done)
+
+
+def test_who_stops_early_reads_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading: list[str] = []
+
+    def read(path: Path, *, depths: object) -> np.ndarray:
+        reading.append(path.stem)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(sources, "read_image", read)
+    before = threading.active_count()
+    some = iter(files(100, tmp_path))
+    next(some), next(some)
+    some.close()  # type: ignore[attr-defined]
+    assert len(reading) <= 2 + sources.MOST_READ_AT_A_TIME
+    assert threading.active_count() == before
