@@ -17,7 +17,7 @@ def map_threads(
     items: Iterable[Item],
     *,
     workers: int | None = None,
-    ahead: int | None = None,
+    ahead: int | Callable[[], int] | None = None,
 ) -> Iterator[Result]:
     """Like `map`, in threads and in order.
 
@@ -25,16 +25,17 @@ def map_threads(
         function: releases the interpreter lock where its work lies (reading, hashing, decoding).
         items: its arguments, taken when they are needed.
         workers: number of threads; by default one a processor, at most 16.
-        ahead: tasks that are begun or done and not handed out; by default four a worker.
+        ahead: tasks that are begun or done and not handed out; by default four a worker. It may be
+            asked for anew after each result.
     """
     workers = workers or min(16, os.cpu_count() or 1)
-    ahead = ahead or 4 * workers
+    most = ahead if callable(ahead) else lambda: ahead or 4 * workers
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= ahead:
+                while len(waiting) >= most():
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

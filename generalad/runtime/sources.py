@@ -8,7 +8,6 @@ so that every consumer counts it. Other sources need only implement `Source`, or
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,6 @@ from generalad.preprocess import Depths, read_image
 from generalad.processor import usable_cores
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from generalad.runtime.notification import Notification
 
 WATCH = "watch:"
@@ -216,25 +213,16 @@ class ImageFiles:
         if len(self.paths) == 1:
             yield self._read(0)
             return
-        from concurrent.futures import ThreadPoolExecutor  # what one image needs not wait for
+        from generalad.parallel import map_threads  # what one image needs not wait for
 
-        workers = min(usable_cores(), MOST_READ_AT_A_TIME)
-        ahead, begun = 1, 0
-        waiting: deque[Future[Frame]] = deque()
-        with ThreadPoolExecutor(workers, thread_name_prefix="gad-decode") as pool:
-            try:
-                while begun < len(self.paths) or waiting:
-                    while begun < len(self.paths) and len(waiting) < ahead:
-                        waiting.append(pool.submit(self._read, begun))
-                        begun += 1
-                    frame = waiting.popleft().result()
-                    huge = frame.image is not None and frame.image.nbytes > READ_ALONE
-                    ahead = 1 if huge else workers
-                    yield frame
-                    del frame  # or it is in memory while the next ones are read
-            finally:
-                for task in waiting:
-                    task.cancel()
+        workers, ahead = min(usable_cores(), MOST_READ_AT_A_TIME), 1
+        numbers = range(len(self.paths))
+        frames = map_threads(self._read, numbers, workers=workers, ahead=lambda: ahead)
+        for frame in frames:
+            huge = frame.image is not None and frame.image.nbytes > READ_ALONE
+            ahead = 1 if huge else workers
+            yield frame
+            del frame  # or it is in memory while the next ones are read
 
     def _read(self, index: int) -> Frame:
         path, image, error, time = self.paths[index], None, None, 0.0
