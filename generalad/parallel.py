@@ -1,12 +1,15 @@
-"""Work on many files at once, without holding a task for each of them in memory."""
+"""Work on many files at once, without holding a task for each in memory, and beside other work."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,6 +31,8 @@ def map_threads(
         ahead: tasks that are begun or done and not handed out; by default four a worker. It may be
             asked for anew after each result.
     """
+    from concurrent.futures import ThreadPoolExecutor  # what runs in one thread needs it not
+
     workers = workers or min(16, os.cpu_count() or 1)
     most = ahead if callable(ahead) else lambda: ahead or 4 * workers
     waiting: deque[Future[Result]] = deque()
@@ -42,3 +47,30 @@ def map_threads(
         finally:
             for task in waiting:
                 task.cancel()
+
+
+def in_background(work: Callable[[], Result], *, name: str) -> Callable[[], Result]:
+    """Begin work in a thread of this name.
+
+    Returns:
+        What waits for its result and returns it, or raises what the work raised.
+    """
+    done: list[Result] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+
+    def wait() -> Result:
+        thread.join()
+        if failed:
+            raise failed[0]
+        return done[0]
+
+    return wait

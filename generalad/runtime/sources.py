@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
+from generalad.parallel import map_threads
 from generalad.pixels import Pixels, to_rgb
 from generalad.preprocess import Depths, read_image
 from generalad.processor import usable_cores
@@ -213,8 +214,6 @@ class ImageFiles:
         if len(self.paths) == 1:
             yield self._read(0)
             return
-        from generalad.parallel import map_threads  # what one image needs not wait for
-
         workers, ahead = min(usable_cores(), MOST_READ_AT_A_TIME), 1
         numbers = range(len(self.paths))
         frames = map_threads(self._read, numbers, workers=workers, ahead=lambda: ahead)

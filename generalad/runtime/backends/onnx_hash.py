@@ -7,8 +7,6 @@ a file of their own are named by their hash.
 from __future__ import annotations
 
 import mmap
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from generalad.errors import ArtifactError
@@ -55,27 +53,6 @@ def check_unchanged(path: Path) -> None:
             f"{path}: {' and '.join(changed)} is not what was exported: changed or damaged",
             remedy="copy the files again, or export the detector again with gad export",
         )
-
-
-def check_in_background(path: Path) -> Callable[[], None]:
-    """Begin `check_unchanged` in a thread, beside loading; what is returned waits and raises."""
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            check_unchanged(path)
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=work, name="gad-hash", daemon=True)
-    thread.start()
-
-    def wait() -> None:
-        thread.join()
-        if failed:
-            raise failed[0]
-
-    return wait
 
 
 def weights_apart(data: Bytes) -> list[str]:

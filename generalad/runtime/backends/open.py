@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from generalad.errors import ArtifactError, UsageError
 from generalad.half_precision import PRECISIONS
+from generalad.parallel import in_background
 from generalad.printable import typed
 from generalad.processor import usable_cores
 from generalad.runtime.backends import ort
@@ -166,28 +167,11 @@ def open_in_background(
     Returns:
         What waits for the session and returns it, or raises what `open_session` raised.
     """
-    opened: list[Session] = []
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            opened.append(
-                open_for_pipeline(artifact, threads=threads, device=device, throughput=throughput)
-            )
-        except BaseException as error:
-            failed.append(error)
-
     if artifact.suffix.lower() == ".onnx":
         # Importing the library needs the interpreter, as all else that is loaded now; only what
         # follows does not. So the sooner it is through, the more goes on side by side.
         ort.library()
-    thread = threading.Thread(target=work, name="gad-open", daemon=True)
-    thread.start()
-
-    def session() -> Session:
-        thread.join()
-        if failed:
-            raise failed[0]
-        return opened[0]
-
-    return session
+    return in_background(
+        partial(open_for_pipeline, artifact, threads=threads, device=device, throughput=throughput),
+        name="gad-open",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from generalad.errors import ArtifactError, MissingExtraError
 from generalad.half_precision import Choice, choose, units_of
+from generalad.parallel import in_background
 from generalad.processor import read_processor
 from generalad.runtime.backends import ort_providers
 from generalad.runtime.backends.onnx_graph import check_graph
-from generalad.runtime.backends.onnx_hash import check_in_background
+from generalad.runtime.backends.onnx_hash import check_unchanged
 from generalad.runtime.backends.session import (
     EXPORT_AGAIN,
     STAGES,
@@ -209,7 +211,7 @@ def _options(ort: Any, threads: int | None, spinning: bool) -> Any:
 def _load(ort: Any, path: Path, options: Any, device: str | None) -> Any:
     providers = ort_providers.wanted(ort, path, device)
     check_graph(path)
-    check = check_in_background(path)
+    check = in_background(partial(check_unchanged, path), name="gad-hash")  # beside loading
     try:
         session = ort.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # the library's errors share no other base class
