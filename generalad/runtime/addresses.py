@@ -83,7 +83,7 @@ class Listed:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = lines
-        self.depths = _OfListed()
+        self.doubts = _OfListed()
 
     def count(self) -> int | None:
         """Not known before the list ends."""
@@ -109,10 +109,10 @@ class Listed:
                 raise DataError(f"{text}: no such file")
             source = _open_file(path, text)
             if isinstance(source, ImageFiles):
-                source.depths = self.depths
+                source.doubts = self.doubts
             yield from source
             if not isinstance(source, ImageFiles):
-                self.depths.videos.append(getattr(source, "depths", Depths()).in_words())
+                self.doubts.videos.append(getattr(source, "doubts", Depths()).in_words())
         except DataError as failure:
             yield Frame(self.address, 0, 0.0, text, path.name, None, failure.message)
         except (OSError, ValueError) as failure:  # a name that no system takes
@@ -214,9 +214,9 @@ def _without_labels(
     return ImageFiles(address, shown, folder, left_out, videos, unnamed)
 
 
-def depths_in_words(sources: Iterable[Source]) -> str:
-    """What is odd about the depths of images that were read, a warning of all; else empty."""
-    said = (getattr(source, "depths", Depths()).in_words() for source in sources)
+def doubts_in_words(sources: Iterable[Source]) -> str:
+    """What may not be meant of images and videos that were read, a warning of all; else empty."""
+    said = (getattr(source, "doubts", Depths()).in_words() for source in sources)
     return "; ".join(filter(None, said))
 
 

@@ -17,7 +17,7 @@ from generalad.errors import UsageError
 from generalad.pixels import Pixels, check_pixels, is_pixels
 from generalad.progress import Log
 from generalad.runtime.addresses import (
-    depths_in_words,
+    doubts_in_words,
     given_twice_in_words,
     left_out_in_words,
     open_sources,
@@ -116,7 +116,7 @@ def infer(
             on_problem=on_problem,
         )
         summary = pipeline.run(stop or threading.Event(), observers)
-    for odd in filter(None, (depths_in_words(plain), *(one.doubts() for one in trackers))):
+    for odd in filter(None, (doubts_in_words(plain), *(one.doubts() for one in trackers))):
         (on_problem or warnings.warn)(odd)
     left_out = [
         path

@@ -20,7 +20,7 @@ from generalad.calibration import Calibrated, calibrate
 from generalad.errors import DataError, UsageError
 from generalad.files import sha256_of_bytes
 from generalad.progress import Progress, no_progress
-from generalad.runtime.addresses import depths_in_words, left_out_in_words, open_sources
+from generalad.runtime.addresses import doubts_in_words, left_out_in_words, open_sources
 from generalad.runtime.artifact_copy import copy_with_spec
 from generalad.runtime.backends.open import open_session
 from generalad.runtime.backends.session import as_stored
@@ -158,7 +158,7 @@ def recalibrate(
         stored = as_stored(session, new)
         drawn = missed_drawn(lambda image: score(session, image)[0], sample.images, old, new)
         known = score_defects(session, bad, progress)
-    noticed = (*map(left_out_in_words, [*sources, *bad]), depths_in_words(sources))
+    noticed = (*map(left_out_in_words, [*sources, *bad]), doubts_in_words(sources))
     by_score = tuple(sorted(images, key=lambda scored: -scored.score))
     standing_out = apart([scored.score for scored in by_score])
     rest = by_score[len(standing_out) :]

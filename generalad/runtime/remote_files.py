@@ -111,7 +111,7 @@ class RemoteFiles:
             raise DataError(f"{self.address}: no images there", remedy="check the address")
         parents = [PurePosixPath(key).parent.parts for key in self._keys]
         self._common = len(_common(parents))
-        self.depths = Depths()
+        self.doubts = Depths()
 
     def count(self) -> int | None:
         """Number of objects."""
@@ -136,7 +136,7 @@ class RemoteFiles:
                 modified.timestamp() if hasattr(modified, "timestamp") else float(modified or 0)
             )
             data = ask(lambda: self._store.cat_file(key), whole)
-            image = decode_image(data, name=path, depths=self.depths)
+            image = decode_image(data, name=path, depths=self.doubts)
         except DataError as failure:
             error = failure.message
         return Frame(self.address, index, moment, path, name, image, error)

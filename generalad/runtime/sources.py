@@ -202,7 +202,7 @@ class ImageFiles:
         """Label images that were found beside `paths`, with the images that they belong to."""
         self.paths = tuple(paths)
         """All files, in order."""
-        self.depths = Depths()
+        self.doubts = Depths()
         """Of the files that were read."""
 
     def count(self) -> int | None:
@@ -226,7 +226,7 @@ class ImageFiles:
     def _read(self, index: int) -> Frame:
         path, image, error, time = self.paths[index], None, None, 0.0
         try:
-            image = read_image(path, depths=self.depths)
+            image = read_image(path, depths=self.doubts)
             time = path.stat().st_mtime
         except DataError as failure:
             error = failure.message

@@ -14,7 +14,7 @@ from generalad.data.check import check_dataset
 from generalad.data.dataset import open_dataset
 from generalad.preprocess import Depths, read_image
 from generalad.runtime import infer, open_sources
-from generalad.runtime.addresses import Listed, depths_in_words
+from generalad.runtime.addresses import Listed, doubts_in_words
 from generalad.runtime.backends.fake import FakeSession
 
 Put = Callable[[str, int], Path]
@@ -54,9 +54,9 @@ def test_all_images_must_be_so(put: Put, tmp_path: Path, largest: list[int], nar
 def test_a_list_and_a_single_image_say_it_too(put: Put) -> None:
     one = put("a.png", 12000)
     for source in (Listed([f"{one}\n"]), *open_sources([str(one)])):
-        assert depths_in_words([source]) == ""
+        assert doubts_in_words([source]) == ""
         assert len(list(source)) == 1
-        assert depths_in_words([source]).startswith("1 image of 16 bits")
+        assert doubts_in_words([source]).startswith("1 image of 16 bits")
 
 
 def test_the_largest_value_of_a_pnm_counts(tmp_path: Path) -> None:

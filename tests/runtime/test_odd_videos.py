@@ -236,7 +236,7 @@ def test_a_second_video_beside_the_first_is_said(
     for _ in range(2):
         video = VideoFile(path)
         assert sum(frame.image is not None for frame in video) == 3
-        assert video.depths.in_words().startswith(f"{path}: holds 2 videos, of which one is read")
+        assert video.doubts.in_words().startswith(f"{path}: holds 2 videos, of which one is read")
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
 
@@ -257,7 +257,7 @@ def test_colours_of_high_range_are_said_and_opencv_changes_none(
         container.mux(stream.encode())
     video = VideoFile(path)
     assert sum(frame.image is not None for frame in video) == 3
-    assert ("high dynamic range (HLG)" in video.depths.in_words()) == (transfer == 18)
+    assert ("high dynamic range (HLG)" in video.doubts.in_words()) == (transfer == 18)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     without = list(VideoFile(path))
     if primaries == 1:

@@ -73,7 +73,7 @@ class VideoFile:
         self.folder = path.parent
         self.paths = (path,)
         """The file, as `ImageFiles` has them."""
-        self.depths = Doubts(path)
+        self.doubts = Doubts(path)
         """About the video, once it was read."""
         self._path = path
 
@@ -108,7 +108,7 @@ class VideoFile:
             reader.close()
 
     def _frames(self, reader: _Reader) -> Iterator[Frame]:
-        self.depths.transfer, self.depths.others = reader.transfer, reader.others
+        self.doubts.transfer, self.doubts.others = reader.transfer, reader.others
         # Containers without a rate say 0 or a time base.
         rate = reader.rate if 0 < reader.rate < 1000 else _USUAL_RATE
         times, index = FrameTimes(rate), 0
