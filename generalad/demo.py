@@ -29,6 +29,7 @@ from generalad.runtime import (
     open_session,
 )
 from generalad.synth import CATEGORIES, write_conveyor, write_dataset
+from generalad.training.run_folder import RUN_FILE
 from generalad.training.train import train_detector
 
 GOOD_IMAGES = 240
@@ -46,7 +47,7 @@ class CategoryResult:
 
     Attributes:
         name: of the category.
-        training_seconds: features, epochs and calibration.
+        training_seconds: features, epochs and calibration; None if an earlier run did some of it.
         evaluated: the exported artifact on the test images.
         flips: test images that detector and artifact decide differently.
         megabytes: size of the artifact.
@@ -56,7 +57,7 @@ class CategoryResult:
     """
 
     name: str
-    training_seconds: float
+    training_seconds: float | None
     evaluated: Evaluated
     flips: int
     megabytes: float
@@ -148,7 +149,7 @@ def _category(out: Path, data: Path, progress: Progress) -> CategoryResult:
     def staged(stage: str, done: int, total: int) -> None:
         progress(f"{name}: {stage}", done, total)
 
-    started = time.monotonic()
+    begun, started = (folder / RUN_FILE).exists(), time.monotonic()
     config = PRESETS[EMBEDDED].replaced({"calibration_fraction": CALIBRATION_SHARE})
     trained = train_detector(data, folder, config, cache=out / "cache", progress=staged)
     seconds = time.monotonic() - started
@@ -165,7 +166,7 @@ def _category(out: Path, data: Path, progress: Progress) -> CategoryResult:
         milliseconds = _median_milliseconds(session)
     return CategoryResult(
         name=name,
-        training_seconds=seconds,
+        training_seconds=None if begun else seconds,
         evaluated=on_artifact,
         flips=flips,
         megabytes=exported.path.stat().st_size / 1e6,

@@ -65,7 +65,7 @@ def table(result: DemoResult) -> Table:
         title="Exported artifacts on test images that no training saw",
         title_justify="left",
         caption="Figures with 95 % intervals are in the reports. flips: decisions that differ"
-        " between detector and artifact.",
+        " between detector and artifact; train s: - where an earlier run did some of it.",
         caption_justify="left",
         box=SIMPLE,
     )
@@ -82,6 +82,6 @@ def table(result: DemoResult) -> Table:
             str(item.flips),
             f"{item.megabytes:.1f}",
             f"{item.milliseconds:.1f}",
-            f"{item.training_seconds:.0f}",
+            "-" if item.training_seconds is None else f"{item.training_seconds:.0f}",
         )
     return grid
