@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 import numpy as np
 from plc_helpers import HOST, READY, PlcProgram, verdict
-from plc_servers import ModbusPlc, free_port
+from plc_servers import ModbusPlc
+from ports import free_port
 
 from generalad.runtime.station.plc.handshake import Handshake
 from generalad.runtime.station.plc.interface import Accepted, Plc, Refused

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 import numpy as np
 from numpy.typing import NDArray
 from plc_helpers import PlcProgram
-from plc_servers import free_port
+from ports import free_port
 
 from generalad.runtime.delivery.transport import Unavailable
 from generalad.runtime.station.plc.modbus_client import ModbusMemory

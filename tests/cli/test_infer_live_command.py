@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from camera_helpers import PATIENCE
 from conftest import MakeArtifact, MakeImage, WriteImage
-from delivery_helpers import Broker, free_port, needs, subscribed
+from delivery_helpers import Broker, needs, subscribed
+from ports import free_port
 
 from generalad.cli import main
 

@@ -18,6 +18,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from ports import free_port
 
 from generalad.runtime.backoff import Backoff
 from generalad.runtime.delivery.message import Message, MessageKind
@@ -76,12 +77,6 @@ class FakeTransport:
 
 
 _: Transport = FakeTransport()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def needs(*programs: str) -> None:

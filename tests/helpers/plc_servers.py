@@ -19,12 +19,6 @@ from generalad.runtime.station.plc.registers import (
 from generalad.runtime.station.plc.signals import COMMANDS, STATION, STATUS_WORD
 
 
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 class ModbusPlc:
     """A PLC with the registers in its memory; scans once before every request to read."""
 

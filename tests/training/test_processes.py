@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import training_helpers
+from ports import free_port
 from safetensors.torch import load_file
 from training_helpers import environment, start_python, tiny_config
 
@@ -42,9 +42,7 @@ def start_all(count: int, parts: Path, weights: Path, folder: Path, **changes: A
     """What each of `count` processes prints, as `torchrun` would start them."""
     env = environment()
     env["PYTHONPATH"] += os.pathsep + str(Path(training_helpers.__file__).parent)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     processes = []
     for rank in range(count):
         if count > 1:

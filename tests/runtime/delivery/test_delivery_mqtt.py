@@ -19,13 +19,13 @@ from delivery_helpers import (
     Broker,
     Gate,
     certificates,
-    free_port,
     message,
     needs,
     subscribed,
     until,
     without_repetitions,
 )
+from ports import free_port
 
 from generalad.errors import UsageError
 from generalad.runtime.backends.fake import fake_spec

@@ -16,7 +16,8 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from delivery_helpers import HOST, QUICK, Broker, FakeTransport, free_port, subscribed, until
+from delivery_helpers import HOST, QUICK, Broker, FakeTransport, subscribed, until
+from ports import free_port
 
 from generalad.decision import Milliseconds, Result
 from generalad.errors import StorageError, UsageError

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_helpers import HOST, QUICK, certificates, free_port, message, until
+from delivery_helpers import HOST, QUICK, certificates, message, until
+from ports import free_port
 
 from generalad.errors import UsageError
 from generalad.runtime.backends.fake import fake_spec

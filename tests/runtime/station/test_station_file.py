@@ -17,7 +17,7 @@ import pytest
 from camera_helpers import PATIENCE, until
 from cli_helpers import Capture, gad, one_line
 from conftest import MakeArtifact
-from delivery_helpers import free_port
+from ports import free_port
 
 from generalad.errors import ConfigError
 from generalad.runtime.sinks.json_csv import VERDICT_COLUMNS

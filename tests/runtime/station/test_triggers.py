@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from delivery_helpers import Broker, free_port, until
+from delivery_helpers import Broker, until
+from ports import free_port
 
 from generalad.areas import Areas
 from generalad.errors import UsageError

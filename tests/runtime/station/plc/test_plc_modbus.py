@@ -18,7 +18,8 @@ from plc_helpers import (
     until,
     verdict,
 )
-from plc_servers import ModbusPlc, Rubbish, free_port
+from plc_servers import ModbusPlc, Rubbish
+from ports import free_port
 
 from generalad.errors import MissingExtraError, UsageError
 from generalad.runtime.station.plc.handshake import Handshake

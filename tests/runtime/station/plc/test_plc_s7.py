@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from plc_helpers import HOST, QUICK, READY, FakeStation, PlcProgram, check_taken, until, verdict
-from plc_servers import Rubbish, S7Plc, free_port
+from plc_servers import Rubbish, S7Plc
+from ports import free_port
 
 from generalad.runtime.delivery.transport import Unavailable
 from generalad.runtime.station.plc.handshake import Handshake
