@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,20 @@ settings.load_profile("gad")
 
 MakeSpec = Callable[..., Spec]
 MakeArtifact = Callable[..., Path]
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """For a test that sends a signal to its own process, whose handlers are Python's usual ones.
+
+    Now and then execnet, under pytest-xdist, runs a worker's tests beside the main thread. A signal
+    would reach that one and end the worker.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread alone, and this worker's tests run beside it")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

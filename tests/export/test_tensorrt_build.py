@@ -117,6 +117,7 @@ def test_a_failed_build_leaves_everything_as_it_was(world: World, model: Path) -
         session.run(random_images(1))
 
 
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("inside", [True, False])
 def test_ctrl_c_ends_the_build(world: World, model: Path, inside: bool) -> None:
     def press(*where: object) -> None:

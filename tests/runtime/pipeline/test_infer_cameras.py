@@ -230,6 +230,7 @@ def test_stopping_finishes_what_was_read() -> None:
     assert sink.closed == [True]
 
 
+@pytest.mark.usefixtures("signals")
 def test_sigterm_finishes_like_ctrl_c() -> None:
     def at(result: Result) -> None:
         if not sink.results:
