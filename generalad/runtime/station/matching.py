@@ -8,8 +8,8 @@ first picture that a free-running camera takes after the trigger is the part's.
 A picture that is missing may still come, later than the window. Until there is another trigger the
 next one is taken for it. After that trigger pictures are kept to the end of its window: if one more
 comes than its part has, the first was the missing one. So at worst another picture is lost, and
-none is judged for the wrong part, unless two in a row are late. Not so where the camera's pictures
-come before their triggers, as the last one did.
+none is judged for the wrong part, unless the one after it is late or lost too. Not so where the
+camera's pictures come before their triggers, as the last one did.
 
 No thread and no clock, as `Parts`.
 """

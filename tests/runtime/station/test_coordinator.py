@@ -228,7 +228,8 @@ def test_a_picture_is_never_that_of_another_part(
     end = math.inf
     for number in reversed(range(len(gaps))):
         # All that must be true: before the next trigger, but for one alone, and in their order.
-        alone = delays[number] == 0.155 and 0.01 in delays[number + 1 : number + 2]
+        comes = not any(lost[number + 1 : number + 2]) and 0.01 in delays[number + 1 : number + 2]
+        alone = delays[number] == 0.155 and comes
         last = triggers[number + 1] + 0.009 if alone and number + 1 < len(gaps) else end
         at = min(triggers[number] + delays[number], last - 0.001)
         end = min(at, triggers[number])
