@@ -12,7 +12,7 @@ found in one is valid in the others. Decided once, for every source of images:
 PGM, PPM               the largest value that the header names onto 255
 grey                   the one channel three times
 alpha                  dropped; the colour under it counts (refused where the decoder changes it)
-EXIF orientation       applied
+EXIF orientation       applied; refused where it stands in XMP or a text of PNG only
 float, 32-bit          refused: the range is not known
 other layouts          refused where the decoder is not known to be right (`image_formats`)
 cut-off file           refused, even where the decoder would fill the rest with grey
@@ -223,6 +223,10 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
         except ValueError as error:
             raise DataError(f"{name}: damaged or cut off: {error}", remedy=DAMAGED) from error
     how, orientation = _AS_COLOUR, 1
+    if header.described:
+        from generalad.image_formats.orientation import check_orientation  # most runs need it not
+
+        check_orientation(data, name)
     if header.kind == "PNG":
         data = without_profile(data)
     elif header.kind == "WebP":

@@ -16,6 +16,8 @@ from generalad.image_formats.header import Header, refused, several
 _AS_RGB = "convert it to RGB"
 _DEFLATE = 1100  # of zlib: 1032 bytes out of one
 _A_BIT_A_BLOCK = 1100  # of JPEG: a block has 64 pixels, and up to four in a unit of thin colours
+_TEXTS = (b"Raw profile type ", b"XML:com.adobe.xmp\0")  # of PNG, that may say an orientation
+_LAST_TEXTS = 1 << 16  # bytes at the end in which texts behind the pixels are looked for
 _MOST_SCANS = 100  # encoders make about ten; thousands only keep a decoder busy
 
 
@@ -24,7 +26,7 @@ def png(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise ValueError("no IHDR")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    transparent, position, animated = colour in (4, 6), 8, 0
+    transparent, described, position, animated = colour in (4, 6), False, 8, 0
     while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
         size = int.from_bytes(data[position : position + 4], "big")
         if kind == b"acTL":
@@ -32,11 +34,18 @@ def png(data: bytes) -> Header:
             animated = 1 + struct.unpack_from(">I", data, position + 8)[0]
         animated -= kind == b"fcTL" and animated > 0
         transparent |= kind == b"tRNS"
+        described |= data.startswith(_TEXTS, position + 8)
         position += size + 12
     if animated > 1:
         return several("animated PNG", animated)
     memory, packing = 6 if bits > 8 else 3, 8 / max(bits, 1) * _DEFLATE
-    return Header("PNG", width, height, max(bits, 8), memory, packing, alpha=transparent)
+    behind = max(position, len(data) - _LAST_TEXTS)
+    described = described or any(data.find(text, behind) >= 0 for text in _TEXTS)
+    return Header(
+        *("PNG", width, height, max(bits, 8), memory, packing),
+        alpha=transparent,
+        described=described,
+    )
 
 
 def without_profile(data: bytes) -> bytes:
@@ -57,7 +66,7 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huf
 
 def jpeg(data: bytes) -> Header:
     """Of JPEG: ITU-T T.81, appendix B."""
-    position, frame, progressive, adobe = 2, None, False, False
+    position, frame, progressive, adobe, xmp = 2, None, False, False, False
     while True:
         found = _JPEG_MARKER.search(data, position)
         if found is None:
@@ -71,6 +80,7 @@ def jpeg(data: bytes) -> Header:
             frame, progressive = start, marker == 0xC2
         # How inks are stored, 0 or 255 for none, is certain where Adobe's segment stands.
         adobe |= marker == 0xEE and data[start + 2 : start + 7] == b"Adobe"
+        xmp |= marker == 0xE1 and data.startswith(b"http://ns.adobe.com/xap/", start + 2)
         position = start + int.from_bytes(data[start : start + 2], "big")
     if frame is None:
         raise ValueError("no frame")
@@ -90,7 +100,10 @@ def jpeg(data: bytes) -> Header:
     if behind is not None and behind[0] * behind[1] >= width * height:
         return several("JPEG", "several")  # of two eyes, of a burst, or put together
     return Header(
-        *("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK), lossy=True, smaller=behind is not None
+        *("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK),
+        lossy=True,
+        smaller=behind is not None,
+        described=xmp,
     )
 
 
@@ -133,7 +146,13 @@ def webp(data: bytes) -> Header:
         if flags & 0x02:
             return several("animated WebP", "several")
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-        return Header("WebP", width, height, memory=7, lossy=b"VP8 " in data, alpha=flags & 16 > 0)
+        return Header(
+            *("WebP", width, height),
+            memory=7,
+            lossy=b"VP8 " in data,
+            alpha=flags & 16 > 0,
+            described=flags & 4 > 0,
+        )
     if kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
         return Header("WebP", width, height, memory=5, lossy=True)
