@@ -243,6 +243,8 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
             f"{name}: a {header.kind} that OpenCV cannot decode: damaged, or of a kind it lacks",
             remedy=f"save it again, as PNG for certain, or {DAMAGED}",
         )
+    if header.kind == "JPEG" and not header.layered:
+        _refuse_missing_end(data, image, name)
     if orientation > 1:
         image = upright(image, orientation)
     return image, 65535 if image.dtype == np.uint16 else 255
@@ -257,6 +259,20 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
+
+
+def _refuse_missing_end(data: bytes, image: NDArray[Any], name: str) -> None:
+    """Of a JPEG; where its last pixels lie depends on how it was turned."""
+    corners = [image[y, x] for y in (0, -1) for x in (0, -1)]
+    if not any((corner == 128).all() for corner in corners):
+        return
+    from generalad.image_formats.jpeg_scan import ends_early  # most runs need it not
+
+    how = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    if ends_early(data, lambda given: _from_buffer(given, how)):
+        raise DataError(
+            f"{name}: the file is damaged: pixels at the end are missing", remedy=DAMAGED
+        )
 
 
 def _by_decoder(data: bytes, header: Header, how: int) -> NDArray[Any] | None:
