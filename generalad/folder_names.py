@@ -96,8 +96,8 @@ _GOOD_UNSPACED, _DEFECT_UNSPACED, _VERDICTS_UNSPACED = (
     frozenset(filter(_UNSPACED.fullmatch, words))
     for words in (_GOOD_WORDS, _DEFECT_WORDS, _VERDICTS)
 )
-_FILLERS = _words(_FILLING)
-_PLAIN = _words(_WHEN_AND_WHERE) | _FILLERS
+_FILLERS, _PLACES = _words(_FILLING), _words(_WHEN_AND_WHERE)
+_PLAIN = _PLACES | _FILLERS
 MASK_WORDS = _words(_MASKS)
 """Words by which files and folders of masks are called."""
 
@@ -151,11 +151,27 @@ def is_mask_name(name: str) -> bool:
     return bool((_meant(name) | set(words_in(name))) & MASK_WORDS)
 
 
-def is_series(names: Iterable[str]) -> bool:
-    """Whether names say when and where, or number one thing: no classes of parts."""
+def _says_what_is_numbered(name: str) -> bool:
+    """Whether a name says that folders in it are lots, cameras, days of a year ..."""
+    words = {word.removesuffix("s") for word in words_in(name)} & _PLACES
+    return bool(words) or re.search(r"(?<!\d)(19|20)\d\d(?!\d)", name) is not None
+
+
+def is_series(names: Iterable[str], *, within: Iterable[str] = ()) -> bool:
+    """Whether names say when and where, or number one thing: no classes of parts.
+
+    Args:
+        names: of folders that lie beside each other.
+        within: of the folders that they lie in.
+    """
     names = list(names)
-    if sorted(names) == [str(number) for number in range(len(names))]:
-        return False  # 0/ and 1/, as programs number classes
+    # Programs and people number classes from 0 or 1, as people number lots and cameras.
+    numbers = sorted(int(name) for name in names if re.fullmatch(r"\d{1,2}", name))
+    if len(numbers) == len(names) and numbers in (
+        list(range(len(names))),
+        list(range(1, len(names) + 1)),
+    ):
+        return any(map(_says_what_is_numbered, within))
     words = [{word for word in words_in(name) if len(word) > 1} for name in names]
     if set.union(*words) & _CLASS_WORDS:
         return False

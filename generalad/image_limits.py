@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from generalad.image_statistics import NEUTRAL, Statistics
+import numpy as np
+from numpy.typing import NDArray
+
+from generalad.image_statistics import NEUTRAL, Statistics, statistics
 from generalad.spec import Reference
 
 FaultKind = Literal[
@@ -63,6 +66,15 @@ class Limits:
         self._sharpness, _ = _range(reference, "sharpness", 1.25, offset=0.01)
         self._structure, _ = _range(reference, "structure", 4.0, offset=0.1)
         self._saturated = reference.statistics["saturated"][-1]
+
+    def of_image(self, pixels: NDArray[np.uint8], image_size: tuple[int, int]) -> Fault | None:
+        """What is wrong with one image by itself.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, the network's input.
+            image_size: (height, width) of the image before the resize.
+        """
+        return self.fault(statistics(pixels), image_size)
 
     def fault(self, found: Statistics, image_size: tuple[int, int]) -> Fault | None:
         """What is wrong with one image by itself.

@@ -27,6 +27,7 @@ class Scored(NamedTuple):
         level: the threshold for it.
         match: as in `Result`.
         milliseconds: the fields of `Milliseconds`.
+        fault: as in `Result`.
     """
 
     path: str
@@ -35,14 +36,16 @@ class Scored(NamedTuple):
     level: float
     match: float | None
     milliseconds: tuple[float, float, float, float]
+    fault: str | None = None
 
 
 class Prediction:
     """What a model says about one image.
 
     Everything that takes time is made when it is first asked for, and kept. An image that could not
-    be scored has an `error`, or a `fault` of the camera; asking it for a score, a decision or a map
-    raises a `DataError` with that reason, so it cannot be taken for a good one by oversight.
+    be scored has an `error`, or a `fault`; asking it for a score, a decision or a map raises a
+    `DataError` with that reason, so it cannot be taken for a good one by oversight. One that is
+    scored has a `fault` where it does not look like the images of the calibration.
 
     Attributes:
         image_size: (height, width) in pixels; (0, 0) where there is no image.
@@ -142,8 +145,11 @@ class Prediction:
 
     @property
     def fault(self) -> str | None:
-        """How the image lies beyond those of calibration, else None; a refused one has no score."""
-        return self._found.fault if isinstance(self._found, Result) else None
+        """How the image lies beyond those of calibration, else None.
+
+        One with a score is first of all a strange part, one without was refused.
+        """
+        return self._found.fault
 
     @property
     def match(self) -> float | None:
@@ -205,7 +211,8 @@ class Prediction:
         count = len(found.regions)
         return (
             f"<Prediction {name}: {verdict}, score {found.score:.4g}, normalised"
-            f" {found.normalised:.2f}, {count} region{'' if count == 1 else 's'}>"
+            f" {found.normalised:.2f}, {count} region{'' if count == 1 else 's'}"
+            f"{f'; strange: {found.fault}' if found.fault else ''}>"
         )
 
     def _map(self) -> NDArray[np.float32]:
@@ -228,6 +235,7 @@ class Prediction:
                 regions=regions(self._map(), self.spec.thresholds.pixel, self.image_size),
                 milliseconds=Milliseconds(*found.milliseconds),
                 match=found.match,
+                fault=found.fault,
             )
         return found
 

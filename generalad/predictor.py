@@ -20,6 +20,7 @@ from generalad.decision import Rule, framed, is_finite
 from generalad.errors import DataError, GadError, UsageError, require_extra
 from generalad.geometry.placement import NOT_FOUND, PartNotFound, Placement
 from generalad.geometry.placement import prepare as bring_to_network
+from generalad.image_limits import Limits
 from generalad.pixels import PillowImage, Pixels, check_pixels, is_pixels, to_rgb
 from generalad.prediction import Prediction, Scored
 from generalad.preprocess import read_image
@@ -116,6 +117,8 @@ class Predictor(Closing):
         self._level = Rule(threshold).level(self.spec)
         self._name = name
         self._session = SharedSession(session, name)
+        known = session.spec.reference
+        self._limits = None if known is None else Limits(known)
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is an iterable too
@@ -236,6 +239,9 @@ class Predictor(Closing):
         fault, placement = None, None
         try:
             resized, placement = bring_to_network(pixels, self.spec.image_size, self.spec.geometry)
+            if self._limits is not None:
+                strange = self._limits.of_image(resized, (pixels.shape[0], pixels.shape[1]))
+                fault = None if strange is None else str(strange)
         except PartNotFound as missing:
             resized, fault = np.empty((0, 0, 3), np.uint8), f"{NOT_FOUND}: {missing.message}"
         ready = perf_counter()
@@ -262,7 +268,7 @@ class Predictor(Closing):
 
     def _refused(self, taken: Prepared | Prediction) -> Prepared | Prediction:
         """What is said of an image that is not to be scored; others as they are."""
-        if isinstance(taken, Prediction) or taken.fault is None:
+        if isinstance(taken, Prediction) or taken.fault is None or taken.resized.size:
             return taken
         name, size = taken.path, taken.image_size
         return Prediction.refused(self.spec, name, taken.position, taken.fault, taken.image, size)
@@ -347,7 +353,7 @@ class Predictor(Closing):
             (done - taken.began) * 1000,
         )
         match = None if taken.placement is None else taken.placement.match
-        scored = Scored(taken.path, taken.position, score, self._level, match, times)
+        scored = Scored(taken.path, taken.position, score, self._level, match, times, taken.fault)
         anomaly_map = framed(anomaly_map, taken.placement, self.spec)
         return Prediction(self.spec, scored, anomaly_map, taken.image, taken.image_size)
 
@@ -375,7 +381,8 @@ class Prepared(NamedTuple):
         read: when it had been decoded.
         ready: when it had been resized.
         placement: where what the network sees lies in it; None for all of it.
-        fault: why it is not to be scored, or None.
+        fault: how it lies beyond the images of the calibration, or None; without pixels in
+            `resized` it is not to be scored.
     """
 
     position: int

@@ -12,7 +12,7 @@ found in one is valid in the others. Decided once, for every source of images:
 PGM, PPM               the largest value that the header names onto 255
 grey                   the one channel three times
 alpha                  dropped; the colour under it counts (refused where the decoder changes it)
-EXIF orientation       applied
+EXIF orientation       applied; refused where it stands in XMP or a text of PNG only
 float, 32-bit          refused: the range is not known
 other layouts          refused where the decoder is not known to be right (`image_formats`)
 cut-off file           refused, even where the decoder would fill the rest with grey
@@ -110,7 +110,7 @@ def decode_image(
 
 def _refuse_transparent(data: bytes, header: Header, name: str) -> None:
     """Of an image whose decoder would change the colours of its transparent pixels."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = _by_decoder(data, header, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim < 3 or pixels.shape[2] < 4:
         return
     if pixels[..., 3].min() < 255:
@@ -153,7 +153,7 @@ def decode_mask_values(data: bytes, *, name: str = "mask") -> NDArray[Any]:
     values = np.asarray(_decode(data, header, name)[0].max(axis=2))
     if not header.alpha:
         return values
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = _by_decoder(data, header, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim < 3 or pixels.shape[2] != 4:
         return values
     opaque = np.asarray(pixels[..., 3])
@@ -223,6 +223,10 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
         except ValueError as error:
             raise DataError(f"{name}: damaged or cut off: {error}", remedy=DAMAGED) from error
     how, orientation = _AS_COLOUR, 1
+    if header.described:
+        from generalad.image_formats.orientation import check_orientation  # most runs need it not
+
+        check_orientation(data, name)
     if header.kind == "PNG":
         data = without_profile(data)
     elif header.kind == "WebP":
@@ -231,17 +235,16 @@ def _decode(data: bytes, header: Header, name: str) -> tuple[NDArray[Any], int]:
         orientation = orientation_of(data)
         how |= cv2.IMREAD_IGNORE_ORIENTATION  # older versions of OpenCV do not turn WebP
     try:
-        if header.width * header.height * 3 > _LARGE:
-            image = _decode_once(data, how)
-        else:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+        image = _by_decoder(data, header, how)
     except cv2.error as error:
         raise DataError(f"{name}: cannot be decoded ({error.err})", remedy=DAMAGED) from error
     if image is None:
         raise DataError(
-            f"{name}: not an image in a known 8- or 16-bit format, or a damaged {header.kind}",
-            remedy=DAMAGED,
+            f"{name}: a {header.kind} that OpenCV cannot decode: damaged, or of a kind it lacks",
+            remedy=f"save it again, as PNG for certain, or {DAMAGED}",
         )
+    if header.kind == "JPEG" and not header.layered:
+        _refuse_missing_end(data, image, name)
     if orientation > 1:
         image = upright(image, orientation)
     return image, 65535 if image.dtype == np.uint16 else 255
@@ -258,7 +261,38 @@ def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
-def _decode_once(data: bytes, how: int) -> NDArray[Any] | None:
+def _refuse_missing_end(data: bytes, image: NDArray[Any], name: str) -> None:
+    """Of a JPEG; where its last pixels lie depends on how it was turned."""
+    corners = [image[y, x] for y in (0, -1) for x in (0, -1)]
+    if not any((corner == 128).all() for corner in corners):
+        return
+    from generalad.image_formats.jpeg_scan import ends_early  # most runs need it not
+
+    how = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    if ends_early(data, lambda given: _from_buffer(given, how)):
+        raise DataError(
+            f"{name}: the file is damaged: pixels at the end are missing", remedy=DAMAGED
+        )
+
+
+def _by_decoder(data: bytes, header: Header, how: int) -> NDArray[Any] | None:
+    """As `cv2.imdecode`; large images out of a file in memory."""
+    ways = [_from_buffer, _from_file]
+    if header.width * header.height * 3 > _LARGE:
+        ways.reverse()
+    image = ways[0](data, how)
+    if image is None and header.kind == "TIFF":
+        # OpenCV 5.0 reads out of a buffer no tiles whose size is no multiple of 1024 bytes, and
+        # out of a file none that lie on their side.
+        image = ways[1](data, how)
+    return image
+
+
+def _from_buffer(data: bytes, how: int) -> NDArray[Any] | None:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), how)
+
+
+def _from_file(data: bytes, how: int) -> NDArray[Any] | None:
     """As `cv2.imdecode`, whose result is copied once more: it needs twice the memory.
 
     What is read from a file is not, so where the system has files in memory, it is one.
@@ -266,14 +300,14 @@ def _decode_once(data: bytes, how: int) -> NDArray[Any] | None:
     try:
         descriptor = os.memfd_create("image")
     except (AttributeError, OSError):
-        return cv2.imdecode(np.frombuffer(data, np.uint8), how)
+        return _from_buffer(data, how)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(data)
         try:
             image = cv2.imread(f"/proc/self/fd/{descriptor}", dst=None, flags=how)
         except TypeError:  # OpenCV below 4.11
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+            image = _from_buffer(data, how)
     finally:
         os.close(descriptor)
     return image if image is not None and image.size else None

@@ -129,7 +129,7 @@ def rows(trial: Trial) -> list[tuple[str, str]]:
     if failed := trial.failed_triggers:
         shown.append(("failed triggers", f"{len(failed)}, the last one: {failed[-1]}"))
     if trial.note:
-        shown.append(("settings", trial.note))
+        shown.append(("note", trial.note))
     return shown
 
 

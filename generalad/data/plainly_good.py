@@ -57,7 +57,8 @@ def check_plainly_good(root: Path, paths: Sequence[Path]) -> None:
         beside = sorted(names - set(good)) + ["the folder itself"] * (parent in loose)
         if good and beside:
             raise beside_good(root / parent, good[0], beside)
-        if not good and len(beside) > 1 and not is_series(names):
+        within = (root.resolve().name, *parent.parts)
+        if not good and len(beside) > 1 and not is_series(names, within=within):
             raise DataError(
                 f"{root / parent}: its folders {_some(sorted(names))} could be one a class, and"
                 " only good parts are to be learned from",

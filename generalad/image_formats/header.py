@@ -25,6 +25,8 @@ class Header(NamedTuple):
         alpha: whether a pixel may be transparent.
         blended: whether the decoder changes the colours of pixels that are transparent.
         smaller: whether the file holds smaller images beside it, such as a preview.
+        layered: whether several scans make the image, each of all of it.
+        described: whether it holds texts that may say an orientation: XMP, or those of PNG.
         refused: why it is not read, or empty.
         remedy: what to do about that.
     """
@@ -39,6 +41,8 @@ class Header(NamedTuple):
     alpha: bool = False
     blended: bool = False
     smaller: bool = False
+    layered: bool = False
+    described: bool = False
     refused: str = ""
     remedy: str = AS_PNG
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from generalad.image_formats.ends import another_begins, jpeg_behind
 from generalad.image_formats.header import Header, refused, several
@@ -16,6 +17,8 @@ from generalad.image_formats.header import Header, refused, several
 _AS_RGB = "convert it to RGB"
 _DEFLATE = 1100  # of zlib: 1032 bytes out of one
 _A_BIT_A_BLOCK = 1100  # of JPEG: a block has 64 pixels, and up to four in a unit of thin colours
+_TEXTS = (b"Raw profile type ", b"XML:com.adobe.xmp\0")  # of PNG, that may say an orientation
+_LAST_TEXTS = 1 << 16  # bytes at the end in which texts behind the pixels are looked for
 _MOST_SCANS = 100  # encoders make about ten; thousands only keep a decoder busy
 
 
@@ -24,7 +27,7 @@ def png(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise ValueError("no IHDR")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    transparent, position, animated = colour in (4, 6), 8, 0
+    transparent, described, position, animated = colour in (4, 6), False, 8, 0
     while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
         size = int.from_bytes(data[position : position + 4], "big")
         if kind == b"acTL":
@@ -32,11 +35,18 @@ def png(data: bytes) -> Header:
             animated = 1 + struct.unpack_from(">I", data, position + 8)[0]
         animated -= kind == b"fcTL" and animated > 0
         transparent |= kind == b"tRNS"
+        described |= data.startswith(_TEXTS, position + 8)
         position += size + 12
     if animated > 1:
         return several("animated PNG", animated)
     memory, packing = 6 if bits > 8 else 3, 8 / max(bits, 1) * _DEFLATE
-    return Header("PNG", width, height, max(bits, 8), memory, packing, alpha=transparent)
+    behind = max(position, len(data) - _LAST_TEXTS)
+    described = described or any(data.find(text, behind) >= 0 for text in _TEXTS)
+    return Header(
+        *("PNG", width, height, max(bits, 8), memory, packing),
+        alpha=transparent,
+        described=described,
+    )
 
 
 def without_profile(data: bytes) -> bytes:
@@ -52,12 +62,31 @@ def without_profile(data: bytes) -> bytes:
 
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\x01\xd0-\xd8])")
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # in no scan of JPEG
-_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huffman's code
+_FRAMES = (0, 1, 2)  # baseline, extended and progressive, all with Huffman's code
 
 
-def jpeg(data: bytes) -> Header:
-    """Of JPEG: ITU-T T.81, appendix B."""
-    position, frame, progressive, adobe = 2, None, False, False
+class _JpegHead(NamedTuple):
+    """What stands before the first scan of a JPEG.
+
+    Attributes:
+        kind: of the frame: 0 baseline, 1 extended, 2 progressive, else not read.
+        frame: where it begins.
+        scan: where the first scan begins.
+        interval: units between two markers of a scan; 0 without such.
+        adobe: whether Adobe's segment says how inks are stored, 0 or 255 for none.
+        xmp: whether there is a packet of XMP.
+    """
+
+    kind: int
+    frame: int
+    scan: int
+    interval: int
+    adobe: bool
+    xmp: bool
+
+
+def _jpeg_head(data: bytes) -> _JpegHead:
+    position, frame, kind, interval, adobe, xmp = 2, 0, 0, 0, False, False
     while True:
         found = _JPEG_MARKER.search(data, position)
         if found is None:
@@ -66,32 +95,59 @@ def jpeg(data: bytes) -> Header:
         if marker == 0xDA:
             break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if marker not in _FRAMES:
-                return refused("JPEG", "lossless, hierarchical or arithmetic JPEG")
-            frame, progressive = start, marker == 0xC2
-        # How inks are stored, 0 or 255 for none, is certain where Adobe's segment stands.
+            frame, kind = start, marker - 0xC0
+        if marker == 0xDD:
+            interval = int.from_bytes(data[start + 2 : start + 4], "big")
         adobe |= marker == 0xEE and data[start + 2 : start + 7] == b"Adobe"
+        xmp |= marker == 0xE1 and data.startswith(b"http://ns.adobe.com/xap/", start + 2)
         position = start + int.from_bytes(data[start : start + 2], "big")
-    if frame is None:
+    if not frame:
         raise ValueError("no frame")
-    bits, height, width, colours = struct.unpack_from(">BHHB", data, frame + 2)
+    return _JpegHead(kind, frame, start, interval, adobe, xmp)
+
+
+def jpeg(data: bytes) -> Header:
+    """Of JPEG: ITU-T T.81, appendix B."""
+    head = _jpeg_head(data)
+    if head.kind not in _FRAMES:
+        return refused("JPEG", "lossless, hierarchical or arithmetic JPEG")
+    bits, height, width, colours = struct.unpack_from(">BHHB", data, head.frame + 2)
     if bits != 8:
         return refused("JPEG", f"JPEG of {bits} bits")
-    if colours not in (1, 3) and not (colours == 4 and adobe):
+    if colours not in (1, 3) and not (colours == 4 and head.adobe):
         return refused("JPEG", f"JPEG of {colours} colours that do not say which", _AS_RGB)
+    components = data[head.frame + 8 : head.frame + 8 + 3 * colours]
     memory = 3.0
-    if progressive or data[start + 2] < colours:  # all coefficients are kept, of 16 bits
-        memory += 2 * _share_of_samples(data[frame + 8 : frame + 8 + 3 * colours])
+    layered = head.kind == 2 or data[head.scan + 2] < colours
+    if layered:  # all coefficients are kept, of 16 bits
+        memory += 2 * _share_of_samples(components)
         if data.count(b"\xff\xda") > _MOST_SCANS:
             return refused("JPEG", f"JPEG of more than {_MOST_SCANS} scans", "save it again")
-    if data.endswith(b"\xff\xd9") and data.find(_JPEG_2000, start) > 0:  # both end alike
+    elif head.interval:
+        from generalad.image_formats.jpeg_scan import restarts_miss  # most images have none
+
+        if restarts_miss(data, head.scan, (_units(width, height, components) - 1) // head.interval):
+            raise ValueError("pieces of the scan are missing")
+    if data.endswith(b"\xff\xd9") and data.find(_JPEG_2000, head.scan) > 0:  # both end alike
         return several("JPEG", "several")
-    behind = jpeg_behind(data, start)
+    behind = jpeg_behind(data, head.scan)
     if behind is not None and behind[0] * behind[1] >= width * height:
         return several("JPEG", "several")  # of two eyes, of a burst, or put together
     return Header(
-        *("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK), lossy=True, smaller=behind is not None
+        *("JPEG", width, height, 8, memory, _A_BIT_A_BLOCK),
+        lossy=True,
+        smaller=behind is not None,
+        layered=layered,
+        described=head.xmp,
     )
+
+
+def _units(width: int, height: int, components: bytes) -> int:
+    """Into how many units the only scan is divided, by the sampling factors of the components."""
+    alone = len(components) == 3
+    across = 1 if alone else max(x >> 4 for x in components[1::3])
+    down = 1 if alone else max(x & 15 for x in components[1::3])
+    return -(-width // (8 * max(across, 1))) * -(-height // (8 * max(down, 1)))
 
 
 def _share_of_samples(components: bytes) -> float:
@@ -133,7 +189,13 @@ def webp(data: bytes) -> Header:
         if flags & 0x02:
             return several("animated WebP", "several")
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-        return Header("WebP", width, height, memory=7, lossy=b"VP8 " in data, alpha=flags & 16 > 0)
+        return Header(
+            *("WebP", width, height),
+            memory=7,
+            lossy=b"VP8 " in data,
+            alpha=flags & 16 > 0,
+            described=flags & 4 > 0,
+        )
     if kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
         return Header("WebP", width, height, memory=5, lossy=True)

@@ -18,6 +18,7 @@ from generalad.image_formats.tiff_end import another_follows
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _BELOW, _DEPTH = 274, 330, 32997
 _SAMPLES, _PLANES, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA, _FORMAT = 277, 284, 322, 323, 338, 339
+_XMP = 700
 _TAGS = frozenset(
     {
         *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _PLANES),
@@ -75,8 +76,13 @@ _EXIF = re.compile(rb"Exif\0\0(?=II|MM)|eXIf(?=II|MM)|EXIF....(?=II|MM)", re.DOT
 _EXIF_WITHIN = 1 << 18
 
 
-def orientation_of(data: bytes) -> int:
-    """How an image is to be turned for display, 1 to 8, as its TIFF or EXIF tags say; else 1."""
+def orientation_of(data: bytes, *, unsaid: int = 1) -> int:
+    """How an image is to be turned for display, 1 to 8, as its TIFF or EXIF tags say.
+
+    Args:
+        data: the file.
+        unsaid: what is returned where they do not say it.
+    """
     if not data.startswith((b"II*\0", b"MM\0*")):
         found = _EXIF.search(data, 0, _EXIF_WITHIN) or _EXIF.search(data, len(data) - _EXIF_WITHIN)
         data = data[found.end() :] if found else b""
@@ -85,9 +91,9 @@ def orientation_of(data: bytes) -> int:
         [place] = struct.unpack_from(order + "I", data, 4)
         tags, _ = _directory(data, place, order, big=False)
     except (struct.error, ValueError):
-        return 1
-    found_value = tags.get(_ORIENTATION, (1,))[0]
-    return found_value if 1 <= found_value <= 8 else 1
+        return unsaid
+    found_value = tags.get(_ORIENTATION, (0,))[0]
+    return found_value if 1 <= found_value <= 8 else unsaid
 
 
 def _is_part_of_another(page: Tags) -> bool:
@@ -124,6 +130,7 @@ def _header(tags: Tags) -> Header:
         lossy=tags.get(_COMPRESSION, (1,))[0] in (6, 7),
         alpha=extra > 0,
         blended=blended,
+        described=_XMP in tags,
     )
 
 
@@ -164,6 +171,8 @@ def _directory(data: bytes, place: int, order: str, big: bool) -> tuple[Tags, in
         tag, kind, values = struct.unpack_from(order + "HH" + word, data, at)
         if tag == _BELOW and values > _MOST_BELOW:
             raise ValueError("too many pages in a page")
+        if tag == _XMP:
+            tags[tag] = (values,)
         if tag not in _TAGS or tag in tags or kind not in _TYPES or not 1 <= values <= 64:
             continue
         form = f"{order}{values}{_TYPES[kind]}"

@@ -41,9 +41,8 @@ def prediction(found: Prediction, name: str, *, with_map: bool) -> dict[str, Any
     values = found.to_dict()
     for field in ("source", "path", "time"):
         del values[field]
-    for field in ("fault", "match"):  # only artifacts that align parts have them here
-        if values[field] is None:
-            del values[field]
+    if values["match"] is None:  # only artifacts that align parts have it
+        del values["match"]
     values = {"name": name, **values}
     if with_map:
         values["map"] = None if found.raw_map is None else map_as_png(found.raw_map)

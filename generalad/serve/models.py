@@ -181,7 +181,7 @@ class Model:
         """An image was answered after so many seconds; None where it could not be read."""
         with self._lock:
             self._images += 1
-            if found is None or found.error is not None or found.fault is not None:
+            if found is None or found.raw_map is None:
                 self._failed += 1
                 return
             self._anomalous += found.is_anomalous

@@ -320,6 +320,6 @@ def _entry_of(path: Path) -> dict[str, Any] | None:
 
 def _found(predictor: Predictor, path: Path) -> bool:
     found = predictor.predict(path)
-    if found.fault is not None:  # the part is not found: it is refused, so nothing passes
-        return True
-    return found.error is None and found.is_anomalous
+    if found.raw_map is None:  # where the part is not found it is refused, so nothing passes
+        return found.error is None
+    return found.is_anomalous

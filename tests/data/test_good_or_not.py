@@ -106,6 +106,8 @@ def test_words_for_neither(name: str) -> None:
             ["camera_A", "camera_B"],
             ["lot 7", "Charge 8"],
             ["17", "42"],
+            ["2023", "2024"],
+            ["02", "03"],
         ),
     ],
 )
@@ -113,7 +115,19 @@ def test_series_are_no_classes(names: list[str]) -> None:
     assert is_series(names)
 
 
-@pytest.mark.parametrize("names", [["0", "1"], ["class1", "class2"], ["a", "ed"], ["type A", "B"]])
+@pytest.mark.parametrize("within", ["cameras", "Lot", "2026-05", "by day"])
+def test_numbers_of_what_their_folder_names_are_no_classes(within: str) -> None:
+    assert is_series(["1", "2"], within=["parts", within])
+    assert not is_series(["1", "2"], within=["parts", "washers 20261"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(["0", "1"], ["1", "2"], ["3", "1", "2"], ["01", "02"], ["1"]),
+        *(["class1", "class2"], ["a", "ed"], ["type A", "B"]),
+    ],
+)
 def test_what_could_be_classes(names: list[str]) -> None:
     assert not is_series(names)
 
@@ -129,7 +143,8 @@ def good_names(dataset: Dataset) -> list[str]:
     "folders",
     [
         *(["normal", "scratched"], ["normal", "ed"], ["OK", "rest"], ["washer", "ed"]),
-        *(["0", "1"], ["part A/i.O.", "part A/x"], ["class_good", "class_other"]),
+        *(["0", "1"], ["2", "1"], [".", "1"], ["part A/1", "part A/2"]),
+        *(["part A/i.O.", "part A/x"], ["class_good", "class_other"]),
         *(["MT_Free", "MT_Uneven"], ["良品", "其他"], [".", "odd"], ["good parts", "."]),
     ],
 )
@@ -149,7 +164,11 @@ def test_a_folder_for_each_class_is_not_learned_whole(
 
 
 @pytest.mark.parametrize(
-    "folders", [["monday", "tuesday"], ["kos00", "kos01"], [".", "monday"], ["images"], ["OK"]]
+    "folders",
+    [
+        *(["monday", "tuesday"], ["kos00", "kos01"], [".", "monday"], ["images"], ["OK"]),
+        *(["1"], ["lots/1", "lots/2"], ["2026/01", "2026/02"], ["2026/05/01", "2026/05/02"]),
+    ],
 )
 def test_folders_that_are_taken_as_good_are_named(
     put: Put, tmp_path: Path, folders: list[str]

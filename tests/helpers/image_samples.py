@@ -140,6 +140,11 @@ READ: dict[str, dict[str, Case]] = {
         "grey 8, min-is-white": lambda: (tiff(255 - GREY, photometric="miniswhite"), grey(GREY)),
         "grey 16": lambda: (tiff(GREY16), grey(from16(GREY16))),
         "grey 16, big-endian": lambda: (tiff(GREY16, byteorder=">"), grey(from16(GREY16))),
+        "grey 8, small tiles": lambda: (tiff(GREY, tile=(16, 16)), grey(GREY)),
+        "grey 8, min-is-white, small tiles": lambda: (
+            tiff(255 - GREY, photometric="miniswhite", tile=(48, 16)),
+            grey(GREY),
+        ),
         "grey 16, tiles": lambda: (tiff(GREY16, tile=(16, 16)), grey(from16(GREY16))),
         "grey 16, deflate": lambda: (tiff(GREY16, compression="zlib"), grey(from16(GREY16))),
         "grey 16, LZW": lambda: (
@@ -154,6 +159,16 @@ READ: dict[str, dict[str, Case]] = {
             RGB,
         ),
         "RGB 8, tiles": lambda: (tiff(LARGE, photometric="rgb", tile=(64, 64)), LARGE),
+        "RGB 8, small tiles": lambda: (tiff(LARGE, photometric="rgb", tile=(16, 48)), LARGE),
+        "RGB 8, small tiles in separate planes": lambda: (
+            tiff(
+                LARGE.transpose(2, 0, 1).copy(),
+                photometric="rgb",
+                planarconfig="separate",
+                tile=(16, 16),
+            ),
+            LARGE,
+        ),
         "RGB 8, LZW": lambda: (pillow(RGB, "TIFF", compression="tiff_lzw"), RGB),
         "RGB 8, packed bits": lambda: (pillow(RGB, "TIFF", compression="packbits"), RGB),
         "RGB 8, big-endian": lambda: (tiff(RGB, photometric="rgb", byteorder=">"), RGB),

@@ -89,10 +89,16 @@ def test_every_value_of_sixteen_bits_is_rounded_to_the_nearest() -> None:
     np.testing.assert_array_equal(to_uint8(every), from16(every))
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_an_orientation_is_that_of_other_programs(kind: str, orientation: int) -> None:
+def test_an_orientation_is_that_of_other_programs(
+    kind: str, orientation: int, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from PIL import ImageOps
+
+    if large:
+        monkeypatch.setattr("generalad.preprocess._LARGE", 0)
 
     blocks = np.kron(PALETTE[:6].reshape(2, 3, 3), np.ones((8, 8, 1), np.uint8))
     exif = Image.Exif()

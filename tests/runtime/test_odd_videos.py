@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -10,7 +15,10 @@ import numpy as np
 import pytest
 from camera_helpers import FakeClock
 
-from generalad.runtime.cameras.video_camera import LONGEST_STILL, Pace
+from generalad.runtime.cameras.address import parse_address
+from generalad.runtime.cameras.camera_source import CameraSource
+from generalad.runtime.cameras.video_camera import LONGEST_STILL, Pace, VideoCamera
+from generalad.runtime.sources import Frame
 from generalad.runtime.videos.cv_reader import CvReader
 from generalad.runtime.videos.interlaced import may_be_interlaced
 from generalad.runtime.videos.presentation import FrameTimes
@@ -240,12 +248,8 @@ def test_a_second_video_beside_the_first_is_said(
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
 
-@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
-@pytest.mark.parametrize(("transfer", "primaries"), [(1, 1), (18, 9), (1, 12)])
-def test_colours_of_high_range_are_said_and_opencv_changes_none(
-    tmp_path: Path, name: str, transfer: int, primaries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / name
+def coloured(path: Path, transfer: int, primaries: int) -> Path:
+    """A video whose container and codec name these functions of ITU-T H.273."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -255,6 +259,15 @@ def test_colours_of_high_range_are_said_and_opencv_changes_none(
             image = np.full((48, 64, 3), (200, 30, 30), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+@pytest.mark.parametrize(("transfer", "primaries"), [(1, 1), (18, 9), (1, 12)])
+def test_colours_of_high_range_are_said_and_opencv_changes_none(
+    tmp_path: Path, name: str, transfer: int, primaries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = coloured(tmp_path / name, transfer, primaries)
     video = VideoFile(path)
     assert sum(frame.image is not None for frame in video) == 3
     assert ("high dynamic range (HLG)" in video.doubts.in_words()) == (transfer == 18)
@@ -264,6 +277,45 @@ def test_colours_of_high_range_are_said_and_opencv_changes_none(
         assert sum(frame.image is not None for frame in without) == 3
     else:
         assert "only PyAV" in str(without[0].error)
+
+
+@pytest.mark.parametrize("transfer", [1, 16, 18])
+@pytest.mark.parametrize("name", ["v.mp4", "v.ts"])
+@pytest.mark.parametrize("over", ["HTTP", "a camera"])
+def test_colours_of_high_range_are_said_of_live_sources(
+    tmp_path: Path, name: str, transfer: int, over: str
+) -> None:
+    path = coloured(tmp_path / name, transfer, 9)
+    with serving(tmp_path) as url:
+        make = (lambda: VideoCamera(path)) if over == "a camera" else f"{url}/{name}"
+        source = CameraSource(make if callable(make) else parse_address(make))
+        told: list[str] = []
+        for thing in source.read():
+            if isinstance(thing, Frame):
+                source.done(thing)
+            elif thing.data["state"] == "live":
+                told.append(thing.data["reason"])
+                source.stop()
+    kind = {16: "(PQ)", 18: "(HLG)"}.get(transfer)
+    assert [" of high dynamic range " in reason for reason in told] == [kind is not None]
+    assert kind is None or kind in told[0]
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The files of a folder over HTTP."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_gap_is_cut_out_before_it_is_taken_for_a_camera_that_hangs() -> None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import MakeImage
+from image_helpers import part, reference_of
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -84,6 +85,20 @@ def test_a_form_of_several_images_is_answered_in_order(
     assert "1.png" in second["error"]
     assert [third["index"], third["anomalous"]] == [2, True]
     assert third["regions"][0]["box"] == [0, 0, 64, 48]
+
+
+def test_an_image_unlike_those_of_the_calibration_says_so(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = [part(rng, size=(64, 64)) for _ in range(20)]
+    known = reference_of(parts, image_size=(64, 64))
+    place = golden_artifact(tmp_path / "model.onnx", reference=known)
+    dark, wide = parts[0] // 5, np.hstack([parts[0], parts[1]])
+    with running(place) as client:
+        found = client.predict(*map(png, (parts[0], dark, wide))).json["predictions"]
+        counts = client.get("/v1/models/model").json["counts"]
+    assert [str(one["fault"]).split(":")[0] for one in found] == ["None", "black", "size"]
+    assert all(one["score"] is not None for one in found)  # said, not refused
+    assert (counts["images"], counts["failed"]) == (3, 0)
 
 
 @pytest.mark.parametrize(

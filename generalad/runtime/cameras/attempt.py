@@ -22,7 +22,6 @@ class Attempt:
     doing: str = "open"
     thread: threading.Thread | None = None
     camera: Camera | None = None
-    note: str = ""  # what the camera says of itself once it is open
     damaged: bool = False  # frames have come since the last whole one, none of them whole
     works_since: float | None = None  # the first frame, or that it waits for a trigger
     worked_at: float = 0.0  # the last time

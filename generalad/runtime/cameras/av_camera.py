@@ -33,6 +33,7 @@ from generalad.runtime.cameras.rtsp_relay import RtspRelay
 from generalad.runtime.cameras.video_camera import Pace
 from generalad.runtime.secrets import hint_of, split_user
 from generalad.runtime.videos.av_reader import can_be_decoded, check_frame_size, upright_rgb
+from generalad.runtime.videos.colours import high_range
 from generalad.runtime.videos.h264 import MissingFrames
 from generalad.runtime.videos.presentation import FrameTimes
 
@@ -66,6 +67,7 @@ class AvCamera:
         self._rgb = VideoReformatter()
         self._finite: _Finite | None = None
         self._relay: RtspRelay | None = None
+        self._transfer = 0
 
     def open(self) -> None:
         """Connect; raises CameraLost with the server's reason, UsageError for a wrong host."""
@@ -122,9 +124,16 @@ class AvCamera:
             self._whole = True
         if not self._whole:
             raise DamagedFrame("it, or a frame that it builds on, is not whole")
+        self._transfer = int(frame.color_trc or 0)
         if self._finite is not None:
             self._finite.wait_for(frame)
         return upright_rgb(frame, self._rgb)
+
+    @property
+    def note(self) -> str:
+        """What is to be known of the colours, once a frame was read; or empty."""
+        colours = high_range(self._transfer)
+        return colours and f"a stream {colours}"
 
     def close(self) -> None:
         """Disconnect."""

@@ -68,7 +68,11 @@ class TriggerFailed(Exception):
 
 
 class Camera(Protocol):
-    """One attempt at a live source. Used by one thread only, which also closes it."""
+    """One attempt at a live source. Used by one thread only, which also closes it.
+
+    One that has something to say of its images, or of settings that it did not take, has it in an
+    attribute `note`; it is told once the camera works.
+    """
 
     def open(self) -> None:
         """Connect.

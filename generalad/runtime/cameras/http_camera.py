@@ -152,6 +152,11 @@ class HttpCamera:
         finally:
             self._head = b""
 
+    @property
+    def note(self) -> str:
+        """See `AvCamera.note`."""
+        return "" if self._other is None else self._other.note
+
     def close(self) -> None:
         """Disconnect."""
         if self._other is not None:

@@ -200,7 +200,8 @@ class Supervisor:
             attempt.works_since = attempt.worked_at
             self._reconnects += self._ever_live
             self._ever_live = True
-        self._set(State.LIVE, f"{reason}; {attempt.note}" if attempt.note else reason)
+        note = getattr(attempt.camera, "note", "")
+        self._set(State.LIVE, f"{reason}; {note}" if note else reason)
 
     def _fail_trigger(self, attempt: Attempt, reason: str) -> None:
         """The picture that was asked of an attempt will not come."""
@@ -273,7 +274,7 @@ class Supervisor:
             camera = self._make()
             camera.open()
             with self._watch:
-                attempt.camera, attempt.note = camera, getattr(camera, "note", "")
+                attempt.camera = camera
             if self._goes_on(attempt, "read"):
                 while (image := self._read(attempt, camera.read)) is not None:
                     if not self._deliver(attempt, image):

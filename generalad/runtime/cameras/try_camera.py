@@ -38,7 +38,8 @@ class Trial:
         packets: lost and resent packets, of a network camera that counts them.
         trigger_ms: from each software trigger to its picture, in milliseconds.
         failed_triggers: why triggers gave no picture, one text each.
-        note: settings that the camera did not take as they were asked for.
+        note: what is to be known of it: settings that it did not take as they were asked for, or
+            colours of high dynamic range.
         picture: the last frame, (H, W, 3) uint8 RGB.
     """
 
@@ -120,13 +121,13 @@ def try_camera(
         _wait_until_live(reader)
         _count(reader, trial, seconds, cameras, progress)
         status = reader.status
-        facts = getattr(cameras[-1], "facts", None)
+        facts, note = getattr(cameras[-1], "facts", None), getattr(cameras[-1], "note", "")
     trial.dropped = _spoiled(status.dropped)
     trial.size = status.resolution
     if facts is not None:
         trial.pixel_format, trial.trigger = facts.pixel_format or None, facts.trigger
         trial.packets = facts.packets and tuple(facts.packets)
-        trial.note = getattr(cameras[-1], "note", "")
+    trial.note = note
     return trial
 
 

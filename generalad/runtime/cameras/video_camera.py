@@ -76,6 +76,11 @@ class VideoCamera:
         self._pace.wait_for(frame.time)
         return frame.image
 
+    @property
+    def note(self) -> str:
+        """What may not be meant of the video, once a frame was read; or empty."""
+        return self._video.doubts.in_words()
+
     def close(self) -> None:
         """Free the file."""
         close = getattr(getattr(self, "_frames", None), "close", None)

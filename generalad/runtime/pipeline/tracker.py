@@ -127,7 +127,9 @@ class SourceTracker:
                 from generalad.runtime.pipeline.likeness import Likeness  # not of live sources
 
                 self._likeness = Likeness(self._spec.reference)
-            self._likeness.see(item.pixels, item.image_size)
+            strange = self._likeness.see(item.pixels, item.image_size)
+            if item.not_found is None:
+                item.fault = strange
         return None
 
     def doubts(self) -> str:

@@ -28,6 +28,17 @@ _USUAL = (0, 1, 2, 5, 6, 7)
 HIGH_RANGE = {16: "PQ", 18: "HLG"}
 """Transfer functions, as phones record them."""
 
+
+def high_range(transfer: int) -> str:
+    """What is said of colours with a transfer function of that number; empty for a usual one."""
+    if (kind := HIGH_RANGE.get(transfer)) is None:
+        return ""
+    return (
+        f"of high dynamic range ({kind}), whose colours are taken as they are stored, flatter than"
+        " they are shown → record or convert it to SDR"
+    )
+
+
 _COLOUR, _TRANSFER, _PRIMARIES = 0x55B0, 0x55BA, 0x55BB
 _NUMBERED = re.compile(rb"colrncl[cx](..)(..)", re.DOTALL)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.runtime.sources import Frame
-from generalad.runtime.videos.colours import HIGH_RANGE
+from generalad.runtime.videos.colours import high_range
 from generalad.runtime.videos.presentation import FrameTimes, TurnedUnknown, ends_early
 from generalad.runtime.videos.structure import another_follows, is_whole
 
@@ -52,11 +52,8 @@ class Doubts:
     def in_words(self) -> str:
         """A warning with its remedy; empty where there is nothing to say."""
         said = []
-        if kind := HIGH_RANGE.get(self.transfer):
-            said.append(
-                f"{self._path}: a video of high dynamic range ({kind}), whose colours are taken as"
-                " they are stored, flatter than they are shown → record or convert it to SDR"
-            )
+        if colours := high_range(self.transfer):
+            said.append(f"{self._path}: a video {colours}")
         if self.others:
             said.append(
                 f"{self._path}: holds {self.others + 1} videos, of which one is read → split it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from conftest import MakeArtifact, WriteImage
 from image_helpers import Image, part, reference_of
 
+import generalad
 from generalad.data.known_images import FilesOfTest
 from generalad.runtime import infer
 
@@ -34,7 +36,7 @@ SAID = {
     "wider": "5 of 5 images are of another format than those of the calibration, so that scores"
     " say little: 96 x 64, width / height is 1.50, at calibration 1.00 to 1.00 → crop them",
     "much smaller": "20 x 20, less than half of 64 x 64 at calibration",
-    "dark": "5 of the first 5 images do not look like those of the calibration, so that scores say"
+    "dark": "5 of 5 images do not look like those of the calibration, so that scores say"
     " little: black, brightness",
     "without colour": "colour, saturation",
 }
@@ -82,3 +84,35 @@ def test_of_test_images_too(tmp_path: Path) -> None:
     )
     del files.sizes[tmp_path / "1.png"]
     assert files.in_another_format(known) == files.in_another_format(None) == ""
+
+
+@pytest.mark.parametrize("kind", LIKE)
+def test_each_image_says_it_wherever_it_is_scored(
+    kind: str, tmp_path: Path, make_artifact: MakeArtifact, write_image: WriteImage
+) -> None:
+    known = reference_of(parts(20, 1), image_size=SIZE)
+    artifact = make_artifact(tmp_path, reference=known)
+    path = write_image(tmp_path / "new" / "0.png", LIKE[kind](parts(1, 2)[0]))
+    lines: list[dict[str, Any]] = []
+    infer(
+        artifact, path, on_result=lambda one: lines.append(one.to_dict()), on_problem=lambda _: None
+    )
+    with generalad.load(artifact) as model:
+        found = model.predict(path)
+        (many,) = model.predict([path])
+    assert (found.fault is not None) == (kind in SAID)
+    assert found.fault == many.fault == found.to_dict()["fault"] == lines[0]["fault"]
+    assert found.score == many.score == lines[0]["score"]  # said, not refused
+    assert ("; strange: " in repr(found)) == (kind in SAID)
+
+
+def test_a_later_part_of_a_folder_is_said(
+    tmp_path: Path, make_artifact: MakeArtifact, write_image: WriteImage
+) -> None:
+    artifact = make_artifact(tmp_path, reference=reference_of(parts(20, 1), image_size=SIZE))
+    for number, image in enumerate(parts(50, 2)):
+        dark = LIKE["dark"](image) if number >= 35 else image
+        write_image(tmp_path / "new" / f"{number:02}.png", dark)
+    said: list[str] = []
+    infer(artifact, tmp_path / "new", on_problem=said.append)
+    assert [": 15 of 50 images do not look like those" in one for one in said] == [True]
