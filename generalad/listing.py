@@ -122,6 +122,21 @@ def unnamed_images(root: Path, others: Iterable[Path]) -> tuple[Path, ...]:
     )
 
 
+_MAY_HOLD_IMAGES = frozenset(
+    {
+        *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".zarr", ".parquet", ".tfrecord", ".lmdb"),
+        *(".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".pdf"),
+        *(".y4m", ".yuv", ".nv12", ".h264", ".264", ".h265", ".265", ".hevc", ".seq", ".rosbag"),
+    }
+)
+"""Names of arrays, archives and streams without a container."""
+
+
+def may_hold_images(others: Iterable[Path]) -> tuple[Path, ...]:
+    """Of files that are no images by their names, those in which there may be some."""
+    return tuple(path for path in others if path.suffix.lower() in _MAY_HOLD_IMAGES)
+
+
 def _begins_as_image(path: Path) -> bool:
     try:
         if not path.is_file():

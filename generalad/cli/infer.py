@@ -56,7 +56,7 @@ def infer(given: Options) -> int:
     collect_garbage()
     for item in wanted.sources:
         source: Any = getattr(item, "source", item)
-        if any(getattr(source, kind, None) for kind in ("left_out", "videos", "unnamed")):
+        if any(getattr(source, kind, None) for kind in ("left_out", "videos", "unnamed", "unread")):
             from generalad.runtime.addresses import left_out_in_words
 
             _complain(left_out_in_words(source))

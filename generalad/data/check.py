@@ -23,9 +23,10 @@ from generalad.data.report import (
 from generalad.data.samples import Dataset, Sample
 from generalad.files import sha256_of_bytes
 from generalad.image_formats.accept import IMAGE_SUFFIXES
-from generalad.listing import unnamed_images
+from generalad.listing import may_hold_images, unnamed_images
 from generalad.parallel import map_threads
 from generalad.progress import Progress
+from generalad.runtime.sources import VIDEO_SUFFIXES
 
 __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_problems"]
 
@@ -249,7 +250,13 @@ def _ignored(dataset: Dataset) -> Iterator[Problem]:
     if unnamed:
         detail = f"{count_of(unnamed, 'file')} that are images by content, not by name, not used"
         yield Problem("ignored", WARNING, unnamed, detail, "give them the suffix of their format")
-    others = [path for path in others if path not in set(unnamed)]
+    videos = tuple(path for path in others if path.suffix.lower() in VIDEO_SUFFIXES)
+    held = tuple(path for path in may_hold_images(others) if path not in set(unnamed))
+    for found, what in ((videos, "videos"), (held, "arrays, archives, streams")):
+        if found:
+            detail = f"{count_of(found, 'file')} that may hold images, not used ({what})"
+            yield Problem("ignored", WARNING, found, detail, "save their images as PNG if meant")
+    others = [path for path in others if path not in {*unnamed, *videos, *held}]
     if others:
         detail = f"{count_of(others, 'file')} without the suffix of an image"
         tables = [path.name for path in others if path.suffix.lower() == ".csv"]

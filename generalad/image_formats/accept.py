@@ -29,7 +29,8 @@ IMAGE_SUFFIXES = READ_SUFFIXES | {
     *(".pam", ".pfm", ".pcx", ".ras", ".dcm", ".apng", ".mpo", ".dng", ".nef", ".cr2", ".cr3"),
     *(".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".3fr", ".iiq", ".x3f", ".rwl", ".sr2"),
     *(".kdc", ".mrw", ".erf", ".gpr", ".qoi", ".dds", ".bpg", ".jls", ".jpf", ".jpm", ".jph"),
-    *(".heics", ".avifs", ".sgi"),
+    *(".heics", ".avifs", ".sgi", ".raw", ".bay", ".y16", ".fits", ".fit", ".fts", ".czi", ".nd2"),
+    *(".lif", ".svs", ".ndpi", ".mha", ".nrrd", ".jpc", ".wdp", ".xcf"),
 }
 """Names of files that are images. Those that are not read are refused, not passed over."""
 

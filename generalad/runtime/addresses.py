@@ -202,16 +202,17 @@ def _without_labels(
     folder: Path,
     videos: Sequence[Path] = (),
     unnamed: Sequence[Path] = (),
+    unread: Sequence[Path] = (),
 ) -> ImageFiles:
     """The images of a folder or pattern without the label images among them."""
     if len(paths) < 2:
-        return ImageFiles(address, paths, folder, videos=videos, unnamed=unnamed)
+        return ImageFiles(address, paths, folder, {}, videos, unnamed, unread)
     from generalad.label_images import label_images
 
     pairs = label_images(folder, [path.relative_to(folder) for path in paths], named=True)
     left_out = {folder / label: folder / image for label, image in pairs.items()}
     shown = [path for path in paths if path not in left_out]
-    return ImageFiles(address, shown, folder, left_out, videos, unnamed)
+    return ImageFiles(address, shown, folder, left_out, videos, unnamed, unread)
 
 
 def doubts_in_words(sources: Iterable[Source]) -> str:
@@ -244,20 +245,33 @@ def given_twice_in_words(sources: Iterable[Source]) -> str:
 
 def left_out_in_words(source: Source) -> str:
     """What a source leaves out, and how to read it all the same; else empty."""
-    said = (_labels_in_words(source), _videos_in_words(source), _unnamed_in_words(source))
-    return "; ".join(filter(None, said))
+    said = (_labels_in_words, _videos_in_words, _unnamed_in_words, _unread_in_words)
+    return "; ".join(filter(None, (words(source) for words in said)))
 
 
 def _unnamed_in_words(source: Source) -> str:
     paths = getattr(source, "unnamed", ())
     if not paths:
         return ""
-    named = ", ".join(path.name for path in paths[:3])
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return (
         f"{source.address}: {len(paths)} files are images by their content, not by their names, and"
-        f" are left out: {named}{more} → give them the suffix of their format"
+        f" are left out: {_some(paths)} → give them the suffix of their format"
     )
+
+
+def _unread_in_words(source: Source) -> str:
+    paths = getattr(source, "unread", ())
+    if not paths:
+        return ""
+    return (
+        f"{source.address}: {len(paths)} files are arrays, archives or streams, which may hold"
+        f" images and are left out: {_some(paths)} → save their images as PNG if they are meant"
+    )
+
+
+def _some(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(path.name for path in paths[:3]) + more
 
 
 def _videos_in_words(source: Source) -> str:
@@ -287,21 +301,23 @@ def _labels_in_words(source: Source) -> str:
 
 def _open_folder(folder: Path, address: str) -> ImageFiles:
     """Its images and those of all subfolders."""
-    from generalad.listing import list_files, unnamed_images
+    from generalad.listing import list_files, may_hold_images, unnamed_images
 
     found = list_files(folder)
     images = [folder / path for path in found.named_images]
     videos = [folder / path for path in found.others if path.suffix.lower() in VIDEO_SUFFIXES]
     others = [path for path in found.others if path.suffix.lower() not in VIDEO_SUFFIXES]
-    unnamed = unnamed_images(folder, others)
+    unnamed, unread = unnamed_images(folder, others), may_hold_images(others)
     if not images:
         remedy = "check the path"
         if videos:
             remedy = "name videos one by one or by a pattern such as folder/*.mp4"
         elif unnamed:
             remedy = f"give images the suffix of their format, such as {unnamed[0].name}"
+        elif unread:
+            remedy = f"save what is in arrays and archives as PNG, such as {unread[0].name}"
         raise DataError(f"{folder}: no images in this folder or below", remedy=remedy)
-    return _without_labels(address, sorted(images), folder, sorted(videos), unnamed)
+    return _without_labels(address, sorted(images), folder, sorted(videos), unnamed, unread)
 
 
 def _video(path: Path) -> Source:

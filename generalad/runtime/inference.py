@@ -121,7 +121,7 @@ def infer(
     left_out = [
         path
         for source in plain
-        for kind in ("left_out", "videos", "unnamed")
+        for kind in ("left_out", "videos", "unnamed", "unread")
         for path in getattr(source, kind, ())
     ]
     return summary._replace(left_out=tuple(map(str, left_out)))

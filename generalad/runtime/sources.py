@@ -190,6 +190,7 @@ class ImageFiles:
         left_out: Mapping[Path, Path] | None = None,
         videos: Sequence[Path] = (),
         unnamed: Sequence[Path] = (),
+        unread: Sequence[Path] = (),
     ) -> None:
         """`folder` is the one that names are relative to; for the others see the attributes."""
         self.address = address
@@ -198,6 +199,8 @@ class ImageFiles:
         """Videos that were found beside `paths`, and are not read."""
         self.unnamed = tuple(unnamed)
         """Files that are images by their content and not by their names, and are not read."""
+        self.unread = tuple(unread)
+        """Arrays and archives that were found beside `paths`, and may hold images."""
         self.left_out = left_out or {}
         """Label images that were found beside `paths`, with the images that they belong to."""
         self.paths = tuple(paths)

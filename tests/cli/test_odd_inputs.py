@@ -206,6 +206,33 @@ def test_images_without_the_name_of_one_are_named(tmp_path: Path, capsys: Captur
     assert one_line(err).endswith("give images the suffix of their format, such as b")
 
 
+def test_what_may_hold_images_is_named(tmp_path: Path, capsys: Capture) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    folder = tmp_path / "parts"
+    put(folder / "a.png")
+    for name in ("1.npy", "2.NPY", "all.zip", "line/cam.h264"):
+        put(folder / name, bytes(16))
+    said = "4 files are arrays, archives or streams, which may hold images and are left out: 1.npy,"
+    code, out, err = gad(capsys, "infer", artifact, folder)
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert f"parts: {said} 2.NPY, all.zip and 1 more → " in err
+    put(folder / "clip.mp4", b"x")
+    code, _, err = gad(capsys, "data", "check", folder)
+    assert code == 0
+    assert "warning: ignored: 4 files that may hold images, not used (arrays, archives" in err
+    assert "warning: ignored: 1 file that may hold images, not used (videos)" in err
+    put(folder / "f.raw", bytes(16))  # is one
+    code, _, err = gad(capsys, "infer", artifact, folder)
+    assert code == 1 and "f.raw: RAW, a format that is not read" in err
+    (folder / "a.png").unlink()
+    (folder / "f.raw").unlink()
+    code, _, err = gad(capsys, "infer", artifact, folder)
+    assert code == 1 and "name videos one by one" in one_line(err)
+    (folder / "clip.mp4").unlink()
+    code, _, err = gad(capsys, "infer", artifact, folder)
+    assert code == 1 and "save what is in arrays and archives as PNG, such as 1.npy" in err
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 @pytest.mark.parametrize("name", ["x.png", "x.mp4"])
 def test_a_pipe_does_not_hang(name: str, tmp_path: Path, capsys: Capture) -> None:
