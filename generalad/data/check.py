@@ -21,6 +21,7 @@ from generalad.data.report import (
     render_problems,
 )
 from generalad.data.samples import Dataset, Sample
+from generalad.data.unlike_most import of_another_format, of_another_look
 from generalad.files import sha256_of_bytes
 from generalad.image_formats.accept import IMAGE_SUFFIXES
 from generalad.listing import may_hold_images, unnamed_images
@@ -31,7 +32,8 @@ from generalad.runtime.sources import VIDEO_SUFFIXES
 __all__ = ["CheckReport", "Problem", "check_dataset", "fingerprint_of", "render_problems"]
 
 DARK, MOSAIC, FEW_VALUES, MIXED = "dark 16 bits", "mosaic", "few values", "mixed colour"
-TO_TRAINING = frozenset({DARK, MOSAIC, FEW_VALUES, MIXED})
+FORMAT, LOOK = "mixed formats", "unlike most"
+TO_TRAINING = frozenset({DARK, MOSAIC, FEW_VALUES, MIXED, FORMAT, LOOK})
 """Kinds of warnings that training repeats."""
 
 
@@ -72,6 +74,7 @@ def check_dataset(
         *mask_problems(dataset, seen, seen_masks),
         *missing_masks(dataset),
         *_mixed(seen.values()),
+        *_unlike_most(files[:good]),
         *_narrow(seen.values()),
         *_smaller(seen.values()),
         *_mosaics(seen.values()),
@@ -189,6 +192,24 @@ def _mixed(files: Iterable[InspectedFile]) -> Iterator[Problem]:
         rare, name = (grey, "grey") if len(grey) < len(colour) else (colour, "in colour")
         detail = f"{count_of(rare, 'image')} of {len(readable)} {name}, unlike the others"
         yield Problem(MIXED, WARNING, rare, detail, "record all with one camera setting")
+
+
+def _unlike_most(files: Sequence[InspectedFile]) -> Iterator[Problem]:
+    """Good images that are not like most of them in shape, scale or look."""
+    readable = [file for file in files if not file.error]
+    odd, usual = of_another_format({file.path: file.shape for file in readable})
+    if 0 < 2 * len(odd) <= len(readable):
+        detail = (
+            f"{count_of(odd, 'good image')} of {len(readable)} of another shape or scale than"
+            f" {usual}, as most have: all are stretched to one size"
+        )
+        remedy = "crop them alike, or leave out what is no such part"
+        yield Problem(FORMAT, WARNING, tuple(odd), detail, remedy)
+    looks = {file.path: file.looks for file in readable if file.looks is not None}
+    for what, paths in of_another_look(looks):
+        detail = f"{count_of(paths, 'good image')} of {len(readable)} far from the others in {what}"
+        remedy = "look at them; leave out what is no good image of a part"
+        yield Problem(LOOK, WARNING, tuple(paths), detail, remedy)
 
 
 def _narrow(files: Iterable[InspectedFile]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from generalad.data.near_copies import signature
 from generalad.errors import DataError
 from generalad.files import sha256_of_bytes
 from generalad.image_formats.accept import read_header
+from generalad.image_statistics import Statistics, statistics
 from generalad.label_images import has_few_values
 from generalad.preprocess import Depths, decode_image, decode_mask_values, read_bytes
 
@@ -36,6 +37,7 @@ class InspectedFile:
         marked: whether a mask marks anything.
         doubt: a kind of doubt about a mask, see `masks`.
         signature: of a good image, to find near-copies.
+        looks: of a good image, of every so many of its pixels.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class InspectedFile:
     marked: bool = False
     doubt: str = ""
     signature: NDArray[np.uint8] | None = None
+    looks: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -90,16 +93,18 @@ def inspect_file(task: InspectionTask) -> InspectedFile:
         smaller=header is not None and header.smaller,
         turned=is_turned_in_doubt(data),
         signature=signature(image) if task.signed else None,
+        looks=statistics(_sampled(image, _LOOKED_SIDE)) if task.signed else None,
     )
 
 
 _SAMPLED_SIDE = 400  # pixels, at most, of the image whose values are counted
+_LOOKED_SIDE = 200  # the same of the one that is described
 
 
-def _sampled(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _sampled(image: NDArray[np.uint8], most: int = _SAMPLED_SIDE) -> NDArray[np.uint8]:
     """Every so many pixels, as they are."""
-    down, across = (1 + side // _SAMPLED_SIDE for side in image.shape[:2])
-    return image[::down, ::across]
+    down, across = (1 + side // most for side in image.shape[:2])
+    return np.ascontiguousarray(image[::down, ::across])
 
 
 _MOSAIC_SIDE = 512  # pixels in the middle that are looked at

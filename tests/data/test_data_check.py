@@ -162,7 +162,7 @@ def test_equal_damaged_files_are_no_duplicates(root: Path) -> None:
 
 
 def test_mixed_sizes_are_an_information(root: Path) -> None:
-    write(root / "train/good/big.png", colourful(99, (20, 10)))
+    write(root / "train/good/big.png", colourful(99, (18, 24)))
     problem = only_problem(root)
     assert (problem.kind, problem.severity) == ("mixed sizes", "info")
     assert "2 different sizes, the most frequent 16x12 (8 images)" in problem.detail
