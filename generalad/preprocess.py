@@ -47,7 +47,7 @@ from generalad.image_formats.headers import without_profile
 _LARGE = 48 << 20
 """Bytes of an image that is not held twice: 16 megapixels."""
 
-_NARROW = 4095
+NARROW = 4095
 """16-bit values up to here are taken for 10 or 12 bits: nothing is that dark in every pixel."""
 
 
@@ -338,7 +338,7 @@ def to_uint8(
     full = 255 if image.dtype == np.uint8 else 65535
     if full == 65535 and largest in (None, full) and image.size:
         high = int(image.max())
-        if high <= _NARROW and int(image.min()) < high:
+        if high <= NARROW and int(image.min()) < high:
             raise DataError(
                 f"{name}: 16 bits, but no value above {high}: {max(high.bit_length(), 8)} bits in"
                 " 16, which would be read almost black",

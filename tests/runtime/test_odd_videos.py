@@ -279,6 +279,43 @@ def test_colours_of_high_range_are_said_and_opencv_changes_none(
         assert "only PyAV" in str(without[0].error)
 
 
+@pytest.mark.parametrize("kind", ["gray16le", "gray16be"])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_few_bits_in_sixteen_are_refused_as_in_images(tmp_path: Path, kind: str, bits: int) -> None:
+    grey = np.linspace(0, 2**bits - 1, 48 * 64).reshape(48, 64).astype(np.uint16)
+    big = kind.endswith("be")
+    path = tmp_path / ("v.mov" if big else "v.mkv")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png" if big else "ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, kind
+        for _ in range(2):
+            values = grey.astype(">u2" if big else "<u2")
+            frame = av.VideoFrame(64, 48, kind)
+            frame.planes[0].update(values.tobytes())
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    for frame in VideoFile(path):
+        if bits > 12:
+            assert frame.image is not None
+            assert abs(int(frame.image.max()) - 255 / 2 ** (16 - bits)) <= 1
+        else:
+            said = f"16 bits, but no value above {2**bits - 1}"
+            assert frame.image is None and said in str(frame.error)
+
+
+def test_a_palette_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bayer_rggb8"
+        frame = av.VideoFrame(64, 48, "bayer_rggb8")  # AVI takes it for numbers of colours
+        frame.planes[0].update(bytes(range(256)) * 12)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (frame,) = VideoFile(path)
+    assert frame.image is None and "by a palette that is not there" in str(frame.error)
+
+
 @pytest.mark.parametrize("transfer", [1, 16, 18])
 @pytest.mark.parametrize("name", ["v.mp4", "v.ts"])
 @pytest.mark.parametrize("over", ["HTTP", "a camera"])

@@ -32,7 +32,12 @@ from generalad.runtime.cameras.redirects import rtsp_address
 from generalad.runtime.cameras.rtsp_relay import RtspRelay
 from generalad.runtime.cameras.video_camera import Pace
 from generalad.runtime.secrets import hint_of, split_user
-from generalad.runtime.videos.av_reader import can_be_decoded, check_frame_size, upright_rgb
+from generalad.runtime.videos.av_reader import (
+    can_be_decoded,
+    check_frame_size,
+    unclear,
+    upright_rgb,
+)
 from generalad.runtime.videos.colours import high_range
 from generalad.runtime.videos.h264 import MissingFrames
 from generalad.runtime.videos.presentation import FrameTimes
@@ -124,6 +129,8 @@ class AvCamera:
             self._whole = True
         if not self._whole:
             raise DamagedFrame("it, or a frame that it builds on, is not whole")
+        if why := unclear(frame):
+            raise DamagedFrame(why)
         self._transfer = int(frame.color_trc or 0)
         if self._finite is not None:
             self._finite.wait_for(frame)

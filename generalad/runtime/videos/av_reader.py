@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from generalad.image_formats.accept import check_size, limit_megapixels
 from generalad.image_formats.header import Header
+from generalad.preprocess import NARROW
 from generalad.runtime.videos.losses import Losses
 from generalad.runtime.videos.presentation import Matrix, parse_matrix, upright
 
-Stamped = tuple[float | None, NDArray[np.uint8] | None]
+Stamped = tuple[float | None, NDArray[np.uint8] | str | None]
 """Presentation stamp in seconds, and an upright image (H, W, 3) RGB; None: it is damaged, or a
-frame that it builds on."""
+frame that it builds on; or why it is not to be read."""
 
 
 class AvReader:
@@ -129,7 +130,8 @@ class AvReader:
                 whole = self._losses.is_whole(
                     number, key_frame=bool(frame.key_frame), corrupt=frame.is_corrupt
                 )
-                yield stamp, upright_rgb(frame, self._rgb) if whole else None
+                read = (unclear(frame) or upright_rgb(frame, self._rgb)) if whole else None
+                yield stamp, read
 
     def _lose(self, packet: Packet[VideoStream]) -> None:
         stamp, base = packet.pts, packet.time_base
@@ -167,6 +169,23 @@ def check_frame_size(decoder: VideoCodecContext, name: str) -> None:
         check_size(Header("video", decoder.width, decoder.height), name)
     most = str(int(limit_megapixels() * 1e6))
     decoder.options = {**decoder.options, "max_pixels": most}
+
+
+def unclear(frame: VideoFrame) -> str:
+    """Why the values of a frame would be read wrong, as those of an image file are; or empty."""
+    kind = frame.format
+    if kind.name == "pal8" and not any(bytes(frame.planes[1])):
+        return "colours by a palette that is not there"
+    if max(one.bits for one in kind.components) < 16:
+        return ""
+    plane, order = frame.planes[0], ">u2" if kind.name.endswith("be") else "<u2"
+    rows = np.frombuffer(memoryview(plane), np.dtype(order)).reshape(-1, plane.line_size // 2)
+    samples = sum(one.plane == 0 for one in kind.components)
+    values = rows[: frame.height, : samples * frame.width]
+    high = int(values.max())
+    if high > NARROW or int(values.min()) == high:
+        return ""
+    return f"16 bits, but no value above {high}: it would be read almost black"
 
 
 def upright_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ class _Reader(Protocol):
     transfer: int
     others: int
 
-    def frames(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | None]]: ...
+    def frames(self) -> Iterator[tuple[float | None, NDArray[np.uint8] | str | None]]: ...
     def close(self) -> None: ...
 
 
@@ -120,7 +120,11 @@ class VideoFile:
                 yield self._frame(index, times.next(missing), None, error, rate)
                 index += 1
             damaged = []
-            yield self._frame(index, times.next(stamp), image, None, rate)
+            if isinstance(image, str):
+                error = f"{self._path}, frame {index}: {image}"
+                yield self._frame(index, times.next(stamp), None, error, rate)
+            else:
+                yield self._frame(index, times.next(stamp), image, None, rate)
             index += 1
         why = self._why_not_whole(reader, times, index, rate, damaged=bool(damaged))
         if why is not None:
