@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.data.dataset import Dataset, Sample, as_dataset, load_masks
-from generalad.data.known_images import FilesOfTest, learned_from
+from generalad.data.known_images import FilesOfTest, kept_for_training, learned_from
 from generalad.data.masks import doubtful_masks
 from generalad.data.public_sets import differences
 from generalad.data.samples import Saturation
@@ -22,6 +22,7 @@ from generalad.decision import framed
 from generalad.errors import DataError, UsageError
 from generalad.files import check_writable
 from generalad.geometry.placement import PartNotFound, Placement, prepare
+from generalad.image_limits import Limits
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.evaluate import evaluate as measure
 from generalad.metrics.pixel import resize_mask
@@ -55,6 +56,10 @@ class Evaluated:
         other_format: how test images differ in shape or scale from those of the calibration; or
             empty.
         contradictions: paths of test images whose content is labelled both good and defective.
+        other_look: how most good test images look otherwise than those of the calibration; or
+            empty.
+        untested: good images that a plain folder keeps for training, though the detector learned
+            from others.
     """
 
     evaluation: Evaluation
@@ -67,6 +72,8 @@ class Evaluated:
     learned_from: tuple[str, ...] = ()
     other_format: str = ""
     contradictions: tuple[str, ...] = ()
+    other_look: str = ""
+    untested: int = 0
 
 
 def evaluate(
@@ -145,7 +152,11 @@ def evaluate(
     odd = differences(dataset)
     other = files.in_another_format(spec.reference)
     both = tuple(map(str, files.good_and_defective(dataset.test)))
-    return Evaluated(evaluation, results, spec, backend, odd, doubts, lost, known, other, both)
+    return Evaluated(
+        *(evaluation, results, spec, backend, odd, doubts, lost, known, other, both),
+        other_look=files.of_another_look(),
+        untested=kept_for_training(dataset, digests),
+    )
 
 
 def _check_report(path: Path) -> None:
@@ -320,6 +331,9 @@ def _load(
             pixels, placement = prepare(image, spec.image_size, spec.geometry)
         except PartNotFound:
             continue
+        if files is not None and spec.reference is not None and not sample.defective:
+            size = image.shape[0], image.shape[1]
+            files.faults[sample.path] = Limits(spec.reference).of_image(pixels, size)
         loaded.samples.append(sample)
         loaded.images.append(pixels)
         size = _pixel_size(spec)

@@ -94,6 +94,15 @@ def evaluate(
         )
     if done.other_format:
         screen.print(f"warning: {done.other_format}; scores say little", markup=False)
+    if done.other_look:
+        screen.print(f"warning: {done.other_look}; scores say little", markup=False)
+    if done.untested:
+        screen.print(
+            f"warning: {done.untested} good images are not tested: a plain folder keeps them for"
+            " training, and this detector learned from others; lay test images out as test/good"
+            " and test/TYPE",
+            markup=False,
+        )
     if done.doubtful_masks:
         screen.print(
             f"warning: {done.doubtful_masks}; pixel figures may be wrong,"
@@ -115,6 +124,8 @@ def evaluate(
             "doubtful_masks": done.doubtful_masks or None,
             **({"contradictions": list(done.contradictions)} if done.contradictions else {}),
             **({"other_format": done.other_format} if done.other_format else {}),
+            **({"other_look": done.other_look} if done.other_look else {}),
+            **({"untested": done.untested} if done.untested else {}),
             **({"learned_from": list(done.learned_from)} if done.learned_from else {}),
             **({"not_found": list(done.not_found)} if done.not_found else {}),
             **done.evaluation.to_json(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from generalad.data.masks import is_turned_in_doubt
 from generalad.data.samples import Dataset, Sample
 from generalad.files import sha256_of_bytes, sha256_of_file
+from generalad.image_limits import Fault
 from generalad.parallel import map_threads
 from generalad.spec import Reference
 
@@ -21,12 +22,14 @@ class FilesOfTest:
         hashes: SHA-256 of the files.
         turned: of those with masks, whether EXIF data turns them in doubt.
         sizes: height and width of each image.
+        faults: of good images, how each lies beyond those of the calibration; None of most.
     """
 
     def __init__(self) -> None:
         self.hashes: dict[Path, str] = {}
         self.turned: dict[Path, bool] = {}
         self.sizes: dict[Path, tuple[int, int]] = {}
+        self.faults: dict[Path, Fault | None] = {}
 
     def take(self, sample: Sample, data: bytes) -> None:
         """Look at the content of a file; from any thread."""
@@ -50,6 +53,41 @@ class FilesOfTest:
         if not said:
             return ""
         return f"{len(said)} of {len(self.sizes)} test images are of another format: {said[0]}"
+
+    def of_another_look(self) -> str:
+        """How most good images look otherwise than those of a calibration; empty if they do not."""
+        found = [fault for fault in self.faults.values() if fault and fault.kind != "size"]
+        if len(found) < _LEAST or 2 * len(found) <= len(self.faults):
+            return ""
+        return (
+            f"{len(found)} of {len(self.faults)} good test images do not look like those of the"
+            f" calibration: {found[0]}"
+        )
+
+
+_LEAST = 3  # images that must show the same before it is said
+
+
+def kept_for_training(dataset: Dataset, digests: Collection[str]) -> int:
+    """Good images that a plain folder keeps from the test, though a detector learned from others.
+
+    Args:
+        dataset: a plain folder keeps four fifths of its good images for training.
+        digests: as in `learned_from`.
+
+    Returns:
+        How many; 0 where it learned from one of the first, its digests are not known, or the
+        dataset itself says what is to be tested.
+    """
+    if not digests or dataset.layout != "plain folder":
+        return 0
+    digits = len(next(iter(digests)))
+    first = [sample.path for sample in dataset.train[:_SOME]]
+    known = any(found[:digits] in digests for found in map_threads(_digest, first))
+    return 0 if known else len(dataset.train)
+
+
+_SOME = 20  # training images that are compared, of whom all or none were learned from
 
 
 def learned_from(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from cli_helpers import Capture, gad, one_line
 from encoders import pillow
+from image_helpers import part, reference_of
 from import_helpers import import_all
 from numpy.typing import NDArray
 from tiny_artifacts import tiny_artifact
@@ -22,6 +23,7 @@ from generalad.cli.process import escape_what_cannot_be_written
 from generalad.config import load_config
 from generalad.data.dataset import open_dataset
 from generalad.errors import ConfigError, DataError
+from generalad.files import sha256_of_file
 from generalad.preprocess import read_image
 from generalad.runtime.backends.fake import fake_spec
 from generalad.spec import TrainingSet
@@ -127,6 +129,42 @@ def test_test_images_that_were_learned_from_are_said(
     put(tmp_path / "parts/test/good/1.png", pillow(image(8), "PNG"))
     code, out, err = gad(capsys, "eval", artifact, tmp_path / "parts", "--json")
     assert (code, "learned_from" in json.loads(out), "learned" in err) == (0, False, False)
+
+
+def test_good_images_that_a_plain_folder_keeps_from_the_test_are_said(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "parts"
+    for number in range(12):
+        name = f"bad/{number}.png" if number < 2 else f"good/{number}.png"
+        put(folder / name, pillow(image(number), "PNG"))
+    kept = len(open_dataset(folder).train)
+    learned = sha256_of_file(open_dataset(folder).train[0].path)[:12]
+    for digests, said in ((("0" * 12,), True), (("0" * 12, learned), False), ((), False)):
+        training = TrainingSet("x", 1, (), digests)
+        spec = replace(fake_spec(), training_set=training)
+        artifact = tiny_artifact(tmp_path / "model.onnx", spec)
+        code, out, err = gad(capsys, "eval", artifact, folder, "--json")
+        assert code == 0
+        assert (f"warning: {kept} good images are not tested" in err) == said
+        assert json.loads(out).get("untested", 0) == kept * said
+
+
+def test_test_images_of_another_look_are_said(tmp_path: Path, capsys: Capture) -> None:
+    rng = np.random.default_rng(0)
+    parts = [part(rng, size=(64, 64)) for _ in range(24)]
+    known = reference_of(parts[:20], image_size=(64, 64))
+    artifact = tiny_artifact(tmp_path / "model.onnx", replace(fake_spec(), reference=known))
+    for name, light in (("a", 1), ("b", 5)):
+        for number, one in enumerate(parts[20:]):
+            put(tmp_path / name / f"test/good/{number}.png", pillow(one // light, "PNG"))
+        put(tmp_path / name / "test/cut/9.png", pillow(parts[0] // 9, "PNG"))
+        put(tmp_path / name / "train/good/8.png", pillow(parts[1], "PNG"))
+        code, out, err = gad(capsys, "eval", artifact, tmp_path / name, "--json")
+        assert code == 0
+        said = "4 of 4 good test images do not look like those of the calibration: black: "
+        assert (f"warning: {said}" in err) == (light > 1)
+        assert json.loads(out).get("other_look", "").startswith(said) == (light > 1)
 
 
 def test_test_images_are_read_once(
