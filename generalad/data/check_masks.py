@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from generalad.data.inspection import InspectedFile
-from generalad.data.masks import INVERTED, REMEDIES, SHARED, TURNED, in_words, shared_masks
+from generalad.data.masks import (
+    EQUAL,
+    INVERTED,
+    REMEDIES,
+    SHARED,
+    TURNED,
+    equal_masks,
+    in_words,
+    shared_masks,
+)
 from generalad.data.report import ERROR, INFO, WARNING, Problem, count_of
 from generalad.data.samples import Dataset
 
@@ -49,6 +58,9 @@ def _doubts(
     found[TURNED] = [
         mask for sample in dataset.test if seen[sample.path].turned for mask in sample.masks
     ]
+    of_defects = {mask for sample in dataset.test if sample.defective for mask in sample.masks}
+    digests = {mask: masks[mask].sha256 for mask in of_defects if masks[mask].marked}
+    found[EQUAL] = equal_masks(digests)
     for kind, remedy in REMEDIES.items():
         paths = tuple(found[kind])
         if not paths:

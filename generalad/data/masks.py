@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from generalad.data.samples import Dataset, Sample
 from generalad.errors import DataError
+from generalad.files import sha256_of_bytes
 from generalad.image_formats.accept import read_header
 from generalad.image_formats.tiff import orientation_of
 from generalad.parallel import map_threads
 from generalad.preprocess import decode_mask_values, read_bytes, read_mask
 
 INVERTED, LOSSY, SHARED = "inverted mask", "lossy mask", "shared mask"
-VOID, TURNED, OF_GOOD = "void in mask", "turned mask", "marked good"
+VOID, TURNED, OF_GOOD, EQUAL = "void in mask", "turned mask", "marked good", "equal masks"
 """Kinds of doubts about a mask."""
 
 REMEDIES = {
@@ -32,6 +33,7 @@ REMEDIES = {
     VOID: "make 255 black if it means 'ignore'",
     TURNED: "look at them, and save such images upright, without EXIF orientation",
     OF_GOOD: "correct the label or the mask",
+    EQUAL: "draw each for its own image, unless defects do lie in the same pixels",
 }
 
 _WORDS = {
@@ -41,6 +43,7 @@ _WORDS = {
     VOID: "with numbers of classes and 255, for others 'ignore' and here a defect",
     TURNED: "of images that EXIF data turns, which fit them turned or not",
     OF_GOOD: "that mark something in images that are called good",
+    EQUAL: "that are one and the same file, as if written over",
 }
 
 _VOID, _LARGEST_CLASS = 255, 40
@@ -151,6 +154,18 @@ def shared_masks(samples: Iterable[Sample]) -> list[Path]:
     return sorted(mask for mask, images in count.items() if images > 1)
 
 
+def equal_masks(digests: Mapping[Path, str]) -> list[Path]:
+    """Masks of one content, where they are three or more and over a quarter of all.
+
+    Args:
+        digests: a hash of each mask that marks something.
+    """
+    [(digest, count)] = Counter(digests.values()).most_common(1) or [("", 0)]
+    if count < 3 or 4 * count <= len(digests):
+        return []
+    return sorted(mask for mask, found in digests.items() if found == digest)
+
+
 def in_words(kind: str, number: int, total: int) -> str:
     """A sentence about doubtful masks."""
     return f"{number} of {total} masks {_WORDS[kind]}"
@@ -168,14 +183,18 @@ def doubtful_masks(dataset: Dataset, turned: Mapping[Path, bool] | None = None) 
     known = turned or {}
     masks = sorted({mask for sample in dataset.test for mask in sample.masks})
     kinds: dict[str, int] = defaultdict(int)
-    for doubt in map_threads(_doubt, masks):
+    of_good = {mask for sample in dataset.test if not sample.defective for mask in sample.masks}
+    digests: dict[Path, str] = {}
+    for mask, (doubt, digest) in zip(masks, map_threads(_doubt, masks), strict=True):
         kinds[doubt] += 1
+        if digest and mask not in of_good:
+            digests[mask] = digest
+    kinds[EQUAL] = len(equal_masks(digests))
     kinds[SHARED] = len(shared_masks(dataset.test))
     shown = [sample for sample in dataset.test if sample.masks]
     unknown = [sample.path for sample in shown if sample.path not in known]
     known = {**known, **dict(zip(unknown, map_threads(_is_turned, unknown), strict=True))}
     kinds[TURNED] = sum(len(sample.masks) for sample in shown if known[sample.path])
-    of_good = {mask for sample in dataset.test if not sample.defective for mask in sample.masks}
     kinds[OF_GOOD] = sum(map_threads(marks_something, sorted(of_good)))
     found = [in_words(kind, kinds[kind], len(masks)) for kind in REMEDIES if kinds[kind]]
     return "; ".join(found)
@@ -189,13 +208,15 @@ def marks_something(path: Path) -> bool:
         return False
 
 
-def _doubt(path: Path) -> str:
+def _doubt(path: Path) -> tuple[str, str]:
+    """A kind of doubt, and a hash of the content of a mask that marks something; else empty."""
     try:
         data = read_bytes(path)
         values = decode_mask_values(data, name=str(path))
     except DataError:
-        return ""
-    return doubt_about(values, lossy=is_lossy(data))
+        return "", ""
+    digest = sha256_of_bytes(data) if values.any() else ""
+    return doubt_about(values, lossy=is_lossy(data)), digest
 
 
 def _is_turned(path: Path) -> bool:

@@ -79,6 +79,21 @@ def test_inverted_masks(root: Path) -> None:
     assert "4 of 4 masks" in doubtful_masks(open_dataset(root))
 
 
+@pytest.mark.parametrize(("equal", "said"), [(2, 0), (3, 3), (4, 4)])
+def test_masks_that_were_written_over_each_other(root: Path, equal: int, said: int) -> None:
+    fill(root, {n: encoded(mask(0 if n < 2 + equal else n)) for n in range(2, 6)})
+    assert kinds(root) == ({"equal masks": ("warning", said)} if said else {})
+    words = doubtful_masks(open_dataset(root))
+    assert words.startswith(f"{said} of 4 masks that are one and the same file") == bool(said)
+
+
+def test_equal_masks_of_few_are_no_rule(root: Path) -> None:
+    for n in range(2, 18):
+        put(root / f"test/nick/{n}.png", encoded(np.full(SIZE, 100 + n, np.uint8)))
+        fill(root, {n: encoded(mask(max(n - 2, 2)))})
+    assert "equal masks" not in kinds(root)
+
+
 def test_one_inverted_mask_may_be_a_large_defect(root: Path) -> None:
     fill(root, {number: encoded(mask(number)) for number in range(2, 5)})
     fill(root, {5: encoded(255 - mask(5))})
