@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -87,6 +87,10 @@ class Result:
         return dataclasses.asdict(self)
 
 
+_FAR_OFF = 0.001
+"""Place on the artifact's normalised scale, from either end, where hardly any image lies."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """When an image of a stream is anomalous.
@@ -123,6 +127,21 @@ class Rule:
         if self.threshold is not None:
             return self.threshold
         return spec.thresholds.image if self.areas is None else spec.thresholds.pixel
+
+    def far_off(self, spec: Spec) -> str:
+        """That nothing, or all, will be anomalous by such a threshold, a warning; or empty."""
+        if self.threshold is None:
+            return ""
+        own = replace(self, threshold=None).level(spec)
+        place = spec.normalisation(self.threshold, own)
+        if _FAR_OFF < place < 1 - _FAR_OFF:
+            return ""
+        where, what = ("above", "normal") if place > 0.5 else ("below", "anomalous")
+        return (
+            f"threshold {self.threshold:g} lies far {where} the artifact's {own:.4g}: nearly every"
+            f" image will be {what} → thresholds are raw scores; 0.5 of the normalised scale is"
+            f" {own:.4g}"
+        )
 
     def check(self, spec: Spec) -> None:
         """Draw the areas for an artifact's maps; raises UsageError where that fails."""

@@ -178,7 +178,8 @@ def _open_file(path: Path, address: str) -> Source:
 
 
 def _open_pattern(address: str) -> list[Source]:
-    from generalad.listing import is_hidden  # single images start without it
+    # Single images start without it.
+    from generalad.listing import is_hidden, may_hold_images, unnamed_images
 
     matches = sorted(
         path
@@ -192,7 +193,9 @@ def _open_pattern(address: str) -> list[Source]:
     sources: list[Source] = []
     if images:
         folder = Path(os.path.commonpath([path.parent for path in images]))
-        sources.append(_without_labels(address, images, folder))
+        others = [path for path in matches if path not in {*images, *videos} and path.is_file()]
+        unnamed, unread = unnamed_images(Path(), others), may_hold_images(others)
+        sources.append(_without_labels(address, images, folder, (), unnamed, unread))
     return [*sources, *map(_video, videos)]
 
 

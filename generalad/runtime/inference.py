@@ -75,8 +75,9 @@ def infer(
         on_result: called for every result, in the writer's thread.
         on_notification: called for every notification, in the writer's thread.
         on_problem: told when a sink fails and when it recovers, in a run with cameras, of files
-            that are given more than once, and at the end of what is odd about all images of 16
-            bits, a video, or how files look; that is a warning without it.
+            that are given more than once, of a threshold on another scale, and at the end of what
+            is odd about all images of 16 bits, a video, or how files look; these are warnings
+            without it.
 
     Raises:
         GadError: a missing source, an unusable artifact, an output that cannot be written.
@@ -105,6 +106,8 @@ def infer(
                 batch_size = batch_for(session, found, threads=threads).size
             check_batch(batch_size, session.spec)
         trackers = [_tracker(source, Rule(threshold), session.spec) for source in found]
+        for said in filter(None, (one.far_off() for one in trackers)):
+            (on_problem or warnings.warn)(said)
         pipeline = Pipeline(
             session,
             trackers,

@@ -254,6 +254,8 @@ def test_what_may_hold_images_is_named(tmp_path: Path, capsys: Capture) -> None:
     code, out, err = gad(capsys, "infer", artifact, folder)
     assert (code, len(out.splitlines())) == (0, 1)
     assert f"parts: {said} 2.NPY, all.zip and 1 more → " in err
+    code, out, err = gad(capsys, "infer", artifact, f"{folder}/**")
+    assert (code, len(out.splitlines())) == (0, 1) and f"parts/**: {said} 2.NPY" in err
     put(folder / "clip.mp4", b"x")
     code, _, err = gad(capsys, "data", "check", folder)
     assert code == 0

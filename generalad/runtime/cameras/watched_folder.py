@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generalad.errors import DataError
-from generalad.listing import list_files, unnamed_images
+from generalad.listing import list_files, may_hold_images, unnamed_images
 from generalad.preprocess import decode_image, read_bytes
 from generalad.runtime.cameras import watch_journal
 from generalad.runtime.notification import Notification
@@ -268,6 +268,8 @@ class WatchedFolder(LiveSourceMixin):
             error = f"{path}: a video, expected an image"
         elif unnamed_images(self._folder, [Path(name)]):
             error = f"{path}: an image by its content, not by its name"
+        elif may_hold_images([path]):
+            error = f"{path}: an array, archive or stream, which may hold images, expected an image"
         else:
             return None
         known = f"{found.st_mtime_ns}, {found.st_size}"  # videos are large

@@ -132,6 +132,11 @@ class SourceTracker:
                 item.fault = strange
         return None
 
+    def far_off(self) -> str:
+        """See `Rule.far_off`."""
+        said = self._rule.far_off(self._spec)
+        return said and f"{self.name}: {said}"
+
     def doubts(self) -> str:
         """How files differ from the images of the calibration, a warning; or empty."""
         return "" if self._likeness is None else self._likeness.in_words(self.name)

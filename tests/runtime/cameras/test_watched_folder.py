@@ -226,14 +226,16 @@ def test_images_and_videos_that_are_passed_over_are_errors_in_the_end(
     folder: Path, png: Path, clock: FakeClock
 ) -> None:
     watched = WatchedFolder(folder, clock=clock.now)
-    for name in ("IMG_7", "x.png.old", "clip.mp4"):
+    for name in ("IMG_7", "x.png.old", "clip.mp4", "zip.zip"):
         shutil.copy(png, folder / name)
     (folder / "notes.txt").write_text("nothing")
+    (folder / "frame.npy").write_bytes(b"\x93NUMPY")
     assert names(watched) == []
     clock.advance(11)
     errors = [str(frame.error) for frame in watched.poll()]
-    assert ["by its content" in error for error in errors] == [True, False, True]
+    assert ["by its content" in error for error in errors] == [True, False, False, True, True]
     assert "a video, expected an image" in errors[1]
+    assert "frame.npy: an array, archive or stream, which may hold images" in errors[2]
     clock.advance(11)
     assert names(watched) == []
 

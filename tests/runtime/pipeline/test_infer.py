@@ -157,8 +157,21 @@ def test_batches_give_the_same_scores(
 
 
 def test_threshold_can_be_changed() -> None:
-    assert infer(FakeSession(), [Stream("ga")], threshold=0.0).anomalous == 2
-    assert infer(FakeSession(), [Stream("ga")], threshold=2.0).anomalous == 0
+    said: list[str] = []
+
+    def anomalous(threshold: float) -> int:
+        run = infer(FakeSession(), [Stream("ga")], threshold=threshold, on_problem=said.append)
+        return run.anomalous
+
+    assert (anomalous(0.6), said) == (1, [])
+    assert anomalous(-0.6) == 2
+    assert (
+        "threshold -0.6 lies far below the artifact's 0.25: nearly every image will be" in said[0]
+    )
+    assert anomalous(50) == 0
+    assert "lies far above the artifact's 0.25: nearly every image will be normal" in said[1]
+    with pytest.warns(UserWarning, match="far above"):
+        infer(FakeSession(), [Stream("ga")], threshold=2.0)
 
 
 def test_times_are_those_of_the_stages() -> None:
