@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.image_formats.accept import DAMAGED, LIMIT_SETTING, check_header, limit_bytes
+from generalad.image_formats.ends import was_not_written
 from generalad.image_formats.header import Header
 from generalad.image_formats.headers import without_profile
 
@@ -100,6 +101,10 @@ def decode_image(
 ) -> NDArray[np.uint8]:
     """Decode an encoded image; like `read_image`, from bytes. `name` is used in errors."""
     header = check_header(data, name)
+    if was_not_written(data):  # of a mask, which is black as a rule, it would say little
+        raise DataError(
+            f"{name}: the file was not written to its end, zeros follow", remedy=DAMAGED
+        )
     if header.blended:
         _refuse_transparent(data, header, name)
     pixels, largest = _decode(data, header, name)

@@ -37,6 +37,22 @@ def image_end(data: bytes) -> int:
     return len(data)
 
 
+_BLOCK = bytes(4096)
+"""Of a file system, as disks have them: what was not written of a file reads as zeros."""
+
+
+def was_not_written(data: bytes) -> bool:
+    """Whether all from the start of a block of the disk to the end is zeros.
+
+    So power losses and broken transfers leave files whose size was set before. Black pixels begin
+    there by chance, in one of 4096 images that are black up to their end; compressed ones never.
+    """
+    if not data.endswith(_BLOCK):
+        return False
+    written = len(data.rstrip(b"\0"))
+    return written > 0 and (written % len(_BLOCK) == 0 or data.startswith(b"RIFF"))
+
+
 def another_begins(data: bytes, end: int) -> bool:
     """Whether a second image begins behind the end of the first and what fills up.
 

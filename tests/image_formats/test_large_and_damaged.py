@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import empty_png, pillow, png, tiff
+from encoders import empty_png, pillow, png, pnm, tiff
 from image_samples import (
     READ,
     RGB,
@@ -105,6 +105,40 @@ def test_a_scan_without_end_is_refused() -> None:
     scan = progressive[progressive.index(b"\xff\xda") : progressive.index(b"\xff\xd9")]
     with pytest.raises(DataError, match="more than 100 scans"):
         decode_image(progressive[:-2] + scan * 50 + b"\xff\xd9")
+
+
+NOISE = np.random.default_rng(1).integers(1, 256, (120, 160, 3), np.uint8)
+UNWRITTEN: dict[str, Callable[[], bytes]] = {
+    "BMP": lambda: pillow(NOISE, "BMP"),
+    "PNM": lambda: pnm(6, NOISE, 255),
+    "TIFF": lambda: tiff(NOISE, photometric="rgb"),
+    "TIFF, deflate": lambda: tiff(NOISE, photometric="rgb", compression="zlib", rowsperstrip=8),
+    "WebP": lambda: pillow(NOISE, "WEBP", lossless=True),
+    "PNG": lambda: pillow(NOISE, "PNG"),
+    "JPEG": lambda: pillow(NOISE, "JPEG", quality=100),
+    "AVIF": lambda: pillow(NOISE, "AVIF", quality=100),
+    "JPEG 2000": lambda: pillow(NOISE, "JPEG2000"),
+}
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4])
+@pytest.mark.parametrize("kind", UNWRITTEN)
+def test_a_file_that_was_not_written_to_its_end_is_refused(kind: str, blocks: int) -> None:
+    data = UNWRITTEN[kind]()
+    assert decode_image(data).shape == NOISE.shape
+    size = 4096 * blocks
+    assert len(data) > size + 4096
+    with pytest.raises(DataError, match=r"not written to its end|cut off|damaged"):
+        decode_image(data[:size] + bytes(len(data) - size))
+
+
+def test_black_at_the_end_of_an_image_is_none_of_that() -> None:
+    image = NOISE.copy()
+    image[40:] = 0
+    for data in (pillow(image[::-1], "BMP"), pnm(6, image, 255), pillow(image, "TIFF")):
+        assert decode_image(data).shape == image.shape
+    for data in (pillow(np.zeros_like(image), "BMP"), pnm(6, np.zeros_like(image), 255)):
+        assert not decode_image(data).any()
 
 
 def test_a_pipe_or_a_device_is_not_read(tmp_path: Path) -> None:
