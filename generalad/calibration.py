@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from generalad.errors import DataError
 from generalad.parallel import map_threads
-from generalad.spec import Calibration, Normalisation, Outlier, Thresholds
+from generalad.spec import Calibration, Normalisation, ScoredImage, Thresholds
 
 HELD_OUT = "held-out good images"
 OUT_OF_FOLD = "good images, each scored by a detector that did not learn from it"
@@ -74,7 +74,8 @@ def calibrate(
     folds: int = 0,
     source: str = HELD_OUT,
     views: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
-    outliers: Sequence[Outlier] = (),
+    outliers: Sequence[ScoredImage] = (),
+    names: Sequence[str] = (),
 ) -> Calibrated:
     """Set both thresholds for a target false-alarm rate.
 
@@ -94,6 +95,7 @@ def calibrate(
             (`generalad.synth.views`). No threshold is so low that more than `VIEWS_RATE` of
             them would be false alarms.
         outliers: among the images, see `outliers_of`. They and their views do not count.
+        names: (n,) of the images, for the record; empty where they are not known.
 
     Raises:
         DataError: no scores, or scores that are not finite.
@@ -131,11 +133,28 @@ def calibrate(
             folds=folds,
             views_rate=None if views is None else _views_rate(target),
             outliers=tuple(outliers),
+            highest=_highest(scores, kept, names, highest),
         ),
     )
 
 
-def outliers_of(scores: NDArray[np.float32], names: Sequence[str]) -> tuple[Outlier, ...]:
+def _highest(
+    scores: NDArray[np.float32],
+    numbers: NDArray[np.intp],
+    names: Sequence[str],
+    highest: np.float32,
+) -> tuple[ScoredImage, ...]:
+    """Which images, of these numbers and scores, set a threshold just above `highest`."""
+    if not names or highest not in scores:  # else a view's
+        return ()
+    most = min(int(np.count_nonzero(scores >= highest)), MOST_RECORDED)
+    order = np.argsort(-scores, kind="stable")[:most]
+    return tuple(
+        ScoredImage(int(n), names[n], float(scores[i])) for i in order for n in [numbers[i]]
+    )
+
+
+def outliers_of(scores: NDArray[np.float32], names: Sequence[str]) -> tuple[ScoredImage, ...]:
     """Good images that look like defects: dirt, a fibre, a defect in the wrong folder.
 
     They would set the threshold, so that defects no worse than they are would pass. It is told by
@@ -154,7 +173,7 @@ def outliers_of(scores: NDArray[np.float32], names: Sequence[str]) -> tuple[Outl
     if len(far) > MOST_OUTLIERS * len(scores):
         return ()
     order = far[np.argsort(-scores[far], kind="stable")]
-    return tuple(Outlier(int(i), names[i], float(scores[i])) for i in order)
+    return tuple(ScoredImage(int(i), names[i], float(scores[i])) for i in order)
 
 
 def highest_good(
@@ -316,8 +335,21 @@ def outliers_found(calibration: Calibration) -> str:
     )
 
 
-NAMED = 5
-"""Outliers that are named in a sentence."""
+def highest_found(calibration: Calibration) -> str:
+    """Which good images set the threshold, in one sentence; or empty."""
+    found = calibration.highest
+    if not found:
+        return ""
+    more = len(found) - NAMED
+    names = ", ".join(one.name for one in found[:NAMED]) + (f" and {more} more" * (more > 0))
+    return (
+        f"the threshold is set by {names} → look at them: a defect among good images hides all that"
+        " score no higher"
+    )
+
+
+NAMED, MOST_RECORDED = 5, 20
+"""Images that are named in a sentence, and that are recorded as those which set a threshold."""
 
 
 def promise(calibration: Calibration) -> str:

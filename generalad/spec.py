@@ -59,8 +59,8 @@ class DrawnMisses:
 
 
 @dataclass(frozen=True)
-class Outlier:
-    """A good image that scores like a defect, see `generalad.calibration.outliers_of`.
+class ScoredImage:
+    """A good image that its score makes worth a look.
 
     Attributes:
         number: among the calibration images, from 0.
@@ -94,6 +94,9 @@ class Calibration:
         views_rate: the thresholds also keep the false alarms on views of the same images, in
             another light or codec, at most at this rate; None where views were not looked at.
         outliers: good images besides, which set no threshold: the promise is not about their like.
+            See `generalad.calibration.outliers_of`.
+        highest: the images that set the image threshold, which lies just above the last of them;
+            the 20 highest. Empty where views set it, or where the images' names are not known.
     """
 
     method: str
@@ -106,7 +109,8 @@ class Calibration:
     folds: int = 0
     drawn_misses: tuple[DrawnMisses, ...] = ()
     views_rate: float | None = None
-    outliers: tuple[Outlier, ...] = ()
+    outliers: tuple[ScoredImage, ...] = ()
+    highest: tuple[ScoredImage, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from generalad.calibration import (
     calibration_needed,
     conformal_quantile,
     conformal_rank,
+    highest_found,
     highest_good,
     out_of_fold,
     outliers_found,
@@ -29,6 +31,7 @@ from generalad.calibration import (
 from generalad.data.samples import Sample
 from generalad.data.splits import split_calibration
 from generalad.errors import DataError
+from generalad.spec import Calibration
 
 RATES = st.floats(1e-4, 0.5)
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -400,6 +403,32 @@ def test_outliers_set_no_threshold_and_are_named() -> None:
         with_them.calibration
     )
     assert outliers_found(without.calibration) == ""
+
+
+def test_images_that_set_the_threshold_are_named() -> None:
+    scores = np.append(good_scores(), np.array([30, 40], np.float32))
+    names = [f"{number}.png" for number in range(102)]
+    outliers = outliers_of(scores, names)
+
+    def found(**changes: Any) -> Calibration:
+        given = {"names": names, "outliers": outliers, "target": 0.03, **changes}
+        return calibrate(scores, scores, **given).calibration
+
+    usual = found()
+    assert [one.number for one in usual.highest] == np.argsort(-scores[:100])[:3].tolist()
+    assert all(one.name == names[one.number] for one in usual.highest)
+    assert (
+        usual.highest[-1].score
+        < calibrate(scores, scores, target=0.03, outliers=outliers).thresholds.image
+        <= np.nextafter(np.float32(usual.highest[-1].score), np.float32(np.inf))
+    )
+    first, second, third = (one.name for one in usual.highest)
+    assert f"is set by {first}, {second}, {third} → look at them" in highest_found(usual)
+    assert highest_found(found(target=0.1)).count(".png") == 5
+    assert "and 5 more" in highest_found(found(target=0.1))
+    assert len(found(target=0.5).highest) == 20
+    assert found(views=(scores * 2, scores * 2)).highest == ()  # no image's score
+    assert highest_found(found(names=())) == ""
 
 
 @pytest.mark.parametrize("tail", ["normal", "exponential", "logistic", "gumbel", "uniform"])

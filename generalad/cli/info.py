@@ -86,6 +86,9 @@ def sections(spec: dict[str, Any], computed: str = "") -> dict[str, dict[str, st
                 f" from {calibration['images']} good images"
             ),
             "outliers": ", ".join(one["name"] for one in calibration["outliers"]) or "none",
+            "threshold set by": (
+                ", ".join(one["name"] for one in calibration["highest"]) or "not recorded"
+            ),
             "method": calibration["method"],
         },
         "Origin": {

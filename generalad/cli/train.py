@@ -237,7 +237,7 @@ def classes_table(found: Sequence[TrainedClass]) -> Table:
 
 def _say(screen: Console, folder: Path, spec: Spec, chosen: str | None) -> None:
     """What was learned, what it promises and what is next; `chosen` is the preset, if known."""
-    from generalad.calibration import outliers_found, promise
+    from generalad.calibration import highest_found, outliers_found, promise
     from generalad.cli.console import plain
     from generalad.config import PRESET_USES
 
@@ -256,6 +256,8 @@ def _say(screen: Console, folder: Path, spec: Spec, chosen: str | None) -> None:
     screen.print(promise(calibration), markup=False)
     if line := outliers_found(calibration):
         screen.print(f"warning: {line}", markup=False)
+    if line := highest_found(calibration):
+        screen.print(line, markup=False)
     if calibration.views_rate is not None:
         screen.print(
             "false alarms on the same images in other light, focus or compression: at most"

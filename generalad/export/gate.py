@@ -262,7 +262,9 @@ def calibrated(spec: Spec, outputs: Outputs, views: Outputs | None = None) -> Sp
         thresholds=again.thresholds,
         normalisation=again.normalisation,
         # Drawn defects were counted with the detector; its export ranks images alike.
-        calibration=dataclasses.replace(again.calibration, drawn_misses=before.drawn_misses),
+        calibration=dataclasses.replace(
+            again.calibration, drawn_misses=before.drawn_misses, highest=before.highest
+        ),
     )
 
 

@@ -109,6 +109,7 @@ def calibrated_spec(
         source=OUT_OF_FOLD if found.folds else HELD_OUT,
         views=found.views,
         outliers=outliers,
+        names=names,
     )
     far = [one.number for one in outliers]
     # Of frames in tiles the drawn ones would take minutes each.

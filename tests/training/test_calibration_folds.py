@@ -18,7 +18,7 @@ from generalad.model.heads import GaussianHead
 from generalad.model.storage import Trained, load_detector
 from generalad.preprocess import read_image, resize
 from generalad.runtime import open_session
-from generalad.spec import Outlier
+from generalad.spec import ScoredImage
 from generalad.training import calibrated_spec, calibration_folds
 from generalad.training import split as split_module
 from generalad.training.cross_fit import CrossFit
@@ -208,9 +208,9 @@ def test_a_detector_keeps_some_of_its_images_for_exports(
 def test_exports_leave_out_the_outliers_of_training(
     train: Train, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
 ) -> None:
-    def first(scores: Any, names: list[str]) -> tuple[Outlier, ...]:
+    def first(scores: Any, names: list[str]) -> tuple[ScoredImage, ...]:
         assert len(scores) == len(names) and all(name.startswith("good/") for name in names)
-        return (Outlier(int(np.argmax(scores)), names[0], float(np.max(scores))),)
+        return (ScoredImage(int(np.argmax(scores)), names[0], float(np.max(scores))),)
 
     monkeypatch.setattr(calibrated_spec, "outliers_of", first)
     trained = load_detector(train(tiny_config(**{"method": "gaussian", **changes})))
@@ -221,6 +221,8 @@ def test_exports_leave_out_the_outliers_of_training(
     assert trained.spec.thresholds.image < found.outliers[0].score
     done = export_detector(trained)
     assert done.spec.calibration.outliers == found.outliers
+    assert done.spec.calibration.highest == found.highest != ()
+    assert found.highest[0].score == pytest.approx(trained.spec.thresholds.image, rel=1e-4)
     assert done.spec.thresholds.image == pytest.approx(trained.spec.thresholds.image, rel=1e-4)
 
 
