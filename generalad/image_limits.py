@@ -25,7 +25,7 @@ _NO_COLOUR = 0.25
 _LEAST_SATURATION = 2.0
 """Where calibration images have less, there is no colour to lose; without colour it is 0."""
 
-_LEAST_COLOUR = 3.0
+LEAST_COLOUR = 3.0
 """Least difference of red and blue to tell by; codecs shift grey by one or two."""
 
 
@@ -137,7 +137,7 @@ def _colour(found: Statistics, reference: Reference) -> Fault | None:
             "colour", f"saturation {_expected(found.saturation, least)}, as without colour"
         )
     red_green, yellow_blue = found.red_green - NEUTRAL, found.yellow_blue - NEUTRAL
-    if abs(red_green + 2 * yellow_blue) < _LEAST_COLOUR:  # red less blue
+    if abs(red_green + 2 * yellow_blue) < LEAST_COLOUR:  # red less blue
         return None
     # The same image with red and blue exchanged.
     swapped = (red_green / 2 - yellow_blue, -0.75 * red_green - yellow_blue / 2)

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.image_statistics import Statistics
+from generalad.image_limits import LEAST_COLOUR
+from generalad.image_statistics import NEUTRAL, Statistics
 
 _SHAPE, _SCALE = 1.1, 2.0
 """Factors from which a shape or a scale is another one."""
 
 _FENCE = 3.0  # "far out"
 _MOST = 0.2  # share of images; more are a product of their own
+_SHIFT = 0.5  # of colours that are compared with their exchange
 _LEAST = 8  # images that say what is usual
 
 _LOOKS: dict[str, tuple[Callable[[Statistics], float], float]] = {
@@ -58,13 +60,31 @@ def of_another_look(looks: Mapping[Path, Statistics]) -> Iterator[tuple[str, lis
     if len(looks) < _LEAST:
         return
     paths = list(looks)
+    odd = {"colour: red and blue look exchanged": _swapped(list(looks.values()))}
     for name, (quantity, margin) in _LOOKS.items():
-        far = _far_out(np.array([quantity(one) for one in looks.values()]), margin)
+        odd[name] = _far_out(np.array([quantity(one) for one in looks.values()]), margin)
+    for name, far in odd.items():
         found = [path for path, is_far in zip(paths, far, strict=True) if is_far]
         found = [path for path in found if path not in named]
         named.update(found)
         if found:
             yield name, found
+
+
+def _swapped(looks: Sequence[Statistics]) -> NDArray[np.bool_]:
+    """Whose colours are far from those of most, and with red and blue exchanged are not."""
+    red_green = np.array([one.red_green - NEUTRAL for one in looks])
+    yellow_blue = np.array([one.yellow_blue - NEUTRAL for one in looks])
+    exchanged = (red_green / 2 - yellow_blue, -0.75 * red_green - yellow_blue / 2)
+    far, near = np.zeros(len(looks), np.bool_), np.ones(len(looks), np.bool_)
+    for values, others in zip((red_green, yellow_blue), exchanged, strict=True):
+        low, high = np.quantile(values, (0.25, 0.75))
+        reach = _FENCE * (high - low) + _SHIFT
+        far |= (values < low - reach) | (values > high + reach)
+        near &= (others >= low - reach) & (others <= high + reach)
+    coloured = np.abs(red_green + 2 * yellow_blue) >= LEAST_COLOUR  # red less blue
+    found = far & near & coloured
+    return np.asarray(found & (np.count_nonzero(found) <= _MOST * len(found)), np.bool_)
 
 
 def _far_out(values: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:

@@ -43,6 +43,16 @@ def test_odd_ones_among_good_images(kind: str, tmp_path: Path, write_image: Writ
     assert count == 4
 
 
+def test_exchanged_channels_of_parts_that_are_nearly_grey(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    for number in range(24):
+        image = np.asarray(coloured(number) / (0.9, 0.75, 0.5) * (0.97, 1.0, 0.9), np.uint8)
+        write_image(tmp_path / f"{number:02}.png", image[..., ::-1] if number % 8 == 0 else image)
+    ((said, count),) = warnings_of(tmp_path).items()
+    assert "far from the others in colour: red and blue look exchanged" in said and count == 3
+
+
 def test_a_product_of_its_own_is_not_odd(tmp_path: Path, write_image: WriteImage) -> None:
     for number in range(24):
         image = coloured(number)
