@@ -26,13 +26,16 @@ BLUR, NOISE = 1.0, 4.0
 QUALITY = (60, 95)
 """Of JPEG."""
 
+QUANTISER = (2.0, 12.0)
+"""Of the codec of a video, see `streamed`."""
+
 SHIFT, TURN = 0.015, 1.0
 """Largest displacement in parts of each side, and rotation in degrees."""
 
 ORIENTATIONS = 8
 """Of a square image: quarter turns, mirrored or not; of others each of four comes twice."""
 
-VERSION = 1
+VERSION = 2
 """Raised when views change, because their features are cached."""
 
 
@@ -110,7 +113,10 @@ def view(image: Image, rng: np.random.Generator, *, moved: bool = True) -> Image
     if rng.random() < 0.3:
         out = out + rng.normal(0, rng.uniform(0.5, NOISE), out.shape)
     whole = np.clip(np.round(out), 0, 255).astype(np.uint8)
-    return compressed(whole, int(rng.integers(*QUALITY))) if rng.random() < 0.6 else whole
+    codec = rng.random()
+    if codec < 0.3:
+        return compressed(whole, int(rng.integers(*QUALITY)))
+    return streamed(whole, float(np.exp(rng.uniform(*np.log(QUANTISER))))) if codec < 0.6 else whole
 
 
 def compressed(image: Image, quality: int) -> Image:
@@ -120,3 +126,41 @@ def compressed(image: Image, quality: int) -> Image:
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None  # it was encoded just now
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def streamed(image: Image, quantiser: float) -> Image:
+    """An image as a key frame of a video: no faint texture, and colours at half the size.
+
+    After ITU-T H.263, 6.2.1, as MPEG-4 part 2 has it too: of 8 x 8 pixels each coefficient below a
+    step becomes 0, and another one the middle of its step.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        quantiser: half the step in grey levels; 255 / 219 of a codec's own, whose black is 16 and
+            whose white is 235.
+    """
+    height, width = image.shape[:2]
+    luminance, *colours = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb).astype(np.float32))
+    half = (max(1, width // 2), max(1, height // 2))
+    small = (cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in colours)
+    coded = [cv2.resize(_quantised(plane, quantiser), (width, height)) for plane in small]
+    planes = np.dstack([_quantised(luminance, quantiser), *coded])
+    whole = np.clip(np.round(planes), 0, 255).astype(np.uint8)
+    return cv2.cvtColor(whole, cv2.COLOR_YCrCb2RGB).astype(np.uint8, copy=False)
+
+
+_COSINES = np.cos(np.pi / 8 * np.outer(np.arange(8), np.arange(8) + 0.5)).astype(np.float32) / 2
+_COSINES[0] /= np.sqrt(2)
+
+
+def _quantised(plane: NDArray[Any], quantiser: float) -> NDArray[np.float32]:
+    height, width = plane.shape
+    padded = np.pad(plane, ((0, -height % 8), (0, -width % 8)), mode="edge")
+    rows, columns = padded.shape[0] // 8, padded.shape[1] // 8
+    blocks = padded.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3)
+    found = _COSINES @ blocks @ _COSINES.T
+    levels = np.floor(np.abs(found) / (2 * quantiser))
+    coded = np.sign(found) * (levels > 0) * quantiser * (2 * levels + 1)
+    coded[..., 0, 0] = 8 * np.round(found[..., 0, 0] / 8)  # the mean has steps of its own
+    back = (_COSINES.T @ coded @ _COSINES).transpose(0, 2, 1, 3).reshape(padded.shape)
+    return np.asarray(back[:height, :width], np.float32)

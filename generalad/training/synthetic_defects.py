@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generalad.synth.views import VERSION as VIEWS_VERSION
 from generalad.synth.views import view
 
 Float = NDArray[Any]
@@ -38,7 +39,8 @@ class DrawnDefects:
 
     def identity(self) -> dict[str, Any]:
         """See `Drawing`."""
-        return {"version": VERSION, "count": self.count, "seed": self.seed}
+        versions = {"version": VERSION, "views": VIEWS_VERSION}
+        return {**versions, "count": self.count, "seed": self.seed}
 
     def sources(self, index: int) -> tuple[int, int]:
         """The good images that a drawn one is made of."""

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import io
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generalad.synth.views import BRIGHTNESS, CONTRAST, WHITE_BALANCE, Views, view, views_of
+from generalad.synth.views import (
+    BRIGHTNESS,
+    CONTRAST,
+    WHITE_BALANCE,
+    Views,
+    streamed,
+    view,
+    views_of,
+)
 
 
 def ramp() -> np.ndarray:
@@ -55,3 +66,42 @@ def test_any_shape_has_a_view(shape: tuple[int, int, int]) -> None:
     image = np.full(shape, 90, np.uint8)
     for seed in range(20):
         assert view(image, np.random.default_rng(seed)).shape == shape
+
+
+def texture(shape: tuple[int, int]) -> np.ndarray:
+    """Noise in a light red, coarse on the left and fine on the right."""
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    coarse = cv2.GaussianBlur(noise, (0, 0), 4) * 200
+    fine = cv2.GaussianBlur(noise, (0, 0), 1) * 25
+    mixed = np.hstack([coarse[:, : shape[1] // 2], fine[:, shape[1] // 2 :]])
+    return np.asarray(np.clip(mixed[..., None] + (130, 110, 105), 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("quantiser", [4, 8])
+def test_a_streamed_image_is_what_a_video_codec_makes_of_it(quantiser: int) -> None:
+    av = pytest.importorskip("av")
+    image, file = texture((64, 96)), io.BytesIO()
+    with av.open(file, "w", format="matroska") as video:
+        stream = video.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.qmin = stream.codec_context.qmax = quantiser
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        video.mux([*stream.encode(frame), *stream.encode(None)])
+    file.seek(0)
+    decoded = next(av.open(file).decode(video=0)).to_ndarray(format="rgb24")
+    real, ours = (
+        (coded.astype(float) - image).mean(axis=2)
+        for coded in (decoded, streamed(image, quantiser * 255 / 219))
+    )
+    assert np.corrcoef(real.ravel(), ours.ravel())[0, 1] > 0.85
+    assert np.abs(ours).mean() == pytest.approx(np.abs(real - real.mean()).mean(), rel=0.2)
+
+
+@settings(deadline=None)
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.floats(1, 31))
+def test_any_image_can_be_streamed(shape: tuple[int, int], quantiser: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    shown = streamed(image, quantiser)
+    assert shown.shape == image.shape and shown.dtype == np.uint8
+    even = np.full_like(image, 90)
+    assert np.abs(streamed(even, quantiser).astype(int) - even).max() <= 2
