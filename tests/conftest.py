@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,23 @@ from generalad.spec import Spec
 settings.register_profile("gad", deadline=None)  # a busy machine is no failure
 settings.load_profile("gad")
 
+if threading.current_thread() is threading.main_thread():
+    # A shell's `&` has Ctrl-C ignored, here and in all processes that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 MakeSpec = Callable[..., Spec]
 MakeArtifact = Callable[..., Path]
 
 
 @pytest.fixture
-def signals() -> Iterator[None]:
-    """For a test that sends a signal to its own process, whose handlers are Python's usual ones.
+def signals() -> None:
+    """For a test that sends a signal to its own process.
 
     Now and then execnet, under pytest-xdist, runs a worker's tests beside the main thread. A signal
     would reach that one and end the worker.
     """
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread alone, and this worker's tests run beside it")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
