@@ -271,13 +271,15 @@ def _ignored(dataset: Dataset) -> Iterator[Problem]:
     if unnamed:
         detail = f"{count_of(unnamed, 'file')} that are images by content, not by name, not used"
         yield Problem("ignored", WARNING, unnamed, detail, "give them the suffix of their format")
+    said = set(unnamed)
     videos = tuple(path for path in others if path.suffix.lower() in VIDEO_SUFFIXES)
-    held = tuple(path for path in may_hold_images(others) if path not in set(unnamed))
+    held = tuple(path for path in may_hold_images(others) if path not in said)
     for found, what in ((videos, "videos"), (held, "arrays, archives, streams")):
         if found:
             detail = f"{count_of(found, 'file')} that may hold images, not used ({what})"
             yield Problem("ignored", WARNING, found, detail, "save their images as PNG if meant")
-    others = [path for path in others if path not in {*unnamed, *videos, *held}]
+    said.update(videos, held)
+    others = [path for path in others if path not in said]
     if others:
         detail = f"{count_of(others, 'file')} without the suffix of an image"
         tables = [path.name for path in others if path.suffix.lower() == ".csv"]

@@ -193,7 +193,8 @@ def _open_pattern(address: str) -> list[Source]:
     sources: list[Source] = []
     if images:
         folder = Path(os.path.commonpath([path.parent for path in images]))
-        others = [path for path in matches if path not in {*images, *videos} and path.is_file()]
+        taken = {*images, *videos}
+        others = [path for path in matches if path not in taken and path.is_file()]
         unnamed, unread = unnamed_images(Path(), others), may_hold_images(others)
         sources.append(_without_labels(address, images, folder, (), unnamed, unread))
     return [*sources, *map(_video, videos)]
