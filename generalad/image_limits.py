@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,11 @@ _NO_COLOUR = 0.25
 _LEAST_SATURATION = 2.0
 """Where calibration images have less, there is no colour to lose; without colour it is 0."""
 
-LEAST_COLOUR = 3.0
+_LEAST_COLOUR = 3.0
 """Least difference of red and blue to tell by; codecs shift grey by one or two."""
+
+Opponent = TypeVar("Opponent", float, NDArray[np.float64])
+"""A mean of opponent colours less `NEUTRAL`, or those of several images."""
 
 
 class Fault(NamedTuple):
@@ -137,13 +140,22 @@ def _colour(found: Statistics, reference: Reference) -> Fault | None:
             "colour", f"saturation {_expected(found.saturation, least)}, as without colour"
         )
     red_green, yellow_blue = found.red_green - NEUTRAL, found.yellow_blue - NEUTRAL
-    if abs(red_green + 2 * yellow_blue) < LEAST_COLOUR:  # red less blue
+    if not red_and_blue_differ(red_green, yellow_blue):
         return None
-    # The same image with red and blue exchanged.
-    swapped = (red_green / 2 - yellow_blue, -0.75 * red_green - yellow_blue / 2)
+    swapped = exchanged(red_green, yellow_blue)
     if _fits(reference, swapped) and not _fits(reference, (red_green, yellow_blue), wider=True):
         return Fault("colour", "red and blue look swapped: so they would be as at calibration")
     return None
+
+
+def red_and_blue_differ(red_green: Opponent, yellow_blue: Opponent) -> NDArray[np.bool_] | bool:
+    """Whether there is enough of either to tell them apart."""
+    return abs(red_green + 2 * yellow_blue) >= _LEAST_COLOUR  # red less blue
+
+
+def exchanged(red_green: Opponent, yellow_blue: Opponent) -> tuple[Opponent, Opponent]:
+    """The same of the same image with red and blue exchanged."""
+    return red_green / 2 - yellow_blue, -0.75 * red_green - yellow_blue / 2
 
 
 def _fits(reference: Reference, opponents: tuple[float, float], *, wider: bool = False) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from generalad.image_limits import LEAST_COLOUR
+from generalad.image_limits import exchanged, red_and_blue_differ
 from generalad.image_statistics import NEUTRAL, Statistics
 
 _SHAPE, _SCALE = 1.1, 2.0
@@ -75,20 +75,25 @@ def _swapped(looks: Sequence[Statistics]) -> NDArray[np.bool_]:
     """Whose colours are far from those of most, and with red and blue exchanged are not."""
     red_green = np.array([one.red_green - NEUTRAL for one in looks])
     yellow_blue = np.array([one.yellow_blue - NEUTRAL for one in looks])
-    exchanged = (red_green / 2 - yellow_blue, -0.75 * red_green - yellow_blue / 2)
     far, near = np.zeros(len(looks), np.bool_), np.ones(len(looks), np.bool_)
-    for values, others in zip((red_green, yellow_blue), exchanged, strict=True):
-        low, high = np.quantile(values, (0.25, 0.75))
-        reach = _FENCE * (high - low) + _SHIFT
-        far |= (values < low - reach) | (values > high + reach)
-        near &= (others >= low - reach) & (others <= high + reach)
-    coloured = np.abs(red_green + 2 * yellow_blue) >= LEAST_COLOUR  # red less blue
-    found = far & near & coloured
-    return np.asarray(found & (np.count_nonzero(found) <= _MOST * len(found)), np.bool_)
+    swapped = exchanged(red_green, yellow_blue)
+    for values, others in zip((red_green, yellow_blue), swapped, strict=True):
+        low, high = _fence(values, _SHIFT)
+        far |= (values < low) | (values > high)
+        near &= (others >= low) & (others <= high)
+    return _unless_many(far & near & red_and_blue_differ(red_green, yellow_blue))
 
 
 def _far_out(values: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    low, high = _fence(values, margin)
+    return _unless_many((values < low) | (values > high))
+
+
+def _fence(values: NDArray[np.float64], margin: float) -> tuple[float, float]:
     low, high = np.quantile(values, (0.25, 0.75))
     reach = _FENCE * (high - low) + margin
-    far = (values < low - reach) | (values > high + reach)
-    return np.asarray(far & (np.count_nonzero(far) <= _MOST * len(values)), np.bool_)
+    return low - reach, high + reach
+
+
+def _unless_many(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return found & (np.count_nonzero(found) <= _MOST * len(found))
