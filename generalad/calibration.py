@@ -107,13 +107,16 @@ def calibrate(
         )
     if not (np.isfinite(scores).all() and np.isfinite(peaks).all()):
         raise DataError("calibration scores are not finite", remedy="check the weights")
-    given = _from_zero(groups, len(scores))
+    given, every = _from_zero(groups, len(scores)), scores
     kept = np.setdiff1d(np.arange(len(scores)), [one.number for one in outliers])
     scores, peaks, groups = scores[kept], peaks[kept], given[kept].tolist()
     on_views = (None, None) if views is None else (views[0][kept], views[1][kept])
     highest, reached = highest_good(scores, target=target, groups=groups, views=on_views[0])
     highest_peak, _ = highest_good(peaks, target=target, groups=groups, views=on_views[1])
     image, pixel = _just_above(highest), _just_above(highest_peak)
+    set_by: tuple[ScoredImage, ...] = ()
+    if names and highest in scores:  # else a view set it
+        set_by = _highest_first(kept[scores >= highest], every, names)
     median = float(np.median(scores))
     # Equal scores leave no distance to scale by; any positive number keeps the mapping increasing.
     scale = max((image - median) / 2, 1e-6 * max(1.0, abs(image)))
@@ -133,24 +136,8 @@ def calibrate(
             folds=folds,
             views_rate=None if views is None else _views_rate(target),
             outliers=tuple(outliers),
-            highest=_highest(scores, kept, names, highest),
+            highest=set_by[:MOST_RECORDED],
         ),
-    )
-
-
-def _highest(
-    scores: NDArray[np.float32],
-    numbers: NDArray[np.intp],
-    names: Sequence[str],
-    highest: np.float32,
-) -> tuple[ScoredImage, ...]:
-    """Which images, of these numbers and scores, set a threshold just above `highest`."""
-    if not names or highest not in scores:  # else a view's
-        return ()
-    most = min(int(np.count_nonzero(scores >= highest)), MOST_RECORDED)
-    order = np.argsort(-scores, kind="stable")[:most]
-    return tuple(
-        ScoredImage(int(n), names[n], float(scores[i])) for i in order for n in [numbers[i]]
     )
 
 
@@ -172,7 +159,14 @@ def outliers_of(scores: NDArray[np.float32], names: Sequence[str]) -> tuple[Scor
     far = np.flatnonzero(scores > upper + OUTLYING * (upper - lower))
     if len(far) > MOST_OUTLIERS * len(scores):
         return ()
-    order = far[np.argsort(-scores[far], kind="stable")]
+    return _highest_first(far, scores, names)
+
+
+def _highest_first(
+    numbers: NDArray[np.intp], scores: NDArray[np.float32], names: Sequence[str]
+) -> tuple[ScoredImage, ...]:
+    """The images of these numbers, by the scores and names of all."""
+    order = numbers[np.argsort(-scores[numbers], kind="stable")]
     return tuple(ScoredImage(int(i), names[i], float(scores[i])) for i in order)
 
 

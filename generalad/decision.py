@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -132,7 +132,7 @@ class Rule:
         """That nothing, or all, will be anomalous by such a threshold, a warning; or empty."""
         if self.threshold is None:
             return ""
-        own = replace(self, threshold=None).level(spec)
+        own = dataclasses.replace(self, threshold=None).level(spec)
         place = spec.normalisation(self.threshold, own)
         if _FAR_OFF < place < 1 - _FAR_OFF:
             return ""

@@ -22,7 +22,6 @@ from generalad.decision import framed
 from generalad.errors import DataError, UsageError
 from generalad.files import check_writable
 from generalad.geometry.placement import PartNotFound, Placement, prepare
-from generalad.image_limits import Limits
 from generalad.metrics.evaluate import Evaluation, ImageResult
 from generalad.metrics.evaluate import evaluate as measure
 from generalad.metrics.pixel import resize_mask
@@ -120,7 +119,7 @@ def evaluate(
     with open_model(artifact, weights=weights, device=device, threads=threads) as session:
         spec, backend = session.spec, session.backend
         digests = set(spec.training_set.digests)
-        files = FilesOfTest()
+        files = FilesOfTest(spec.reference)
         results = score_dataset(
             session,
             dataset,
@@ -331,9 +330,8 @@ def _load(
             pixels, placement = prepare(image, spec.image_size, spec.geometry)
         except PartNotFound:
             continue
-        if files is not None and spec.reference is not None and not sample.defective:
-            size = image.shape[0], image.shape[1]
-            files.faults[sample.path] = Limits(spec.reference).of_image(pixels, size)
+        if files is not None:
+            files.look(sample, pixels)
         loaded.samples.append(sample)
         loaded.images.append(pixels)
         size = _pixel_size(spec)

@@ -7,10 +7,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from generalad.data.masks import is_turned_in_doubt
 from generalad.data.samples import Dataset, Sample
 from generalad.files import sha256_of_bytes, sha256_of_file
-from generalad.image_limits import Fault
+from generalad.image_limits import Fault, Limits
 from generalad.parallel import map_threads
 from generalad.spec import Reference
 
@@ -25,7 +28,9 @@ class FilesOfTest:
         faults: of good images, how each lies beyond those of the calibration; None of most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reference: Reference | None = None) -> None:
+        """`reference` says what images of the calibration look like, if that is known."""
+        self._limits = None if reference is None else Limits(reference)
         self.hashes: dict[Path, str] = {}
         self.turned: dict[Path, bool] = {}
         self.sizes: dict[Path, tuple[int, int]] = {}
@@ -36,6 +41,11 @@ class FilesOfTest:
         self.hashes[sample.path] = sha256_of_bytes(data)
         if sample.masks:
             self.turned[sample.path] = is_turned_in_doubt(data)
+
+    def look(self, sample: Sample, pixels: NDArray[np.uint8]) -> None:
+        """Look at the network's input (H, W, 3) uint8 RGB of an image whose size is known."""
+        if self._limits is not None and not sample.defective:
+            self.faults[sample.path] = self._limits.of_image(pixels, self.sizes[sample.path])
 
     def good_and_defective(self, samples: Iterable[Sample]) -> tuple[Path, ...]:
         """Of the test images, those whose content is labelled both good and defective."""
