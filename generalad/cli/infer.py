@@ -52,11 +52,12 @@ def infer(given: Options) -> int:
     opening = _open(given)
     wanted = plan(given, to_terminal=sys.stdout.isatty())
     from generalad.runtime import Interrupted
+    from generalad.runtime.sources import LEFT_OUT
 
     collect_garbage()
     for item in wanted.sources:
         source: Any = getattr(item, "source", item)
-        if any(getattr(source, kind, None) for kind in ("left_out", "videos", "unnamed", "unread")):
+        if any(getattr(source, kind, None) for kind in LEFT_OUT):
             from generalad.runtime.addresses import left_out_in_words
 
             _complain(left_out_in_words(source))

@@ -249,33 +249,30 @@ def given_twice_in_words(sources: Iterable[Source]) -> str:
 
 def left_out_in_words(source: Source) -> str:
     """What a source leaves out, and how to read it all the same; else empty."""
-    said = (_labels_in_words, _videos_in_words, _unnamed_in_words, _unread_in_words)
-    return "; ".join(filter(None, (words(source) for words in said)))
+    others = (_others_in_words(source, kind, *words) for kind, words in _OTHERS.items())
+    return "; ".join(filter(None, (_labels_in_words(source), _videos_in_words(source), *others)))
 
 
-def _unnamed_in_words(source: Source) -> str:
-    paths = getattr(source, "unnamed", ())
+_OTHERS = {
+    "unnamed": (
+        "images by their content, not by their names, and are left out",
+        "give them the suffix of their format",
+    ),
+    "unread": (
+        "arrays, archives or streams, which may hold images and are left out",
+        "save their images as PNG if they are meant",
+    ),
+}
+"""What files are that an attribute of a source names, and what to do about them."""
+
+
+def _others_in_words(source: Source, kind: str, what: str, remedy: str) -> str:
+    paths = getattr(source, kind, ())
     if not paths:
         return ""
-    return (
-        f"{source.address}: {len(paths)} files are images by their content, not by their names, and"
-        f" are left out: {_some(paths)} → give them the suffix of their format"
-    )
-
-
-def _unread_in_words(source: Source) -> str:
-    paths = getattr(source, "unread", ())
-    if not paths:
-        return ""
-    return (
-        f"{source.address}: {len(paths)} files are arrays, archives or streams, which may hold"
-        f" images and are left out: {_some(paths)} → save their images as PNG if they are meant"
-    )
-
-
-def _some(paths: Sequence[Path]) -> str:
+    named = ", ".join(path.name for path in paths[:3])
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return ", ".join(path.name for path in paths[:3]) + more
+    return f"{source.address}: {len(paths)} files are {what}: {named}{more} → {remedy}"
 
 
 def _videos_in_words(source: Source) -> str:

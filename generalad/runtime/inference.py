@@ -29,7 +29,7 @@ from generalad.runtime.pipeline.summary import Summary
 from generalad.runtime.pipeline.tracker import SourceTracker
 from generalad.runtime.pipeline.writer import OnNotification, OnResult
 from generalad.runtime.sinks.sink import Sink
-from generalad.runtime.sources import ImageFiles, ImagesInMemory, LiveSource, Source
+from generalad.runtime.sources import LEFT_OUT, ImageFiles, ImagesInMemory, LiveSource, Source
 from generalad.runtime.view import Observer
 from generalad.spec import Spec
 
@@ -121,12 +121,7 @@ def infer(
         summary = pipeline.run(stop or threading.Event(), observers)
     for odd in filter(None, (doubts_in_words(plain), *(one.doubts() for one in trackers))):
         (on_problem or warnings.warn)(odd)
-    left_out = [
-        path
-        for source in plain
-        for kind in ("left_out", "videos", "unnamed", "unread")
-        for path in getattr(source, kind, ())
-    ]
+    left_out = [path for source in plain for kind in LEFT_OUT for path in getattr(source, kind, ())]
     return summary._replace(left_out=tuple(map(str, left_out)))
 
 

@@ -179,6 +179,10 @@ class LiveSourceMixin:
                 self.done(thing)
 
 
+LEFT_OUT = ("left_out", "videos", "unnamed", "unread")
+"""Attributes of a source that name files which were found beside its images and are not read."""
+
+
 class ImageFiles:
     """Image files in a given order."""
 
