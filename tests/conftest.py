@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,10 @@ MakeArtifact = Callable[..., Path]
 
 
 @pytest.fixture
-def signals() -> Iterator[None]:
-    """For a test that sends a signal to its own process, whose handlers are Python's usual ones.
-
-    Now and then execnet, under pytest-xdist, runs a worker's tests beside the main thread. A signal
-    would reach that one and end the worker.
-    """
+def signals() -> None:
+    """For a test of what a signal does in its own process: that is for the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread alone, and this worker's tests run beside it")
-    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
-    usual[signal.SIGTERM] = signal.SIG_DFL
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
