@@ -75,7 +75,7 @@ def test_one_artifact(capsys: Capture, artifact: Path, source: Path) -> None:
     assert rates == {(1, 1), (1, 2), (2, 1), (2, 2)}
     assert found["settings"]["source"] == "images"
     assert str(source.parent) not in out
-    assert "total" in err and re.search(r"^measuring: \d+ in", err, re.M)
+    assert "total" in err and re.search(r"^measuring: ", err, re.M)
 
 
 def test_a_heavier_artifact_is_stopped_and_its_stage_named(
