@@ -26,9 +26,11 @@ class Waiting(Sink):
     def __init__(self) -> None:
         super().__init__()
         self.go = threading.Event()
+        self.asked = threading.Event()
         self.full = False
 
     def notification(self, notification: Notification) -> None:
+        self.asked.set()
         self.go.wait(10)
         if self.full:
             raise StorageError("the disk is full")
@@ -49,6 +51,8 @@ def test_a_sink_that_hangs_holds_up_nobody_and_takes_no_memory() -> None:
     told: list[int] = []
     for number in range(MOST + 200):
         recorder.tell(verdict(number, EVIDENCE), lambda number=number: told.append(number))  # type: ignore[misc]
+        # Taken once more follow, or the place that it leaves goes to a later one.
+        assert sink.asked.wait(10)
     sink.go.set()
     recorder.close()
     thread.join()
