@@ -44,7 +44,7 @@ from generalad.preprocess import read_image
 from generalad.spec import DETECTOR_FILE, Spec
 
 KIND = "generalad-detector"
-VERSION = 3
+VERSION = 4
 """2 since maps, features of CNNs and EVA-02, and the hash of the weights are the authors'."""
 _TRAINED = "trained.safetensors"
 _CALIBRATION = "calibration"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from training_helpers import body
 
 from generalad.errors import ConfigError
-from generalad.model.backbone import CNNBackbone, ViTBackbone, normalise, wrap
+from generalad.model.backbone import CNNBackbone, LevelsBackbone, ViTBackbone, normalise, wrap
+from generalad.model.levels import unpack
 from generalad.model.weights import build_body
 
 PLAIN = "test_vit"
@@ -217,6 +218,33 @@ def test_a_cnn_made_quick_computes_the_same(name: str, folded: bool) -> None:
         found = backbone(images).transpose(1, 2).unflatten(2, backbone.grid)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
     assert folded != any(isinstance(part, nn.BatchNorm2d) for part in backbone.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("tf_efficientnet_lite0", (2, 4, 5)),
+        ("mobilenetv2_050", (2, 4, 5)),
+        ("tf_efficientnetv2_b0", (2, 4, 5)),  # its last stage halves the size, and so stays
+    ],
+)
+def test_the_last_of_three_levels_ends_before_a_stage_that_only_widens(
+    name: str, stages: tuple[int, ...]
+) -> None:
+    model: Any = body(name, num_classes=0)
+    images = random_images((64, 96))
+    expected = []
+    with torch.inference_mode():
+        backbone = wrap(copy.deepcopy(model), (2, 3, 4), (64, 96), packed=True)
+        assert isinstance(backbone, LevelsBackbone)
+        found = unpack(backbone(images), backbone.widths, backbone.grid)
+        seen = model.bn1(model.conv_stem(images))
+        for number, stage in enumerate(model.blocks):
+            seen = stage(seen)
+            if number in stages:
+                expected.append(seen)
+    for ours, own in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, own, rtol=1e-3, atol=1e-4 * float(own.std()))
 
 
 @pytest.mark.parametrize(("size", "near"), [((60, 64), "height 60"), ((64, 70), "width 70")])

@@ -50,7 +50,7 @@ def test_levels_are_packed_without_loss() -> None:
 
 def test_three_levels_of_a_cnn_lie_on_the_grid_of_the_second(backbone: Backbone) -> None:
     assert isinstance(backbone, LevelsBackbone)
-    assert (backbone.grid, backbone.widths) == ((4, 6), (40, 112, 320))
+    assert (backbone.grid, backbone.widths) == ((4, 6), (40, 112, 192))
     assert backbone(torch.zeros(2, 3, *SIZE)).shape == (2, 24, backbone.dim)
 
 
