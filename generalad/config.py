@@ -382,8 +382,8 @@ PRESETS: dict[str, Config] = {
         image_size=(256, 256),
         fit_images=True,
         top_k=1,
-        smoothing_sigma=8.0,
-        smoothing_radius=16,
+        smoothing_sigma=4.0,
+        smoothing_radius=8,
     ),
     # The three columns of the paper's tables.
     "small": Config(backbone="vit_small_patch14_dinov2.lvd142m", layers=(12,)),
