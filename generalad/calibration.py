@@ -141,7 +141,9 @@ def calibrate(
     )
 
 
-def outliers_of(scores: NDArray[np.float32], names: Sequence[str]) -> tuple[ScoredImage, ...]:
+def outliers_of(
+    scores: NDArray[np.float32], names: Sequence[str], *, lengths: bool = False
+) -> tuple[ScoredImage, ...]:
     """Good images that look like defects: dirt, a fibre, a defect in the wrong folder.
 
     They would set the threshold, so that defects no worse than they are would pass. It is told by
@@ -151,12 +153,15 @@ def outliers_of(scores: NDArray[np.float32], names: Sequence[str]) -> tuple[Scor
     Args:
         scores: (n,) of images that did not teach what scores them.
         names: (n,) of the images.
+        lengths: compare logarithms: what lengths vary by grows with them, and on their own scale
+            many more lie far out, all of which would be false alarms beyond what is promised.
 
     Returns:
         The highest first; empty where they are more than `MOST_OUTLIERS`.
     """
-    lower, upper = np.quantile(scores, (0.25, 0.75))
-    far = np.flatnonzero(scores > upper + OUTLYING * (upper - lower))
+    compared = np.log(scores.clip(min=np.finfo(np.float32).tiny)) if lengths else scores
+    lower, upper = np.quantile(compared, (0.25, 0.75))
+    far = np.flatnonzero(compared > upper + OUTLYING * (upper - lower))
     if len(far) > MOST_OUTLIERS * len(scores):
         return ()
     return _highest_first(far, scores, names)

@@ -441,6 +441,19 @@ def test_usual_tails_have_next_to_no_outliers(tail: str) -> None:
     assert np.sum(counts) <= 0.0015 * 200 * 500
 
 
+def test_outliers_among_lengths_are_told_by_their_logarithms() -> None:
+    """Lengths of heavy tails, of which on their own scale one in thirty would set no threshold."""
+    scores = np.random.default_rng(0).exponential(size=2000).astype(np.float32)
+    names = [str(number) for number in range(2000)]
+    lengths = np.exp(scores / 2)
+    assert len(outliers_of(lengths, names)) > 40
+    told = outliers_of(lengths, names, lengths=True)
+    expected = outliers_of(scores, names)
+    assert [one.number for one in told] == [one.number for one in expected]
+    assert all(one.score == lengths[one.number] for one in told)
+    assert len(outliers_of(np.append(lengths, 0), [*names, "zero"], lengths=True)) == len(told)
+
+
 def test_many_far_scores_belong_to_the_process() -> None:
     scores = np.append(good_scores(90), np.full(10, 50, np.float32))
     assert outliers_of(scores, [""] * 100) == ()

@@ -98,7 +98,7 @@ def calibrated_spec(
     found = found or _held_out_scores(detector, images, geometry, progress)
     groups = split.grouping.numbers(split.calibration)
     names = [f"{sample.path.parent.name}/{sample.path.name}" for sample in split.calibration]
-    outliers = outliers_of(found.scores, names)
+    outliers = outliers_of(found.scores, names, lengths=detector.head.gives_lengths)
     calibrated = calibrate(
         found.scores,
         found.peaks,

@@ -24,6 +24,7 @@ class GaussianHead(Head):
     """
 
     title = "Gaussian"
+    gives_lengths = True
     projection: Tensor
 
     def __init__(

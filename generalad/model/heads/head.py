@@ -40,6 +40,9 @@ class Head(nn.Module):
     title = ""
     """What the method is called in a spec."""
 
+    gives_lengths = False
+    """Whether scores are distances, 0 or more, and neither logits nor sums of what was scaled."""
+
     sees_images = False
     """Whether `forward` takes the images (B, 3, H, W) too, normalised for the backbone."""
 

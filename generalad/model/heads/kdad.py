@@ -100,6 +100,7 @@ class KDADHead(Head):
     """
 
     title = "KDAD"
+    gives_lengths = True
     sees_images = True
 
     def __init__(

@@ -16,6 +16,7 @@ class PatchCoreHead(Head):
     """The Euclidean distance of a patch to the nearest in a coreset of good ones, at any place."""
 
     title = "PatchCore"
+    gives_lengths = True
 
     def __init__(
         self, config: Config, grid: tuple[int, int], dim: int, widths: tuple[int, ...] = ()
