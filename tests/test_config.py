@@ -75,7 +75,7 @@ def test_a_baseline_brings_its_own_preset_or_its_own_schedule(method: str, tmp_p
     file.write_text(f'method = "{method}"\nepochs = 3\n')
     found = load_config("edge", file=file)
     edge = PRESETS["edge"]
-    assert (found.backbone, found.layers, found.smoothing_sigma) == (edge.backbone, (2, 3, 4), 8)
+    assert (found.backbone, found.layers, found.smoothing_radius) == (edge.backbone, (2, 3, 4), 8)
     assert (found.method, found.lr, found.hidden) == (method, own.lr, own.hidden)
     assert (found.top_k, found.epochs) == (own.top_k, 3)
     assert not found.keeps_levels
