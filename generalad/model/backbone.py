@@ -245,7 +245,7 @@ def _leave_out_widening(body: nn.Module) -> None:
     """Make a last stage that only adds channels no part of the last level, in place.
 
     EfficientNets and MobileNetV2 end in a stage for their classifier: of lite0 320 channels after
-    192 of the same stride. The 192 see defects better, for less (docs/quality.md).
+    192 of the same stride. The 192 see defects as well, for less (docs/quality.md).
     """
     if not isinstance(body, EfficientNet):
         return
