@@ -44,7 +44,7 @@ from generalad.preprocess import read_image
 from generalad.spec import DETECTOR_FILE, Spec
 
 KIND = "generalad-detector"
-VERSION = 4
+VERSION = 3
 """2 since maps, features of CNNs and EVA-02, and the hash of the weights are the authors'."""
 _TRAINED = "trained.safetensors"
 _CALIBRATION = "calibration"
@@ -148,7 +148,8 @@ def load_detector(
     try:
         detector.load_trained_state(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise ArtifactError(f"{path} does not fit: {error}", remedy="train again") from error
+        last = str(error).splitlines()[-1].strip()
+        raise ArtifactError(f"{path} does not fit: {last}", remedy="train again") from error
     return Trained(detector.eval().to(device), spec, folder)
 
 

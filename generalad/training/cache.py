@@ -39,7 +39,7 @@ from generalad.training.feature_store import FeatureStore
 from generalad.training.precision import feature_dtype
 from generalad.training.processes import ALONE, Processes
 
-CACHE_VERSION = 3
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)

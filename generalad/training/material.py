@@ -166,7 +166,7 @@ class Material:
             "name": self.config.backbone,
             "layers": sorted(self.config.layers),
             "pool_size": self.config.pool_size,
-            "levels": "packed" if self.backbone.widths else "joined",
+            "levels": list(self.backbone.widths) or "joined",
             "weights": self.weights_hash,
             "mean": self.backbone.mean,
             "std": self.backbone.std,

@@ -432,7 +432,7 @@ def test_pool_size_and_weights_are_part_of_what_identifies_features(
 def test_a_detector_from_before_says_why_it_is_refused(run_folder: Path, tmp_path: Path) -> None:
     folder = copy_of(run_folder, tmp_path / "run")
     _edit(folder, version=1)
-    with pytest.raises(ArtifactError, match=r"older than the 4 .* another way") as caught:
+    with pytest.raises(ArtifactError, match=r"older than the 3 .* another way") as caught:
         load_detector(folder)
     assert caught.value.remedy == "train again"
 

@@ -51,7 +51,7 @@ def test_a_sink_that_hangs_holds_up_nobody_and_takes_no_memory() -> None:
     told: list[int] = []
     for number in range(MOST + 200):
         recorder.tell(verdict(number, EVIDENCE), lambda number=number: told.append(number))  # type: ignore[misc]
-        # Taken once more follow, or the place that it leaves goes to a later one.
+        # The first is taken before more follow: the place it leaves would go to a later one.
         assert sink.asked.wait(10)
     sink.go.set()
     recorder.close()
